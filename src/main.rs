@@ -1,0 +1,2 @@
+//! artstore
+fn main() {}
