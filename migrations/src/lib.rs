@@ -1,1 +1,26 @@
-//! artstore-migrations
+//! The tables of the three kinds of database, made and taken back step by step.
+//!
+//! The SQL comes from the folders beside this one (`admin/`, `query/`, `storage/`, and `outbox/`,
+//! which admin and query share) and is embedded. It goes into the database of one connection; what
+//! was applied, and from which text, is kept there in a version table of ours.
+//!
+//! - [`module`]: which database it is, its tables and its steps
+//! - [`step`]: one step, as embedded
+//! - [`lock`]: one migrator of a module at a time
+//! - [`history`]: the version table
+//! - [`guard`]: databases that are left alone
+//! - [`runner`]: up, down, status
+//! - [`error`]: what can go wrong, and what to do then
+
+mod error;
+mod guard;
+mod history;
+mod lock;
+mod module;
+mod runner;
+mod step;
+
+pub use error::MigrateError;
+pub use module::Module;
+pub use runner::{Status, StepStatus, down, latest, status, up};
+pub use step::Step;

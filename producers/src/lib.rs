@@ -1,1 +1,31 @@
-//! artstore-producers
+//! Publishing: what a publisher writes into its own database, and the relay that takes it from
+//! there to the bus. In the order in which data flows.
+//!
+//! For publishers:
+//! - [`files`]: the change of a file
+//! - [`wal`]: the operation that it belongs to
+//! - [`outbox`]: an event of the admin or query module
+//!
+//! The relay:
+//! - [`election`]: one relay a source
+//! - [`source_check`]: whether a source is fit to be read
+//! - [`source`]: reading new rows
+//! - [`gaps`]: what was seen of a source and what is missing
+//! - [`translate`]: a row becomes an event
+//! - [`publish`]: messages, each accepted only in its place
+//! - [`tail`]: the relay's state, read from the stream
+//! - [`relay`]: the loop
+//! - [`relay_error`]: why it stops
+
+pub mod election;
+pub mod files;
+pub mod gaps;
+pub mod outbox;
+pub mod publish;
+pub mod relay;
+pub mod relay_error;
+pub mod source;
+pub mod source_check;
+pub mod tail;
+pub mod translate;
+pub mod wal;

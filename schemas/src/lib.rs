@@ -1,3 +1,30 @@
-//! The contract of the bus, in the order in which an event takes shape.
+//! The contract of the bus: what a message is called, what stands in its headers and body, and
+//! how the streams that hold it are made. In the order in which an event takes shape.
+//!
+//! - [`element`]: the name of a storage element
+//! - [`actor`]: who did it
+//! - [`json`]: free-form JSON that `jsonb` and other readers would not change
+//! - [`timestamp`]: times as text
+//! - [`event`]: the typed bodies, by type and version
+//! - [`source`]: who publishes, and the stream that it publishes to
+//! - [`subject`]: the subject of a message and its partition
+//! - [`ranges`]: sets of positions, as they stand in a header
+//! - [`envelope`]: the headers
+//! - [`size`]: how large a message may be
+//! - [`bus`]: the connection and the streams
+//! - [`retry`]: waiting before another try
+//! - [`crash`]: named points at which a test ends the process
 
+pub mod actor;
+pub mod bus;
+pub mod crash;
 pub mod element;
+pub mod envelope;
+pub mod event;
+pub mod json;
+pub mod ranges;
+pub mod retry;
+pub mod size;
+pub mod source;
+pub mod subject;
+pub mod timestamp;

@@ -1,0 +1,28 @@
+# Thin names for the commands in the README.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## find what is needed, install what is missing
+	scripts/setup
+
+demo: ## run the whole system on real files, show and prove the result (ARGS="--events 500 --json")
+	scripts/setup
+	cargo build --release --locked
+	./target/release/artstore demo $(ARGS)
+
+test: ## run every test, on real servers
+	scripts/setup --tests
+	cargo test --locked --workspace
+
+bench: ## measure speed beside the raw limit in the same run
+	scripts/setup
+	cargo build --release --locked
+	./target/release/artstore bench $(ARGS)
+
+lint: ## formatting and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings

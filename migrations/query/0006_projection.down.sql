@@ -1,0 +1,2 @@
+drop table public.file_ownership;
+drop table public.projection_checkpoints;

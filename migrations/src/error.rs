@@ -1,0 +1,216 @@
+//! Why a database was not migrated. Every message says what happened, to what, and what to do.
+
+use crate::module::Module;
+use crate::step::Step;
+
+/// Why a database was not migrated, or not to the end. Steps that were already done stay done:
+/// each is complete in itself.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The version asked for does not exist.
+    #[error("{module} has no version {to}: up takes 1 to {latest}, down takes 0 to {latest}")]
+    OutOfRange {
+        /// Whose.
+        module: Module,
+        /// What was asked for.
+        to: u32,
+        /// The last version that this program knows.
+        latest: u32,
+    },
+    /// Up was asked for a version below, or down for one above, the one that is there.
+    #[error(
+        "{module} is at version {version}, so {direction} to {to} is not possible: \
+         nothing was changed; use {}",
+        if *direction == "up" { "down" } else { "up" }
+    )]
+    WrongDirection {
+        /// Whose.
+        module: Module,
+        /// The version that is there.
+        version: u32,
+        /// "up" or "down".
+        direction: &'static str,
+        /// What was asked for.
+        to: u32,
+    },
+    /// The connection is in a transaction of the caller's, where a step would not be kept.
+    #[error(
+        "the connection is already in a transaction: migrating {module} commits step by step and \
+         needs a connection of its own; nothing was changed"
+    )]
+    InTransaction {
+        /// What was to be migrated.
+        module: Module,
+    },
+    /// The database is another module's.
+    #[error(
+        "database \"{database}\" holds {owner} table {table}: refusing to create {whose} tables \
+         there; nothing was changed; check {variable}"
+    )]
+    WrongDatabase {
+        /// Its name.
+        database: String,
+        /// Whose table was found: "the query module's".
+        owner: &'static str,
+        /// The table.
+        table: String,
+        /// Whose tables were to be made: "admin's".
+        whose: String,
+        /// The variable that names the database.
+        variable: &'static str,
+    },
+    /// The module's tables are there, but not made by these migrations.
+    #[error(
+        "database \"{database}\" already holds {} of {module}, but not our version table \
+         {version_table}: they were created by something else, and adopting them is not part of \
+         this version; nothing was changed; use an empty database, or check {}",
+        found.join(", "),
+        module.variable()
+    )]
+    Unmanaged {
+        /// The database.
+        database: String,
+        /// Whose tables.
+        module: Module,
+        /// What was found.
+        found: Vec<String>,
+        /// What is missing.
+        version_table: String,
+    },
+    /// A newer program has migrated the database.
+    #[error(
+        "{module} in database \"{database}\" is at version {version}, but this program knows only \
+         {latest}: nothing was changed; use the program that migrated it, or a newer one"
+    )]
+    TooNew {
+        /// The database.
+        database: String,
+        /// Whose.
+        module: Module,
+        /// The version that is there.
+        version: i64,
+        /// The last version that this program knows.
+        latest: u32,
+    },
+    /// The version table is not a run of versions from 1.
+    #[error(
+        "table {version_table} in database \"{database}\" should list the versions 1, 2, 3 and so \
+         on, but has {found} where {expected} should be: somebody changed it; nothing else was \
+         changed; restore the row, or the database"
+    )]
+    BrokenHistory {
+        /// The database.
+        database: String,
+        /// The table.
+        version_table: String,
+        /// The version that should come.
+        expected: i64,
+        /// The version that comes.
+        found: i64,
+    },
+    /// A step was applied from another text than the one that this program has.
+    #[error(
+        "step {step} of {module} was applied to database \"{database}\" from another text \
+         (checksum {applied}) than this program has ({embedded}): an applied migration must not \
+         change; nothing was changed; use the program that applied it"
+    )]
+    Changed {
+        /// The database.
+        database: String,
+        /// Whose.
+        module: Module,
+        /// The step.
+        step: Step,
+        /// SHA-256 of the applied text, from the version table.
+        applied: String,
+        /// SHA-256 of the embedded text.
+        embedded: String,
+    },
+    /// Another migrator of the same module did not end.
+    #[error(
+        "another migrator of {module} (backend {}) still works after {waited_s} s: nothing was \
+         changed; wait for it, or end it with pg_terminate_backend, and try again",
+        pid.map_or("unknown".to_owned(), |pid| pid.to_string())
+    )]
+    Busy {
+        /// Whose.
+        module: Module,
+        /// The backend that holds the lock, where it can be seen.
+        pid: Option<i32>,
+        /// How long we waited, in seconds.
+        waited_s: u64,
+    },
+    /// A step could not get its locks.
+    #[error(
+        "{direction} step {step} of {module} got no lock on its tables in {attempts} attempts: \
+         nothing of it was kept; {}; end them or wait, and try again",
+        if holders.is_empty() {
+            "nobody holds one any more".to_owned()
+        } else {
+            format!("locks are held by {}", holders.join(", "))
+        }
+    )]
+    Blocked {
+        /// Whose.
+        module: Module,
+        /// The step.
+        step: Step,
+        /// "up" or "down".
+        direction: &'static str,
+        /// How often it was tried.
+        attempts: u32,
+        /// Who held locks on the module's tables right after the last attempt.
+        holders: Vec<String>,
+    },
+    /// A step failed.
+    #[error(
+        "{direction} step {step} of {module} failed: {source}; nothing of it was kept, steps \
+         before it stay done; mend the cause and try again"
+    )]
+    Step {
+        /// Whose.
+        module: Module,
+        /// The step.
+        step: Step,
+        /// "up" or "down".
+        direction: &'static str,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// The connection was lost, or the database refused, while a step was being committed.
+    #[error(
+        "{direction} step {step} of {module} was complete, but its commit was not confirmed: \
+         {source}; whether it was kept shows in the status of the migrations, and trying again is safe"
+    )]
+    Commit {
+        /// Whose.
+        module: Module,
+        /// The step.
+        step: Step,
+        /// "up" or "down".
+        direction: &'static str,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// A question to the database failed.
+    #[error("{doing} for {module} failed: {source}; nothing was changed; check {}", module.variable())]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// Whose.
+        module: Module,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+}
+
+impl MigrateError {
+    /// For `map_err`: a question about a module that failed.
+    pub(crate) fn database(
+        doing: &'static str,
+        module: &Module,
+    ) -> impl FnOnce(sqlx::Error) -> Self {
+        let module = module.clone();
+        move |source| Self::Database { doing, module, source }
+    }
+}

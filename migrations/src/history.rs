@@ -1,0 +1,171 @@
+//! The version table: which steps were applied, when, and from which text. Read after the lock is
+//! held; a row is written or erased in the transaction of its step.
+
+use sqlx::types::chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use crate::error::MigrateError;
+use crate::guard::database_name;
+use crate::module::Module;
+use crate::step::{Script, Step};
+
+/// What the version table says, once it was found to be in order.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// Whether there is a version table.
+    pub(crate) exists: bool,
+    /// When each step was applied, from version 1 on without a gap.
+    pub(crate) applied_at: Vec<DateTime<Utc>>,
+}
+
+impl History {
+    /// The version that the database is at.
+    pub(crate) fn version(&self) -> u32 {
+        u32::try_from(self.applied_at.len()).expect("no more steps than are embedded")
+    }
+}
+
+/// Reads the version table and compares it with the embedded steps: a gap, a version that we
+/// don't know or a step from another text is an error. No table is version 0.
+pub(crate) async fn read(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<History, MigrateError> {
+    let failed = |source| MigrateError::database("reading the version table", module)(source);
+    let table = module.version_table();
+    let exists: bool = sqlx::query_scalar("select to_regclass('public.' || $1) is not null")
+        .bind(&table)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(failed)?;
+    if !exists {
+        return Ok(History { exists, applied_at: Vec::new() });
+    }
+
+    // The database computes the checksums on both ends, so there is one way to do it.
+    let ups: Vec<&str> = module.scripts().iter().map(|script| script.up).collect();
+    let rows = sqlx::query(AssertSqlSafe(format!(
+        "select applied.version::bigint as version, applied.checksum, applied.applied_at,
+             encode(sha256(convert_to(($1::text[])[applied.version], 'UTF8')), 'hex') as embedded
+         from public.{table} as applied
+         order by applied.version"
+    )))
+    .bind(&ups)
+    .fetch_all(&mut *conn)
+    .await
+    .map_err(failed)?;
+
+    let mut applied_at = Vec::with_capacity(rows.len());
+    for (expected, row) in (1i64..).zip(&rows) {
+        let version: i64 = row.try_get("version").map_err(failed)?;
+        let Some((step, _)) = module.steps().find(|(step, _)| i64::from(step.version) == version)
+        else {
+            return Err(unknown_version(conn, module, version, expected).await?);
+        };
+        if version != expected {
+            return Err(broken(conn, module, version, expected).await?);
+        }
+        let applied: String = row.try_get("checksum").map_err(failed)?;
+        let embedded: String = row.try_get("embedded").map_err(failed)?;
+        if applied != embedded {
+            let database = database_name(conn, module).await?;
+            let module = module.clone();
+            return Err(MigrateError::Changed { database, module, step, applied, embedded });
+        }
+        applied_at.push(row.try_get("applied_at").map_err(failed)?);
+    }
+    Ok(History { exists, applied_at })
+}
+
+/// Makes the version table. In the transaction of the first step.
+pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(), sqlx::Error> {
+    let table = module.version_table();
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "create table public.{table} (
+             version integer not null,
+             name text not null,
+             checksum text not null,
+             applied_at timestamptz not null default clock_timestamp(),
+             constraint {table}_pkey primary key (version)
+         )"
+    )))
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Writes a step's row. In the transaction of the step.
+pub(crate) async fn record(
+    conn: &mut PgConnection,
+    module: &Module,
+    step: Step,
+    script: &Script,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(AssertSqlSafe(format!(
+        "insert into public.{} (version, name, checksum)
+         values ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'))",
+        module.version_table()
+    )))
+    .bind(number(step))
+    .bind(step.name)
+    .bind(script.up)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Erases a step's row, and with the first step's the table. In the transaction that undoes it.
+pub(crate) async fn erase(
+    conn: &mut PgConnection,
+    module: &Module,
+    step: Step,
+) -> Result<(), sqlx::Error> {
+    let table = module.version_table();
+    if step.version == 1 {
+        return sqlx::raw_sql(AssertSqlSafe(format!("drop table public.{table}")))
+            .execute(conn)
+            .await
+            .map(drop);
+    }
+    sqlx::query(AssertSqlSafe(format!("delete from public.{table} where version = $1")))
+        .bind(number(step))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+fn number(step: Step) -> i32 {
+    i32::try_from(step.version).expect("versions are few")
+}
+
+async fn unknown_version(
+    conn: &mut PgConnection,
+    module: &Module,
+    version: i64,
+    expected: i64,
+) -> Result<MigrateError, MigrateError> {
+    let latest = crate::latest(module);
+    if version < i64::from(latest) {
+        return broken(conn, module, version, expected).await;
+    }
+    Ok(MigrateError::TooNew {
+        database: database_name(conn, module).await?,
+        module: module.clone(),
+        version,
+        latest,
+    })
+}
+
+async fn broken(
+    conn: &mut PgConnection,
+    module: &Module,
+    found: i64,
+    expected: i64,
+) -> Result<MigrateError, MigrateError> {
+    Ok(MigrateError::BrokenHistory {
+        database: database_name(conn, module).await?,
+        version_table: module.version_table(),
+        expected,
+        found,
+    })
+}

@@ -1,0 +1,101 @@
+//! One step of a module: its number, its name and its SQL, from the files that are embedded here.
+//! [`crate::runner`] runs it.
+
+use std::fmt;
+
+use artstore_schemas::element::ElementName;
+
+/// What stands for the element's name in the storage module's SQL.
+const PREFIX: &str = "{prefix}";
+
+/// One step that was done, up or down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Its number: the version of the module once it is applied.
+    pub version: u32,
+    /// What it is about, in a word.
+    pub name: &'static str,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04} {}", self.version, self.name)
+    }
+}
+
+/// A step and its SQL, as it stands in the file: with the placeholder, so that its checksum is
+/// the same for every element.
+#[derive(Debug)]
+pub(crate) struct Script {
+    pub(crate) name: &'static str,
+    pub(crate) up: &'static str,
+    pub(crate) down: &'static str,
+}
+
+macro_rules! script {
+    ($name:literal, $file:literal) => {
+        Script {
+            name: $name,
+            up: include_str!(concat!("../", $file, ".up.sql")),
+            down: include_str!(concat!("../", $file, ".down.sql")),
+        }
+    };
+}
+
+pub(crate) static ADMIN: &[Script] = &[
+    script!("initial", "admin/0001_initial"),
+    script!("outbox", "outbox/outbox"),
+];
+
+pub(crate) static QUERY: &[Script] = &[
+    script!("initial", "query/0001_initial"),
+    script!("cache_widened", "query/0002_cache_widened"),
+    script!("search_vector", "query/0003_search_vector"),
+    script!("bigint_ids", "query/0004_bigint_ids"),
+    script!("outbox", "outbox/outbox"),
+    script!("projection", "query/0006_projection"),
+];
+
+pub(crate) static STORAGE: &[Script] = &[
+    script!("initial", "storage/0001_initial"),
+    script!("position", "storage/0002_position"),
+    script!("search_vector", "storage/0003_search_vector"),
+];
+
+/// The text with the element's name in place of the placeholder. The name is checked
+/// (`[a-z][a-z0-9_]*`), so it can neither end an identifier nor a literal; the longest name that
+/// is made from it fits PostgreSQL's 63 bytes.
+pub(crate) fn for_element(sql: &str, element: &ElementName) -> String {
+    sql.replace(PREFIX, element.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_name_leaves_no_placeholder_and_only_storage_has_one() {
+        let element: ElementName = "a".parse().expect("a valid name");
+        for script in STORAGE {
+            for sql in [script.up, script.down] {
+                assert!(sql.contains(PREFIX), "{}", script.name);
+                assert!(!for_element(sql, &element).contains(PREFIX), "{}", script.name);
+            }
+        }
+        for script in ADMIN.iter().chain(QUERY) {
+            assert!(!script.up.contains(PREFIX) && !script.down.contains(PREFIX), "{}", script.name);
+        }
+    }
+
+    /// PostgreSQL cuts longer names without an error, and two of them could become one.
+    #[test]
+    fn every_name_of_an_element_with_the_longest_prefix_fits() {
+        let element: ElementName = "a".repeat(34).parse().expect("a valid name");
+        for script in STORAGE {
+            let sql = for_element(script.up, &element) + &for_element(script.down, &element);
+            for word in sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+                assert!(word.len() <= 63, "{word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Publishing: message *n* of a stream is accepted only as *n*. A failure stops everything behind
+//! it, and then only the stream says how far it came; acknowledgements are never remembered.
+
+use std::time::Duration;
+
+use artstore_schemas::bus::Bus;
+use artstore_schemas::crash;
+use async_nats::HeaderMap;
+use async_nats::client::Request;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use bytes::Bytes;
+use serde::Deserialize;
+use uuid::Uuid;
+
+const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Sequence";
+const EXPECTED_ID: &str = "Nats-Expected-Last-Msg-Id";
+const BATCH_ID: &str = "Nats-Batch-Id";
+const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How messages are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PublishMode {
+    /// Atomic batches on one replica, pipelined on more.
+    #[default]
+    Auto,
+    /// Batches that are stored as a whole or not at all: few fsyncs, one round trip a batch.
+    Atomic,
+    /// Single messages, many in flight.
+    Pipelined,
+}
+
+impl PublishMode {
+    /// What to do on a stream with so many replicas.
+    pub fn on(self, replicas: usize) -> Self {
+        match self {
+            Self::Auto if replicas > 1 => Self::Pipelined,
+            Self::Auto => Self::Atomic,
+            Self::Atomic | Self::Pipelined => self,
+        }
+    }
+}
+
+/// A message that is ready to be published.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Its event.
+    pub id: Uuid,
+    /// Its row's position.
+    pub position: i64,
+    /// Its subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Outgoing {
+    /// What counts towards the size of a batch.
+    pub fn size(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, values)| {
+                let name: &str = name.as_ref();
+                values
+                    .iter()
+                    .map(|value| name.len() + value.as_str().len() + 4)
+                    .sum::<usize>()
+            })
+            .sum();
+        self.subject.len() + headers + self.body.len()
+    }
+}
+
+/// Publishing did not go as it should: read the stream and go on from the truth.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishFailure {
+    /// Somebody else's message, or an earlier one of ours, is at this place already.
+    #[error("the stream does not end where it should: {0}")]
+    Refused(String),
+    /// The server knows this message id already.
+    #[error("event {id} was acknowledged as a duplicate")]
+    Duplicate {
+        /// The event.
+        id: Uuid,
+        /// Its position.
+        position: i64,
+    },
+    /// No clear answer: the messages may or may not be stored.
+    #[error("no acknowledgement: {0}")]
+    Unclear(String),
+}
+
+/// Publishes in order. `Ok`: all are stored, directly behind `expected`. On any error nothing is
+/// known but what the stream says.
+pub async fn publish(
+    bus: &Bus,
+    mode: PublishMode,
+    messages: Vec<Outgoing>,
+    expected: u64,
+) -> Result<(), PublishFailure> {
+    match mode {
+        PublishMode::Atomic | PublishMode::Auto if messages.len() > 1 => {
+            atomic(bus, messages, expected).await
+        }
+        PublishMode::Atomic | PublishMode::Auto | PublishMode::Pipelined => {
+            pipelined(bus, messages, expected).await
+        }
+    }
+}
+
+/// Each message expects the sequence before it, and all but the first also the id before it: a
+/// sequence alone would let the rest of a frozen relay's pipeline in behind another relay's
+/// messages, as soon as their numbers meet.
+async fn pipelined(
+    bus: &Bus,
+    messages: Vec<Outgoing>,
+    expected: u64,
+) -> Result<(), PublishFailure> {
+    let mut acknowledgements = Vec::with_capacity(messages.len());
+    let mut previous: Option<Uuid> = None;
+    for (message, expected) in messages.into_iter().zip(expected..) {
+        let mut headers = message.headers;
+        headers.insert(EXPECTED_SEQUENCE, expected.to_string());
+        if let Some(previous) = previous {
+            headers.insert(EXPECTED_ID, previous.to_string());
+        }
+        previous = Some(message.id);
+        let publish = PublishMessage::build()
+            .payload(message.body)
+            .headers(headers);
+        crash::point("relay.publishing");
+        let sent = bus.jetstream.send_publish(message.subject, publish).await;
+        let acknowledgement = sent.map_err(|e| PublishFailure::Unclear(e.to_string()))?;
+        acknowledgements.push((message.id, message.position, expected + 1, acknowledgement));
+    }
+    for (id, position, sequence, acknowledgement) in acknowledgements {
+        match acknowledgement.await {
+            Ok(ack) => check_ack(&ack, id, position, sequence)?,
+            Err(error) => {
+                return Err(match error.kind() {
+                    PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
+                        PublishFailure::Refused(error.to_string())
+                    }
+                    _ => PublishFailure::Unclear(error.to_string()),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_ack(
+    ack: &PublishAck,
+    id: Uuid,
+    position: i64,
+    sequence: u64,
+) -> Result<(), PublishFailure> {
+    if ack.duplicate {
+        return Err(PublishFailure::Duplicate { id, position });
+    }
+    if ack.sequence != sequence {
+        let stored = ack.sequence;
+        return Err(PublishFailure::Refused(format!(
+            "event {id} was stored as {stored}, expected {sequence}"
+        )));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Deserialize)]
+struct BatchAnswer {
+    error: Option<BatchError>,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    count: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct BatchError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// One atomic batch: the expected sequence stands on its first message, the commit on its last.
+async fn atomic(bus: &Bus, messages: Vec<Outgoing>, expected: u64) -> Result<(), PublishFailure> {
+    const WRONG_LAST_SEQUENCE: u64 = 10071;
+    const WRONG_LAST_SEQUENCE_CONSTANT: u64 = 10164;
+    let unclear = |error: &dyn std::fmt::Display| PublishFailure::Unclear(error.to_string());
+    let batch = Uuid::new_v4().to_string();
+    let count = messages.len();
+    let first = messages.first().map(|m| (m.id, m.position));
+    let mut answer = None;
+    for (message, number) in messages.into_iter().zip(1_usize..) {
+        let mut headers = message.headers;
+        headers.insert(BATCH_ID, batch.as_str());
+        headers.insert(BATCH_SEQUENCE, number.to_string());
+        if number == 1 {
+            headers.insert(EXPECTED_SEQUENCE, expected.to_string());
+        }
+        crash::point("relay.publishing");
+        if number < count {
+            let sent = bus
+                .client
+                .publish_with_headers(message.subject, headers, message.body)
+                .await;
+            sent.map_err(|e| unclear(&e))?;
+            continue;
+        }
+        headers.insert(BATCH_COMMIT, "1");
+        let request = Request::new()
+            .payload(message.body)
+            .headers(headers)
+            .timeout(Some(ACK_TIMEOUT));
+        let reply = bus.client.send_request(message.subject, request).await;
+        answer = Some(reply.map_err(|e| unclear(&e))?);
+    }
+    let Some(answer) = answer else {
+        return Ok(());
+    };
+    let answer: BatchAnswer = serde_json::from_slice(&answer.payload).map_err(|e| unclear(&e))?;
+    match (answer.error, first) {
+        (Some(error), Some((id, position))) if is_duplicate(&error) => {
+            Err(PublishFailure::Duplicate { id, position })
+        }
+        (Some(error), _)
+            if [WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT].contains(&error.err_code) =>
+        {
+            Err(PublishFailure::Refused(error.description))
+        }
+        (Some(error), _) => Err(PublishFailure::Unclear(format!(
+            "{} ({})",
+            error.description, error.err_code
+        ))),
+        (None, _) if answer.count == count && answer.seq == expected + count as u64 => Ok(()),
+        (None, _) => Err(PublishFailure::Refused(format!(
+            "a batch of {count} was stored as {} up to {}, expected up to {}",
+            answer.count,
+            answer.seq,
+            expected + count as u64
+        ))),
+    }
+}
+
+fn is_duplicate(error: &BatchError) -> bool {
+    const CONTAINS_DUPLICATE: u64 = 10201;
+    error.err_code == CONTAINS_DUPLICATE
+}

@@ -1,0 +1,170 @@
+//! Why a relay stops: for now, or until a person decides.
+
+use artstore_schemas::bus::BusError;
+use uuid::Uuid;
+
+/// An error of the relay.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The source's database failed. Tried again, on new connections.
+    #[error("the source's database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// NATS failed. Tried again, from what the stream says.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The election was lost, or its connection. Another relay may be active now.
+    #[error("this relay is no longer the source's only one: {0}")]
+    StoodDown(&'static str),
+    /// Something is wrong that no further try can mend.
+    #[error(transparent)]
+    Halt(#[from] Box<Halt>),
+}
+
+impl From<Halt> for RelayError {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(Box::new(halt))
+    }
+}
+
+impl RelayError {
+    /// Whether a person has to act before another try can succeed.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Database(error) => is_permanent(error),
+            Self::Bus(error) => !error.is_transient(),
+            Self::StoodDown(_) => false,
+            Self::Halt(_) => true,
+        }
+    }
+}
+
+/// Wrong password, no such database, no right to log in or to read: only a person mends these.
+fn is_permanent(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            matches!(
+                code.as_ref(),
+                "28000" | "28P01" | "3D000" | "42501" | "42P01" | "42703"
+            )
+        }),
+        sqlx::Error::Configuration(_) | sqlx::Error::InvalidArgument(_) => true,
+        _ => false,
+    }
+}
+
+/// What only a person can mend. Each text says what happened and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The source is a standby.
+    #[error(
+        "the source's database is a standby, which does not know the transactions in flight: \
+         point the relay at the primary"
+    )]
+    Standby,
+    /// Trigger, sequence, index or constraint are not as they should be.
+    #[error(
+        "table {table}: {problem}; positions could get lost: run `artstore migrate up`, or put \
+         back what was changed"
+    )]
+    NotMigrated {
+        /// The table.
+        table: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is a pooler in between.
+    #[error(
+        "two connections to the source share one session: there is a connection pooler in \
+         between (pgbouncer?); give the relay a direct connection to PostgreSQL"
+    )]
+    Pooler,
+    /// A finished row has a status that is none.
+    #[error("position {position}: the status {status:?} is not known to this version")]
+    Status {
+        /// The row's position.
+        position: i64,
+        /// Its status.
+        status: String,
+    },
+    /// The stream was written from another database, or from an earlier life of this one.
+    #[error(
+        "stream {stream} was written from the database {in_stream}, this one is {here} \
+         (system identifier, database, timeline): the source was restored, promoted or replaced, \
+         and what it lost can't be known from here; nothing was published. Put the right database \
+         behind the source's URL; if this one is to be the source from now on, remove the stream, \
+         run `artstore bus init`, and rebuild the projections"
+    )]
+    OtherIdentity {
+        /// The stream.
+        stream: String,
+        /// The identity in its last message.
+        in_stream: String,
+        /// The identity of the database.
+        here: String,
+    },
+    /// The sequence is behind the stream.
+    #[error(
+        "stream {stream} has position {high}, but the source's sequence is at {sequence}: the \
+         source was set back to an earlier state; nothing was published. Restore it to a state \
+         that holds position {high}; if its loss is accepted, remove the stream, run \
+         `artstore bus init`, and rebuild the projections"
+    )]
+    SequenceBehind {
+        /// The stream.
+        stream: String,
+        /// The highest position seen.
+        high: i64,
+        /// The sequence's last value.
+        sequence: i64,
+    },
+    /// Messages of the stream have no row, or another row, in the source.
+    #[error(
+        "stream {stream} has {count} message(s) that the source does not hold any more, from \
+         position {first} to {last} (first: message {sequence}, event {id}): the source was set \
+         back to an earlier state; nothing was published. Restore it to a state that holds \
+         position {last}; if its loss is accepted, remove the stream, run `artstore bus init`, \
+         and rebuild the projections"
+    )]
+    SetBack {
+        /// The stream.
+        stream: String,
+        /// How many such messages there are.
+        count: usize,
+        /// The first position.
+        first: i64,
+        /// The last position.
+        last: i64,
+        /// The first one's sequence.
+        sequence: u64,
+        /// The first one's event.
+        id: Uuid,
+    },
+    /// The stream is not one that this relay wrote.
+    #[error(
+        "stream {stream}, message {sequence}: {problem}; it was not written by a relay of this \
+         source, or was changed: nothing was published; move that stream away and run \
+         `artstore bus init`"
+    )]
+    ForeignStream {
+        /// The stream.
+        stream: String,
+        /// The message.
+        sequence: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server says that a message is there already, and it is not at the stream's end.
+    #[error(
+        "stream {stream}: event {id} is in the stream already, but the stream's state says that \
+         position {position} is not published: nothing more is published; run \
+         `artstore relay` against the stream that belongs to this source"
+    )]
+    Duplicate {
+        /// The stream.
+        stream: String,
+        /// The event.
+        id: Uuid,
+        /// Its position.
+        position: i64,
+    },
+}

@@ -1,0 +1,216 @@
+//! The end of a source's stream: the relay's whole state. Read at every start and after every
+//! publish error; compared with the source on every connection.
+
+use std::time::Duration;
+
+use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::source::Source;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use futures::StreamExt as _;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+use crate::gaps::Gaps;
+use crate::relay_error::{Halt, RelayError};
+use crate::source::SourceTable;
+
+/// How many of the last messages are compared with the source.
+const COMPARED: u64 = 1_000;
+
+/// The state of a stream after its last message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// The last sequence; 0 for an empty stream.
+    pub sequence: u64,
+    /// `ce-id` of the last message.
+    pub last_id: Option<Uuid>,
+    /// The source's identity in the last message.
+    pub identity: Option<String>,
+    /// What was seen of the source.
+    pub gaps: Gaps,
+}
+
+/// Reads the stream's last message, from its leader.
+pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
+    let stream = source.stream();
+    loop {
+        let info = bus.stream_info(&stream).await?;
+        let sequence = info.state.last_sequence;
+        if sequence == 0 {
+            return Ok(Tail {
+                sequence: 0,
+                last_id: None,
+                identity: None,
+                gaps: Gaps::default(),
+            });
+        }
+        let handle = bus.jetstream.get_stream_no_info(&stream).await;
+        let handle = handle.map_err(|e| failed(&stream, &e))?;
+        let message = match handle.get_raw_message(sequence).await {
+            Ok(message) => message,
+            // Recreated between the two calls: look again.
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+                let now = bus.stream_info(&stream).await?;
+                if now.state.last_sequence == sequence {
+                    return Err(Halt::ForeignStream {
+                        stream,
+                        sequence,
+                        problem: "its last message was removed".to_owned(),
+                    }
+                    .into());
+                }
+                continue;
+            }
+            Err(error) => return Err(failed(&stream, &error)),
+        };
+        let envelope = envelope(source, sequence, &message.headers)?;
+        return Ok(Tail {
+            sequence,
+            last_id: Some(envelope.id),
+            gaps: Gaps::from_stream(envelope.high, &envelope.missing),
+            identity: Some(envelope.identity),
+        });
+    }
+}
+
+/// Compares the stream's last messages with the source, position and id. A row that is gone, or
+/// another one, means that the source was set back.
+pub async fn compare(
+    bus: &Bus,
+    source: &Source,
+    tail: &Tail,
+    connection: &mut PgConnection,
+) -> Result<(), RelayError> {
+    let published = last_messages(bus, source, tail).await?;
+    let positions: Vec<i64> = published.iter().filter_map(|m| m.position).collect();
+    let table = SourceTable::of(source);
+    let sql = format!(
+        "select position, {} as id from public.{} where position = any($1)",
+        table.id_column, table.table
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(positions)
+        .fetch_all(connection)
+        .await?;
+    let mut held = HashMap::with_capacity(rows.len());
+    for row in rows {
+        held.insert(row.try_get::<i64, _>("position")?, row.try_get::<Uuid, _>("id")?);
+    }
+    let lost: Vec<&Published> = published
+        .iter()
+        .filter(|m| m.position.is_some_and(|p| held.get(&p) != Some(&m.id)))
+        .collect();
+    let (Some(first), positions) = (lost.first(), lost.iter().filter_map(|m| m.position)) else {
+        return Ok(());
+    };
+    let (low, high) = positions.fold((i64::MAX, 0), |(low, high), p| (low.min(p), high.max(p)));
+    Err(Halt::SetBack {
+        stream: source.stream(),
+        count: lost.len(),
+        first: low,
+        last: high,
+        sequence: first.sequence,
+        id: first.id,
+    }
+    .into())
+}
+
+#[derive(Debug)]
+struct Published {
+    sequence: u64,
+    id: Uuid,
+    position: Option<i64>,
+}
+
+/// The last messages' headers, in order, each checked against the one before it.
+async fn last_messages(
+    bus: &Bus,
+    source: &Source,
+    tail: &Tail,
+) -> Result<Vec<Published>, RelayError> {
+    let stream = source.stream();
+    if tail.sequence == 0 {
+        return Ok(Vec::new());
+    }
+    let start = tail.sequence.saturating_sub(COMPARED - 1).max(1);
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartSequence {
+            start_sequence: start,
+        },
+        ack_policy: AckPolicy::None,
+        headers_only: true,
+        memory_storage: true,
+        inactive_threshold: Duration::from_secs(10),
+        ..pull::Config::default()
+    };
+    let consumer = bus
+        .jetstream
+        .create_consumer_on_stream(config, stream.clone())
+        .await
+        .map_err(|e| failed(&stream, &e))?;
+    let expected = usize::try_from(tail.sequence - start + 1).unwrap_or(usize::MAX);
+    let mut messages = consumer
+        .fetch()
+        .max_messages(expected)
+        .expires(Duration::from_secs(5))
+        .messages()
+        .await
+        .map_err(|e| failed(&stream, &e))?;
+    let mut published: Vec<Published> = Vec::with_capacity(expected);
+    while published.len() < expected {
+        let Some(message) = messages.next().await else {
+            return Err(failed(&stream, &"its last messages did not come in time"));
+        };
+        let message = message.map_err(|e| failed(&stream, &e))?;
+        let sequence = message.info().map_err(|e| failed(&stream, &e))?.stream_sequence;
+        let headers = message.headers.as_ref().cloned().unwrap_or_default();
+        let envelope = envelope(source, sequence, &headers)?;
+        let expected = start + published.len() as u64;
+        let before = published.last().map(|m| m.id);
+        let problem = if sequence != expected {
+            Some(format!("message {expected} is missing before it"))
+        } else if before.is_some() && envelope.previous != before {
+            Some("it does not follow the message before it (artstore-previous)".to_owned())
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return Err(Halt::ForeignStream {
+                stream,
+                sequence,
+                problem,
+            }
+            .into());
+        }
+        published.push(Published {
+            sequence,
+            id: envelope.id,
+            position: envelope.position,
+        });
+    }
+    Ok(published)
+}
+
+fn envelope(
+    source: &Source,
+    sequence: u64,
+    headers: &async_nats::HeaderMap,
+) -> Result<Envelope, RelayError> {
+    let foreign = |problem: String| Halt::ForeignStream {
+        stream: source.stream(),
+        sequence,
+        problem,
+    };
+    let envelope = Envelope::from_headers(headers).map_err(|e| foreign(e.to_string()))?;
+    if envelope.source != source.ce_source() {
+        return Err(foreign(format!("it comes from {}", envelope.source)).into());
+    }
+    Ok(envelope)
+}
+
+fn failed(stream: &str, error: &dyn std::fmt::Display) -> RelayError {
+    BusError::JetStream(format!("stream {stream}: {error}")).into()
+}

@@ -1,0 +1,373 @@
+//! A row becomes an event: its type, its key, its body. Rows come from [`crate::source`], events
+//! go to [`crate::publish`]. No row is ever refused here, or a row nobody can publish would stop
+//! all behind it; what is too large is left out and named.
+
+use artstore_schemas::actor::{Actor, ActorType};
+use artstore_schemas::envelope::is_traceparent;
+use artstore_schemas::event::{
+    Element, EventType, File, Omitted, Operation, OutboxEvent, OutboxOperation, Status, WalEvent,
+};
+use artstore_schemas::json::Document;
+use artstore_schemas::size::MAX_BODY_BYTES;
+use artstore_schemas::source::Source;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::source::{Content, OutboxRow, SourceRow, WalRow, WalState};
+
+/// Makes events of one source's rows. The same row and the same state of its file always give
+/// the same event.
+#[derive(Debug, Clone)]
+pub struct Translator {
+    source: Source,
+    api_url: Option<String>,
+}
+
+/// An event without the state that the relay adds.
+#[derive(Debug, Clone)]
+pub struct Translated {
+    /// The row's UUID.
+    pub id: Uuid,
+    /// The row's position.
+    pub position: i64,
+    /// `ce-type`.
+    pub event_type: EventType,
+    /// What picks the partition.
+    pub key: Option<Uuid>,
+    /// `ce-subject`.
+    pub subject: Option<String>,
+    /// `ce-time`.
+    pub time: DateTime<Utc>,
+    /// `traceparent`.
+    pub traceparent: Option<String>,
+    /// The JSON body.
+    pub body: Bytes,
+}
+
+impl Translator {
+    /// For a source; `api_url` is where an element's API is reached.
+    pub fn new(source: Source, api_url: Option<String>) -> Self {
+        Self { source, api_url }
+    }
+
+    /// The source that this is for.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Makes the event of a row.
+    pub fn translate(&self, row: SourceRow) -> Translated {
+        match row.content {
+            Content::Wal(wal) => self.wal_event(row.id, row.position, *wal),
+            Content::Outbox(outbox) => outbox_event(row.id, row.position, *outbox),
+        }
+    }
+
+    /// The size of a WAL event's body with nothing left out.
+    pub(crate) fn full_size(&self, id: Uuid, row: WalRow) -> usize {
+        encode(&self.wal_body(id, row)).len()
+    }
+
+    fn wal_event(&self, id: Uuid, position: i64, row: WalRow) -> Translated {
+        let (entity, action) = name(&row.operation_type, row.status);
+        let key = row.file_id;
+        let time = row.completed_at.unwrap_or(row.started_at);
+        let mut body = self.wal_body(id, row);
+        Translated {
+            id,
+            position,
+            event_type: EventType::new(entity, action, 1),
+            key,
+            subject: key.map(|key| key.to_string()),
+            time,
+            traceparent: None,
+            body: fit(&mut body, WAL_FIELDS),
+        }
+    }
+
+    fn wal_body(&self, id: Uuid, row: WalRow) -> WalEvent {
+        let user_id = row.user_id.as_deref();
+        let foreign = || Actor::from_recorded_id(user_id);
+        let (actor, request_id, data, file) = match row.state {
+            WalState::Recorded(recorded) => {
+                let data = recorded.data.map(Document::Json);
+                (recorded.actor, recorded.request_id, data, recorded.file)
+            }
+            WalState::Joined {
+                operation_data,
+                recorded: None,
+                file,
+            } => {
+                let file = file.map(|file| with_checksum(*file, &operation_data));
+                (foreign(), None, Document::from_text(&operation_data), file)
+            }
+            WalState::Joined {
+                recorded: Some(recorded),
+                file,
+                ..
+            } => {
+                let data = recorded.data.map(Document::Json);
+                let file = file.map(|file| *file);
+                (recorded.actor, recorded.request_id, data, file)
+            }
+        };
+        WalEvent {
+            operation: Operation {
+                id,
+                kind: row.operation_type,
+                status: row.status,
+                started_at: row.started_at,
+                completed_at: row.completed_at,
+                duration_ms: row.duration_ms,
+                error_message: row.error_message,
+                request_id,
+                file_id: row.file_id,
+                data,
+            },
+            actor,
+            element: Element {
+                name: self.source.to_string(),
+                api_url: self.api_url.clone(),
+            },
+            file,
+            omitted: Vec::new(),
+        }
+    }
+}
+
+/// `entity` and `action` of an operation; one that is not known is still told of.
+fn name(operation_type: &str, status: Status) -> (&'static str, &'static str) {
+    match (status, operation_type) {
+        (Status::Failed, _) => ("operation", "failed"),
+        (Status::RolledBack, _) => ("operation", "rolled-back"),
+        (Status::Committed, "file_create") => ("file", "created"),
+        (Status::Committed, "file_update") => ("file", "updated"),
+        (Status::Committed, "file_delete") => ("file", "deleted"),
+        (Status::Committed, "mode_change") => ("element", "mode-changed"),
+        (Status::Committed, "cache_rebuild") => ("element", "cache-rebuilt"),
+        (Status::Committed, _) => ("operation", "recorded"),
+    }
+}
+
+/// An empty checksum means that the element lost it; the operation's own result may still have
+/// it, with the size.
+fn with_checksum(mut file: File, operation_data: &str) -> File {
+    if !file.checksum.is_empty() {
+        return file;
+    }
+    let data: serde_json::Value = serde_json::from_str(operation_data).unwrap_or_default();
+    let result = &data["result"];
+    if let (Some(checksum), Some(size)) = (result["checksum"].as_str(), result["file_size"].as_i64())
+    {
+        file.checksum = checksum.to_owned();
+        file.file_size = size;
+    }
+    file
+}
+
+fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
+    let actor = serde_json::from_str(&row.actor).unwrap_or_else(|_| unreadable(&row.actor));
+    let mut body = OutboxEvent {
+        operation: OutboxOperation {
+            id,
+            kind: format!("{}.{}", row.entity, row.action),
+            occurred_at: row.occurred_at,
+            request_id: row.request_id,
+        },
+        actor,
+        data: Document::from_text(&row.data),
+        omitted: Vec::new(),
+    };
+    Translated {
+        id,
+        position,
+        event_type: EventType::new(row.entity, row.action, 1),
+        key: row.ordering_key,
+        // A subject is a name, not a text: longer ones would not fit into the headers.
+        subject: row.subject.map(|s| s.chars().take(1_000).collect()),
+        time: row.occurred_at,
+        traceparent: row.traceparent.filter(|text| is_traceparent(text)),
+        body: fit(&mut body, OUTBOX_FIELDS),
+    }
+}
+
+/// An outbox row may come from any program; an actor that can't be read is kept as it stands.
+fn unreadable(actor: &str) -> Actor {
+    let shown: String = actor.chars().take(200).collect();
+    Actor {
+        kind: ActorType::System,
+        ..Actor::system().named(format!("unreadable: {shown}"))
+    }
+}
+
+/// A field that may be left out: its name, and a function that takes its text out of the body.
+type Field<T> = (&'static str, fn(&mut T) -> Option<String>);
+
+const WAL_FIELDS: &[Field<WalEvent>] = &[
+    ("file.description", |e| e.file.as_mut()?.description.take()),
+    ("file.metadata", |e| {
+        e.file.as_mut()?.metadata.take().map(text)
+    }),
+    ("operation.data", |e| e.operation.data.take().map(text)),
+    ("operation.error_message", |e| {
+        e.operation.error_message.take()
+    }),
+    ("operation.request_id", |e| e.operation.request_id.take()),
+    ("actor.user_agent", |e| e.actor.user_agent.take()),
+];
+
+const OUTBOX_FIELDS: &[Field<OutboxEvent>] = &[
+    ("data", |e| e.data.take().map(text)),
+    ("operation.request_id", |e| e.operation.request_id.take()),
+    ("actor.user_agent", |e| e.actor.user_agent.take()),
+];
+
+trait Body: Serialize + Clone {
+    fn omitted(&mut self) -> &mut Vec<Omitted>;
+}
+
+impl Body for WalEvent {
+    fn omitted(&mut self) -> &mut Vec<Omitted> {
+        &mut self.omitted
+    }
+}
+
+impl Body for OutboxEvent {
+    fn omitted(&mut self) -> &mut Vec<Omitted> {
+        &mut self.omitted
+    }
+}
+
+/// The body's bytes; the largest fields are left out until it fits.
+fn fit<T: Body>(body: &mut T, fields: &[Field<T>]) -> Bytes {
+    loop {
+        let bytes = encode(body);
+        if bytes.len() <= MAX_BODY_BYTES {
+            return bytes;
+        }
+        let largest = fields
+            .iter()
+            .max_by_key(|(_, take)| take(&mut body.clone()).map_or(0, |text| text.len()));
+        let Some((name, text)) = largest.and_then(|(name, take)| Some((name, take(body)?))) else {
+            // Every other field is bounded by its column; only a forged actor could come here.
+            return bytes;
+        };
+        body.omitted().push(Omitted {
+            field: (*name).to_owned(),
+            bytes: text.len() as u64,
+            sha256: sha256(&text),
+        });
+    }
+}
+
+fn encode<T: Serialize>(body: &T) -> Bytes {
+    serde_json::to_vec(body)
+        .expect("a body has only texts as keys")
+        .into()
+}
+
+fn text(document: Document) -> String {
+    match document {
+        Document::Json(value) => value.to_string(),
+        Document::Text(text) => text,
+    }
+}
+
+fn sha256(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(description: Option<String>) -> File {
+        let at = DateTime::UNIX_EPOCH;
+        File {
+            id: Uuid::from_u128(1),
+            original_filename: "a".to_owned(),
+            storage_filename: "b".to_owned(),
+            storage_path: "c".to_owned(),
+            file_size: 0,
+            content_type: "text/plain".to_owned(),
+            checksum: String::new(),
+            created_at: at,
+            updated_at: at,
+            created_by_id: "1".to_owned(),
+            created_by_username: "u".to_owned(),
+            created_by_fullname: None,
+            description,
+            version: None,
+            metadata: None,
+        }
+    }
+
+    fn row(operation_type: &str, status: Status, data: &str, file: Option<File>) -> SourceRow {
+        SourceRow {
+            id: Uuid::from_u128(2),
+            position: 7,
+            content: Content::Wal(Box::new(WalRow {
+                operation_type: operation_type.to_owned(),
+                status,
+                file_id: Some(Uuid::from_u128(1)),
+                state: WalState::read(status, data.to_owned(), file),
+                error_message: None,
+                started_at: DateTime::UNIX_EPOCH,
+                completed_at: None,
+                duration_ms: None,
+                user_id: Some("5".to_owned()),
+            })),
+        }
+    }
+
+    fn translate(row: SourceRow) -> (Translated, WalEvent) {
+        let source = Source::Element("elem".parse().expect("valid"));
+        let translated = Translator::new(source, None).translate(row);
+        let body = serde_json::from_slice(&translated.body).expect("a body");
+        (translated, body)
+    }
+
+    #[test]
+    fn an_unknown_operation_is_told_of() {
+        let (event, body) = translate(row("defragment", Status::Committed, "{}", None));
+        assert_eq!(event.event_type.to_string(), "artstore.operation.recorded.v1");
+        assert_eq!(body.operation.kind, "defragment");
+    }
+
+    #[test]
+    fn a_description_of_two_mebibytes_is_left_out_and_named() {
+        let long = "я".repeat(1 << 20);
+        let digest = sha256(&long);
+        let (event, body) =
+            translate(row("file_create", Status::Committed, "{}", Some(file(Some(long)))));
+        assert!(event.body.len() < MAX_BODY_BYTES);
+        assert_eq!(body.omitted[0].field, "file.description");
+        assert_eq!(body.omitted[0].bytes, 2 << 20);
+        assert_eq!(body.omitted[0].sha256, digest);
+    }
+
+    #[test]
+    fn a_lost_checksum_is_taken_from_the_operations_result() {
+        let data = r#"{"result": {"checksum": "ab", "file_size": 9}}"#;
+        let (_, body) = translate(row("file_create", Status::Committed, data, Some(file(None))));
+        let file = body.file.expect("a file");
+        assert_eq!((file.checksum.as_str(), file.file_size), ("ab", 9));
+    }
+
+    #[test]
+    fn a_row_with_the_marker_is_published_as_it_says_only_when_committed() {
+        let data = r#"{"artstore": 1, "actor": {"type": "user", "id": "9"}, "file": null}"#;
+        let joined = Some(file(None));
+        let (_, body) = translate(row("file_delete", Status::Committed, data, joined.clone()));
+        assert_eq!(body.file, None);
+        assert_eq!(body.actor.id.as_deref(), Some("9"));
+        let (_, body) = translate(row("file_delete", Status::RolledBack, data, joined.clone()));
+        assert_eq!(body.file, joined);
+        let newer = data.replace("1,", "2,");
+        let (_, body) = translate(row("file_delete", Status::Committed, &newer, joined.clone()));
+        assert_eq!(body.file, joined, "a marker that is not known is no marker");
+    }
+}

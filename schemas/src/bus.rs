@@ -1,0 +1,328 @@
+//! The connection to NATS and the streams of the bus. `artstore bus init` makes the streams; relay
+//! and projectors only find them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{
+    Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType,
+};
+use async_nats::jetstream::{self, ErrorCode};
+
+use crate::size::MAX_MESSAGE_BYTES;
+use crate::source::Source;
+
+/// The oldest server that does all that is needed (atomic publishing, fixed expected sequences).
+pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
+
+/// How many messages a subscription of ours may hold unread: above every pull batch, because the
+/// client drops what does not fit.
+const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
+
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// How to reach NATS.
+#[derive(Debug, Clone)]
+pub struct BusOptions {
+    /// One or more server URLs, separated by commas.
+    pub url: String,
+    /// A credentials file.
+    pub credentials: Option<PathBuf>,
+    /// What the connection is called on the server.
+    pub name: String,
+}
+
+/// A connection to NATS whose server was checked.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    /// The connection: reconnects by itself, for ever.
+    pub client: async_nats::Client,
+    /// JetStream on it.
+    pub jetstream: jetstream::Context,
+}
+
+/// Why the bus can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// No connection.
+    #[error("NATS at {url} can't be reached: {source}; check NATS_URL, NATS_CREDENTIALS and the server")]
+    Connect {
+        /// The server, without a password.
+        url: String,
+        /// What the client says.
+        source: async_nats::ConnectError,
+    },
+    /// The credentials file can't be read.
+    #[error("NATS_CREDENTIALS: {path} can't be read: {source}")]
+    Credentials {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// The server is too old.
+    #[error("nats-server {version} is too old: 2.12.1 or newer is needed; upgrade the server")]
+    TooOld {
+        /// The server's version.
+        version: String,
+    },
+    /// The server takes smaller messages than ours.
+    #[error(
+        "the NATS server takes messages of at most {max_payload} bytes, {MAX_MESSAGE_BYTES} are \
+         needed: raise max_payload in its configuration"
+    )]
+    SmallMessages {
+        /// The server's limit.
+        max_payload: usize,
+    },
+    /// A stream is not there.
+    #[error("stream {0} does not exist: run `artstore bus init`")]
+    NoStream(String),
+    /// A stream exists, but not as it must be, and changing it could lose data.
+    #[error("stream {stream} exists with {found}, which must be {wanted}: nothing was changed; move or remove that stream first")]
+    Unfit {
+        /// The stream.
+        stream: String,
+        /// What it has.
+        found: String,
+        /// What it must have.
+        wanted: String,
+    },
+    /// JetStream did not do what it was asked.
+    #[error("JetStream: {0}")]
+    JetStream(String),
+}
+
+impl BusError {
+    /// Whether another try may succeed without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::JetStream(_) => true,
+            Self::Credentials { .. }
+            | Self::TooOld { .. }
+            | Self::SmallMessages { .. }
+            | Self::NoStream(_)
+            | Self::Unfit { .. } => false,
+        }
+    }
+}
+
+impl Bus {
+    /// Connects and checks the server.
+    pub async fn connect(options: &BusOptions) -> Result<Self, BusError> {
+        let mut connect = ConnectOptions::new()
+            .name(&options.name)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            .request_timeout(Some(Duration::from_secs(5)))
+            .reconnect_delay_callback(|tries| {
+                Duration::from_millis(u64::try_from(tries).unwrap_or(20).min(20) * 50)
+            })
+            .event_callback(|event| async move { tracing::info!(%event, "NATS connection") });
+        if let Some(path) = &options.credentials {
+            connect = connect.credentials_file(path).await.map_err(|source| {
+                BusError::Credentials {
+                    path: path.display().to_string(),
+                    source,
+                }
+            })?;
+        }
+        let servers: Vec<&str> = options.url.split(',').map(str::trim).collect();
+        let client = connect
+            .connect(servers)
+            .await
+            .map_err(|source| BusError::Connect {
+                url: without_password(&options.url),
+                source,
+            })?;
+        let bus = Self {
+            jetstream: jetstream::new(client.clone()),
+            client,
+        };
+        bus.check_server()?;
+        Ok(bus)
+    }
+
+    fn check_server(&self) -> Result<(), BusError> {
+        let (major, minor, patch) = OLDEST_SERVER;
+        let info = self.client.server_info();
+        if !self.client.is_server_compatible(major, minor, patch) {
+            return Err(BusError::TooOld {
+                version: info.version,
+            });
+        }
+        if info.max_payload < MAX_MESSAGE_BYTES {
+            return Err(BusError::SmallMessages {
+                max_payload: info.max_payload,
+            });
+        }
+        Ok(())
+    }
+
+    /// A stream's present state, as its leader knows it.
+    pub async fn stream_info(&self, stream: &str) -> Result<Info, BusError> {
+        match self.jetstream.get_stream(stream).await {
+            Ok(handle) => Ok(handle.cached_info().clone()),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    Err(BusError::NoStream(stream.to_owned()))
+                }
+                _ => Err(BusError::JetStream(format!("stream {stream}: {error}"))),
+            },
+        }
+    }
+
+    /// Makes a source's stream, or mends an existing one where that loses nothing.
+    /// Calling it again changes nothing.
+    pub async fn ensure_stream(
+        &self,
+        source: &Source,
+        replicas: usize,
+    ) -> Result<StreamChange, BusError> {
+        let name = source.stream();
+        let wanted = stream_config(source, replicas);
+        let failed =
+            |error: &dyn std::fmt::Display| BusError::JetStream(format!("stream {name}: {error}"));
+        let existing = match self.stream_info(&name).await {
+            Ok(info) => info.config,
+            Err(BusError::NoStream(_)) => {
+                let made = self.jetstream.create_stream(wanted.clone()).await;
+                let made = made.map_err(|e| failed(&e))?;
+                refuse_unfit(&made.cached_info().config, &wanted)?;
+                return Ok(StreamChange::Created);
+            }
+            Err(error) => return Err(error),
+        };
+        refuse_unfit(&existing, &wanted)?;
+        if fits(&existing, &wanted) {
+            return Ok(StreamChange::Unchanged);
+        }
+        let update = self.jetstream.update_stream(wanted).await;
+        update.map_err(|e| failed(&e))?;
+        Ok(StreamChange::Updated)
+    }
+}
+
+/// What [`Bus::ensure_stream`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamChange {
+    /// The stream was not there.
+    Created,
+    /// Settings that lose nothing were changed.
+    Updated,
+    /// It was as it should be.
+    Unchanged,
+}
+
+fn stream_config(source: &Source, replicas: usize) -> Config {
+    Config {
+        name: source.stream(),
+        subjects: vec![format!("{}.>", source.subject_prefix())],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::New,
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        max_message_size: -1,
+        max_consumers: -1,
+        num_replicas: replicas,
+        duplicate_window: DUPLICATE_WINDOW,
+        deny_delete: true,
+        deny_purge: true,
+        allow_direct: true,
+        allow_atomic_publish: true,
+        compression: Some(Compression::S2),
+        ..Config::default()
+    }
+}
+
+/// Refuses a stream whose settings may have lost messages, or would when they were changed.
+fn refuse_unfit(found: &Config, wanted: &Config) -> Result<(), BusError> {
+    let checks = [
+        (
+            "subjects",
+            format!("{:?}", found.subjects),
+            format!("{:?}", wanted.subjects),
+        ),
+        (
+            "retention",
+            format!("{:?}", found.retention),
+            format!("{:?}", wanted.retention),
+        ),
+        (
+            "storage",
+            format!("{:?}", found.storage),
+            format!("{:?}", wanted.storage),
+        ),
+        (
+            "discard",
+            format!("{:?}", found.discard),
+            format!("{:?}", wanted.discard),
+        ),
+        (
+            "limits (messages, bytes, per subject, age)",
+            limits(found),
+            limits(wanted),
+        ),
+        ("seal", found.sealed.to_string(), wanted.sealed.to_string()),
+    ];
+    for (what, found_value, wanted_value) in checks {
+        if found_value != wanted_value {
+            return Err(BusError::Unfit {
+                stream: found.name.clone(),
+                found: format!("{what} {found_value}"),
+                wanted: wanted_value,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn limits(config: &Config) -> String {
+    let none = |limit: i64| if limit <= 0 { -1 } else { limit };
+    format!(
+        "{}, {}, {}, {:?}",
+        none(config.max_messages),
+        none(config.max_bytes),
+        none(config.max_messages_per_subject),
+        config.max_age
+    )
+}
+
+fn fits(found: &Config, wanted: &Config) -> bool {
+    found.num_replicas == wanted.num_replicas
+        && found.duplicate_window == wanted.duplicate_window
+        && found.deny_delete
+        && found.deny_purge
+        && found.allow_direct
+        && found.allow_atomic_publish
+        && found.compression == wanted.compression
+}
+
+/// A URL list as it may be shown: without passwords.
+pub fn without_password(urls: &str) -> String {
+    urls.split(',')
+        .map(|url| match (url.find("://"), url.rfind('@')) {
+            (Some(scheme), Some(at)) if at > scheme => {
+                format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+            }
+            _ => url.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_url_has_no_password() {
+        assert_eq!(
+            without_password("nats://a:b@h:1,nats://h:2"),
+            "nats://h:1,nats://h:2"
+        );
+    }
+}

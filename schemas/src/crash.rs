@@ -1,0 +1,63 @@
+//! Named points at which a test ends the process, as a crash would: SIGKILL, nothing flushed,
+//! nothing unwound. Release builds have none.
+//!
+//! `ARTSTORE_CRASH_AT=relay.published:3` kills the process when it reaches the point
+//! `relay.published` for the third time; `…:3:stop` freezes it with SIGSTOP instead.
+
+#[cfg(debug_assertions)]
+static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();
+
+#[cfg(debug_assertions)]
+struct Plan {
+    point: String,
+    left: std::sync::atomic::AtomicI64,
+    signal: &'static str,
+}
+
+/// Passes, unless a test asked for an end here.
+#[cfg(debug_assertions)]
+pub fn point(name: &str) {
+    let Some(plan) = PLAN.get_or_init(Plan::read) else {
+        return;
+    };
+    if plan.point != name {
+        return;
+    }
+    if plan.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+        let pid = std::process::id().to_string();
+        // There is nobody to tell when the signal can't be sent; the test then sees no crash.
+        let sent = std::process::Command::new("kill")
+            .args([plan.signal, &pid])
+            .status();
+        assert!(sent.is_ok(), "no `kill` to crash with at {name}");
+        if plan.signal == "-KILL" {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+/// Passes: release builds have no crash points.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn point(_name: &str) {}
+
+#[cfg(debug_assertions)]
+impl Plan {
+    fn read() -> Option<Self> {
+        let text = std::env::var("ARTSTORE_CRASH_AT").ok()?;
+        let mut parts = text.split(':');
+        let point = parts.next()?.to_owned();
+        let left: i64 = parts.next().unwrap_or("1").parse().ok()?;
+        let signal = match parts.next() {
+            Some("stop") => "-STOP",
+            _ => "-KILL",
+        };
+        Some(Self {
+            point,
+            left: left.into(),
+            signal,
+        })
+    }
+}

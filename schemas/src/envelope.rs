@@ -1,0 +1,246 @@
+//! The headers of a message: CloudEvents 1.0 in binary mode, and our own, in which the relay keeps
+//! its state. Written by the relay, read back by it after a restart, checked by every reader.
+
+use async_nats::HeaderMap;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::event::EventType;
+use crate::ranges::Ranges;
+use crate::source::Source;
+use crate::timestamp;
+
+const SPEC_VERSION: &str = "ce-specversion";
+const ID: &str = "ce-id";
+const SOURCE: &str = "ce-source";
+const TYPE: &str = "ce-type";
+const SUBJECT: &str = "ce-subject";
+const TIME: &str = "ce-time";
+const DATA_SCHEMA: &str = "ce-dataschema";
+const CONTENT_TYPE: &str = "content-type";
+const TRACE_PARENT: &str = "traceparent";
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+const POSITION: &str = "artstore-position";
+const HIGH: &str = "artstore-high";
+const MISSING: &str = "artstore-missing";
+const IDENTITY: &str = "artstore-source";
+const PREVIOUS: &str = "artstore-previous";
+
+/// Everything about a message but its subject and body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// `ce-id` and `Nats-Msg-Id`: the row's UUID.
+    pub id: Uuid,
+    /// `ce-source`, as text: a reader compares it with its stream.
+    pub source: String,
+    /// `ce-type`.
+    pub event_type: EventType,
+    /// `ce-subject`: the file's id, or what an outbox row says.
+    pub subject: Option<String>,
+    /// `ce-time`: shown, never used for order.
+    pub time: DateTime<Utc>,
+    /// `traceparent`, passed through.
+    pub traceparent: Option<String>,
+    /// `artstore-position`: the row's position; none for a message that no row caused.
+    pub position: Option<i64>,
+    /// `artstore-high`: the highest position seen, as it is after this message.
+    pub high: i64,
+    /// `artstore-missing`: positions below `high` not seen, as they are after this message.
+    pub missing: Ranges,
+    /// `artstore-source`: the identity of the source's database.
+    pub identity: String,
+    /// `artstore-previous`: `ce-id` of the message before it in the stream; none for the first.
+    pub previous: Option<Uuid>,
+}
+
+/// Why a message's headers can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// A header that every message has is not there.
+    #[error("header {0} is missing")]
+    Missing(&'static str),
+    /// A header holds something else than it should.
+    #[error("header {name} holds {value:?}, which is no valid value")]
+    Invalid {
+        /// The header.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+    },
+}
+
+impl Envelope {
+    /// The headers of the message.
+    pub fn to_headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let id = self.id.to_string();
+        headers.insert(MESSAGE_ID, id.as_str());
+        headers.insert(SPEC_VERSION, "1.0");
+        headers.insert(ID, id.as_str());
+        headers.insert(SOURCE, self.source.as_str());
+        headers.insert(TYPE, self.event_type.to_string());
+        if let Some(subject) = &self.subject {
+            headers.insert(SUBJECT, encode_attribute(subject));
+        }
+        headers.insert(TIME, timestamp::format(&self.time));
+        headers.insert(DATA_SCHEMA, data_schema(&self.source, &self.event_type));
+        headers.insert(CONTENT_TYPE, "application/json");
+        if let Some(traceparent) = &self.traceparent {
+            headers.insert(TRACE_PARENT, traceparent.as_str());
+        }
+        if let Some(position) = self.position {
+            headers.insert(POSITION, position.to_string());
+        }
+        headers.insert(HIGH, self.high.to_string());
+        if !self.missing.is_empty() {
+            headers.insert(MISSING, self.missing.to_string());
+        }
+        headers.insert(IDENTITY, self.identity.as_str());
+        if let Some(previous) = self.previous {
+            headers.insert(PREVIOUS, previous.to_string());
+        }
+        headers
+    }
+
+    /// Reads the headers of a message.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, EnvelopeError> {
+        let missing = get(headers, MISSING).unwrap_or_default();
+        Ok(Self {
+            id: parse(ID, required(headers, ID)?)?,
+            source: required(headers, SOURCE)?.to_owned(),
+            event_type: parse(TYPE, required(headers, TYPE)?)?,
+            subject: get(headers, SUBJECT).map(decode_attribute),
+            time: parse(TIME, required(headers, TIME)?)?,
+            traceparent: get(headers, TRACE_PARENT).map(str::to_owned),
+            position: get(headers, POSITION)
+                .map(|text| parse(POSITION, text))
+                .transpose()?,
+            high: parse(HIGH, required(headers, HIGH)?)?,
+            missing: parse(MISSING, missing)?,
+            identity: required(headers, IDENTITY)?.to_owned(),
+            previous: get(headers, PREVIOUS)
+                .map(|text| parse(PREVIOUS, text))
+                .transpose()?,
+        })
+    }
+}
+
+/// Whether a text is a W3C `traceparent`; anything else is not passed through.
+pub fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, length: usize| {
+        part.len() == length
+            && part
+                .chars()
+                .all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    matches!(parts.as_slice(), [version, trace, span, flags]
+        if hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2))
+}
+
+/// The JSON Schema of a type's body. Types of the admin module share one.
+fn data_schema(source: &str, event_type: &EventType) -> String {
+    if source == Source::Admin.ce_source() {
+        format!("/artstore/schemas/artstore.outbox.v{}.json", event_type.version)
+    } else {
+        format!("/artstore/schemas/{event_type}.json")
+    }
+}
+
+/// Percent-encodes what CloudEvents does not allow in a header: everything but printable ASCII,
+/// and the space, the double quote and the percent sign.
+fn encode_attribute(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' | b'"' | b'%' | 0..=0x1f | 0x7f..=0xff => {
+                encoded.push_str(&format!("%{byte:02X}"));
+            }
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    encoded
+}
+
+fn decode_attribute(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = (byte == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match escaped {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn get<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.as_str())
+}
+
+fn required<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, EnvelopeError> {
+    get(headers, name).ok_or(EnvelopeError::Missing(name))
+}
+
+fn parse<T: std::str::FromStr>(name: &'static str, text: &str) -> Result<T, EnvelopeError> {
+    text.parse().map_err(|_| EnvelopeError::Invalid {
+        name,
+        value: text.chars().take(100).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            id: Uuid::from_u128(5),
+            source: "/artstore/elements/elem".to_owned(),
+            event_type: EventType::new("file", "created", 1),
+            subject: Some("a \"тест\" 100%".to_owned()),
+            time: "2026-01-02T03:04:05.000006Z".parse().expect("a time"),
+            traceparent: None,
+            position: Some(10),
+            high: 12,
+            missing: "3,4+2".parse().expect("ranges"),
+            identity: "7-16384-1".to_owned(),
+            previous: Some(Uuid::from_u128(4)),
+        }
+    }
+
+    #[test]
+    fn headers_hold_the_whole_envelope() {
+        let headers = envelope().to_headers();
+        assert_eq!(Envelope::from_headers(&headers), Ok(envelope()));
+        let subject = headers.get(SUBJECT).expect("a subject").as_str();
+        assert!(subject.is_ascii() && !subject.contains(' '), "{subject}");
+    }
+
+    #[test]
+    fn a_broken_header_is_named() {
+        let mut headers = envelope().to_headers();
+        headers.insert(HIGH, "x");
+        let error = Envelope::from_headers(&headers).expect_err("not a number");
+        assert!(error.to_string().contains(HIGH));
+    }
+
+    #[test]
+    fn only_a_real_traceparent_passes() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(is_traceparent(good));
+        assert!(!is_traceparent(&good.to_uppercase()));
+        assert!(!is_traceparent("00-1-2-3"));
+    }
+}

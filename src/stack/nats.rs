@@ -1,0 +1,254 @@
+//! The nats-server nodes: one, or a cluster of three, each with its configuration, store and log in a folder of its own.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use async_nats::jetstream::{self, stream};
+
+use super::folder::{Folder, Secrets, write_private};
+use super::ports;
+use super::process::Process;
+
+/// How often other ports are tried where somebody was faster.
+const TRIES: usize = 5;
+
+#[derive(Debug)]
+pub(super) struct Nats {
+    program: PathBuf,
+    accounts: Vec<String>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    name: String,
+    folder: PathBuf,
+    port: u16,
+    process: Mutex<Arc<Process>>,
+}
+
+impl Nats {
+    /// Starts `count` nodes and waits until each of them answers every account.
+    pub(super) async fn start(
+        folder: &Folder,
+        secrets: &Secrets,
+        program: PathBuf,
+        accounts: usize,
+    ) -> anyhow::Result<Nats> {
+        let mut tries = TRIES;
+        loop {
+            let nats = Nats::spawn(folder, secrets, program.clone(), accounts)?;
+            let Err(error) = nats.until_ready().await else {
+                return Ok(nats);
+            };
+            let taken = nats
+                .nodes
+                .iter()
+                .any(|node| ports::taken(&node.process().log_tail()));
+            tries -= 1;
+            if !taken || tries == 0 {
+                return Err(error);
+            }
+            for node in &nats.nodes {
+                node.process().kill().await?;
+            }
+        }
+    }
+
+    fn spawn(
+        folder: &Folder,
+        secrets: &Secrets,
+        program: PathBuf,
+        accounts: usize,
+    ) -> anyhow::Result<Nats> {
+        let count = secrets.nats_nodes;
+        let ports = ports::free(count * 2)?;
+        let (clients, routes) = ports.split_at(count);
+        let mut nodes = Vec::with_capacity(count);
+        for (number, port) in clients.iter().copied().enumerate() {
+            let name = node_name(number);
+            let folder = folder.private(&format!("nats/{number}"), None)?;
+            let text = configuration(
+                &name,
+                port,
+                &folder,
+                &secrets.accounts[..accounts],
+                secrets,
+                routes,
+                number,
+            );
+            write_private(&folder.join("server.conf"), text.as_bytes())?;
+            let process = Mutex::new(Arc::new(spawn(&program, &name, &folder)?));
+            nodes.push(Node {
+                name,
+                folder,
+                port,
+                process,
+            });
+        }
+        Ok(Nats {
+            program,
+            accounts: secrets.accounts[..accounts].to_vec(),
+            nodes,
+        })
+    }
+
+    /// All nodes' addresses with the account's credentials, separated by commas.
+    pub(super) fn url(&self, account: usize) -> String {
+        let password = &self.accounts[account];
+        let urls = self
+            .nodes
+            .iter()
+            .map(|node| format!("nats://account{account}:{password}@127.0.0.1:{}", node.port));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    pub(super) fn pid(&self, node: usize) -> u32 {
+        self.nodes[node].process().pid()
+    }
+
+    pub(super) fn node_named(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == name)
+    }
+
+    pub(super) async fn kill(&self, node: usize) -> anyhow::Result<()> {
+        self.nodes[node].process().kill().await
+    }
+
+    pub(super) async fn restart(&self, number: usize) -> anyhow::Result<()> {
+        let node = &self.nodes[number];
+        if !node.process().has_ended() {
+            bail!("{} is still running", node.name);
+        }
+        let process = spawn(&self.program, &node.name, &node.folder)?;
+        *node.process.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(process);
+        self.until_node_ready(node).await
+    }
+
+    pub(super) fn have_ended(&self) -> bool {
+        self.nodes.iter().all(|node| node.process().has_ended())
+    }
+
+    async fn until_ready(&self) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            self.until_node_ready(node).await?;
+        }
+        if self.nodes.len() > 1 {
+            // Nodes that answer are not a cluster yet: a replicated stream needs the leader and all its peers.
+            self.nodes[0]
+                .process()
+                .until_answered(async || self.replicate().await)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn until_node_ready(&self, node: &Node) -> anyhow::Result<()> {
+        let process = node.process();
+        for account in 0..self.accounts.len() {
+            let answer = process.until_answered(async || {
+                let context = self.connect(node, account).await?;
+                Ok(context.query_account().await?)
+            });
+            answer.await.with_context(|| format!("account{account}"))?;
+        }
+        Ok(())
+    }
+
+    async fn replicate(&self) -> anyhow::Result<()> {
+        let context = self.connect(&self.nodes[0], 0).await?;
+        let probe = stream::Config {
+            name: "STACK_PROBE".to_owned(),
+            subjects: vec!["stack.probe".to_owned()],
+            storage: stream::StorageType::Memory,
+            num_replicas: self.nodes.len(),
+            ..Default::default()
+        };
+        context.create_stream(probe).await?;
+        context.delete_stream("STACK_PROBE").await?;
+        Ok(())
+    }
+
+    async fn connect(&self, node: &Node, account: usize) -> anyhow::Result<jetstream::Context> {
+        let (user, password) = (format!("account{account}"), self.accounts[account].clone());
+        let options = async_nats::ConnectOptions::with_user_and_password(user, password)
+            .connection_timeout(Duration::from_secs(2))
+            .ignore_discovered_servers();
+        let client = options.connect(format!("127.0.0.1:{}", node.port)).await?;
+        let mut context = jetstream::new(client);
+        // A cluster without a leader doesn't answer at all: better asked again soon.
+        context.set_timeout(Duration::from_millis(500));
+        Ok(context)
+    }
+}
+
+impl Node {
+    fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn node_name(number: usize) -> String {
+    format!("artstore-{number}")
+}
+
+/// `-c FOLDER/...` is also how the guard knows the process.
+fn spawn(program: &Path, name: &str, folder: &Path) -> anyhow::Result<Process> {
+    let mut command = Command::new(program);
+    command
+        .arg("-c")
+        .arg(folder.join("server.conf"))
+        .current_dir(folder);
+    Process::start(
+        &format!("nats-server {name}"),
+        &mut command,
+        &folder.join("server.log"),
+    )
+}
+
+fn configuration(
+    name: &str,
+    port: u16,
+    folder: &Path,
+    accounts: &[String],
+    secrets: &Secrets,
+    routes: &[u16],
+    number: usize,
+) -> String {
+    let store = folder.join("store");
+    let mut users = String::new();
+    for (account, password) in accounts.iter().enumerate() {
+        let user = format!("{{ user: \"account{account}\", password: \"{password}\" }}");
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            users,
+            "    account{account} {{ jetstream: enabled, users: [ {user} ] }}"
+        );
+    }
+    let cluster = if routes.len() == 1 {
+        String::new()
+    } else {
+        let password = &secrets.routes;
+        let peers = routes
+            .iter()
+            .map(|port| format!("\"nats-route://route:{password}@127.0.0.1:{port}\""));
+        format!(
+            "cluster {{\n    name: artstore\n    host: \"127.0.0.1\"\n    port: {}\n    \
+             authorization {{ user: \"route\", password: \"{password}\", timeout: 5 }}\n    routes: [ {} ]\n}}\n",
+            routes[number],
+            peers.collect::<Vec<_>>().join(", "),
+        )
+    };
+    format!(
+        "server_name: \"{name}\"\nhost: \"127.0.0.1\"\nport: {port}\n\
+         jetstream {{\n    store_dir: \"{}\"\n    sync_interval: always\n    max_file_store: 1TB\n}}\n\
+         accounts {{\n{users}    system {{ users: [ {{ user: \"system\", password: \"{}\" }} ] }}\n}}\n\
+         system_account: system\n{cluster}",
+        store.display(),
+        secrets.system,
+    )
+}
