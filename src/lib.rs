@@ -1,1 +1,16 @@
-//! artstore
+//! ArtStore's event backbone: one program. From settings to the commands; the parts that carry
+//! events are crates of their own.
+//!
+//! - [`config`]: all settings
+//! - [`telemetry`]: logs
+//! - [`stack`]: a private NATS and PostgreSQL
+//! - [`system`]: the whole system on it, in one process
+//! - [`verify`]: whether source, stream and cache agree
+//! - [`commands`]: what can be asked for
+
+pub mod commands;
+pub mod config;
+pub mod stack;
+pub mod system;
+pub mod telemetry;
+pub mod verify;

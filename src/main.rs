@@ -1,2 +1,25 @@
-//! artstore
-fn main() {}
+//! The program `artstore`. Exit codes: 0 fine, 1 a check found a difference or the command
+//! failed, 2 usage or configuration.
+
+use std::process::ExitCode;
+
+use artstore::commands::{self, Cli};
+use artstore::config::ConfigError;
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match artstore::telemetry::start(&cli.config) {
+        Ok(()) => commands::run(cli).await,
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("artstore: {error:#}");
+            let usage = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}

@@ -211,6 +211,10 @@ impl MigrateError {
         module: &Module,
     ) -> impl FnOnce(sqlx::Error) -> Self {
         let module = module.clone();
-        move |source| Self::Database { doing, module, source }
+        move |source| Self::Database {
+            doing,
+            module,
+            source,
+        }
     }
 }

@@ -65,7 +65,10 @@ pub(crate) async fn refuse_unmanaged(
     .bind(&names)
     .fetch_all(&mut *conn)
     .await
-    .map_err(MigrateError::database("looking for existing tables", module))?;
+    .map_err(MigrateError::database(
+        "looking for existing tables",
+        module,
+    ))?;
     if found.is_empty() {
         return Ok(());
     }
@@ -85,7 +88,10 @@ pub(crate) async fn database_name(
     sqlx::query_scalar("select current_database()::text")
         .fetch_one(conn)
         .await
-        .map_err(MigrateError::database("asking for the database's name", module))
+        .map_err(MigrateError::database(
+            "asking for the database's name",
+            module,
+        ))
 }
 
 type Found = Option<(&'static str, String)>;
@@ -116,7 +122,10 @@ async fn first_of(
     .bind(tables)
     .fetch_optional(conn)
     .await
-    .map_err(MigrateError::database("looking for another module's tables", module))
+    .map_err(MigrateError::database(
+        "looking for another module's tables",
+        module,
+    ))
 }
 
 /// An element's prefix can be anything, so it is known by the shape of its tables.
@@ -142,6 +151,9 @@ async fn storage_table(conn: &mut PgConnection, module: &Module) -> Result<Found
     )
     .fetch_optional(conn)
     .await
-    .map_err(MigrateError::database("looking for a storage element's tables", module))?;
+    .map_err(MigrateError::database(
+        "looking for a storage element's tables",
+        module,
+    ))?;
     Ok(table.map(|table| ("a storage element's", table)))
 }

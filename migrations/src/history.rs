@@ -39,7 +39,10 @@ pub(crate) async fn read(
         .await
         .map_err(failed)?;
     if !exists {
-        return Ok(History { exists, applied_at: Vec::new() });
+        return Ok(History {
+            exists,
+            applied_at: Vec::new(),
+        });
     }
 
     // The database computes the checksums on both ends, so there is one way to do it.
@@ -58,7 +61,9 @@ pub(crate) async fn read(
     let mut applied_at = Vec::with_capacity(rows.len());
     for (expected, row) in (1i64..).zip(&rows) {
         let version: i64 = row.try_get("version").map_err(failed)?;
-        let Some((step, _)) = module.steps().find(|(step, _)| i64::from(step.version) == version)
+        let Some((step, _)) = module
+            .steps()
+            .find(|(step, _)| i64::from(step.version) == version)
         else {
             return Err(unknown_version(conn, module, version, expected).await?);
         };
@@ -70,7 +75,13 @@ pub(crate) async fn read(
         if applied != embedded {
             let database = database_name(conn, module).await?;
             let module = module.clone();
-            return Err(MigrateError::Changed { database, module, step, applied, embedded });
+            return Err(MigrateError::Changed {
+                database,
+                module,
+                step,
+                applied,
+                embedded,
+            });
         }
         applied_at.push(row.try_get("applied_at").map_err(failed)?);
     }
@@ -127,11 +138,13 @@ pub(crate) async fn erase(
             .await
             .map(drop);
     }
-    sqlx::query(AssertSqlSafe(format!("delete from public.{table} where version = $1")))
-        .bind(number(step))
-        .execute(conn)
-        .await
-        .map(drop)
+    sqlx::query(AssertSqlSafe(format!(
+        "delete from public.{table} where version = $1"
+    )))
+    .bind(number(step))
+    .execute(conn)
+    .await
+    .map(drop)
 }
 
 fn number(step: Step) -> i32 {

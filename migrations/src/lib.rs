@@ -4,13 +4,13 @@
 //! which admin and query share) and is embedded. It goes into the database of one connection; what
 //! was applied, and from which text, is kept there in a version table of ours.
 //!
-//! - [`module`]: which database it is, its tables and its steps
-//! - [`step`]: one step, as embedded
-//! - [`lock`]: one migrator of a module at a time
-//! - [`history`]: the version table
-//! - [`guard`]: databases that are left alone
-//! - [`runner`]: up, down, status
-//! - [`error`]: what can go wrong, and what to do then
+//! - `module`: which database it is, its tables and its steps
+//! - `step`: one step, as embedded
+//! - `lock`: one migrator of a module at a time
+//! - `history`: the version table
+//! - `guard`: databases that are left alone
+//! - `runner`: up, down, status
+//! - `error`: what can go wrong, and what to do then
 
 mod error;
 mod guard;

@@ -60,8 +60,12 @@ pub(crate) async fn release(conn: &mut PgConnection, module: &Module) {
             .await;
     match released {
         Ok(true) => {}
-        Ok(false) => tracing::warn!(%module, "the migration lock was not held at the end: connect directly, not through a pooler"),
-        Err(error) => tracing::warn!(%module, %error, "the session ended before the migration lock was released"),
+        Ok(false) => {
+            tracing::warn!(%module, "the migration lock was not held at the end: connect directly, not through a pooler")
+        }
+        Err(error) => {
+            tracing::warn!(%module, %error, "the session ended before the migration lock was released")
+        }
     }
 }
 
@@ -86,6 +90,8 @@ fn key(module: &Module) -> i32 {
     let hash = module
         .to_string()
         .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        .fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        });
     hash.cast_signed()
 }

@@ -9,12 +9,20 @@ use artstore_schemas::element::ElementName;
 use crate::step::{ADMIN, QUERY, STORAGE, Script, Step, for_element};
 
 /// Tables by which a database is known as the admin module's.
-pub(crate) const ADMIN_TABLES: &[&str] =
-    &["users", "service_accounts", "storage_elements", "jwt_keys", "audit_logs"];
+pub(crate) const ADMIN_TABLES: &[&str] = &[
+    "users",
+    "service_accounts",
+    "storage_elements",
+    "jwt_keys",
+    "audit_logs",
+];
 
 /// Tables by which a database is known as the query module's.
-pub(crate) const QUERY_TABLES: &[&str] =
-    &["file_metadata_cache", "search_history", "download_statistics"];
+pub(crate) const QUERY_TABLES: &[&str] = &[
+    "file_metadata_cache",
+    "search_history",
+    "download_statistics",
+];
 
 /// A module of the product, each with a database of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +57,11 @@ impl Module {
     /// The tables that the steps make.
     pub(crate) fn tables(&self) -> Vec<String> {
         let owned = |names: &[&[&str]]| {
-            names.concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+            names
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         match self {
             Self::Admin => owned(&[ADMIN_TABLES, &["event_outbox"]]),
@@ -57,9 +69,9 @@ impl Module {
                 QUERY_TABLES,
                 &["event_outbox", "projection_checkpoints", "file_ownership"],
             ]),
-            Self::Storage(element) => {
-                ["config", "files", "wal"].map(|table| format!("{element}_{table}")).to_vec()
-            }
+            Self::Storage(element) => ["config", "files", "wal"]
+                .map(|table| format!("{element}_{table}"))
+                .to_vec(),
         }
     }
 
@@ -83,13 +95,18 @@ impl Module {
             ]
             .map(str::to_owned)
             .to_vec(),
-            Self::Query => {
-                ["search_history_id_seq", "download_statistics_id_seq", "event_outbox_position_seq"]
-                    .map(str::to_owned)
-                    .to_vec()
-            }
+            Self::Query => [
+                "search_history_id_seq",
+                "download_statistics_id_seq",
+                "event_outbox_position_seq",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             Self::Storage(element) => {
-                vec![format!("{element}_config_id_seq"), format!("{element}_wal_position_seq")]
+                vec![
+                    format!("{element}_config_id_seq"),
+                    format!("{element}_wal_position_seq"),
+                ]
             }
         };
         names.sort_unstable();
@@ -108,7 +125,15 @@ impl Module {
     pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = (Step, &'static Script)> {
         (1u32..)
             .zip(self.scripts())
-            .map(|(version, script)| (Step { version, name: script.name }, script))
+            .map(|(version, script)| {
+                (
+                    Step {
+                        version,
+                        name: script.name,
+                    },
+                    script,
+                )
+            })
             .collect::<Vec<_>>()
             .into_iter()
     }

@@ -94,13 +94,20 @@ pub async fn status(conn: &mut PgConnection, module: &Module) -> Result<Status, 
         latest: latest(module),
         steps: module
             .steps()
-            .map(|(step, _)| StepStatus { step, applied_at: applied_at.next() })
+            .map(|(step, _)| StepStatus {
+                step,
+                applied_at: applied_at.next(),
+            })
             .collect(),
     })
 }
 
 fn out_of_range(module: &Module, to: u32) -> MigrateError {
-    MigrateError::OutOfRange { module: module.clone(), to, latest: latest(module) }
+    MigrateError::OutOfRange {
+        module: module.clone(),
+        to,
+        latest: latest(module),
+    }
 }
 
 fn check_target(conn: &PgConnection, module: &Module, to: u32) -> Result<(), MigrateError> {
@@ -108,7 +115,9 @@ fn check_target(conn: &PgConnection, module: &Module, to: u32) -> Result<(), Mig
         return Err(out_of_range(module, to));
     }
     if conn.is_in_transaction() {
-        return Err(MigrateError::InTransaction { module: module.clone() });
+        return Err(MigrateError::InTransaction {
+            module: module.clone(),
+        });
     }
     Ok(())
 }
@@ -204,11 +213,21 @@ async fn run(
             }
             Err(Failure::Commit(source)) => {
                 let module = module.clone();
-                return Err(MigrateError::Commit { module, step, direction: word, source });
+                return Err(MigrateError::Commit {
+                    module,
+                    step,
+                    direction: word,
+                    source,
+                });
             }
             Err(Failure::Work(source)) if !is_lock_conflict(&source) => {
                 let module = module.clone();
-                return Err(MigrateError::Step { module, step, direction: word, source });
+                return Err(MigrateError::Step {
+                    module,
+                    step,
+                    direction: word,
+                    source,
+                });
             }
             Err(Failure::Work(_)) => {}
         }
@@ -289,7 +308,9 @@ async fn work(
     if make_table {
         history::create(&mut *conn, module).await?;
     }
-    sqlx::raw_sql(AssertSqlSafe(module.render(sql).into_owned())).execute(&mut *conn).await?;
+    sqlx::raw_sql(AssertSqlSafe(module.render(sql).into_owned()))
+        .execute(&mut *conn)
+        .await?;
     match direction {
         Direction::Up => history::record(conn, module, step, script).await,
         Direction::Down => history::erase(conn, module, step).await,

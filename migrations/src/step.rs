@@ -79,11 +79,19 @@ mod tests {
         for script in STORAGE {
             for sql in [script.up, script.down] {
                 assert!(sql.contains(PREFIX), "{}", script.name);
-                assert!(!for_element(sql, &element).contains(PREFIX), "{}", script.name);
+                assert!(
+                    !for_element(sql, &element).contains(PREFIX),
+                    "{}",
+                    script.name
+                );
             }
         }
         for script in ADMIN.iter().chain(QUERY) {
-            assert!(!script.up.contains(PREFIX) && !script.down.contains(PREFIX), "{}", script.name);
+            assert!(
+                !script.up.contains(PREFIX) && !script.down.contains(PREFIX),
+                "{}",
+                script.name
+            );
         }
     }
 

@@ -128,6 +128,16 @@ impl SourceTable {
         }
     }
 
+    /// The table's name, in the schema `public`.
+    pub fn name(&self) -> &str {
+        &self.table
+    }
+
+    /// The column with the row's UUID.
+    pub fn id_column(&self) -> &'static str {
+        self.id_column
+    }
+
     fn read(&self, row: &PgRow) -> Result<SourceRow, RelayError> {
         let position = row.try_get("position")?;
         if self.element.is_some() {

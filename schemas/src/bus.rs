@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, ServerAddr};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType,
@@ -54,6 +54,14 @@ pub enum BusError {
         /// What the client says.
         source: async_nats::ConnectError,
     },
+    /// A server's URL can't be read.
+    #[error("NATS_URL: {url} is no server URL ({reason}); expected nats://[USER:PASSWORD@]HOST:PORT")]
+    Url {
+        /// The URL, without a password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The credentials file can't be read.
     #[error("NATS_CREDENTIALS: {path} can't be read: {source}")]
     Credentials {
@@ -100,7 +108,8 @@ impl BusError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::JetStream(_) => true,
-            Self::Credentials { .. }
+            Self::Url { .. }
+            | Self::Credentials { .. }
             | Self::TooOld { .. }
             | Self::SmallMessages { .. }
             | Self::NoStream(_)
@@ -128,7 +137,14 @@ impl Bus {
                 }
             })?;
         }
-        let servers: Vec<&str> = options.url.split(',').map(str::trim).collect();
+        let servers = servers(&options.url)?;
+        // The client does not take user and password from the URL by itself.
+        let login = servers.iter().find_map(|server| {
+            Some((server.username()?.to_owned(), server.password()?.to_owned()))
+        });
+        if let Some((user, password)) = login {
+            connect = connect.user_and_password(user, password);
+        }
         let client = connect
             .connect(servers)
             .await
@@ -202,6 +218,17 @@ impl Bus {
         update.map_err(|e| failed(&e))?;
         Ok(StreamChange::Updated)
     }
+}
+
+fn servers(urls: &str) -> Result<Vec<ServerAddr>, BusError> {
+    urls.split(',')
+        .map(|url| {
+            url.trim().parse().map_err(|error: std::io::Error| BusError::Url {
+                url: without_password(url),
+                reason: error.to_string(),
+            })
+        })
+        .collect()
 }
 
 /// What [`Bus::ensure_stream`] did.

@@ -32,25 +32,37 @@ async fn fresh(hint: &str) -> PgConnection {
 }
 
 async fn try_run(conn: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(conn).await.map(drop)
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 async fn exec(conn: &mut PgConnection, sql: &str) {
-    try_run(conn, sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    try_run(conn, sql)
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {sql}"));
 }
 
 /// What the statement is refused with: SQLSTATE and message.
 async fn refusal(conn: &mut PgConnection, sql: &str) -> (String, String) {
     let error = try_run(conn, sql).await.expect_err(sql);
     let error = error.as_database_error().expect(sql);
-    (error.code().unwrap().into_owned(), error.message().to_owned())
+    (
+        error.code().unwrap().into_owned(),
+        error.message().to_owned(),
+    )
 }
 
 /// The rows of a query whose one column is text.
 async fn texts(conn: &mut PgConnection, sql: &str) -> Vec<String> {
-    let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(conn).await;
+    let rows = sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .fetch_all(conn)
+        .await;
     let rows = rows.unwrap_or_else(|error| panic!("{error}: {sql}"));
-    rows.iter().map(|row| row.get::<Option<String>, _>(0).unwrap_or("null".into())).collect()
+    rows.iter()
+        .map(|row| row.get::<Option<String>, _>(0).unwrap_or("null".into()))
+        .collect()
 }
 
 async fn text(conn: &mut PgConnection, sql: &str) -> String {
@@ -127,11 +139,17 @@ fn expected(database: &str) -> BTreeSet<String> {
     for line in SCHEMA_INITIAL.lines() {
         if let Some(heading) = line.strip_prefix("#### `") {
             let (owner, name) = heading.trim_end_matches('`').split_once("`.`").unwrap();
-            table = if owner == database { name.to_owned() } else { String::new() };
+            table = if owner == database {
+                name.to_owned()
+            } else {
+                String::new()
+            };
             column = 0;
         } else if let Some(enums) = line.strip_prefix("Enums: ") {
             if database == "artstore_admin" {
-                let names = enums.split("; ").map(|one| format!("enum {}", one.replace('`', "")));
+                let names = enums
+                    .split("; ")
+                    .map(|one| format!("enum {}", one.replace('`', "")));
                 lines.extend(names);
             }
         } else if table.is_empty() {
@@ -139,7 +157,10 @@ fn expected(database: &str) -> BTreeSet<String> {
             let each = list.split("; `");
             lines.extend(each.map(|one| format!("{table} constraint {}", one.replace('`', ""))));
         } else if let Some(list) = line.strip_prefix("Indexes: `") {
-            lines.extend(list.split("; `").map(|one| format!("{table} index {}", one.replace('`', ""))));
+            lines.extend(
+                list.split("; `")
+                    .map(|one| format!("{table} index {}", one.replace('`', ""))),
+            );
         } else if line.starts_with("| ") && !line.starts_with("| column ") {
             column += 1;
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -166,11 +187,24 @@ fn version_1_is_the_initial_schema_to_the_letter() {
             let expected = expected(database);
             let missing: Vec<_> = expected.difference(&found).collect();
             let extra: Vec<_> = found.difference(&expected).collect();
-            assert!(missing.is_empty() && extra.is_empty(), "{module}: {missing:#?} {extra:#?}");
+            assert!(
+                missing.is_empty() && extra.is_empty(),
+                "{module}: {missing:#?} {extra:#?}"
+            );
 
-            let counted = text(&mut conn, "select count(*)::text from pg_tables where schemaname = 'public'").await;
+            let counted = text(
+                &mut conn,
+                "select count(*)::text from pg_tables where schemaname = 'public'",
+            )
+            .await;
             assert_eq!(counted, tables.to_string(), "{module}");
-            assert_eq!(found.iter().filter(|line| line.starts_with("enum ")).count(), enums);
+            assert_eq!(
+                found
+                    .iter()
+                    .filter(|line| line.starts_with("enum "))
+                    .count(),
+                enums
+            );
         }
     });
 }
@@ -184,20 +218,33 @@ fn every_step_down_restores_the_catalogue_and_version_0_leaves_nothing() {
             let mut at = vec![nothing];
             for version in 1..=latest(&module) {
                 let done = up(&mut conn, &module, Some(version)).await.unwrap();
-                assert_eq!(done.iter().map(|step| step.version).collect::<Vec<_>>(), [version]);
+                assert_eq!(
+                    done.iter().map(|step| step.version).collect::<Vec<_>>(),
+                    [version]
+                );
                 at.push(catalogue(&mut conn).await);
-                assert_ne!(at[at.len() - 1], at[at.len() - 2], "{module} {version} does nothing");
+                assert_ne!(
+                    at[at.len() - 1],
+                    at[at.len() - 2],
+                    "{module} {version} does nothing"
+                );
             }
             assert!(up(&mut conn, &module, None).await.unwrap().is_empty());
 
             for version in (0..latest(&module)).rev() {
                 let done = down(&mut conn, &module, version).await.unwrap();
-                assert_eq!(done.iter().map(|step| step.version).collect::<Vec<_>>(), [version + 1]);
+                assert_eq!(
+                    done.iter().map(|step| step.version).collect::<Vec<_>>(),
+                    [version + 1]
+                );
                 let found = catalogue(&mut conn).await;
                 let expected = &at[version as usize];
                 let missing: Vec<_> = expected.difference(&found).collect();
                 let extra: Vec<_> = found.difference(expected).collect();
-                assert!(missing.is_empty() && extra.is_empty(), "{module} {version}: {missing:#?} {extra:#?}");
+                assert!(
+                    missing.is_empty() && extra.is_empty(),
+                    "{module} {version}: {missing:#?} {extra:#?}"
+                );
             }
 
             let done = up(&mut conn, &module, None).await.unwrap();
@@ -206,7 +253,10 @@ fn every_step_down_restores_the_catalogue_and_version_0_leaves_nothing() {
             let status = status(&mut conn, &module).await.unwrap();
             assert_eq!(status.version, latest(&module));
             assert!(status.steps.iter().all(|step| step.applied_at.is_some()));
-            assert_eq!(down(&mut conn, &module, 0).await.unwrap().len(), latest(&module) as usize);
+            assert_eq!(
+                down(&mut conn, &module, 0).await.unwrap().len(),
+                latest(&module) as usize
+            );
             assert_eq!(catalogue(&mut conn).await, at[0]);
         }
     });
@@ -216,12 +266,42 @@ fn every_step_down_restores_the_catalogue_and_version_0_leaves_nothing() {
 fn another_modules_database_is_refused_by_name_and_left_alone() {
     run(async {
         let cases = [
-            (Module::Query, Module::Admin, "the query module's table file_metadata_cache", "ADMIN_DATABASE_URL"),
-            (storage(ELEMENT), Module::Admin, "a storage element's table storage_elem_01_wal", "ADMIN_DATABASE_URL"),
-            (Module::Admin, Module::Query, "the admin module's table users", "QUERY_DATABASE_URL"),
-            (storage(ELEMENT), Module::Query, "a storage element's table storage_elem_01_wal", "QUERY_DATABASE_URL"),
-            (Module::Admin, storage("e2"), "the admin module's table users", "STORAGE_DATABASE_URL"),
-            (Module::Query, storage("e2"), "the query module's table file_metadata_cache", "STORAGE_DATABASE_URL"),
+            (
+                Module::Query,
+                Module::Admin,
+                "the query module's table file_metadata_cache",
+                "ADMIN_DATABASE_URL",
+            ),
+            (
+                storage(ELEMENT),
+                Module::Admin,
+                "a storage element's table storage_elem_01_wal",
+                "ADMIN_DATABASE_URL",
+            ),
+            (
+                Module::Admin,
+                Module::Query,
+                "the admin module's table users",
+                "QUERY_DATABASE_URL",
+            ),
+            (
+                storage(ELEMENT),
+                Module::Query,
+                "a storage element's table storage_elem_01_wal",
+                "QUERY_DATABASE_URL",
+            ),
+            (
+                Module::Admin,
+                storage("e2"),
+                "the admin module's table users",
+                "STORAGE_DATABASE_URL",
+            ),
+            (
+                Module::Query,
+                storage("e2"),
+                "the query module's table file_metadata_cache",
+                "STORAGE_DATABASE_URL",
+            ),
         ];
         for (owner, intruder, table, variable) in cases {
             let mut conn = fresh("wrong").await;
@@ -229,9 +309,17 @@ fn another_modules_database_is_refused_by_name_and_left_alone() {
             let name = text(&mut conn, "select current_database()::text").await;
             let before = catalogue(&mut conn).await;
             let error = up(&mut conn, &intruder, None).await.unwrap_err();
-            assert!(matches!(error, MigrateError::WrongDatabase { .. }), "{error}");
+            assert!(
+                matches!(error, MigrateError::WrongDatabase { .. }),
+                "{error}"
+            );
             let message = error.to_string();
-            assert!(message.starts_with(&format!("database \"{name}\" holds {table}: refusing to create ")), "{message}");
+            assert!(
+                message.starts_with(&format!(
+                    "database \"{name}\" holds {table}: refusing to create "
+                )),
+                "{message}"
+            );
             assert!(message.contains(variable), "{message}");
             assert_eq!(catalogue(&mut conn).await, before);
         }
@@ -253,15 +341,24 @@ fn tables_that_something_else_made_are_not_adopted() {
             (Module::Admin, "create table audit_logs (id int)"),
             (Module::Admin, "create type user_role_enum as enum ('x')"),
             (Module::Query, "create table search_history (id int)"),
-            (storage(ELEMENT), "create table storage_elem_01_config (id int)"),
-            (storage(ELEMENT), "create sequence storage_elem_01_config_id_seq"),
+            (
+                storage(ELEMENT),
+                "create table storage_elem_01_config (id int)",
+            ),
+            (
+                storage(ELEMENT),
+                "create sequence storage_elem_01_config_id_seq",
+            ),
         ] {
             let mut conn = fresh("unmanaged").await;
             exec(&mut conn, found).await;
             let before = catalogue(&mut conn).await;
             let error = up(&mut conn, &module, None).await.unwrap_err();
             assert!(matches!(error, MigrateError::Unmanaged { .. }), "{error}");
-            assert!(error.to_string().contains(found.split(' ').nth(2).unwrap()), "{error}");
+            assert!(
+                error.to_string().contains(found.split(' ').nth(2).unwrap()),
+                "{error}"
+            );
             assert!(error.to_string().contains("nothing was changed"), "{error}");
             assert_eq!(catalogue(&mut conn).await, before);
         }
@@ -276,12 +373,36 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
         up(&mut conn, &module, Some(2)).await.unwrap();
 
         for (spoil, mend, variant, words) in [
-            ("update {v} set checksum = 'x' where version = 2", "", "Changed", "step 0002 position"),
-            ("insert into {v} values (3, 'x', 'x'), (4, 'x', 'x')", "delete from {v} where version > 2", "Changed", "0003"),
-            ("insert into {v} values (7, 'x', 'x')", "delete from {v} where version = 7", "TooNew", "version 7"),
-            ("delete from {v} where version = 1", "", "BrokenHistory", "has 2 where 1 should be"),
+            (
+                "update {v} set checksum = 'x' where version = 2",
+                "",
+                "Changed",
+                "step 0002 position",
+            ),
+            (
+                "insert into {v} values (3, 'x', 'x'), (4, 'x', 'x')",
+                "delete from {v} where version > 2",
+                "Changed",
+                "0003",
+            ),
+            (
+                "insert into {v} values (7, 'x', 'x')",
+                "delete from {v} where version = 7",
+                "TooNew",
+                "version 7",
+            ),
+            (
+                "delete from {v} where version = 1",
+                "",
+                "BrokenHistory",
+                "has 2 where 1 should be",
+            ),
         ] {
-            exec(&mut conn, "create table saved as select * from storage_elem_01_version").await;
+            exec(
+                &mut conn,
+                "create table saved as select * from storage_elem_01_version",
+            )
+            .await;
             exec(&mut conn, &spoil.replace("{v}", "storage_elem_01_version")).await;
             for error in [
                 up(&mut conn, &module, None).await.unwrap_err(),
@@ -295,7 +416,12 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
             exec(&mut conn, "truncate storage_elem_01_version; insert into storage_elem_01_version select * from saved; drop table saved").await;
         }
 
-        for (to, wrong) in [(Some(0), true), (Some(4), true), (Some(1), true), (Some(2), false)] {
+        for (to, wrong) in [
+            (Some(0), true),
+            (Some(4), true),
+            (Some(1), true),
+            (Some(2), false),
+        ] {
             assert_eq!(up(&mut conn, &module, to).await.is_err(), wrong, "{to:?}");
         }
         for (to, wrong) in [(4, true), (3, true), (2, false)] {
@@ -303,12 +429,19 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
         }
         let mut tx = conn.begin().await.unwrap();
         let error = up(&mut tx, &module, None).await.unwrap_err();
-        assert!(matches!(error, MigrateError::InTransaction { .. }), "{error}");
+        assert!(
+            matches!(error, MigrateError::InTransaction { .. }),
+            "{error}"
+        );
         drop(tx);
 
         let status = status(&mut conn, &module).await.unwrap();
         assert_eq!((status.version, status.latest), (2, 3));
-        let applied: Vec<bool> = status.steps.iter().map(|step| step.applied_at.is_some()).collect();
+        let applied: Vec<bool> = status
+            .steps
+            .iter()
+            .map(|step| step.applied_at.is_some())
+            .collect();
         assert_eq!(applied, [true, true, false]);
     });
 }
@@ -316,22 +449,47 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
 #[test]
 fn a_bad_prefix_is_refused_and_the_longest_one_works() {
     run(async {
-        for bad in ["", "1a", "a-b", "a\"; drop table x; --", "A", &"a".repeat(35)] {
-            assert!(bad.parse::<artstore_schemas::element::ElementName>().is_err(), "{bad:?}");
+        for bad in [
+            "",
+            "1a",
+            "a-b",
+            "a\"; drop table x; --",
+            "A",
+            &"a".repeat(35),
+        ] {
+            assert!(
+                bad.parse::<artstore_schemas::element::ElementName>()
+                    .is_err(),
+                "{bad:?}"
+            );
         }
         let prefix = "z".repeat(34);
         let module = storage(&prefix);
         let mut conn = fresh("longest").await;
         let before = catalogue(&mut conn).await;
         up(&mut conn, &module, None).await.unwrap();
-        exec(&mut conn, &format!(
-            "insert into {prefix}_wal (transaction_id, operation_type, status, operation_data)
+        exec(
+            &mut conn,
+            &format!(
+                "insert into {prefix}_wal (transaction_id, operation_type, status, operation_data)
              values (gen_random_uuid(), 'file_create', 'committed', '{{}}')"
-        )).await;
-        assert_eq!(text(&mut conn, &format!("select position::text from {prefix}_wal")).await, "1");
-        assert!(catalogue(&mut conn).await.iter().any(|line| {
-            line.contains(&format!(" ix_{prefix}_files_created_by_username "))
-        }));
+            ),
+        )
+        .await;
+        assert_eq!(
+            text(
+                &mut conn,
+                &format!("select position::text from {prefix}_wal")
+            )
+            .await,
+            "1"
+        );
+        assert!(
+            catalogue(&mut conn)
+                .await
+                .iter()
+                .any(|line| { line.contains(&format!(" ix_{prefix}_files_created_by_username ")) })
+        );
         down(&mut conn, &module, 0).await.unwrap();
         assert_eq!(catalogue(&mut conn).await, before);
     });
@@ -344,7 +502,11 @@ fn two_migrators_at_once_wait_for_each_other() {
         let module = storage(ELEMENT);
         let (mut watcher, mut blocker) = (connect(&url).await, connect(&url).await);
         up(&mut watcher, &module, Some(1)).await.unwrap();
-        exec(&mut blocker, "begin; lock table storage_elem_01_wal in access share mode").await;
+        exec(
+            &mut blocker,
+            "begin; lock table storage_elem_01_wal in access share mode",
+        )
+        .await;
 
         let migrate = |module: Module, mut conn: PgConnection| {
             tokio::spawn(async move { up(&mut conn, &module, None).await })
@@ -355,19 +517,38 @@ fn two_migrators_at_once_wait_for_each_other() {
 
         // The first holds the migration lock and waits for the table ...
         let first = migrate(module.clone(), first);
-        until(&mut watcher, &format!("select (count(*) > 0)::text from pg_locks where pid = {first_pid} and not granted")).await;
+        until(
+            &mut watcher,
+            &format!(
+                "select (count(*) > 0)::text from pg_locks where pid = {first_pid} and not granted"
+            ),
+        )
+        .await;
         // ... the second has asked for the migration lock and did not get it.
         let second = migrate(module.clone(), second);
-        until(&mut watcher, &format!(
-            "select (state = 'idle' and query like '%pg_try_advisory_lock%')::text
+        until(
+            &mut watcher,
+            &format!(
+                "select (state = 'idle' and query like '%pg_try_advisory_lock%')::text
              from pg_stat_activity where pid = {second_pid}"
-        )).await;
+            ),
+        )
+        .await;
         assert_eq!(status(&mut watcher, &module).await.unwrap().version, 1);
         exec(&mut blocker, "rollback").await;
 
-        let done: Vec<u32> = first.await.unwrap().unwrap().iter().map(|step| step.version).collect();
+        let done: Vec<u32> = first
+            .await
+            .unwrap()
+            .unwrap()
+            .iter()
+            .map(|step| step.version)
+            .collect();
         assert_eq!(done, [2, 3]);
-        assert!(second.await.unwrap().unwrap().is_empty(), "read its version before the lock");
+        assert!(
+            second.await.unwrap().unwrap().is_empty(),
+            "read its version before the lock"
+        );
         let left = text(&mut watcher, "select count(*)::text from pg_locks join pg_database on oid = database where locktype = 'advisory' and datname = current_database()").await;
         assert_eq!(left, "0");
     });
@@ -382,11 +563,20 @@ fn a_step_that_gets_no_lock_says_who_holds_it_and_keeps_nothing() {
         up(&mut conn, &module, Some(1)).await.unwrap();
         let before = catalogue(&mut conn).await;
         let pid = text(&mut upload, "select pg_backend_pid()::text").await;
-        exec(&mut upload, "begin; select count(*) from storage_elem_01_wal").await;
+        exec(
+            &mut upload,
+            "begin; select count(*) from storage_elem_01_wal",
+        )
+        .await;
         exec(&mut conn, "set lock_timeout = '20ms'").await;
         let error = up(&mut conn, &module, None).await.unwrap_err();
         assert!(matches!(error, MigrateError::Blocked { .. }), "{error}");
-        assert!(error.to_string().contains(&format!("pid {pid} (idle in transaction")), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("pid {pid} (idle in transaction")),
+            "{error}"
+        );
         assert_eq!(catalogue(&mut conn).await, before);
         exec(&mut upload, "rollback").await;
         assert_eq!(up(&mut conn, &module, None).await.unwrap().len(), 2);
@@ -413,9 +603,23 @@ fn rows_finished_before_the_trigger_are_numbered_in_the_order_they_were_finished
         up(&mut conn, &module, Some(2)).await.unwrap();
         let order = texts(&mut conn, "select position || ' ' || user_id from storage_elem_01_wal where position is not null order by position").await;
         let words: Vec<String> = order.iter().map(|line| line[..5].to_owned()).collect();
-        assert_eq!(words, ["1 1st", "2 2nd", "3 3rd", "4 4th", "5 5th", "6 6th"]);
-        exec(&mut conn, "update storage_elem_01_wal set status = 'committed' where status = 'pending'").await;
-        assert_eq!(text(&mut conn, "select position::text from storage_elem_01_wal where user_id = 'pending'").await, "7");
+        assert_eq!(
+            words,
+            ["1 1st", "2 2nd", "3 3rd", "4 4th", "5 5th", "6 6th"]
+        );
+        exec(
+            &mut conn,
+            "update storage_elem_01_wal set status = 'committed' where status = 'pending'",
+        )
+        .await;
+        assert_eq!(
+            text(
+                &mut conn,
+                "select position::text from storage_elem_01_wal where user_id = 'pending'"
+            )
+            .await,
+            "7"
+        );
     });
 }
 
@@ -442,20 +646,41 @@ fn a_row_gets_its_position_when_it_is_finished_and_keeps_it() {
             from (values ('a', 'committed'), ('b', 'pending'), ('c', 'failed'), ('d', 'rolled_back')) as v (n, status)
             order by n").await;
         assert_eq!(texts(&mut conn, all).await, ["1", "-", "2", "3"]);
-        exec(&mut conn, "update storage_elem_01_wal set position = 55, error_message = 'x'").await;
+        exec(
+            &mut conn,
+            "update storage_elem_01_wal set position = 55, error_message = 'x'",
+        )
+        .await;
         assert_eq!(texts(&mut conn, all).await, ["1", "-", "2", "3"]);
         exec(&mut conn, "update storage_elem_01_wal set status = 'committed', position = 55 where user_id = 'b'").await;
         assert_eq!(texts(&mut conn, all).await, ["1", "4", "2", "3"]);
 
         // The status of a finished row stays; everything else of it may change.
         for status in ["pending", "failed", "anything"] {
-            let (code, message) = refusal(&mut conn, &format!("update storage_elem_01_wal set status = '{status}' where user_id = 'a'")).await;
+            let (code, message) = refusal(
+                &mut conn,
+                &format!("update storage_elem_01_wal set status = '{status}' where user_id = 'a'"),
+            )
+            .await;
             assert_eq!(code, "23000");
-            let id = text(&mut conn, "select transaction_id::text from storage_elem_01_wal where user_id = 'a'").await;
-            assert_eq!(message, format!("operation {id} is finished as committed: its status can not become {status}"));
+            let id = text(
+                &mut conn,
+                "select transaction_id::text from storage_elem_01_wal where user_id = 'a'",
+            )
+            .await;
+            assert_eq!(
+                message,
+                format!(
+                    "operation {id} is finished as committed: its status can not become {status}"
+                )
+            );
         }
         exec(&mut conn, "update storage_elem_01_wal set status = 'committed', completed_at = now() where user_id = 'a'").await;
-        exec(&mut conn, "delete from storage_elem_01_wal where user_id <> 'a'").await;
+        exec(
+            &mut conn,
+            "delete from storage_elem_01_wal where user_id <> 'a'",
+        )
+        .await;
 
         // Ordinary triggers off: ours still fires.
         exec(&mut conn, "set session_replication_role = replica").await;
@@ -468,13 +693,19 @@ fn a_row_gets_its_position_when_it_is_finished_and_keeps_it() {
             .copy_in_raw("copy storage_elem_01_wal (transaction_id, operation_type, status, operation_data, user_id) from stdin")
             .await
             .unwrap();
-        let lines: String = ["c", "d"].map(|n| format!("{}\tfile_create\tcommitted\t{{}}\t{n}\n", Uuid::new_v4())).concat();
+        let lines: String = ["c", "d"]
+            .map(|n| format!("{}\tfile_create\tcommitted\t{{}}\t{n}\n", Uuid::new_v4()))
+            .concat();
         copy.send(lines.as_bytes()).await.unwrap();
         copy.finish().await.unwrap();
         assert_eq!(texts(&mut conn, all).await, ["1", "5", "6", "7"]);
 
         // A bypass fails loudly.
-        exec(&mut conn, "alter table storage_elem_01_wal disable trigger zzz_storage_elem_01_wal_position").await;
+        exec(
+            &mut conn,
+            "alter table storage_elem_01_wal disable trigger zzz_storage_elem_01_wal_position",
+        )
+        .await;
         let (code, message) = refusal(&mut conn, &finished("", "")).await;
         assert_eq!(code, "23514", "{message}");
         exec(&mut conn, "alter table storage_elem_01_wal enable always trigger zzz_storage_elem_01_wal_position").await;
@@ -483,19 +714,34 @@ fn a_row_gets_its_position_when_it_is_finished_and_keeps_it() {
         exec(&mut conn, "
             create function finish() returns trigger language plpgsql as $$ begin new.status := 'committed'; return new; end $$;
             create trigger zz_finish before insert on storage_elem_01_wal for each row execute function finish()").await;
-        exec(&mut conn, &finished(", user_id", ", 'e'").replace("'committed'", "'pending'")).await;
+        exec(
+            &mut conn,
+            &finished(", user_id", ", 'e'").replace("'committed'", "'pending'"),
+        )
+        .await;
         assert_eq!(texts(&mut conn, all).await, ["1", "5", "6", "7", "8"]);
         exec(&mut conn, "drop trigger zz_finish on storage_elem_01_wal").await;
 
         // The transaction has its id before it draws: at the end of the sequence it already has.
-        exec(&mut conn, "alter sequence storage_elem_01_wal_position_seq maxvalue 8").await;
+        exec(
+            &mut conn,
+            "alter sequence storage_elem_01_wal_position_seq maxvalue 8",
+        )
+        .await;
         exec(&mut conn, "begin; savepoint s").await;
         let (_, message) = refusal(&mut conn, &finished("", "")).await;
         assert!(message.contains("reached maximum value"), "{message}");
         exec(&mut conn, "rollback to savepoint s").await;
-        assert_ne!(text(&mut conn, "select pg_current_xact_id_if_assigned()::text").await, "null");
+        assert_ne!(
+            text(&mut conn, "select pg_current_xact_id_if_assigned()::text").await,
+            "null"
+        );
         exec(&mut conn, "rollback").await;
-        exec(&mut conn, "alter sequence storage_elem_01_wal_position_seq no maxvalue").await;
+        exec(
+            &mut conn,
+            "alter sequence storage_elem_01_wal_position_seq no maxvalue",
+        )
+        .await;
 
         // The numbers outlive the column, and are not owned by it.
         assert!(catalogue(&mut conn).await.iter().any(|line| {
@@ -514,18 +760,34 @@ fn finishing_a_row_waits_for_the_disk_in_its_own_transaction_only() {
         let now = "select current_setting('synchronous_commit')";
 
         exec(&mut conn, "begin").await;
-        exec(&mut conn, &finished("", "").replace("'committed'", "'pending'")).await;
-        assert_eq!(text(&mut conn, now).await, "off", "a pending row needs no flush");
+        exec(
+            &mut conn,
+            &finished("", "").replace("'committed'", "'pending'"),
+        )
+        .await;
+        assert_eq!(
+            text(&mut conn, now).await,
+            "off",
+            "a pending row needs no flush"
+        );
         exec(&mut conn, "savepoint s").await;
         exec(&mut conn, &finished("", "")).await;
         exec(&mut conn, "release savepoint s").await;
-        assert_eq!(text(&mut conn, now).await, "local", "up to the end of the transaction");
+        assert_eq!(
+            text(&mut conn, now).await,
+            "local",
+            "up to the end of the transaction"
+        );
         exec(&mut conn, "commit").await;
         assert_eq!(text(&mut conn, now).await, "off");
 
         exec(&mut conn, "set synchronous_commit = remote_write; begin").await;
         exec(&mut conn, &finished("", "")).await;
-        assert_eq!(text(&mut conn, now).await, "remote_write", "a stronger setting stays");
+        assert_eq!(
+            text(&mut conn, now).await,
+            "remote_write",
+            "a stronger setting stays"
+        );
         exec(&mut conn, "rollback").await;
     });
 }
@@ -537,30 +799,67 @@ fn a_role_that_may_only_write_the_tables_can_publish_but_not_draw_numbers() {
         up(&mut element, &storage(ELEMENT), None).await.unwrap();
         up(&mut admin, &Module::Admin, None).await.unwrap();
         let role = format!("writer_{}", Uuid::new_v4().simple());
-        exec(&mut element, &format!("
+        exec(
+            &mut element,
+            &format!(
+                "
             create role {role};
             grant select, insert, update on storage_elem_01_wal, storage_elem_01_files to {role};
-            set role {role}")).await;
+            set role {role}"
+            ),
+        )
+        .await;
         exec(&mut element, &finished("", "")).await;
         exec(&mut element, &file("report.txt", "null", "null")).await;
-        assert_eq!(text(&mut element, "select position::text from storage_elem_01_wal").await, "1");
-        for theft in ["select nextval('storage_elem_01_wal_position_seq')", "alter table storage_elem_01_wal disable trigger all"] {
+        assert_eq!(
+            text(
+                &mut element,
+                "select position::text from storage_elem_01_wal"
+            )
+            .await,
+            "1"
+        );
+        for theft in [
+            "select nextval('storage_elem_01_wal_position_seq')",
+            "alter table storage_elem_01_wal disable trigger all",
+        ] {
             assert_eq!(refusal(&mut element, theft).await.0, "42501", "{theft}");
         }
-        // What the role's own schema calls `nextval` is not what the trigger calls.
+        // What the role's own schema calls `nextval` or `=` is not what the trigger uses.
         exec(&mut element, &format!("
             reset role; create schema authorization {role}; set role {role};
             create function {role}.nextval(regclass) returns bigint language sql as 'select 77::bigint';
+            create function {role}.never(varchar, varchar) returns boolean language sql as 'select false';
+            create operator {role}.= (leftarg = varchar, rightarg = varchar, function = {role}.never);
             set search_path = {role}, public, pg_catalog")).await;
         exec(&mut element, &finished("", "")).await;
-        assert_eq!(text(&mut element, "select max(position)::text from storage_elem_01_wal").await, "2");
+        exec(&mut element, "set search_path = public").await;
+        assert_eq!(
+            text(
+                &mut element,
+                "select max(position)::text from storage_elem_01_wal"
+            )
+            .await,
+            "2"
+        );
 
-        exec(&mut admin, &format!("grant select, insert on event_outbox to {role}; set role {role}")).await;
+        exec(
+            &mut admin,
+            &format!("grant select, insert on event_outbox to {role}; set role {role}"),
+        )
+        .await;
         exec(&mut admin, &outbox("user", "created")).await;
-        assert_eq!(text(&mut admin, "select position::text from event_outbox").await, "1");
+        assert_eq!(
+            text(&mut admin, "select position::text from event_outbox").await,
+            "1"
+        );
 
         for conn in [&mut element, &mut admin] {
-            exec(conn, &format!("reset role; reset search_path; drop owned by {role} cascade")).await;
+            exec(
+                conn,
+                &format!("reset role; reset search_path; drop owned by {role} cascade"),
+            )
+            .await;
         }
         exec(&mut element, &format!("drop role {role}")).await;
     });
@@ -582,26 +881,60 @@ fn the_outbox_takes_inserts_only_and_numbers_them() {
             up(&mut conn, &module, None).await.unwrap();
             exec(&mut conn, "set synchronous_commit = off; begin").await;
             exec(&mut conn, &outbox("user", "created")).await;
-            assert_eq!(text(&mut conn, "select current_setting('synchronous_commit')").await, "local");
+            assert_eq!(
+                text(&mut conn, "select current_setting('synchronous_commit')").await,
+                "local"
+            );
             exec(&mut conn, "commit").await;
             exec(&mut conn, "set session_replication_role = replica").await;
             exec(&mut conn, &outbox("jwt-key", "rotated")).await;
-            for change in ["update event_outbox set subject = 'x'", "delete from event_outbox", "truncate event_outbox"] {
+            for change in [
+                "update event_outbox set subject = 'x'",
+                "delete from event_outbox",
+                "truncate event_outbox",
+            ] {
                 let (code, message) = refusal(&mut conn, change).await;
                 assert_eq!(code, "23001");
-                assert!(message.starts_with("event_outbox is insert only"), "{message}");
+                assert!(
+                    message.starts_with("event_outbox is insert only"),
+                    "{message}"
+                );
             }
             exec(&mut conn, "reset session_replication_role").await;
-            for (entity, action) in [("User", "created"), ("user", "a.b"), ("", "created"), ("user", ">"), ("user", "a\n")] {
-                assert_eq!(refusal(&mut conn, &outbox(entity, action)).await.0, "23514", "{entity} {action}");
+            for (entity, action) in [
+                ("User", "created"),
+                ("user", "a.b"),
+                ("", "created"),
+                ("user", ">"),
+                ("user", "a\n"),
+            ] {
+                assert_eq!(
+                    refusal(&mut conn, &outbox(entity, action)).await.0,
+                    "23514",
+                    "{entity} {action}"
+                );
             }
-            let positions = texts(&mut conn, "select position::text from event_outbox order by position").await;
+            let positions = texts(
+                &mut conn,
+                "select position::text from event_outbox order by position",
+            )
+            .await;
             assert_eq!(positions, ["1", "2"]);
 
-            exec(&mut conn, "alter sequence event_outbox_position_seq maxvalue 100; select setval('event_outbox_position_seq', 100); begin; savepoint s").await;
-            refusal(&mut conn, &outbox("user", "created")).await;
+            // The end of the sequence: two rows, and five refused ones that drew a number each.
+            exec(
+                &mut conn,
+                "alter sequence event_outbox_position_seq maxvalue 7",
+            )
+            .await;
+            exec(&mut conn, "begin; savepoint s").await;
+            let (_, message) = refusal(&mut conn, &outbox("user", "created")).await;
+            assert!(message.contains("reached maximum value"), "{message}");
             exec(&mut conn, "rollback to savepoint s").await;
-            assert_ne!(text(&mut conn, "select pg_current_xact_id_if_assigned()::text").await, "null");
+            assert_ne!(
+                text(&mut conn, "select pg_current_xact_id_if_assigned()::text").await,
+                "null"
+            );
         }
     });
 }
@@ -627,42 +960,97 @@ fn an_elements_files_are_found_by_their_words_whatever_their_metadata_is() {
     run(async {
         let mut conn = fresh("words_e").await;
         up(&mut conn, &storage(ELEMENT), Some(2)).await.unwrap();
-        exec(&mut conn, &file("annual_report.pdf", "'Отчёты о продажах'", r#"'{"tags": ["Budgets", 7, null, ["nested"], {"a": "b"}]}'"#)).await;
+        exec(
+            &mut conn,
+            &file(
+                "annual_report.pdf",
+                "'Отчёты о продажах'",
+                r#"'{"tags": ["Budgets", 7, null, ["nested"], {"a": "b"}]}'"#,
+            ),
+        )
+        .await;
         up(&mut conn, &storage(ELEMENT), None).await.unwrap();
         let table = ("storage_elem_01_files", "original_filename");
 
         // The row that was there before, in English and Russian, by name, description and tag.
-        for words in ["report", "annual", "reports", "annual_report.pdf", "отчёт", "продажа", "budget"] {
-            assert_eq!(found(&mut conn, table.0, table.1, words).await, ["annual_report.pdf"], "{words}");
+        for words in [
+            "report",
+            "annual",
+            "reports",
+            "annual_report.pdf",
+            "отчёт",
+            "продажа",
+            "budget",
+        ] {
+            assert_eq!(
+                found(&mut conn, table.0, table.1, words).await,
+                ["annual_report.pdf"],
+                "{words}"
+            );
         }
-        assert!(found(&mut conn, table.0, table.1, "nested").await.is_empty());
-        let weights = text(&mut conn, "select search_vector::text from storage_elem_01_files").await;
+        assert!(
+            found(&mut conn, table.0, table.1, "nested")
+                .await
+                .is_empty()
+        );
+        let weights = text(
+            &mut conn,
+            "select search_vector::text from storage_elem_01_files",
+        )
+        .await;
         for weighted in ["'report':3A", "'продаж':7B", "'budget':8C"] {
             assert!(weights.contains(weighted), "{weighted} in {weights}");
         }
 
         // Free-form metadata never fails a row; texts beyond what a vector can hold are cut.
-        for metadata in ["null", "'null'", "'7'", r#"'"tags"'"#, "'[]'", r#"'["tags"]'"#, r#"'{"tags": null}'"#,
-            r#"'{"tags": "x"}'"#, r#"'{"tags": {"a": ["x"]}}'"#, r#"'{"tags": []}'"#, r#"'{"tags": [null, [], {}]}'"#]
-        {
+        for metadata in [
+            "null",
+            "'null'",
+            "'7'",
+            r#"'"tags"'"#,
+            "'[]'",
+            r#"'["tags"]'"#,
+            r#"'{"tags": null}'"#,
+            r#"'{"tags": "x"}'"#,
+            r#"'{"tags": {"a": ["x"]}}'"#,
+            r#"'{"tags": []}'"#,
+            r#"'{"tags": [null, [], {}]}'"#,
+        ] {
             exec(&mut conn, &file("договор-2024.txt", "null", metadata)).await;
         }
-        assert_eq!(found(&mut conn, table.0, table.1, "договоры").await.len(), 11);
+        assert_eq!(
+            found(&mut conn, table.0, table.1, "договоры").await.len(),
+            11
+        );
         let distinct_words = "(select string_agg(chr(131072 + n) || chr(131073 + n) || '-' || chr(131074 + n), ' ') from generate_series(1, 40000) as n)";
-        exec(&mut conn, &file(
-            &"х".repeat(500),
-            distinct_words,
-            &format!("jsonb_build_object('tags', jsonb_build_array({distinct_words}))"),
-        )).await;
+        exec(
+            &mut conn,
+            &file(
+                &"х".repeat(500),
+                distinct_words,
+                &format!("jsonb_build_object('tags', jsonb_build_array({distinct_words}))"),
+            ),
+        )
+        .await;
 
         // The words follow the row; a supplied vector is ignored, an untouched one not computed.
         exec(&mut conn, "update storage_elem_01_files set description = 'invoices', search_vector = 'wrong' where original_filename like 'annual%'").await;
         exec(&mut conn, "update storage_elem_01_files set search_vector = 'wrong' where original_filename like 'annual%'").await;
-        assert_eq!(found(&mut conn, table.0, table.1, "invoice").await, ["annual_report.pdf"]);
+        assert_eq!(
+            found(&mut conn, table.0, table.1, "invoice").await,
+            ["annual_report.pdf"]
+        );
         assert!(found(&mut conn, table.0, table.1, "wrong").await.is_empty());
-        assert!(found(&mut conn, table.0, table.1, "продажа").await.is_empty());
+        assert!(
+            found(&mut conn, table.0, table.1, "продажа")
+                .await
+                .is_empty()
+        );
         exec(&mut conn, "update storage_elem_01_files set search_vector = null, metadata_json = '{\"tags\": [\"late\"]}' where original_filename like 'annual%'").await;
-        assert_eq!(found(&mut conn, table.0, table.1, "late").await, ["annual_report.pdf"]);
+        assert_eq!(
+            found(&mut conn, table.0, table.1, "late").await,
+            ["annual_report.pdf"]
+        );
     });
 }
 
@@ -685,31 +1073,71 @@ fn the_cache_takes_every_legal_row_and_finds_it_by_its_words() {
         up(&mut conn, &Module::Query, None).await.unwrap();
         let table = ("file_metadata_cache", "filename");
         for words in ["report", "annual", "отчёт", "продажа", "budget"] {
-            assert_eq!(found(&mut conn, table.0, table.1, words).await, ["annual_report.pdf"], "{words}");
+            assert_eq!(
+                found(&mut conn, table.0, table.1, words).await,
+                ["annual_report.pdf"],
+                "{words}"
+            );
         }
 
         // The same content again, under a name as long as an element takes it.
         let long = "ж".repeat(500);
         exec(&mut conn, &cached(&long, "second")).await;
-        assert_eq!(found(&mut conn, table.0, table.1, "second").await, [long.clone()]);
+        assert_eq!(
+            found(&mut conn, table.0, table.1, "second").await,
+            [long.as_str()]
+        );
 
         // A supplied vector is kept; the product's update, which names none, renews the old one.
         exec(&mut conn, "update file_metadata_cache set description = 'x', search_vector = to_tsvector('russian', 'supplied') where filename like 'annual%'").await;
-        assert_eq!(found(&mut conn, table.0, table.1, "supplied").await, ["annual_report.pdf"]);
+        assert_eq!(
+            found(&mut conn, table.0, table.1, "supplied").await,
+            ["annual_report.pdf"]
+        );
         exec(&mut conn, "update file_metadata_cache set filename = 'renamed_file.pdf' where filename like 'annual%'").await;
-        assert_eq!(found(&mut conn, table.0, table.1, "renamed budget").await, ["renamed_file.pdf"]);
-        assert!(found(&mut conn, table.0, table.1, "supplied").await.is_empty());
+        assert_eq!(
+            found(&mut conn, table.0, table.1, "renamed budget").await,
+            ["renamed_file.pdf"]
+        );
+        assert!(
+            found(&mut conn, table.0, table.1, "supplied")
+                .await
+                .is_empty()
+        );
 
         // One row per event; rows of the product have none.
         let search = "insert into search_history (search_mode, results_count, response_time_ms, event_id) values ('fulltext', 1, 1, ";
-        exec(&mut conn, &format!("{search} null); {search} null); {search} '00000000-0000-0000-0000-000000000001')")).await;
-        assert_eq!(refusal(&mut conn, &format!("{search} '00000000-0000-0000-0000-000000000001')")).await.0, "23505");
+        exec(
+            &mut conn,
+            &format!(
+                "{search} null); {search} null); {search} '00000000-0000-0000-0000-000000000001')"
+            ),
+        )
+        .await;
+        assert_eq!(
+            refusal(
+                &mut conn,
+                &format!("{search} '00000000-0000-0000-0000-000000000001')")
+            )
+            .await
+            .0,
+            "23505"
+        );
 
         // Back to the narrow tables: refused as long as a row does not fit, and then whole.
         let error = down(&mut conn, &Module::Query, 1).await.unwrap_err();
-        assert!(error.to_string().starts_with("down step 0002 cache_widened of query failed: "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("down step 0002 cache_widened of query failed: "),
+            "{error}"
+        );
         assert_eq!(status(&mut conn, &Module::Query).await.unwrap().version, 2);
-        exec(&mut conn, "delete from file_metadata_cache where length(filename) > 255").await;
+        exec(
+            &mut conn,
+            "delete from file_metadata_cache where length(filename) > 255",
+        )
+        .await;
         down(&mut conn, &Module::Query, 1).await.unwrap();
     });
 }
@@ -720,24 +1148,41 @@ fn ids_go_on_above_the_highest_in_both_directions() {
         let mut conn = fresh("ids").await;
         up(&mut conn, &Module::Query, Some(3)).await.unwrap();
         let insert = "insert into search_history (search_mode, results_count, response_time_ms) values ('exact', 1, 1)";
-        exec(&mut conn, &format!("{insert}; {insert}; {insert}; delete from search_history where id = 3")).await;
+        exec(
+            &mut conn,
+            &format!("{insert}; {insert}; {insert}; delete from search_history where id = 3"),
+        )
+        .await;
         exec(&mut conn, "insert into search_history (id, search_mode, results_count, response_time_ms) values (2000000000, 'exact', 1, 1)").await;
         up(&mut conn, &Module::Query, Some(4)).await.unwrap();
         exec(&mut conn, insert).await;
         exec(&mut conn, "insert into search_history (id, search_mode, results_count, response_time_ms) values (7, 'exact', 1, 1)").await;
         down(&mut conn, &Module::Query, 3).await.unwrap();
         exec(&mut conn, insert).await;
-        let ids = texts(&mut conn, "select id::text from search_history order by search_history.id").await;
-        assert_eq!(ids, ["1", "2", "7", "2000000000", "2000000001", "2000000002"]);
+        let ids = texts(
+            &mut conn,
+            "select id::text from search_history order by search_history.id",
+        )
+        .await;
+        assert_eq!(
+            ids,
+            ["1", "2", "7", "2000000000", "2000000001", "2000000002"]
+        );
 
         up(&mut conn, &Module::Query, Some(4)).await.unwrap();
         exec(&mut conn, "insert into search_history (id, search_mode, results_count, response_time_ms) values (3000000000, 'exact', 1, 1)").await;
         let error = down(&mut conn, &Module::Query, 3).await.unwrap_err();
-        assert!(error.to_string().contains("integer out of range"), "{error}");
+        assert!(
+            error.to_string().contains("integer out of range"),
+            "{error}"
+        );
         assert_eq!(status(&mut conn, &Module::Query).await.unwrap().version, 4);
 
         // An empty table starts at 1.
         exec(&mut conn, "insert into download_statistics (file_id, bytes_transferred, download_time_ms, was_resumed, storage_element_id) values ('x', 1, 1, false, 'e')").await;
-        assert_eq!(text(&mut conn, "select id::text from download_statistics").await, "1");
+        assert_eq!(
+            text(&mut conn, "select id::text from download_statistics").await,
+            "1"
+        );
     });
 }

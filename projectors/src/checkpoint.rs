@@ -1,0 +1,95 @@
+//! How far a projection has come in a stream: the only position there is. It moves in the
+//! transaction that writes the rows, by compare-and-set, so that of two workers only one commits.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+/// A projection's place in a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The sequence of the last message applied; 0 at the start.
+    pub last_sequence: u64,
+    /// Its event; none at the start.
+    pub last_event_id: Option<Uuid>,
+    /// When the stream was created.
+    pub stream_created_at: DateTime<Utc>,
+    /// The version of the projector that built the tables.
+    pub version: i32,
+    /// The source's highest position that the applied messages tell of.
+    pub source_high: i64,
+    /// The positions below it that they do not.
+    pub source_missing: String,
+}
+
+/// Reads it; none where nothing was applied yet.
+pub async fn load(
+    connection: &mut PgConnection,
+    projection: &str,
+    stream: &str,
+) -> Result<Option<Checkpoint>, sqlx::Error> {
+    let row = sqlx::query(
+        "select version, stream_created_at, last_sequence, last_event_id, source_high, \
+                source_missing \
+         from public.projection_checkpoints where projection = $1 and stream = $2",
+    )
+    .bind(projection)
+    .bind(stream)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Checkpoint {
+            last_sequence: u64::try_from(row.try_get::<i64, _>("last_sequence")?).unwrap_or(0),
+            last_event_id: row.try_get("last_event_id")?,
+            stream_created_at: row.try_get("stream_created_at")?,
+            version: row.try_get("version")?,
+            source_high: row.try_get("source_high")?,
+            source_missing: row.try_get("source_missing")?,
+        })
+    })
+    .transpose()
+}
+
+/// Moves it from `old` (none: from nothing) to `new`. False: somebody else was faster, and the
+/// transaction must not be committed.
+pub async fn advance(
+    transaction: &mut PgConnection,
+    projection: &str,
+    stream: &str,
+    old: Option<u64>,
+    new: &Checkpoint,
+) -> Result<bool, sqlx::Error> {
+    let sql = match old {
+        Some(_) => {
+            "update public.projection_checkpoints \
+             set last_sequence = $4, last_event_id = $5, source_high = $7, source_missing = $8, \
+                 updated_at = now() \
+             where projection = $1 and stream = $2 and version = $3 and stream_created_at = $6 \
+               and last_sequence = $9"
+        }
+        None => {
+            "insert into public.projection_checkpoints \
+                 (projection, stream, version, last_sequence, last_event_id, stream_created_at, \
+                  source_high, source_missing) \
+             select $1, $2, $3, $4, $5, $6, $7, $8 where $9::bigint is null \
+             on conflict (projection, stream) do nothing"
+        }
+    };
+    let done = sqlx::query(sql)
+        .bind(projection)
+        .bind(stream)
+        .bind(new.version)
+        .bind(signed(new.last_sequence))
+        .bind(new.last_event_id)
+        .bind(new.stream_created_at)
+        .bind(new.source_high)
+        .bind(&new.source_missing)
+        .bind(old.map(signed))
+        .execute(transaction)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn signed(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}

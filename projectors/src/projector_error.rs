@@ -1,0 +1,203 @@
+//! Why a worker stops: for now, or until a person decides.
+
+use artstore_schemas::bus::BusError;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// An error of a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The read model's database failed. Tried again from its checkpoint.
+    #[error("the read model's database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// NATS failed. Tried again from the checkpoint.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The consumer ended or lost messages. Made anew from the checkpoint.
+    #[error("stream {stream}: the consumer is made anew: {reason}")]
+    Consumer {
+        /// The stream.
+        stream: String,
+        /// What it reported.
+        reason: String,
+    },
+    /// A message did not come. The consumer is made anew from the checkpoint, once.
+    #[error("stream {stream}: message {expected} did not come, {found} did")]
+    Hole {
+        /// The stream.
+        stream: String,
+        /// The sequence that should have come.
+        expected: u64,
+        /// The sequence that came.
+        found: u64,
+    },
+    /// Another worker has moved the checkpoint. Nothing was written.
+    #[error("stream {stream}: another worker has moved the checkpoint from {sequence}")]
+    Fenced {
+        /// The stream.
+        stream: String,
+        /// Where this worker thought it was.
+        sequence: u64,
+    },
+    /// Something is wrong that no further try can mend.
+    #[error(transparent)]
+    Halt(#[from] Box<Halt>),
+}
+
+impl From<Halt> for WorkerError {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(Box::new(halt))
+    }
+}
+
+impl WorkerError {
+    /// Whether a person has to act before another try can succeed.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Database(error) => match error {
+                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                    matches!(code.as_ref(), "28000" | "28P01" | "3D000" | "42501")
+                }),
+                sqlx::Error::Configuration(_) => true,
+                _ => false,
+            },
+            Self::Bus(error) => !error.is_transient(),
+            Self::Consumer { .. } | Self::Hole { .. } | Self::Fenced { .. } => false,
+            Self::Halt(_) => true,
+        }
+    }
+}
+
+/// What only a person can mend. Each text says what happened and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The tables are not there.
+    #[error("the database has no table {table}: run `artstore migrate up --module query`")]
+    NotMigrated {
+        /// The first one missing.
+        table: String,
+    },
+    /// The tables were built by another version of the projector.
+    #[error(
+        "projection {projection}: its tables were built by version {found}, this is version \
+         {wanted}: build it again (README, \"Building the cache again\")"
+    )]
+    Version {
+        /// The projection.
+        projection: &'static str,
+        /// The version in the checkpoint.
+        found: i32,
+        /// The version of the program.
+        wanted: u32,
+    },
+    /// The stream is not the one that the checkpoint is of.
+    #[error(
+        "projection {projection}: stream {stream} was created at {created}, but the checkpoint \
+         (sequence {sequence}) is of one created at {known}: the stream was removed and made \
+         again; nothing was applied. Restore the stream from a backup, or build the projection \
+         again (README, \"Building the cache again\")"
+    )]
+    Recreated {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// When the stream was created.
+        created: DateTime<Utc>,
+        /// When the checkpoint's stream was created.
+        known: DateTime<Utc>,
+        /// The checkpoint's sequence.
+        sequence: u64,
+    },
+    /// The stream ends before the checkpoint.
+    #[error(
+        "projection {projection}: stream {stream} ends at {last}, but the checkpoint is at \
+         {sequence}: the stream lost its end (an old backup?); nothing was applied. Restore the \
+         stream's newer state, or build the projection again (README, \"Building the cache again\")"
+    )]
+    Behind {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// The stream's last sequence.
+        last: u64,
+        /// The checkpoint's sequence.
+        sequence: u64,
+    },
+    /// A message does not continue what was applied before.
+    #[error(
+        "projection {projection}: stream {stream}, message {sequence}: it follows event \
+         {previous}, but event {expected} was applied before it: the stream was spliced or \
+         rewritten; nothing was applied. Restore the right stream, or build the projection again \
+         (README, \"Building the cache again\")"
+    )]
+    Spliced {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// The message.
+        sequence: u64,
+        /// What it says was before it.
+        previous: Previous,
+        /// What was.
+        expected: Previous,
+    },
+    /// Messages are missing in the stream.
+    #[error(
+        "projection {projection}: stream {stream}: message {expected} is missing, {found} came \
+         instead, twice: the stream has a hole; nothing was applied. Restore the stream, or \
+         build the projection again (README, \"Building the cache again\")"
+    )]
+    Hole {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// The sequence that should have come.
+        expected: u64,
+        /// The sequence that came.
+        found: u64,
+    },
+    /// An event can't be applied.
+    #[error(
+        "projection {projection}: stream {stream}, message {sequence} (event {id}) can't be \
+         applied: {reason}; this stream stands still until that is mended"
+    )]
+    Event {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// The message.
+        sequence: u64,
+        /// Its event, where it could be read.
+        id: Previous,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No event can be applied.
+    #[error("projection {projection}: stream {stream}: {reason}; this is a bug or a wrong set-up")]
+    Tables {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// An event's id as it is shown: `none` for the start of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Previous(pub Option<Uuid>);
+
+impl std::fmt::Display for Previous {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(id) => id.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}

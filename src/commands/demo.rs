@@ -1,0 +1,138 @@
+//! `artstore demo`: the whole system on real files. It writes as a publisher does, waits until
+//! everything is visible, and then counts from the databases and the streams what came of it.
+
+mod load;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
+
+use super::stop_signal;
+use crate::stack::StackOptions;
+use crate::system::{Running, System};
+use report::Report;
+
+/// What it works on.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// The folder whose files become an element's files
+    #[arg(long, default_value = ".")]
+    path: PathBuf,
+    /// How many operations are finished in all
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(20..=1_000_000))]
+    events: u64,
+    /// Print one JSON object as the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Nothing new for so long means that something stands still.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Runs the command: exit code 1 if anything is lost, double or different.
+pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
+    let mut stop = stop_signal()?;
+    let files = load::find_files(&command.path)?;
+    say(&command, &format!("{} files under {}", files.len(), command.path.display()));
+    let system = System::start(StackOptions::default(), 2).await?;
+    say(&command, "private NATS and PostgreSQL, migrated; relay and projector run");
+    let mut running = Running::default();
+    system.start_relays(&mut running)?;
+    system.start_projector(&mut running)?;
+    let work = work(&command, &system, &files);
+    let report = tokio::select! {
+        report = work => report,
+        error = running.failure() => Err(error),
+        _ = stop.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped before the end")),
+    };
+    running.stop().await?;
+    let report = report?;
+    report.show(command.json)?;
+    system.stack.stop().await?;
+    Ok(ExitCode::from(u8::from(!report.is_clean())))
+}
+
+async fn work(
+    command: &Demo,
+    system: &System,
+    files: &[load::RealFile],
+) -> anyhow::Result<Report> {
+    let started = Instant::now();
+    let writing = progress(command, "finish operations", command.events);
+    load::run(system, files, command.events, &writing).await?;
+    writing.finish();
+    let seeing = progress(command, "become visible", command.events);
+    wait_until_visible(system, &seeing).await?;
+    seeing.finish();
+    Report::collect(system, command.events, started.elapsed()).await
+}
+
+fn say(command: &Demo, text: &str) {
+    if !command.json {
+        println!("{text}");
+    }
+}
+
+fn progress(command: &Demo, what: &'static str, length: u64) -> ProgressBar {
+    if command.json {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg:18} {bar:30} {pos:>7}/{len} {per_sec:>12}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(length).with_style(style);
+    bar.set_message(what);
+    bar
+}
+
+/// Waits until the projector's checkpoints cover what every source has given out.
+async fn wait_until_visible(system: &System, bar: &ProgressBar) -> anyhow::Result<()> {
+    let mut query = system.query_database()?.connect().await?;
+    let mut best = 0;
+    let mut moved = Instant::now();
+    loop {
+        let mut finished = 0;
+        let mut applied = 0;
+        for source in system.sources() {
+            if source == artstore_schemas::source::Source::Admin {
+                continue;
+            }
+            let table = artstore_producers::source::SourceTable::of(&source);
+            let mut connection = system.source_database(&source)?.connect().await?;
+            let sql = format!(
+                "select count(*) from public.{} where position is not null",
+                table.name()
+            );
+            let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+                .fetch_one(&mut connection)
+                .await
+                .with_context(|| format!("source {source}"))?;
+            finished += rows;
+            let sequence: Option<i64> = sqlx::query_scalar(
+                "select last_sequence from public.projection_checkpoints \
+                 where projection = 'query-cache' and stream = $1",
+            )
+            .bind(source.stream())
+            .fetch_optional(&mut query)
+            .await?;
+            applied += sequence.unwrap_or(0);
+        }
+        bar.set_position(u64::try_from(applied).unwrap_or(0));
+        if applied >= finished {
+            return Ok(());
+        }
+        if applied > best {
+            best = applied;
+            moved = Instant::now();
+        }
+        if moved.elapsed() > STALL {
+            bail!("{applied} of {finished} events are visible, and no more for {STALL:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

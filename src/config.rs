@@ -1,0 +1,278 @@
+//! All settings, once: options with their environment variables, so that `--help` is the complete
+//! list. Names are the product's own where it has them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use artstore_producers::publish::PublishMode;
+use artstore_schemas::bus::BusOptions;
+use artstore_schemas::element::ElementName;
+use clap::{Args, ValueEnum};
+use sqlx::postgres::PgConnectOptions;
+
+/// A setting that can't be used: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Where things are, and how much is said.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Config {
+    /// NATS servers, separated by commas: nats://[USER:PASSWORD@]HOST:PORT
+    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true, global = true)]
+    pub nats_url: String,
+    /// A NATS credentials file
+    #[arg(long, env = "NATS_CREDENTIALS", global = true)]
+    pub nats_credentials: Option<PathBuf>,
+    /// The admin module's database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, env = "ADMIN_DATABASE_URL", hide_env_values = true, global = true)]
+    pub admin_database_url: Option<String>,
+    /// The query module's database
+    #[arg(long, env = "QUERY_DATABASE_URL", hide_env_values = true, global = true)]
+    pub query_database_url: Option<String>,
+    /// One element's database; its name is given by --element
+    #[arg(long, env = "STORAGE_DATABASE_URL", hide_env_values = true, global = true)]
+    pub storage_database_url: Option<String>,
+    /// All elements and their databases: NAME=URL,… (wins over STORAGE_DATABASE_URL)
+    #[arg(long, env = "ARTSTORE_ELEMENTS", hide_env_values = true, global = true)]
+    pub elements: Option<String>,
+    /// Where elements' APIs are reached, as events carry it: NAME=URL,…
+    #[arg(long, env = "ARTSTORE_ELEMENT_API_URLS", global = true)]
+    pub element_api_urls: Option<String>,
+    /// An element's name, which is its table prefix
+    #[arg(long, env = "DB_TABLE_PREFIX", default_value = "storage_elem_01", global = true)]
+    pub element: String,
+    #[command(flatten)]
+    db: DbParts,
+    #[command(flatten)]
+    query: QueryParts,
+    /// What is logged to standard error: error, warn, info, debug or trace
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true)]
+    pub log_level: String,
+    /// How it is logged
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// The admin's or the element's database, where no URL says it.
+#[derive(Debug, Clone, Args)]
+struct DbParts {
+    /// Host of the admin or element database, where no URL is given
+    #[arg(long, env = "DB_HOST", global = true)]
+    db_host: Option<String>,
+    /// Its port (5432)
+    #[arg(long, env = "DB_PORT", global = true)]
+    db_port: Option<u16>,
+    /// Its user (artstore)
+    #[arg(long, env = "DB_USERNAME", global = true)]
+    db_username: Option<String>,
+    /// Its password
+    #[arg(long, env = "DB_PASSWORD", hide_env_values = true, global = true)]
+    db_password: Option<String>,
+    /// Its database (artstore_admin or artstore_storage_01)
+    #[arg(long, env = "DB_DATABASE", global = true)]
+    db_database: Option<String>,
+}
+
+/// The query module's database, where no URL says it.
+#[derive(Debug, Clone, Args)]
+struct QueryParts {
+    /// Host of the query database, where no URL is given
+    #[arg(long, env = "DATABASE_HOST", global = true)]
+    database_host: Option<String>,
+    /// Its port (5432)
+    #[arg(long, env = "DATABASE_PORT", global = true)]
+    database_port: Option<u16>,
+    /// Its user (artstore)
+    #[arg(long, env = "DATABASE_USERNAME", global = true)]
+    database_username: Option<String>,
+    /// Its password
+    #[arg(long, env = "DATABASE_PASSWORD", hide_env_values = true, global = true)]
+    database_password: Option<String>,
+    /// Its database (artstore)
+    #[arg(long, env = "DATABASE_DATABASE", global = true)]
+    database_database: Option<String>,
+}
+
+/// How the relay works.
+#[derive(Debug, Clone, Args)]
+pub struct RelaySettings {
+    /// How messages are published: auto is atomic on one replica, pipelined on more
+    #[arg(long, env = "ARTSTORE_PUBLISH_MODE", value_enum, default_value_t = Mode::Auto)]
+    pub publish_mode: Mode,
+    /// The longest wait between two polls of a quiet source, in milliseconds
+    #[arg(long, env = "ARTSTORE_POLL_INTERVAL_MS", default_value_t = 200)]
+    pub poll_interval_ms: u64,
+}
+
+/// How messages are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Atomic on one replica, pipelined on more.
+    Auto,
+    /// Atomic batches.
+    Atomic,
+    /// Single messages, many in flight.
+    Pipelined,
+}
+
+impl RelaySettings {
+    /// For the relay.
+    pub fn mode(&self) -> PublishMode {
+        match self.publish_mode {
+            Mode::Auto => PublishMode::Auto,
+            Mode::Atomic => PublishMode::Atomic,
+            Mode::Pipelined => PublishMode::Pipelined,
+        }
+    }
+
+    /// For the relay.
+    pub fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.poll_interval_ms)
+    }
+}
+
+impl Config {
+    /// How to reach NATS; `name` is what the connection is called on the server.
+    pub fn bus(&self, name: &str) -> BusOptions {
+        BusOptions {
+            url: self.nats_url.clone(),
+            credentials: self.nats_credentials.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The admin module's database: its URL, else the parts where the host is given.
+    pub fn admin_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
+        match &self.admin_database_url {
+            Some(url) => database_url("ADMIN_DATABASE_URL", url).map(Some),
+            None => Ok(self.db.options("artstore_admin")),
+        }
+    }
+
+    /// The query module's database: its URL, else the parts where the host is given.
+    pub fn query_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
+        match &self.query_database_url {
+            Some(url) => database_url("QUERY_DATABASE_URL", url).map(Some),
+            None => Ok(self.query.options("artstore")),
+        }
+    }
+
+    /// The element's name.
+    pub fn element(&self) -> Result<ElementName, ConfigError> {
+        element_name("--element (DB_TABLE_PREFIX)", &self.element)
+    }
+
+    /// All elements with their databases: the list, else the one element by URL, else by parts.
+    pub fn elements(&self) -> Result<Vec<(ElementName, PgConnectOptions)>, ConfigError> {
+        if let Some(list) = &self.elements {
+            return pairs("ARTSTORE_ELEMENTS", list)?
+                .into_iter()
+                .map(|(name, url)| {
+                    let element = element_name("ARTSTORE_ELEMENTS", &name)?;
+                    Ok((element, database_url("ARTSTORE_ELEMENTS", &url)?))
+                })
+                .collect();
+        }
+        let database = match &self.storage_database_url {
+            Some(url) => Some(database_url("STORAGE_DATABASE_URL", url)?),
+            None => self.db.options("artstore_storage_01"),
+        };
+        let element = |database| Ok((self.element()?, database));
+        database.map(element).into_iter().collect()
+    }
+
+    /// Where an element's API is reached, if that is configured.
+    pub fn api_url(&self, element: &ElementName) -> Result<Option<String>, ConfigError> {
+        let Some(list) = &self.element_api_urls else {
+            return Ok(None);
+        };
+        let urls = pairs("ARTSTORE_ELEMENT_API_URLS", list)?;
+        let found = urls.into_iter().find(|(name, _)| name == element.as_str());
+        Ok(found.map(|(_, url)| url))
+    }
+}
+
+impl DbParts {
+    fn options(&self, database: &str) -> Option<PgConnectOptions> {
+        parts(
+            self.db_host.as_deref()?,
+            self.db_port,
+            self.db_username.as_deref(),
+            self.db_password.as_deref(),
+            self.db_database.as_deref().unwrap_or(database),
+        )
+    }
+}
+
+impl QueryParts {
+    fn options(&self, database: &str) -> Option<PgConnectOptions> {
+        parts(
+            self.database_host.as_deref()?,
+            self.database_port,
+            self.database_username.as_deref(),
+            self.database_password.as_deref(),
+            self.database_database.as_deref().unwrap_or(database),
+        )
+    }
+}
+
+fn parts(
+    host: &str,
+    port: Option<u16>,
+    user: Option<&str>,
+    password: Option<&str>,
+    database: &str,
+) -> Option<PgConnectOptions> {
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(host)
+        .port(port.unwrap_or(5432))
+        .username(user.unwrap_or("artstore"))
+        .database(database);
+    Some(match password {
+        Some(password) => options.password(password),
+        None => options,
+    })
+}
+
+fn database_url(variable: &str, url: &str) -> Result<PgConnectOptions, ConfigError> {
+    // The parser's own words may hold the password.
+    url.parse().map_err(|_| {
+        ConfigError(format!(
+            "{variable}: a text of {} characters that is no database URL; expected \
+             postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+            url.chars().count()
+        ))
+    })
+}
+
+fn element_name(variable: &str, name: &str) -> Result<ElementName, ConfigError> {
+    name.parse()
+        .map_err(|error| ConfigError(format!("{variable}: {error}")))
+}
+
+fn pairs(variable: &str, list: &str) -> Result<Vec<(String, String)>, ConfigError> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(|item| {
+            let (name, value) = item.split_once('=').ok_or_else(|| {
+                ConfigError(format!(
+                    "{variable}: an item of {} characters without `=`; expected NAME=URL,…",
+                    item.chars().count()
+                ))
+            })?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}

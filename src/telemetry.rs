@@ -1,0 +1,33 @@
+//! Logs: to standard error, as text for people or JSON for programs.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, ConfigError, LogFormat};
+
+/// Starts logging. Libraries are heard from `warn` on, or as loud as ours when that is louder
+/// than `info`.
+pub fn start(config: &Config) -> Result<(), ConfigError> {
+    let level = config.log_level.to_lowercase();
+    if !["error", "warn", "warning", "info", "debug", "trace"].contains(&level.as_str()) {
+        return Err(ConfigError(format!(
+            "LOG_LEVEL: {level:?} is not known; expected error, warn, info, debug or trace"
+        )));
+    }
+    let level = level.replace("warning", "warn");
+    let libraries = match level.as_str() {
+        "debug" | "trace" => "info",
+        "error" => "error",
+        _ => "warn",
+    };
+    let filter = ["artstore", "artstore_producers", "artstore_projectors", "artstore_schemas", "artstore_migrations"]
+        .iter()
+        .fold(libraries.to_owned(), |filter, ours| format!("{filter},{ours}={level}"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => logs.with_target(false).init(),
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Whether source, stream and cache agree, counted from the databases and the streams themselves.
+//!
+//! - [`stream`]: what a stream holds
+//! - [`source`]: every finished row exactly once, in order
+//! - [`cache`]: every cache row as the element's `_files` stands
+
+pub mod cache;
+pub mod source;
+pub mod stream;
