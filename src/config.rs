@@ -47,9 +47,10 @@ pub struct Config {
     db: DbParts,
     #[command(flatten)]
     query: QueryParts,
-    /// What is logged to standard error: error, warn, info, debug or trace
-    #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true)]
-    pub log_level: String,
+    /// What is logged to standard error: error, warn, info, debug or trace (info for services, warn
+    /// for other commands)
+    #[arg(long, env = "LOG_LEVEL", global = true)]
+    pub log_level: Option<String>,
     /// How it is logged
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,

@@ -10,7 +10,7 @@ use clap::Parser as _;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let ended = match artstore::telemetry::start(&cli.config) {
+    let ended = match artstore::telemetry::start(&cli.config, cli.command.usual_log_level()) {
         Ok(()) => commands::run(cli).await,
         Err(error) => Err(error.into()),
     };

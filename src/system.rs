@@ -104,6 +104,12 @@ impl System {
         Ok(())
     }
 
+    /// Stops the servers.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.bus.client.drain().await?;
+        self.stack.stop().await
+    }
+
     /// Starts a relay for every source.
     pub fn start_relays(&self, running: &mut Running) -> anyhow::Result<()> {
         for source in self.sources() {

@@ -1,13 +1,16 @@
 //! Logs: to standard error, as text for people or JSON for programs.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogFormat};
 
 /// Starts logging. Libraries are heard from `warn` on, or as loud as ours when that is louder
 /// than `info`.
-pub fn start(config: &Config) -> Result<(), ConfigError> {
-    let level = config.log_level.to_lowercase();
+pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
+    let level = config.log_level.as_deref().unwrap_or(usual_level);
+    let level = level.to_lowercase();
     if !["error", "warn", "warning", "info", "debug", "trace"].contains(&level.as_str()) {
         return Err(ConfigError(format!(
             "LOG_LEVEL: {level:?} is not known; expected error, warn, info, debug or trace"
@@ -24,6 +27,7 @@ pub fn start(config: &Config) -> Result<(), ConfigError> {
         .fold(libraries.to_owned(), |filter, ours| format!("{filter},{ours}={level}"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => logs.with_target(false).init(),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::event::EventType;
 use crate::ranges::Ranges;
-use crate::source::Source;
+use crate::registry;
 use crate::timestamp;
 
 const SPEC_VERSION: &str = "ce-specversion";
@@ -83,7 +83,7 @@ impl Envelope {
             headers.insert(SUBJECT, encode_attribute(subject));
         }
         headers.insert(TIME, timestamp::format(&self.time));
-        headers.insert(DATA_SCHEMA, data_schema(&self.source, &self.event_type));
+        headers.insert(DATA_SCHEMA, registry::schema_path(&self.source, &self.event_type));
         headers.insert(CONTENT_TYPE, "application/json");
         if let Some(traceparent) = &self.traceparent {
             headers.insert(TRACE_PARENT, traceparent.as_str());
@@ -136,15 +136,6 @@ pub fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     matches!(parts.as_slice(), [version, trace, span, flags]
         if hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2))
-}
-
-/// The JSON Schema of a type's body. Types of the admin module share one.
-fn data_schema(source: &str, event_type: &EventType) -> String {
-    if source == Source::Admin.ce_source() {
-        format!("/artstore/schemas/artstore.outbox.v{}.json", event_type.version)
-    } else {
-        format!("/artstore/schemas/{event_type}.json")
-    }
 }
 
 /// Percent-encodes what CloudEvents does not allow in a header: everything but printable ASCII,

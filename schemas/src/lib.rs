@@ -7,6 +7,7 @@
 //! - [`timestamp`]: times as text
 //! - [`event`]: the typed bodies, by type and version
 //! - [`source`]: who publishes, and the stream that it publishes to
+//! - [`registry`]: every form of a body and its JSON Schema
 //! - [`subject`]: the subject of a message and its partition
 //! - [`ranges`]: sets of positions, as they stand in a header
 //! - [`envelope`]: the headers
@@ -23,6 +24,7 @@ pub mod envelope;
 pub mod event;
 pub mod json;
 pub mod ranges;
+pub mod registry;
 pub mod retry;
 pub mod size;
 pub mod source;

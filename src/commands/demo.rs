@@ -54,7 +54,7 @@ pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
     running.stop().await?;
     let report = report?;
     report.show(command.json)?;
-    system.stack.stop().await?;
+    system.stop().await?;
     Ok(ExitCode::from(u8::from(!report.is_clean())))
 }
 

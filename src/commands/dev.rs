@@ -37,7 +37,7 @@ pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
         error = running.failure() => Some(error),
     };
     running.stop().await?;
-    system.stack.stop().await?;
+    system.stop().await?;
     match failed {
         Some(error) => Err(error),
         None => Ok(ExitCode::SUCCESS),

@@ -47,6 +47,18 @@ pub enum Command {
     Bench(bench::Bench),
 }
 
+impl Command {
+    /// Services say what they do; other commands only what is wrong.
+    pub fn usual_log_level(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "info",
+            Self::Migrate(_) | Self::Bus(_) | Self::Dev(_) | Self::Demo(_) | Self::Bench(_) => {
+                "warn"
+            }
+        }
+    }
+}
+
 /// Does it.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { config, command } = cli;

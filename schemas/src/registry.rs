@@ -1,0 +1,198 @@
+//! Every form that a body can have, and its JSON Schema. [`crate::envelope`] names the schema in
+//! each message; `schemas/json/` holds the files, made from here by `schemas/tests/contract.rs`.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde_json::{Map, Value, json};
+
+use crate::event::{EventType, FileDownloaded, OutboxEvent, SearchPerformed, WalEvent};
+use crate::source::Source;
+
+/// What a body is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// A [`WalEvent`].
+    Wal,
+    /// An [`OutboxEvent`] with any `data`.
+    Outbox,
+    /// An [`OutboxEvent`] whose `data` is a [`SearchPerformed`].
+    SearchPerformed,
+    /// An [`OutboxEvent`] whose `data` is a [`FileDownloaded`].
+    FileDownloaded,
+}
+
+/// A form of a body: an event type and its version, or the form that outbox types share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// The attribute `type`, or `artstore.outbox.v<version>`.
+    pub name: &'static str,
+    /// What the body is made of.
+    pub body: Body,
+    /// When such an event is published.
+    pub meaning: &'static str,
+}
+
+/// All of them, old versions included. One is never removed: its messages stay in the streams.
+pub const FORMS: &[Form] = &[
+    Form {
+        name: "artstore.file.created.v1",
+        body: Body::Wal,
+        meaning: "A file came to a storage element: a committed `file_create`.",
+    },
+    Form {
+        name: "artstore.file.updated.v1",
+        body: Body::Wal,
+        meaning: "A file's metadata changed: a committed `file_update`.",
+    },
+    Form {
+        name: "artstore.file.deleted.v1",
+        body: Body::Wal,
+        meaning: "A file left its storage element: a committed `file_delete`.",
+    },
+    Form {
+        name: "artstore.element.mode-changed.v1",
+        body: Body::Wal,
+        meaning: "A storage element changed its mode: a committed `mode_change`.",
+    },
+    Form {
+        name: "artstore.element.cache-rebuilt.v1",
+        body: Body::Wal,
+        meaning: "A storage element made its table of files anew: a committed `cache_rebuild`.",
+    },
+    Form {
+        name: "artstore.operation.failed.v1",
+        body: Body::Wal,
+        meaning: "An operation of any type failed; `file` is what is there all the same.",
+    },
+    Form {
+        name: "artstore.operation.rolled-back.v1",
+        body: Body::Wal,
+        meaning: "An operation of any type was taken back; `file` is what is there all the same.",
+    },
+    Form {
+        name: "artstore.operation.recorded.v1",
+        body: Body::Wal,
+        meaning: "A committed operation of a type that has no event type of its own.",
+    },
+    Form {
+        name: "artstore.search.performed.v1",
+        body: Body::SearchPerformed,
+        meaning: "Somebody searched. From the query module.",
+    },
+    Form {
+        name: "artstore.file.downloaded.v1",
+        body: Body::FileDownloaded,
+        meaning: "Somebody downloaded a file. From the query module.",
+    },
+    Form {
+        name: "artstore.outbox.v1",
+        body: Body::Outbox,
+        meaning: "Every type of the admin module, and every type of the query module that has no \
+                  schema of its own.",
+    },
+];
+
+impl Form {
+    /// Where the schema is named: its `$id`, and `ce-dataschema` of the messages.
+    pub fn schema_path(&self) -> String {
+        path(self.name)
+    }
+
+    /// The JSON Schema (draft 2020-12) of the bodies that the relay publishes: a field is
+    /// `required` where every body has it, be it null. What a publisher writes into `data` is
+    /// described as it may be written: there a field with a default may be left out.
+    pub fn schema(&self) -> Value {
+        let mut schema = match self.body {
+            Body::Wal => published::<WalEvent>(),
+            Body::Outbox => published::<OutboxEvent>(),
+            Body::SearchPerformed => with_data::<SearchPerformed>(),
+            Body::FileDownloaded => with_data::<FileDownloaded>(),
+        };
+        schema.insert("$id".to_owned(), self.schema_path().into());
+        schema.insert("title".to_owned(), self.name.into());
+        schema.insert("description".to_owned(), self.meaning.into());
+        Value::from(schema)
+    }
+}
+
+/// The schema of a message's body: `ce-dataschema`. An outbox takes any entity and action; types
+/// without a form of their own share one.
+pub fn schema_path(ce_source: &str, event_type: &EventType) -> String {
+    let name = event_type.to_string();
+    let own = if ce_source == Source::Admin.ce_source() {
+        false
+    } else if ce_source == Source::Query.ce_source() {
+        let known = |form: &Form| form.name == name && form.body != Body::Wal;
+        FORMS.iter().any(known)
+    } else {
+        true
+    };
+    if own {
+        path(&name)
+    } else {
+        path(&format!("artstore.outbox.v{}", event_type.version))
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/artstore/schemas/{name}.json")
+}
+
+fn published<T: JsonSchema>() -> Map<String, Value> {
+    object(SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>())
+}
+
+/// An outbox event whose `{"json": …}` has a form of its own.
+fn with_data<T: JsonSchema>() -> Map<String, Value> {
+    let written = SchemaSettings::draft2020_12().for_deserialize();
+    let mut data = object(written.into_generator().into_root_schema_for::<T>());
+    data.remove("$schema");
+    let name = T::schema_name().into_owned();
+    let reference = json!({"$ref": format!("#/$defs/{name}")});
+
+    let mut schema = published::<OutboxEvent>();
+    let definitions = schema
+        .get_mut("$defs")
+        .and_then(Value::as_object_mut)
+        .expect("an outbox event refers to its parts");
+    definitions
+        .get_mut("Document")
+        .and_then(|document| document.pointer_mut("/oneOf/0/properties"))
+        .and_then(Value::as_object_mut)
+        .expect("a document is `json` or `text`, in this order")
+        .insert("json".to_owned(), reference);
+    definitions.insert(name, data.into());
+    schema
+}
+
+fn object(schema: Schema) -> Map<String, Value> {
+    match schema.to_value() {
+        Value::Object(object) => object,
+        other => unreachable!("the schema of a struct is an object, not {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_names_its_own_schema_only_where_there_is_one() {
+        let admin = Source::Admin.ce_source();
+        let query = Source::Query.ce_source();
+        let searched = EventType::new("search", "performed", 1);
+        let shared = "/artstore/schemas/artstore.outbox.v1.json";
+        assert_eq!(
+            schema_path(&query, &searched),
+            "/artstore/schemas/artstore.search.performed.v1.json"
+        );
+        assert_eq!(schema_path(&admin, &searched), shared);
+        assert_eq!(schema_path(&query, &EventType::new("index", "rebuilt", 1)), shared);
+        // A type that only storage elements publish in that form.
+        assert_eq!(schema_path(&query, &EventType::new("file", "created", 1)), shared);
+        assert_eq!(
+            schema_path("/artstore/elements/elem", &EventType::new("file", "created", 1)),
+            "/artstore/schemas/artstore.file.created.v1.json"
+        );
+    }
+}

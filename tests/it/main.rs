@@ -1,0 +1,10 @@
+//! One integration program on real servers: real NATS, real PostgreSQL, real processes killed.
+//!
+//! - `support`: the shared stack, worlds of databases and streams, processes, waiting
+//! - the rest: one promise a file
+
+mod support;
+
+mod gaps;
+mod migrations;
+mod relay_crashes;

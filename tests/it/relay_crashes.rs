@@ -1,0 +1,202 @@
+//! The relay's state is in the stream: killed anywhere, any number of times, it goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use uuid::Uuid;
+
+use crate::support::*;
+
+/// Writers that finish rows, some of them taken back, until told to stop.
+fn load(world: &World, writers: usize, stop: &Arc<AtomicBool>) -> tokio::task::JoinSet<()> {
+    let mut set = tokio::task::JoinSet::new();
+    for _ in 0..writers {
+        let (url, stop) = (world.elements[0].1.clone(), Arc::clone(stop));
+        set.spawn(async move {
+            let mut connection = pg(&url).await;
+            let mut turn = 0;
+            while !stop.load(Ordering::Relaxed) {
+                turn += 1;
+                let end = if turn % 5 == 0 { "rollback" } else { "commit" };
+                let rows: Vec<String> = (0..3)
+                    .map(|_| format!("('{}', 'cache_rebuild', 'committed', '{{}}')", Uuid::new_v4()))
+                    .collect();
+                execute(
+                    &mut connection,
+                    format!(
+                        "begin; insert into elem_wal (transaction_id, operation_type, status, \
+                         operation_data) values {}; {end}",
+                        rows.join(",")
+                    ),
+                )
+                .await;
+            }
+        });
+    }
+    set
+}
+
+async fn end(stop: &AtomicBool, mut writers: tokio::task::JoinSet<()>) {
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+}
+
+const KILLS: usize = 60;
+
+#[test]
+fn killed_at_random_under_load_each_row_is_published_once_in_order() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers = load(&world, 8, &stop);
+        for kill in 0..KILLS {
+            let before = world.last_sequence(&source).await;
+            let relay = world.relay(0).start();
+            // Each kill comes after another number of messages.
+            let more = (kill as u64 * 37) % 200 + 1;
+            eventually("the relay goes on", || async {
+                (world.last_sequence(&source).await >= before + more).then_some(())
+            })
+            .await;
+            relay.kill().await;
+        }
+        end(&stop, writers).await;
+        let relay = world.relay(0).start();
+        world.published(0).await;
+        println!("{KILLS} kills, {} rows", world.last_sequence(&source).await);
+        relay.kill().await;
+    });
+}
+
+/// Between every two steps of its loop.
+const POINTS: [(&str, &[usize]); 6] = [
+    ("relay.elected", &[1]),
+    ("relay.reconciled", &[1]),
+    ("relay.polled", &[1, 2, 7]),
+    ("relay.built", &[1, 2, 7]),
+    ("relay.publishing", &[1, 2, 5, 50]),
+    ("relay.published", &[1, 2, 5]),
+];
+
+fn every_point(mode: &'static str) {
+    run(async move {
+        let world = World::new(&["elem"]).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers = load(&world, 4, &stop);
+        for (point, times) in POINTS {
+            for times in times {
+                let mut relay = world
+                    .relay(0)
+                    .env("ARTSTORE_PUBLISH_MODE", mode)
+                    .crash_at(point, *times)
+                    .start();
+                let status = relay.ended().await;
+                assert_eq!(status.code(), None, "{point}: killed, not ended: {}", relay.log());
+            }
+        }
+        end(&stop, writers).await;
+        let relay = world.relay(0).start();
+        world.published(0).await;
+        relay.kill().await;
+    });
+}
+
+#[test]
+fn killed_between_every_two_steps_in_atomic_batches() {
+    every_point("atomic");
+}
+
+#[test]
+fn killed_between_every_two_steps_when_pipelined() {
+    every_point("pipelined");
+}
+
+#[test]
+fn a_second_relay_stands_by_and_takes_over_when_the_first_dies_or_freezes() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers = load(&world, 2, &stop);
+        let first = world.relay(0).start();
+        first.says("relay active").await;
+        let second = world.relay(0).start();
+        second.says("standing by").await;
+        first.kill().await;
+        second.says("relay active").await;
+
+        let third = world.relay(0).start();
+        third.says("standing by").await;
+        second.signal("-STOP").await;
+        third.says("relay active").await;
+        let before = world.last_sequence(&source).await;
+        eventually("the third publishes", || async {
+            (world.last_sequence(&source).await > before + 10).then_some(())
+        })
+        .await;
+        second.signal("-CONT").await;
+        second.says("standing by").await;
+        end(&stop, writers).await;
+        world.published(0).await;
+        third.kill().await;
+        second.kill().await;
+    });
+}
+
+/// Frozen in the middle of publishing, past its lock, while another relay goes on; then woken:
+/// what it had in hand is refused, in either mode.
+fn frozen_while_publishing(mode: &'static str) {
+    run(async move {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let mut connection = world.element(0).await;
+        // A backlog, so that the frozen relay has a long batch in hand.
+        execute(
+            &mut connection,
+            "insert into elem_wal (transaction_id, operation_type, status, operation_data) \
+             select gen_random_uuid(), 'cache_rebuild', 'committed', '{}' \
+             from generate_series(1, 2500)",
+        )
+        .await;
+        let frozen = world
+            .relay(0)
+            .env("ARTSTORE_PUBLISH_MODE", mode)
+            .stop_at("relay.publishing", 400)
+            .start();
+        eventually("it is frozen", || async { frozen.is_stopped().then_some(()) }).await;
+        let other = world
+            .relay(0)
+            .env("ARTSTORE_PUBLISH_MODE", mode)
+            .start();
+        other.says("relay active").await;
+        eventually("the other publishes it all", || async {
+            (world.last_sequence(&source).await >= 2500).then_some(())
+        })
+        .await;
+        frozen.signal("-CONT").await;
+        frozen.says("standing by").await;
+        execute(
+            &mut connection,
+            "insert into elem_wal (transaction_id, operation_type, status, operation_data) \
+             select gen_random_uuid(), 'cache_rebuild', 'committed', '{}' \
+             from generate_series(1, 100)",
+        )
+        .await;
+        world.published(0).await;
+        frozen.kill().await;
+        other.kill().await;
+    });
+}
+
+#[test]
+fn a_frozen_relay_woken_past_its_lock_writes_nothing_in_atomic_batches() {
+    frozen_while_publishing("atomic");
+}
+
+#[test]
+fn a_frozen_relay_woken_past_its_lock_writes_nothing_when_pipelined() {
+    frozen_while_publishing("pipelined");
+}

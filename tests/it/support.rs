@@ -1,0 +1,414 @@
+//! What tests stand on: one shared stack for all tests of this program; a *world* for each test,
+//! with databases of its own and a NATS account of its own; real processes of the program; and
+//! waiting for a condition with a deadline.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use artstore::stack::{Stack, StackOptions};
+use artstore::verify;
+use artstore_migrations::Module;
+use artstore_schemas::bus::{Bus, BusOptions};
+use artstore_schemas::element::ElementName;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::source::Source;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use tokio::runtime::Runtime;
+
+/// How long anything may take that is expected to happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const ACCOUNTS: usize = 64;
+
+/// Runs a test.
+pub fn run(test: impl Future<Output = ()>) {
+    runtime().block_on(test);
+}
+
+/// The runtime that the shared stack lives in, as long as the program.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().unwrap())
+}
+
+/// The stack that all tests share which do not stop its servers.
+pub async fn shared_stack() -> &'static Stack {
+    static STACK: tokio::sync::OnceCell<Stack> = tokio::sync::OnceCell::const_new();
+    STACK
+        .get_or_init(|| async {
+            let options = StackOptions {
+                accounts: ACCOUNTS,
+                ..StackOptions::default()
+            };
+            Stack::start(options).await.unwrap()
+        })
+        .await
+}
+
+/// A fresh empty database on the shared stack.
+pub async fn database(hint: &str) -> String {
+    database_on(shared_stack().await, hint).await
+}
+
+async fn database_on(stack: &Stack, hint: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let name = format!("t{}_{hint}", NEXT.fetch_add(1, Ordering::Relaxed));
+    stack.create_database(&name).await.unwrap();
+    stack.database_url(&name)
+}
+
+/// Waits until a condition gives something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Elements, a query module and an admin module, migrated, with their streams.
+pub struct World {
+    pub nats_url: String,
+    pub bus: Bus,
+    pub elements: Vec<(ElementName, String)>,
+    pub query_url: String,
+    pub admin_url: String,
+}
+
+impl World {
+    /// On the shared stack, in a NATS account of its own.
+    pub async fn new(elements: &[&str]) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let account = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(account < ACCOUNTS, "more worlds than accounts");
+        Self::on(shared_stack().await, account, elements, 1).await
+    }
+
+    /// On a stack of the test's own.
+    pub async fn on(stack: &Stack, account: usize, elements: &[&str], replicas: usize) -> Self {
+        let nats_url = stack.nats_url(account);
+        let bus = connect(&nats_url).await;
+        let mut world = Self {
+            nats_url,
+            bus,
+            elements: Vec::new(),
+            query_url: database_on(stack, "query").await,
+            admin_url: database_on(stack, "admin").await,
+        };
+        migrate(&world.query_url, Module::Query).await;
+        migrate(&world.admin_url, Module::Admin).await;
+        for name in elements {
+            let element: ElementName = name.parse().unwrap();
+            let url = database_on(stack, name).await;
+            migrate(&url, Module::Storage(element.clone())).await;
+            world.elements.push((element, url));
+        }
+        for source in world.sources() {
+            world.bus.ensure_stream(&source, replicas).await.unwrap();
+        }
+        world
+    }
+
+    pub fn sources(&self) -> Vec<Source> {
+        let elements = self.elements.iter().map(|(name, _)| Source::Element(name.clone()));
+        elements.chain([Source::Admin, Source::Query]).collect()
+    }
+
+    pub fn source(&self, element: usize) -> Source {
+        Source::Element(self.elements[element].0.clone())
+    }
+
+    /// A connection to an element's database.
+    pub async fn element(&self, element: usize) -> PgConnection {
+        pg(&self.elements[element].1).await
+    }
+
+    /// A connection to the query module's database.
+    pub async fn query(&self) -> PgConnection {
+        pg(&self.query_url).await
+    }
+
+    /// The program with this world's settings, and a clean environment otherwise.
+    pub fn command(&self, arguments: &[&str]) -> Program {
+        let elements: Vec<String> = self
+            .elements
+            .iter()
+            .map(|(name, url)| format!("{name}={url}"))
+            .collect();
+        Program::new(arguments)
+            .env("NATS_URL", &self.nats_url)
+            .env("ARTSTORE_ELEMENTS", &elements.join(","))
+            .env("QUERY_DATABASE_URL", &self.query_url)
+            .env("ADMIN_DATABASE_URL", &self.admin_url)
+    }
+
+    /// A relay of one element only.
+    pub fn relay(&self, element: usize) -> Program {
+        let name = self.elements[element].0.to_string();
+        self.command(&["run", "relay", "--source", &name])
+    }
+
+    pub fn projector(&self) -> Program {
+        self.command(&["run", "projector"])
+    }
+
+    pub async fn last_sequence(&self, source: &Source) -> u64 {
+        let info = self.bus.stream_info(&source.stream()).await.unwrap();
+        info.state.last_sequence
+    }
+
+    /// All messages of a source, contiguous and chained.
+    pub async fn messages(&self, source: &Source) -> Vec<Envelope> {
+        verify::stream::read(&self.bus, source).await.unwrap()
+    }
+
+    /// Waits until an element's stream has a message for each finished row, and checks that each
+    /// is there once, as it should be, in order.
+    pub async fn published(&self, element: usize) {
+        let source = self.source(element);
+        let mut connection = self.element(element).await;
+        let rows = finished(&mut connection, &source).await;
+        eventually("every finished row is published", || async {
+            let last = self.last_sequence(&source).await;
+            (last >= rows).then_some(())
+        })
+        .await;
+        let report = verify::source::compare(&mut connection, &self.bus, &source)
+            .await
+            .unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!(report.finished, report.published);
+    }
+
+    /// Waits until the projector has applied every message, and checks the cache against the
+    /// elements' files.
+    pub async fn projected(&self) {
+        let mut query = self.query().await;
+        for source in self.sources() {
+            if source == Source::Admin {
+                continue;
+            }
+            let last = self.last_sequence(&source).await;
+            let url = self.query_url.clone();
+            eventually(&format!("{source} is projected up to {last}"), || async {
+                (checkpoint(&url, &source).await >= last).then_some(())
+            })
+            .await;
+        }
+        let mut elements = Vec::new();
+        for (index, (name, _)) in self.elements.iter().enumerate() {
+            elements.push((name.clone(), self.element(index).await));
+        }
+        let report = verify::cache::compare(&mut elements, &mut query).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+}
+
+/// The projector's sequence in a source's stream; 0 at the start.
+pub async fn checkpoint(query_url: &str, source: &Source) -> u64 {
+    let Ok(mut query) = try_pg(query_url).await else {
+        return 0;
+    };
+    let sequence: Option<i64> = sqlx::query_scalar(
+        "select last_sequence from projection_checkpoints \
+         where projection = 'query-cache' and stream = $1",
+    )
+    .bind(source.stream())
+    .fetch_optional(&mut query)
+    .await
+    .unwrap_or(None);
+    u64::try_from(sequence.unwrap_or(0)).unwrap()
+}
+
+/// How many rows of a source are finished.
+pub async fn finished(connection: &mut PgConnection, source: &Source) -> u64 {
+    let table = artstore_producers::source::SourceTable::of(source);
+    let sql = format!("select count(*) from {} where position is not null", table.name());
+    let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(connection)
+        .await
+        .unwrap();
+    u64::try_from(rows).unwrap()
+}
+
+pub async fn connect(nats_url: &str) -> Bus {
+    let options = BusOptions {
+        url: nats_url.to_owned(),
+        credentials: None,
+        name: "test".to_owned(),
+    };
+    Bus::connect(&options).await.unwrap()
+}
+
+pub async fn migrate(url: &str, module: Module) {
+    let mut connection = pg(url).await;
+    artstore_migrations::up(&mut connection, &module, None)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
+
+pub async fn pg(url: &str) -> PgConnection {
+    try_pg(url).await.unwrap()
+}
+
+pub async fn try_pg(url: &str) -> sqlx::Result<PgConnection> {
+    let options: sqlx::postgres::PgConnectOptions = url.parse()?;
+    options
+        .log_statements(tracing::log::LevelFilter::Off)
+        .connect()
+        .await
+}
+
+/// Runs statements on a connection.
+pub async fn execute(connection: &mut PgConnection, sql: impl Into<String>) {
+    try_execute(connection, sql).await.unwrap();
+}
+
+pub async fn try_execute(connection: &mut PgConnection, sql: impl Into<String>) -> sqlx::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql.into()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// One value.
+pub async fn value<T>(connection: &mut PgConnection, sql: impl Into<String>) -> T
+where
+    T: for<'a> sqlx::Decode<'a, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    let row = sqlx::query(AssertSqlSafe(sql.into()))
+        .fetch_one(connection)
+        .await
+        .unwrap();
+    row.get(0)
+}
+
+/// The program, not started yet. It dies with the test that started it.
+pub struct Program {
+    command: tokio::process::Command,
+    log: PathBuf,
+}
+
+/// A running process of the program; killed when it is dropped.
+pub struct Process {
+    child: tokio::process::Child,
+    log: PathBuf,
+}
+
+impl Program {
+    pub fn new(arguments: &[&str]) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let log = logs().join(format!("{number}.log"));
+        // A test program that is killed takes its processes with it.
+        let mut command = tokio::process::Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_artstore")])
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .kill_on_drop(true);
+        Self { command, log }
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Ends itself with SIGKILL when it reaches this point for the n-th time.
+    pub fn crash_at(self, point: &str, times: usize) -> Self {
+        self.env("ARTSTORE_CRASH_AT", &format!("{point}:{times}"))
+    }
+
+    /// Freezes itself when it reaches this point for the n-th time.
+    pub fn stop_at(self, point: &str, times: usize) -> Self {
+        self.env("ARTSTORE_CRASH_AT", &format!("{point}:{times}:stop"))
+    }
+
+    pub fn start(mut self) -> Process {
+        Process {
+            child: self.command.spawn().unwrap(),
+            log: self.log,
+        }
+    }
+
+    /// Runs it to its end: exit status and what it said on standard error.
+    pub async fn finish(self) -> (ExitStatus, String) {
+        let mut process = self.start();
+        let status = process.ended().await;
+        (status, process.log())
+    }
+
+    /// Runs it to its end with its standard output.
+    pub async fn output(mut self) -> (ExitStatus, String) {
+        let output = self.command.stdout(Stdio::piped()).output();
+        let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
+        (output.status, String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("still running; its log:\n{}", self.log()))
+            .unwrap()
+    }
+
+    pub async fn signal(&self, signal: &str) {
+        let sent = tokio::process::Command::new("kill")
+            .args([signal, &self.pid().to_string()])
+            .status()
+            .await;
+        assert!(sent.unwrap().success());
+    }
+
+    /// Whether it is frozen.
+    pub fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        stat.rsplit(')').next().unwrap().trim().starts_with('T')
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub async fn says(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || async {
+            self.log().contains(text).then_some(())
+        })
+        .await;
+    }
+}
+
+fn logs() -> &'static Path {
+    static LOGS: OnceLock<PathBuf> = OnceLock::new();
+    LOGS.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("logs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    })
+}
