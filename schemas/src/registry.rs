@@ -147,6 +147,7 @@ fn with_data<T: JsonSchema>() -> Map<String, Value> {
     let written = SchemaSettings::draft2020_12().for_deserialize();
     let mut data = object(written.into_generator().into_root_schema_for::<T>());
     data.remove("$schema");
+    data.remove("title");
     let name = T::schema_name().into_owned();
     let reference = json!({"$ref": format!("#/$defs/{name}")});
 

@@ -5,6 +5,11 @@
 
 mod support;
 
+mod cluster;
 mod gaps;
+mod interleaving;
+mod load;
 mod migrations;
+mod projector_crashes;
+mod recovery;
 mod relay_crashes;
