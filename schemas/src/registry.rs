@@ -139,7 +139,12 @@ fn path(name: &str) -> String {
 }
 
 fn published<T: JsonSchema>() -> Map<String, Value> {
-    object(SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>())
+    object(
+        SchemaSettings::draft2020_12()
+            .for_serialize()
+            .into_generator()
+            .into_root_schema_for::<T>(),
+    )
 }
 
 /// An outbox event whose `{"json": …}` has a form of its own.
@@ -188,11 +193,20 @@ mod tests {
             "/artstore/schemas/artstore.search.performed.v1.json"
         );
         assert_eq!(schema_path(&admin, &searched), shared);
-        assert_eq!(schema_path(&query, &EventType::new("index", "rebuilt", 1)), shared);
-        // A type that only storage elements publish in that form.
-        assert_eq!(schema_path(&query, &EventType::new("file", "created", 1)), shared);
         assert_eq!(
-            schema_path("/artstore/elements/elem", &EventType::new("file", "created", 1)),
+            schema_path(&query, &EventType::new("index", "rebuilt", 1)),
+            shared
+        );
+        // A type that only storage elements publish in that form.
+        assert_eq!(
+            schema_path(&query, &EventType::new("file", "created", 1)),
+            shared
+        );
+        assert_eq!(
+            schema_path(
+                "/artstore/elements/elem",
+                &EventType::new("file", "created", 1)
+            ),
             "/artstore/schemas/artstore.file.created.v1.json"
         );
     }

@@ -160,9 +160,19 @@ fn a_sample_is_a_message_of_its_stream() {
             Event::Outbox(event) => (event.operation.id, None),
         };
         assert_eq!(envelope.id, id, "{}", form.name);
-        assert_eq!(sample.headers["Nats-Msg-Id"], id.to_string(), "{}", form.name);
+        assert_eq!(
+            sample.headers["Nats-Msg-Id"],
+            id.to_string(),
+            "{}",
+            form.name
+        );
         if let Some(key) = key {
-            assert_eq!(envelope.subject, key.map(|key: Uuid| key.to_string()), "{}", form.name);
+            assert_eq!(
+                envelope.subject,
+                key.map(|key: Uuid| key.to_string()),
+                "{}",
+                form.name
+            );
             assert_eq!(
                 sample.subject,
                 subject::subject(&source, key, &envelope.event_type),
@@ -275,7 +285,11 @@ fn typed_data_may_be_written_shorter() {
         let form = FORMS.iter().find(|form| form.name == name).expect("known");
         let validator = validator(form);
         let mut body = Sample::of(form).body;
-        for data in [json!({"json": data}), json!({"text": data.to_string()}), Value::Null] {
+        for data in [
+            json!({"json": data}),
+            json!({"text": data.to_string()}),
+            Value::Null,
+        ] {
             body["data"] = data;
             let errors = errors(&validator, &body);
             assert!(errors.is_empty(), "{name}: {errors:#?}");
@@ -291,9 +305,16 @@ fn the_document_names_every_form_and_header_and_shows_the_samples() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
     let text = fs::read_to_string(&path).expect("docs/events.md is there");
     for form in FORMS {
-        assert!(text.contains(&format!("`{}`", form.name)), "{} is not told of", form.name);
+        assert!(
+            text.contains(&format!("`{}`", form.name)),
+            "{} is not told of",
+            form.name
+        );
         for header in Sample::of(form).headers.keys() {
-            assert!(text.contains(&format!("`{header}`")), "header {header} is not told of");
+            assert!(
+                text.contains(&format!("`{header}`")),
+                "header {header} is not told of"
+            );
         }
     }
     let mut shown = 0;
@@ -301,7 +322,9 @@ fn the_document_names_every_form_and_header_and_shows_the_samples() {
         let (name, rest) = part.split_once(" -->").expect("a mark that ends");
         let (name, pointer) = name.split_once(' ').unwrap_or((name, ""));
         let form = FORMS.iter().find(|form| form.name == name).expect(name);
-        let (_, rest) = rest.split_once("```json\n").expect("an example behind the mark");
+        let (_, rest) = rest
+            .split_once("```json\n")
+            .expect("an example behind the mark");
         let (example, _) = rest.split_once("```").expect("an example that ends");
         let example: Value = serde_json::from_str(example).expect(name);
         let sample = fs::read_to_string(folder("samples").join(file_name(form))).expect(name);

@@ -12,4 +12,5 @@ mod load;
 mod migrations;
 mod projector_crashes;
 mod recovery;
+mod refusals;
 mod relay_crashes;
