@@ -20,19 +20,40 @@ pub struct ConfigError(pub String);
 #[command(next_help_heading = "Settings")]
 pub struct Config {
     /// NATS servers, separated by commas: nats://[USER:PASSWORD@]HOST:PORT
-    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true,
+        global = true
+    )]
     pub nats_url: String,
     /// A NATS credentials file
     #[arg(long, env = "NATS_CREDENTIALS", global = true)]
     pub nats_credentials: Option<PathBuf>,
     /// The admin module's database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "ADMIN_DATABASE_URL", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "ADMIN_DATABASE_URL",
+        hide_env_values = true,
+        global = true
+    )]
     pub admin_database_url: Option<String>,
     /// The query module's database
-    #[arg(long, env = "QUERY_DATABASE_URL", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "QUERY_DATABASE_URL",
+        hide_env_values = true,
+        global = true
+    )]
     pub query_database_url: Option<String>,
     /// One element's database; its name is given by --element
-    #[arg(long, env = "STORAGE_DATABASE_URL", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "STORAGE_DATABASE_URL",
+        hide_env_values = true,
+        global = true
+    )]
     pub storage_database_url: Option<String>,
     /// All elements and their databases: NAME=URL,… (wins over STORAGE_DATABASE_URL)
     #[arg(long, env = "ARTSTORE_ELEMENTS", hide_env_values = true, global = true)]
@@ -41,7 +62,12 @@ pub struct Config {
     #[arg(long, env = "ARTSTORE_ELEMENT_API_URLS", global = true)]
     pub element_api_urls: Option<String>,
     /// An element's name, which is its table prefix
-    #[arg(long, env = "DB_TABLE_PREFIX", default_value = "storage_elem_01", global = true)]
+    #[arg(
+        long,
+        env = "DB_TABLE_PREFIX",
+        default_value = "storage_elem_01",
+        global = true
+    )]
     pub element: String,
     #[command(flatten)]
     db: DbParts,

@@ -2,7 +2,7 @@
 //! events are crates of their own.
 //!
 //! - [`config`]: all settings
-//! - [`telemetry`]: logs
+//! - [`telemetry`]: what the process says of itself
 //! - [`stack`]: a private NATS and PostgreSQL
 //! - [`system`]: the whole system on it, in one process
 //! - [`verify`]: whether source, stream and cache agree

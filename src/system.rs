@@ -149,7 +149,9 @@ impl System {
 
 /// The database of an element: `storage_elem_01` is in `artstore_storage_01`.
 pub fn database(element: &ElementName) -> String {
-    element.as_str().replace("storage_elem_", "artstore_storage_")
+    element
+        .as_str()
+        .replace("storage_elem_", "artstore_storage_")
 }
 
 impl Default for Running {

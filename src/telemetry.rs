@@ -22,9 +22,17 @@ pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
         "error" => "error",
         _ => "warn",
     };
-    let filter = ["artstore", "artstore_producers", "artstore_projectors", "artstore_schemas", "artstore_migrations"]
-        .iter()
-        .fold(libraries.to_owned(), |filter, ours| format!("{filter},{ours}={level}"));
+    let filter = [
+        "artstore",
+        "artstore_producers",
+        "artstore_projectors",
+        "artstore_schemas",
+        "artstore_migrations",
+    ]
+    .iter()
+    .fold(libraries.to_owned(), |filter, ours| {
+        format!("{filter},{ours}={level}")
+    });
     let logs = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(std::io::stderr().is_terminal())

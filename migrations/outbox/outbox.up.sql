@@ -17,8 +17,8 @@ create table public.event_outbox (
     occurred_at timestamptz not null default clock_timestamp(),
     position bigint,
     constraint event_outbox_pkey primary key (event_id),
-    constraint event_outbox_entity_check check (entity ~ '^[a-z0-9-]+$'),
-    constraint event_outbox_action_check check (action ~ '^[a-z0-9-]+$'),
+    constraint event_outbox_entity_check check (entity ~ '^[a-z0-9-]{1,100}$'),
+    constraint event_outbox_action_check check (action ~ '^[a-z0-9-]{1,100}$'),
     -- Whatever gets past the trigger fails loudly here instead of hiding a row from the relay.
     -- (A writer may leave the column out: the trigger has filled it by then.)
     constraint event_outbox_position_assigned check (position is not null)

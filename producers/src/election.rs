@@ -57,7 +57,9 @@ impl Lease {
             return Err(RelayError::StoodDown("the session of its lock has ended"));
         }
         if last.elapsed() >= SILENCE {
-            return Err(RelayError::StoodDown("it was frozen, or its lock's session was"));
+            return Err(RelayError::StoodDown(
+                "it was frozen, or its lock's session was",
+            ));
         }
         Ok(())
     }

@@ -216,7 +216,11 @@ mod tests {
         assert_eq!(gaps.settle(u64::MAX, i64::MAX, &[]), 0, "no bound yet");
         gaps.bound(100);
         assert_eq!(gaps.settle(99, i64::MAX, &[]), 0, "a holder may be alive");
-        assert_eq!(gaps.settle(100, 3, &[]), 0, "the poll was cut before the end");
+        assert_eq!(
+            gaps.settle(100, 3, &[]),
+            0,
+            "the poll was cut before the end"
+        );
         assert_eq!(gaps.settle(100, i64::MAX, &[2]), 3, "1, 3 and 4");
         assert_eq!(gaps.missing().to_string(), "2", "found, not yet published");
         assert!(gaps.see(2));
@@ -242,7 +246,7 @@ mod tests {
         }
         assert_eq!(gaps.holes(), MAX_HOLES);
         assert!(gaps.missing().to_string().len() <= MAX_MISSING_BYTES);
-        assert!(gaps.see(position + 1) , "the next number leaves no hole");
+        assert!(gaps.see(position + 1), "the next number leaves no hole");
         assert!(gaps.see(1), "the oldest hole is filled");
         assert!(gaps.see(position + 3), "and there is room again");
     }

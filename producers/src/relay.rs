@@ -337,9 +337,7 @@ fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
     for message in messages {
         let size = message.size();
         match batches.last_mut() {
-            Some(batch)
-                if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= MAX_BATCH_BYTES =>
-            {
+            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= MAX_BATCH_BYTES => {
                 batch.push(message);
                 bytes += size;
             }

@@ -71,8 +71,13 @@ pub(crate) enum WalState {
 }
 
 impl WalState {
-    pub(crate) fn read(status: Status, operation_data: String, file: Option<File>) -> Self {
-        match (Recorded::read(&operation_data), status) {
+    pub(crate) fn read(
+        status: Status,
+        operation_data: String,
+        file_id: Option<Uuid>,
+        file: Option<File>,
+    ) -> Self {
+        match (Recorded::read(&operation_data, file_id), status) {
             (Some(recorded), Status::Committed) => Self::Recorded(Box::new(recorded)),
             (recorded, _) => Self::Joined {
                 operation_data,
@@ -175,14 +180,12 @@ fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
     };
     let file_id: Option<Uuid> = row.try_get("file_id")?;
     let present: Option<Uuid> = row.try_get("file_present")?;
-    let file = present
-        .map(|id| files::read_joined(row, id))
-        .transpose()?;
+    let file = present.map(|id| files::read_joined(row, id)).transpose()?;
     Ok(WalRow {
         operation_type: row.try_get("operation_type")?,
         status,
         file_id,
-        state: WalState::read(status, row.try_get("operation_data")?, file),
+        state: WalState::read(status, row.try_get("operation_data")?, file_id, file),
         error_message: row.try_get("error_message")?,
         started_at: row.try_get("started_at")?,
         completed_at: row.try_get("completed_at")?,

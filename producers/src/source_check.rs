@@ -21,10 +21,22 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
         .await?;
     let problems = [
         ("table", "does not exist in this database"),
-        ("trigger", "its position trigger is missing, disabled, not `enable always`, not `security definer` with a fixed search_path, or not the last to fire"),
-        ("sequence", "its position sequence is missing, cycles, caches, steps by more than one, or belongs to a column"),
-        ("index", "its unique index on the position is missing or not valid"),
-        ("guard", "the constraint that a finished row has a position is missing or not validated"),
+        (
+            "trigger",
+            "its position trigger is missing, disabled, not `enable always`, not `security definer` with a fixed search_path, or not the last to fire",
+        ),
+        (
+            "sequence",
+            "its position sequence is missing, cycles, caches, steps by more than one, or belongs to a column",
+        ),
+        (
+            "index",
+            "its unique index on the position is missing or not valid",
+        ),
+        (
+            "guard",
+            "the constraint that a finished row has a position is missing or not validated",
+        ),
     ];
     for (column, problem) in problems {
         if !row.try_get::<Option<bool>, _>(column)?.unwrap_or(false) {

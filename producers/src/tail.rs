@@ -97,7 +97,10 @@ pub async fn compare(
         .await?;
     let mut held = HashMap::with_capacity(rows.len());
     for row in rows {
-        held.insert(row.try_get::<i64, _>("position")?, row.try_get::<Uuid, _>("id")?);
+        held.insert(
+            row.try_get::<i64, _>("position")?,
+            row.try_get::<Uuid, _>("id")?,
+        );
     }
     let lost: Vec<&Published> = published
         .iter()
@@ -165,7 +168,10 @@ async fn last_messages(
             return Err(failed(&stream, &"its last messages did not come in time"));
         };
         let message = message.map_err(|e| failed(&stream, &e))?;
-        let sequence = message.info().map_err(|e| failed(&stream, &e))?.stream_sequence;
+        let sequence = message
+            .info()
+            .map_err(|e| failed(&stream, &e))?
+            .stream_sequence;
         let headers = message.headers.as_ref().cloned().unwrap_or_default();
         let envelope = envelope(source, sequence, &headers)?;
         let expected = start + published.len() as u64;

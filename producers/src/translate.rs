@@ -92,7 +92,7 @@ impl Translator {
         let foreign = || Actor::from_recorded_id(user_id);
         let (actor, request_id, data, file) = match row.state {
             WalState::Recorded(recorded) => {
-                let data = recorded.data.map(Document::Json);
+                let data = recorded.data.and_then(Document::from_value);
                 (recorded.actor, recorded.request_id, data, recorded.file)
             }
             WalState::Joined {
@@ -108,7 +108,7 @@ impl Translator {
                 file,
                 ..
             } => {
-                let data = recorded.data.map(Document::Json);
+                let data = recorded.data.and_then(Document::from_value);
                 let file = file.map(|file| *file);
                 (recorded.actor, recorded.request_id, data, file)
             }
@@ -159,7 +159,8 @@ fn with_checksum(mut file: File, operation_data: &str) -> File {
     }
     let data: serde_json::Value = serde_json::from_str(operation_data).unwrap_or_default();
     let result = &data["result"];
-    if let (Some(checksum), Some(size)) = (result["checksum"].as_str(), result["file_size"].as_i64())
+    if let (Some(checksum), Some(size)) =
+        (result["checksum"].as_str(), result["file_size"].as_i64())
     {
         file.checksum = checksum.to_owned();
         file.file_size = size;
@@ -185,8 +186,9 @@ fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
         position,
         event_type: EventType::new(row.entity, row.action, 1),
         key: row.ordering_key,
-        // A subject is a name, not a text: longer ones would not fit into the headers.
-        subject: row.subject.map(|s| s.chars().take(1_000).collect()),
+        // A subject is a name, not a text: longer ones would not fit into the headers, where a
+        // character takes up to twelve bytes.
+        subject: row.subject.map(|s| s.chars().take(255).collect()),
         time: row.occurred_at,
         traceparent: row.traceparent.filter(|text| is_traceparent(text)),
         body: fit(&mut body, OUTBOX_FIELDS),
@@ -215,13 +217,27 @@ const WAL_FIELDS: &[Field<WalEvent>] = &[
         e.operation.error_message.take()
     }),
     ("operation.request_id", |e| e.operation.request_id.take()),
+    ("actor.id", |e| e.actor.id.take()),
+    ("actor.name", |e| e.actor.name.take()),
+    ("actor.role", |e| e.actor.role.take()),
+    ("actor.token_id", |e| e.actor.token_id.take()),
+    ("actor.key_id", |e| e.actor.key_id.take()),
+    ("actor.address", |e| e.actor.address.take()),
     ("actor.user_agent", |e| e.actor.user_agent.take()),
+    ("actor.session_id", |e| e.actor.session_id.take()),
 ];
 
 const OUTBOX_FIELDS: &[Field<OutboxEvent>] = &[
     ("data", |e| e.data.take().map(text)),
     ("operation.request_id", |e| e.operation.request_id.take()),
+    ("actor.id", |e| e.actor.id.take()),
+    ("actor.name", |e| e.actor.name.take()),
+    ("actor.role", |e| e.actor.role.take()),
+    ("actor.token_id", |e| e.actor.token_id.take()),
+    ("actor.key_id", |e| e.actor.key_id.take()),
+    ("actor.address", |e| e.actor.address.take()),
     ("actor.user_agent", |e| e.actor.user_agent.take()),
+    ("actor.session_id", |e| e.actor.session_id.take()),
 ];
 
 trait Body: Serialize + Clone {
@@ -251,7 +267,7 @@ fn fit<T: Body>(body: &mut T, fields: &[Field<T>]) -> Bytes {
             .iter()
             .max_by_key(|(_, take)| take(&mut body.clone()).map_or(0, |text| text.len()));
         let Some((name, text)) = largest.and_then(|(name, take)| Some((name, take(body)?))) else {
-            // Every other field is bounded by its column; only a forged actor could come here.
+            // Every other field is bounded by its column, or by what counts as a row of ours.
             return bytes;
         };
         body.omitted().push(Omitted {
@@ -313,7 +329,7 @@ mod tests {
                 operation_type: operation_type.to_owned(),
                 status,
                 file_id: Some(Uuid::from_u128(1)),
-                state: WalState::read(status, data.to_owned(), file),
+                state: WalState::read(status, data.to_owned(), Some(Uuid::from_u128(1)), file),
                 error_message: None,
                 started_at: DateTime::UNIX_EPOCH,
                 completed_at: None,
@@ -333,7 +349,10 @@ mod tests {
     #[test]
     fn an_unknown_operation_is_told_of() {
         let (event, body) = translate(row("defragment", Status::Committed, "{}", None));
-        assert_eq!(event.event_type.to_string(), "artstore.operation.recorded.v1");
+        assert_eq!(
+            event.event_type.to_string(),
+            "artstore.operation.recorded.v1"
+        );
         assert_eq!(body.operation.kind, "defragment");
     }
 
@@ -341,8 +360,12 @@ mod tests {
     fn a_description_of_two_mebibytes_is_left_out_and_named() {
         let long = "я".repeat(1 << 20);
         let digest = sha256(&long);
-        let (event, body) =
-            translate(row("file_create", Status::Committed, "{}", Some(file(Some(long)))));
+        let (event, body) = translate(row(
+            "file_create",
+            Status::Committed,
+            "{}",
+            Some(file(Some(long))),
+        ));
         assert!(event.body.len() < MAX_BODY_BYTES);
         assert_eq!(body.omitted[0].field, "file.description");
         assert_eq!(body.omitted[0].bytes, 2 << 20);
@@ -350,9 +373,38 @@ mod tests {
     }
 
     #[test]
+    fn a_forged_row_of_ours_can_not_make_a_message_too_large() {
+        let long = "x".repeat(2 << 20);
+        let actor = format!(
+            r#"{{"artstore": 1, "actor": {{"type": "user", "id": "{long}", "name": "{long}"}}}}"#
+        );
+        let (event, body) = translate(row("file_delete", Status::Committed, &actor, None));
+        assert!(event.body.len() <= MAX_BODY_BYTES);
+        assert_eq!(body.omitted.len(), 2);
+        let mut forged = file(None);
+        forged.original_filename = long;
+        let data = serde_json::json!({
+            "artstore": 1, "actor": {"type": "user"}, "file": forged,
+        });
+        let (event, body) = translate(row(
+            "file_create",
+            Status::Committed,
+            &data.to_string(),
+            None,
+        ));
+        assert!(event.body.len() <= MAX_BODY_BYTES);
+        assert_eq!(body.file, None, "what _files says");
+    }
+
+    #[test]
     fn a_lost_checksum_is_taken_from_the_operations_result() {
         let data = r#"{"result": {"checksum": "ab", "file_size": 9}}"#;
-        let (_, body) = translate(row("file_create", Status::Committed, data, Some(file(None))));
+        let (_, body) = translate(row(
+            "file_create",
+            Status::Committed,
+            data,
+            Some(file(None)),
+        ));
         let file = body.file.expect("a file");
         assert_eq!((file.checksum.as_str(), file.file_size), ("ab", 9));
     }
@@ -367,7 +419,12 @@ mod tests {
         let (_, body) = translate(row("file_delete", Status::RolledBack, data, joined.clone()));
         assert_eq!(body.file, joined);
         let newer = data.replace("1,", "2,");
-        let (_, body) = translate(row("file_delete", Status::Committed, &newer, joined.clone()));
+        let (_, body) = translate(row(
+            "file_delete",
+            Status::Committed,
+            &newer,
+            joined.clone(),
+        ));
         assert_eq!(body.file, joined, "a marker that is not known is no marker");
     }
 }

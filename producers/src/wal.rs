@@ -36,11 +36,35 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// What this API recorded; none for a row that something else wrote.
-    pub(crate) fn read(operation_data: &str) -> Option<Self> {
+    /// What this API recorded about this file; none for a row that something else wrote, or that
+    /// only looks like one of ours.
+    pub(crate) fn read(operation_data: &str, file_id: Option<Uuid>) -> Option<Self> {
         let recorded: Self = serde_json::from_str(operation_data).ok()?;
-        (recorded.artstore == MARKER).then_some(recorded)
+        let fits = recorded
+            .file
+            .as_ref()
+            .is_none_or(|file| Some(file.id) == file_id && has_column_sizes(file));
+        (recorded.artstore == MARKER && fits).then_some(recorded)
     }
+}
+
+/// Whether the names of a file are no longer than the columns of `_files` allow.
+fn has_column_sizes(file: &File) -> bool {
+    let texts = [
+        Some(&file.original_filename),
+        Some(&file.storage_filename),
+        Some(&file.storage_path),
+        Some(&file.content_type),
+        Some(&file.checksum),
+        Some(&file.created_by_id),
+        Some(&file.created_by_username),
+        file.created_by_fullname.as_ref(),
+        file.version.as_ref(),
+    ];
+    texts
+        .into_iter()
+        .flatten()
+        .all(|text| text.chars().count() <= 1_000)
 }
 
 /// What an operation does. The names are those of the `operation_type` column.
@@ -92,6 +116,16 @@ pub enum PublishError {
         field: &'static str,
         /// What is wrong with it.
         reason: UnsafeJson,
+    },
+    /// The file is not the one that the operation was opened for.
+    #[error("operation {id} was opened for file {opened:?}, its result is file {result}")]
+    OtherFile {
+        /// The operation.
+        id: Uuid,
+        /// The file that it was opened for.
+        opened: Option<Uuid>,
+        /// The file that it is to be finished with.
+        result: Uuid,
     },
     /// The operation is not pending: it was finished before, or never opened.
     #[error("operation {id} is not pending on element {element}: it was finished before")]
@@ -178,6 +212,13 @@ impl PendingOperation {
         transaction: &mut PgConnection,
         file: Option<File>,
     ) -> Result<i64, PublishError> {
+        if let Some(file) = file.as_ref().filter(|f| Some(f.id) != self.begin.file_id) {
+            return Err(PublishError::OtherFile {
+                id: self.id,
+                opened: self.begin.file_id,
+                result: file.id,
+            });
+        }
         let recorded = self.recorded(file);
         self.check_size(&recorded)?;
         self.finish(transaction, Status::Committed, Some(&recorded), None)
@@ -227,8 +268,8 @@ impl PendingOperation {
             duration_ms: Some(i32::MAX),
             user_id: None,
         };
-        let bytes = Translator::new(Source::Element(self.element.clone()), None)
-            .full_size(self.id, row);
+        let bytes =
+            Translator::new(Source::Element(self.element.clone()), None).full_size(self.id, row);
         if bytes > MAX_BODY_BYTES {
             return Err(PublishError::TooLarge { bytes });
         }

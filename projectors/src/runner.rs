@@ -60,9 +60,17 @@ pub async fn run<P: Projector>(
         let text = error.to_string();
         if text != told {
             if error.needs_a_person() {
-                tracing::error!(projection = P::NAME, error = text, "the projection has halted");
+                tracing::error!(
+                    projection = P::NAME,
+                    error = text,
+                    "the projection has halted"
+                );
             } else {
-                tracing::warn!(projection = P::NAME, error = text, "the worker starts again");
+                tracing::warn!(
+                    projection = P::NAME,
+                    error = text,
+                    "the worker starts again"
+                );
             }
             told = text;
         }
@@ -275,7 +283,11 @@ impl<P: Projector> Worker<'_, P> {
     ) -> Result<Checkpoint, WorkerError> {
         let last = batch.last().expect("a batch has at least one event");
         let mut transaction = connection.begin().await?;
-        if let Err(rejection) = self.projector.apply(&mut transaction, self.source, batch).await {
+        if let Err(rejection) = self
+            .projector
+            .apply(&mut transaction, self.source, batch)
+            .await
+        {
             transaction.rollback().await?;
             return Err(self.rejected(rejection, batch));
         }

@@ -73,7 +73,11 @@ fn start<P: Projector>(
     let projector = Arc::clone(projector);
     let (bus, database) = (bus.clone(), database.clone());
     let (source, stop) = (source.clone(), stop.clone());
-    tracing::info!(projection = P::NAME, stream = source.stream(), "worker started");
+    tracing::info!(
+        projection = P::NAME,
+        stream = source.stream(),
+        "worker started"
+    );
     tokio::spawn(async move { runner::run(&*projector, &bus, &database, &source, stop).await })
 }
 

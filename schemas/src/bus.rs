@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{ConnectOptions, ServerAddr};
 
 use crate::size::MAX_MESSAGE_BYTES;
 use crate::source::Source;
@@ -47,7 +47,9 @@ pub struct Bus {
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// No connection.
-    #[error("NATS at {url} can't be reached: {source}; check NATS_URL, NATS_CREDENTIALS and the server")]
+    #[error(
+        "NATS at {url} can't be reached: {source}; check NATS_URL, NATS_CREDENTIALS and the server"
+    )]
     Connect {
         /// The server, without a password.
         url: String,
@@ -55,7 +57,9 @@ pub enum BusError {
         source: async_nats::ConnectError,
     },
     /// A server's URL can't be read.
-    #[error("NATS_URL: {url} is no server URL ({reason}); expected nats://[USER:PASSWORD@]HOST:PORT")]
+    #[error(
+        "NATS_URL: {url} is no server URL ({reason}); expected nats://[USER:PASSWORD@]HOST:PORT"
+    )]
     Url {
         /// The URL, without a password.
         url: String,
@@ -89,7 +93,9 @@ pub enum BusError {
     #[error("stream {0} does not exist: run `artstore bus init`")]
     NoStream(String),
     /// A stream exists, but not as it must be, and changing it could lose data.
-    #[error("stream {stream} exists with {found}, which must be {wanted}: nothing was changed; move or remove that stream first")]
+    #[error(
+        "stream {stream} exists with {found}, which must be {wanted}: nothing was changed; move or remove that stream first"
+    )]
     Unfit {
         /// The stream.
         stream: String,
@@ -130,12 +136,14 @@ impl Bus {
             })
             .event_callback(|event| async move { tracing::info!(%event, "NATS connection") });
         if let Some(path) = &options.credentials {
-            connect = connect.credentials_file(path).await.map_err(|source| {
-                BusError::Credentials {
-                    path: path.display().to_string(),
-                    source,
-                }
-            })?;
+            connect =
+                connect
+                    .credentials_file(path)
+                    .await
+                    .map_err(|source| BusError::Credentials {
+                        path: path.display().to_string(),
+                        source,
+                    })?;
         }
         let servers = servers(&options.url)?;
         // The client does not take user and password from the URL by itself.
@@ -181,7 +189,9 @@ impl Bus {
         match self.jetstream.get_stream(stream).await {
             Ok(handle) => Ok(handle.cached_info().clone()),
             Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                GetStreamErrorKind::JetStream(e)
+                    if e.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
                     Err(BusError::NoStream(stream.to_owned()))
                 }
                 _ => Err(BusError::JetStream(format!("stream {stream}: {error}"))),
@@ -223,10 +233,12 @@ impl Bus {
 fn servers(urls: &str) -> Result<Vec<ServerAddr>, BusError> {
     urls.split(',')
         .map(|url| {
-            url.trim().parse().map_err(|error: std::io::Error| BusError::Url {
-                url: without_password(url),
-                reason: error.to_string(),
-            })
+            url.trim()
+                .parse()
+                .map_err(|error: std::io::Error| BusError::Url {
+                    url: without_password(url),
+                    reason: error.to_string(),
+                })
         })
         .collect()
 }

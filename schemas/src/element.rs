@@ -80,7 +80,19 @@ mod tests {
     fn accepts_the_products_prefix_and_refuses_what_sql_or_nats_would_read_differently() {
         assert!("storage_elem_01".parse::<ElementName>().is_ok());
         assert!("a".repeat(34).parse::<ElementName>().is_ok());
-        for bad in ["", "1a", "_a", "A", "a-b", "a.b", "a b", "a\"b", "a*", "é", &"a".repeat(35)] {
+        for bad in [
+            "",
+            "1a",
+            "_a",
+            "A",
+            "a-b",
+            "a.b",
+            "a b",
+            "a\"b",
+            "a*",
+            "é",
+            &"a".repeat(35),
+        ] {
             assert!(bad.parse::<ElementName>().is_err(), "{bad:?}");
         }
     }

@@ -17,7 +17,7 @@ const TYPE: &str = "ce-type";
 const SUBJECT: &str = "ce-subject";
 const TIME: &str = "ce-time";
 const DATA_SCHEMA: &str = "ce-dataschema";
-const CONTENT_TYPE: &str = "content-type";
+const CONTENT_TYPE: &str = "ce-datacontenttype";
 const TRACE_PARENT: &str = "traceparent";
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 const POSITION: &str = "artstore-position";
@@ -83,7 +83,10 @@ impl Envelope {
             headers.insert(SUBJECT, encode_attribute(subject));
         }
         headers.insert(TIME, timestamp::format(&self.time));
-        headers.insert(DATA_SCHEMA, registry::schema_path(&self.source, &self.event_type));
+        headers.insert(
+            DATA_SCHEMA,
+            registry::schema_path(&self.source, &self.event_type),
+        );
         headers.insert(CONTENT_TYPE, "application/json");
         if let Some(traceparent) = &self.traceparent {
             headers.insert(TRACE_PARENT, traceparent.as_str());
@@ -109,7 +112,14 @@ impl Envelope {
             id: parse(ID, required(headers, ID)?)?,
             source: required(headers, SOURCE)?.to_owned(),
             event_type: parse(TYPE, required(headers, TYPE)?)?,
-            subject: get(headers, SUBJECT).map(decode_attribute),
+            subject: get(headers, SUBJECT)
+                .map(|text| {
+                    decode_attribute(text).ok_or_else(|| EnvelopeError::Invalid {
+                        name: SUBJECT,
+                        value: text.chars().take(100).collect(),
+                    })
+                })
+                .transpose()?,
             time: parse(TIME, required(headers, TIME)?)?,
             traceparent: get(headers, TRACE_PARENT).map(str::to_owned),
             position: get(headers, POSITION)
@@ -153,7 +163,8 @@ fn encode_attribute(text: &str) -> String {
     encoded
 }
 
-fn decode_attribute(text: &str) -> String {
+/// None where the escapes are no UTF-8.
+fn decode_attribute(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -173,7 +184,7 @@ fn decode_attribute(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8(bytes).ok()
 }
 
 fn get<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {

@@ -43,7 +43,11 @@ impl EventType {
 
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "artstore.{}.{}.v{}", self.entity, self.action, self.version)
+        write!(
+            f,
+            "artstore.{}.{}.v{}",
+            self.entity, self.action, self.version
+        )
     }
 }
 
@@ -55,9 +59,18 @@ impl FromStr for EventType {
         let [root, entity, action, version] = parts.as_slice() else {
             return Err(DecodeError::unknown(text));
         };
-        let version = version.strip_prefix('v').and_then(|v| v.parse().ok());
-        match version {
-            Some(version) if *root == "artstore" && !entity.is_empty() && !action.is_empty() => {
+        let number = version
+            .strip_prefix('v')
+            .and_then(|v| v.parse::<u32>().ok());
+        match number {
+            // One text for one type: no `v01`, no `v+1`.
+            Some(version)
+                if *root == "artstore"
+                    && !entity.is_empty()
+                    && !action.is_empty()
+                    && text.ends_with(&format!(".v{version}"))
+                    && version > 0 =>
+            {
                 Ok(Self::new(*entity, *action, version))
             }
             _ => Err(DecodeError::unknown(text)),
@@ -182,7 +195,7 @@ pub struct Element {
 pub struct Omitted {
     /// The field, with dots: `file.description`.
     pub field: String,
-    /// The size of its text in the source, in bytes of UTF-8.
+    /// The size of its text in bytes of UTF-8; of JSON, as the body would have carried it.
     pub bytes: u64,
     /// SHA-256 of that text, in hex.
     pub sha256: String,
@@ -229,7 +242,8 @@ pub struct OutboxEvent {
     pub operation: OutboxOperation,
     /// Who did it.
     pub actor: Actor,
-    /// The facts, by type; null where they were left out because of their size.
+    /// The facts, by type; null where the row has the JSON value null, or where they were left
+    /// out because of their size.
     pub data: Option<Document>,
     /// What was left out because of its size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -385,7 +399,12 @@ mod tests {
         let event_type = EventType::new("operation", "rolled-back", 1);
         assert_eq!(event_type.to_string(), "artstore.operation.rolled-back.v1");
         assert_eq!(event_type.to_string().parse(), Ok(event_type));
-        for bad in ["artstore.file.created", "x.file.created.v1", "artstore.a.b.c.v1", "artstore..b.v1"] {
+        for bad in [
+            "artstore.file.created",
+            "x.file.created.v1",
+            "artstore.a.b.c.v1",
+            "artstore..b.v1",
+        ] {
             assert!(bad.parse::<EventType>().is_err(), "{bad}");
         }
     }

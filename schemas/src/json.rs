@@ -17,7 +17,8 @@ const SAFE_INTEGER: i64 = (1 << 53) - 1;
 pub enum Document {
     /// The value itself: numbers are integers within ±(2^53−1).
     Json(Value),
-    /// The document's text: it holds a number that some readers would change.
+    /// The document's text: it holds a number that some readers would change, or is nested beyond
+    /// what they take.
     Text(String),
 }
 
@@ -27,7 +28,17 @@ impl Document {
         match serde_json::from_str::<Value>(text) {
             Ok(Value::Null) => None,
             Ok(value) if check(&value).is_ok() => Some(Self::Json(value)),
+            // A number that would change, or nesting beyond what a reader takes.
             Ok(_) | Err(_) => Some(Self::Text(text.to_owned())),
+        }
+    }
+
+    /// Takes a document that was parsed already.
+    pub fn from_value(value: Value) -> Option<Self> {
+        match check(&value) {
+            Ok(()) if value.is_null() => None,
+            Ok(()) => Some(Self::Json(value)),
+            Err(_) => Some(Self::Text(value.to_string())),
         }
     }
 

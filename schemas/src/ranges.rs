@@ -102,7 +102,14 @@ impl FromStr for Ranges {
             before = range.last;
             ranges.push(range);
         }
-        Ok(Self(ranges))
+        let ranges = Self(ranges);
+        // One text for one set: ranges that touch, or a spare sign, are not ours.
+        if ranges.to_string() != text || ranges.0.windows(2).any(|w| w[0].last + 1 == w[1].first) {
+            return Err(InvalidRanges {
+                text: text.to_owned(),
+            });
+        }
+        Ok(ranges)
     }
 }
 
@@ -130,7 +137,7 @@ mod tests {
         assert_eq!(ranges.positions(), 4);
         assert!(ranges.contains(3) && ranges.contains(8));
         assert!(!ranges.contains(4) && !ranges.contains(10) && !ranges.contains(1));
-        for bad in ["x", "0", "1,", "-1", "1+", "3,0"] {
+        for bad in ["x", "0", "1,", "-1", "1+", "3,0", "3,1", "3++2", "3+0"] {
             assert!(bad.parse::<Ranges>().is_err(), "{bad:?}");
         }
     }

@@ -38,6 +38,7 @@ pub fn belongs(subject: &str, source: &Source, event_type: &EventType) -> bool {
         return false;
     };
     partition.len() == 2
+        && partition.bytes().all(|b| b.is_ascii_digit())
         && partition.parse::<u32>().is_ok_and(|p| p < PARTITIONS)
         && name == format!("{}.{}", event_type.entity, event_type.action)
 }
@@ -54,11 +55,18 @@ mod tests {
         let text = subject(&source, Some(key), &created);
         assert_eq!(
             text,
-            format!("artstore.wal.elem.p{:02}.file.created", partition(Some(key)))
+            format!(
+                "artstore.wal.elem.p{:02}.file.created",
+                partition(Some(key))
+            )
         );
         assert!(belongs(&text, &source, &created));
         assert!(!belongs(&text, &Source::Admin, &created));
-        assert!(!belongs(&text, &source, &EventType::new("file", "deleted", 1)));
+        assert!(!belongs(
+            &text,
+            &source,
+            &EventType::new("file", "deleted", 1)
+        ));
         assert!(!belongs(
             "artstore.wal.elem.p16.file.created",
             &source,

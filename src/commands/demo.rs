@@ -39,9 +39,15 @@ const STALL: Duration = Duration::from_secs(30);
 pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
     let mut stop = stop_signal()?;
     let files = load::find_files(&command.path)?;
-    say(&command, &format!("{} files under {}", files.len(), command.path.display()));
+    say(
+        &command,
+        &format!("{} files under {}", files.len(), command.path.display()),
+    );
     let system = System::start(StackOptions::default(), 2).await?;
-    say(&command, "private NATS and PostgreSQL, migrated; relay and projector run");
+    say(
+        &command,
+        "private NATS and PostgreSQL, migrated; relay and projector run",
+    );
     let mut running = Running::default();
     system.start_relays(&mut running)?;
     system.start_projector(&mut running)?;
@@ -58,11 +64,7 @@ pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.is_clean())))
 }
 
-async fn work(
-    command: &Demo,
-    system: &System,
-    files: &[load::RealFile],
-) -> anyhow::Result<Report> {
+async fn work(command: &Demo, system: &System, files: &[load::RealFile]) -> anyhow::Result<Report> {
     let started = Instant::now();
     let writing = progress(command, "finish operations", command.events);
     load::run(system, files, command.events, &writing).await?;

@@ -49,12 +49,23 @@ fn show(system: &System) {
     let elements: Vec<String> = system
         .elements
         .iter()
-        .map(|element| format!("{element}={}", system.stack.database_url(&database(element))))
+        .map(|element| {
+            format!(
+                "{element}={}",
+                system.stack.database_url(&database(element))
+            )
+        })
         .collect();
     println!("Everything runs. To connect from another terminal:\n");
     println!("export NATS_URL='{}'", system.stack.nats_url(0));
-    println!("export ADMIN_DATABASE_URL='{}'", system.stack.database_url(ADMIN_DATABASE));
-    println!("export QUERY_DATABASE_URL='{}'", system.stack.database_url(QUERY_DATABASE));
+    println!(
+        "export ADMIN_DATABASE_URL='{}'",
+        system.stack.database_url(ADMIN_DATABASE)
+    );
+    println!(
+        "export QUERY_DATABASE_URL='{}'",
+        system.stack.database_url(QUERY_DATABASE)
+    );
     println!("export ARTSTORE_ELEMENTS='{}'", elements.join(","));
     println!("\nThe data is in {}.", system.stack.directory().display());
     println!("Press Ctrl-C to stop.");

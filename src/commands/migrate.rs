@@ -91,7 +91,11 @@ pub async fn run(config: &Config, command: Migrate) -> anyhow::Result<ExitCode> 
                 println!("  {:04} {:<24} {when}", step.step.version, step.step.name);
             }
         }
-        let verb = if matches!(command, Migrate::Down(_)) { "taken back" } else { "applied" };
+        let verb = if matches!(command, Migrate::Down(_)) {
+            "taken back"
+        } else {
+            "applied"
+        };
         for step in &done {
             println!("  {} {verb}", name(step));
         }

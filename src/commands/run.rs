@@ -82,7 +82,10 @@ fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, 
     }
     sources.extend(config.query_database()?.map(|d| (Source::Query, d)));
     for wanted in &command.source {
-        if !sources.iter().any(|(source, _)| source.to_string() == *wanted) {
+        if !sources
+            .iter()
+            .any(|(source, _)| source.to_string() == *wanted)
+        {
             return Err(ConfigError(format!(
                 "--source {wanted}: no database is configured for it"
             )));

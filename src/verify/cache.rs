@@ -84,7 +84,9 @@ pub async fn compare(
             None => report.extra.push(row.id),
             Some(file) => {
                 let differs = difference(&file, &row);
-                report.different.extend(differs.map(|field| (row.id, field)));
+                report
+                    .different
+                    .extend(differs.map(|field| (row.id, field)));
             }
         }
     }
@@ -113,10 +115,16 @@ fn difference(file: &FileRow, row: &FileRow) -> Option<&'static str> {
     let fields = [
         ("element", file.element == row.element),
         ("filename", file.filename == row.filename),
-        ("storage_filename", file.storage_filename == row.storage_filename),
+        (
+            "storage_filename",
+            file.storage_filename == row.storage_filename,
+        ),
         ("file_size", file.file_size == row.file_size),
         ("mime_type", file.mime_type == row.mime_type),
-        ("checksum", file.checksum == row.checksum || file.checksum.is_empty()),
+        (
+            "checksum",
+            file.checksum == row.checksum || file.checksum.is_empty(),
+        ),
         ("username", file.username == row.username),
         (
             "description",
@@ -130,5 +138,8 @@ fn difference(file: &FileRow, row: &FileRow) -> Option<&'static str> {
             file.metadata == row.metadata || omitted("file.metadata"),
         ),
     ];
-    fields.iter().find(|(_, same)| !same).map(|(field, _)| *field)
+    fields
+        .iter()
+        .find(|(_, same)| !same)
+        .map(|(field, _)| *field)
 }

@@ -31,9 +31,14 @@ pub struct SourceReport {
 impl SourceReport {
     /// Whether all is as it should be.
     pub fn is_clean(&self) -> bool {
-        [&self.missing, &self.extra, &self.different, &self.disordered]
-            .iter()
-            .all(|found| found.is_empty())
+        [
+            &self.missing,
+            &self.extra,
+            &self.different,
+            &self.disordered,
+        ]
+        .iter()
+        .all(|found| found.is_empty())
     }
 }
 
@@ -81,7 +86,9 @@ async fn positions(
         table.id_column(),
         table.name()
     );
-    let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(connection).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .fetch_all(connection)
+        .await?;
     rows.into_iter()
         .map(|row| Ok((row.try_get("id")?, row.try_get("position")?)))
         .collect()

@@ -89,7 +89,12 @@ impl Mix {
     }
 
     /// Writers that go on until `stop`; each errors only where a crash of the server is allowed.
-    fn start(self: &Arc<Self>, writers: usize, stop: &Arc<AtomicBool>, crashes: bool) -> JoinSet<()> {
+    fn start(
+        self: &Arc<Self>,
+        writers: usize,
+        stop: &Arc<AtomicBool>,
+        crashes: bool,
+    ) -> JoinSet<()> {
         let mut set = JoinSet::new();
         for writer in 0..writers {
             let (mix, stop) = (Arc::clone(self), Arc::clone(stop));
@@ -165,10 +170,17 @@ impl Mix {
             // Two-phase commit, held open, then committed or not.
             3 => {
                 let id = Uuid::new_v4();
-                try_execute(connection, format!("begin; {}; prepare transaction '{id}'", row()))
-                    .await?;
+                try_execute(
+                    connection,
+                    format!("begin; {}; prepare transaction '{id}'", row()),
+                )
+                .await?;
                 self.other_work(connection).await?;
-                let end = if random.random_bool(0.7) { "commit" } else { "rollback" };
+                let end = if random.random_bool(0.7) {
+                    "commit"
+                } else {
+                    "rollback"
+                };
                 try_execute(connection, format!("{end} prepared '{id}'")).await
             }
             // COPY of rows that are finished already.
@@ -308,6 +320,73 @@ fn fifty_writers_of_every_kind_lose_nothing() {
         world.published(0).await;
         all_settled(&world).await;
         println!("{} rows", world.last_sequence(&source).await);
+        relay.kill().await;
+    });
+}
+
+/// A long transaction elsewhere holds xmin back, so that no number can be given up by it. Beyond a
+/// few hundred holes the lock that `nextval` leaves decides instead, and nothing is delayed.
+#[test]
+fn holes_are_settled_while_another_database_holds_xmin_back() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let relay = world.relay(0).start();
+        let mut elsewhere = world.query().await;
+        execute(&mut elsewhere, "begin; select pg_current_xact_id()").await;
+        let mut connection = world.element(0).await;
+        let mut most = 0;
+        for round in 1..=15 {
+            for _ in 0..100 {
+                let (kept, lost) = (finished_row(), finished_row());
+                execute(&mut connection, format!("begin; {lost}; rollback; {kept}")).await;
+            }
+            eventually("nothing is delayed", || async {
+                (world.last_sequence(&source).await >= round * 100).then_some(())
+            })
+            .await;
+            let last = world.messages(&source).await.pop().unwrap();
+            most = most.max(last.missing.as_slice().len());
+        }
+        assert!((300..1_000).contains(&most), "{most} holes at most");
+        // A number that is held is not given up with the others.
+        let mut holder = world.element(0).await;
+        execute(&mut holder, format!("begin; {}", finished_row())).await;
+        for _ in 0..400 {
+            let (kept, lost) = (finished_row(), finished_row());
+            execute(&mut connection, format!("begin; {lost}; rollback; {kept}")).await;
+        }
+        execute(&mut holder, "commit").await;
+        world.published(0).await;
+        execute(&mut elsewhere, "rollback").await;
+        println!("{most} holes at most");
+        relay.kill().await;
+    });
+}
+
+/// More holes than a header holds, all of them alive: the relay takes nothing more until some are
+/// settled, and then everything, once.
+#[test]
+fn more_holes_than_a_header_holds_are_waited_for() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let (mut holder, mut connection) = (world.element(0).await, world.element(0).await);
+        execute(&mut holder, "begin").await;
+        for _ in 0..1_200 {
+            execute(&mut holder, finished_row()).await;
+            execute(&mut connection, finished_row()).await;
+        }
+        let relay = world.relay(0).start();
+        relay.says("too many numbers are missing").await;
+        assert_eq!(world.last_sequence(&source).await, 1_000);
+        relay.kill().await;
+        let relay = world.relay(0).start();
+        relay.says("too many numbers are missing").await;
+        assert_eq!(world.last_sequence(&source).await, 1_000);
+        execute(&mut holder, "commit").await;
+        world.published(0).await;
+        assert_eq!(world.last_sequence(&source).await, 2_400);
         relay.kill().await;
     });
 }

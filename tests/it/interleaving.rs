@@ -64,9 +64,17 @@ fn every_interleaving_of_two_elements_gives_the_same_rows() {
                     cases += 1;
                     let expected = states.entry(pair).or_insert_with(|| state.clone());
                     assert_eq!(*expected, state, "{pair:?} as {interleaving:?}");
-                    assert_eq!(state.as_ref().map(|s| s.0.clone()), reference(pair), "{pair:?}");
+                    assert_eq!(
+                        state.as_ref().map(|s| s.0.clone()),
+                        reference(pair),
+                        "{pair:?}"
+                    );
                 }
-                execute(&mut connection, "truncate file_metadata_cache, file_ownership").await;
+                execute(
+                    &mut connection,
+                    "truncate file_metadata_cache, file_ownership",
+                )
+                .await;
             }
         }
         println!("{cases} cases");
@@ -90,7 +98,9 @@ fn reference((a, b): (History, History)) -> Option<String> {
             }
         }
     }
-    owner.filter(|(_, present)| *present).map(|((_, element), _)| element.to_owned())
+    owner
+        .filter(|(_, present)| *present)
+        .map(|((_, element), _)| element.to_owned())
 }
 
 type Played = Vec<((History, History), Option<(String, String)>)>;
@@ -111,21 +121,32 @@ async fn play(
     let mut step = 0;
     while step < interleaving.len() {
         let turn = interleaving[step];
-        let run = interleaving[step..].iter().take_while(|t| **t == turn).count();
+        let run = interleaving[step..]
+            .iter()
+            .take_while(|t| **t == turn)
+            .count();
         let length = if whole_runs { run } else { 1 };
         step += length;
         let element = usize::from(turn);
         let mut batch = Vec::new();
         for (id, a, b) in &pairs {
             let history = if turn { b } else { a };
-            for (number, says) in history.iter().enumerate().skip(played[element]).take(length) {
+            for (number, says) in history
+                .iter()
+                .enumerate()
+                .skip(played[element])
+                .take(length)
+            {
                 batch.push(received(*id, &elements[element], *says, number));
             }
         }
         played[element] += length;
         let mut transaction = connection.begin().await.unwrap();
         let source = Source::Element(elements[element].clone());
-        QueryCache.apply(&mut transaction, &source, &batch).await.unwrap();
+        QueryCache
+            .apply(&mut transaction, &source, &batch)
+            .await
+            .unwrap();
         transaction.commit().await.unwrap();
     }
     let rows = sqlx::query(
@@ -136,7 +157,12 @@ async fn play(
     .unwrap();
     let mut shown: HashMap<Uuid, (String, String)> = rows
         .iter()
-        .map(|row| (row.get("id"), (row.get("storage_element_id"), row.get("description"))))
+        .map(|row| {
+            (
+                row.get("id"),
+                (row.get("storage_element_id"), row.get("description")),
+            )
+        })
         .collect();
     pairs
         .into_iter()
@@ -243,8 +269,7 @@ fn two_workers_on_the_same_files_at_once_end_as_one_after_the_other() {
                         // A deadlock is the runner's to try again.
                         loop {
                             let mut transaction = connection.begin().await.unwrap();
-                            let applied =
-                                QueryCache.apply(&mut transaction, &source, &batch).await;
+                            let applied = QueryCache.apply(&mut transaction, &source, &batch).await;
                             if applied.is_ok() {
                                 transaction.commit().await.unwrap();
                                 break;

@@ -81,16 +81,23 @@ async fn life(
     let last = elements.len() - 1;
     let file = new_file(&format!("report {turn}.pdf"));
     create(&mut elements[0], &file).await?;
-    if turn % 2 == 0 {
+    if turn.is_multiple_of(2) {
         update(&mut elements[0], file.id, &format!("turn {turn}")).await?;
     }
-    if turn % 5 == 0 {
+    if turn.is_multiple_of(5) {
         fail(&mut elements[0], file.id).await?;
     }
-    if turn % 3 == 0 && last > 0 {
-        create(&mut elements[last], &NewFile { storage_filename: format!("m{}", file.id), ..file.clone() }).await?;
+    if turn.is_multiple_of(3) && last > 0 {
+        create(
+            &mut elements[last],
+            &NewFile {
+                storage_filename: format!("m{}", file.id),
+                ..file.clone()
+            },
+        )
+        .await?;
         delete(&mut elements[0], file.id).await?;
-    } else if turn % 4 == 0 {
+    } else if turn.is_multiple_of(4) {
         delete(&mut elements[0], file.id).await?;
     }
     if turn % 3 == 1 {
@@ -190,7 +197,9 @@ pub async fn fail(
     let begin = begin(OperationType::FileUpdate, id);
     let operation = wal::begin(connection, element, Actor::user("1"), begin).await?;
     let mut transaction = connection.begin().await?;
-    let position = operation.fail(&mut transaction, "the disk was full").await?;
+    let position = operation
+        .fail(&mut transaction, "the disk was full")
+        .await?;
     transaction.commit().await?;
     Ok(position)
 }

@@ -3,6 +3,9 @@
 //! - `support`: the shared stack, worlds of databases and streams, processes, waiting
 //! - the rest: one promise a file
 
+// In a test, an error that is not expected is a failure: unwrap says where.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 mod cluster;

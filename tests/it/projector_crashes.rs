@@ -39,7 +39,10 @@ fn killed_at_random_under_load_the_rows_are_as_if_nothing_had_happened() {
         world.published(1).await;
         world.projected().await;
         history_is_exact(&world).await;
-        println!("{KILLS} kills, {} messages", world.last_sequence(&source).await);
+        println!(
+            "{KILLS} kills, {} messages",
+            world.last_sequence(&source).await
+        );
         projector.kill().await;
         relay.kill().await;
     });
@@ -124,9 +127,16 @@ fn a_frozen_worker_woken_past_its_lock_commits_nothing() {
         let world = World::new(&["elem_a", "elem_b"]).await;
         let relay = world.command(&["run", "relay"]).start();
         let load = Load::start(&world, 2, false);
-        for point in ["projector.received", "projector.applied", "projector.advanced"] {
+        for point in [
+            "projector.received",
+            "projector.applied",
+            "projector.advanced",
+        ] {
             let frozen = world.projector().stop_at(point, 5).start();
-            eventually("it is frozen", || async { frozen.is_stopped().then_some(()) }).await;
+            eventually("it is frozen", || async {
+                frozen.is_stopped().then_some(())
+            })
+            .await;
             let other = world.projector().start();
             for source in [world.source(0), world.source(1), Source::Query] {
                 let before = checkpoint(&world.query_url, &source).await;
@@ -178,7 +188,9 @@ fn of_two_moves_from_the_same_place_one_counts() {
             assert!(advance(&mut first, "p", "s", old, &at(new)).await.unwrap());
             let second = tokio::spawn(async move {
                 let mut second = b.begin().await.unwrap();
-                let moved = advance(&mut second, "p", "s", old, &at(new + 1)).await.unwrap();
+                let moved = advance(&mut second, "p", "s", old, &at(new + 1))
+                    .await
+                    .unwrap();
                 second.rollback().await.unwrap();
                 (b, moved)
             });

@@ -75,9 +75,16 @@ fn a_source_set_back_to_an_earlier_state_is_refused() {
         rows(&mut world.element(0).await, 30).await;
         let (status, log) = world.relay(0).finish().await;
         assert_eq!(status.code(), Some(1), "{log}");
-        assert!(log.contains("10 message(s) that the source does not hold any more"), "{log}");
+        assert!(
+            log.contains("10 message(s) that the source does not hold any more"),
+            "{log}"
+        );
         assert!(log.contains("from position 11 to 20"), "{log}");
-        assert_eq!(world.last_sequence(&source).await, 20, "nothing was published");
+        assert_eq!(
+            world.last_sequence(&source).await,
+            20,
+            "nothing was published"
+        );
         drop(world);
         stack.stop().await.unwrap();
     });
@@ -95,11 +102,23 @@ fn a_restore_into_another_database_and_a_promoted_standby_are_refused() {
         let url = world.elements[0].1.clone();
         let name = url.rsplit('/').next().unwrap();
         let mut admin = pg(&stack.database_url("postgres")).await;
-        execute(&mut admin, format!("create database restored template {name}")).await;
+        execute(
+            &mut admin,
+            format!("create database restored template {name}"),
+        )
+        .await;
         let restored = format!("elem={}", stack.database_url("restored"));
-        let refused = world.relay(0).env("ARTSTORE_ELEMENTS", &restored).finish().await;
+        let refused = world
+            .relay(0)
+            .env("ARTSTORE_ELEMENTS", &restored)
+            .finish()
+            .await;
         assert_eq!(refused.0.code(), Some(1));
-        assert!(refused.1.contains("was written from the database"), "{}", refused.1);
+        assert!(
+            refused.1.contains("was written from the database"),
+            "{}",
+            refused.1
+        );
 
         // A standby that was promoted: another timeline.
         let standby = stack.postgres_data().with_file_name("standby");
@@ -130,14 +149,29 @@ fn a_restore_into_another_database_and_a_promoted_standby_are_refused() {
         let log = standby.with_file_name("standby.log");
         let options = format!("-p {port} -c unix_socket_directories=''");
         control(&["start", "-l", log.to_str().unwrap(), "-o", &options]).await;
-        let there = format!("elem={}", url.replace(&stack.postgres_port().to_string(), &port));
-        let refused = world.relay(0).env("ARTSTORE_ELEMENTS", &there).finish().await;
+        let there = format!(
+            "elem={}",
+            url.replace(&stack.postgres_port().to_string(), &port)
+        );
+        let refused = world
+            .relay(0)
+            .env("ARTSTORE_ELEMENTS", &there)
+            .finish()
+            .await;
         assert_eq!(refused.0.code(), Some(1));
         assert!(refused.1.contains("is a standby"), "{}", refused.1);
         control(&["promote"]).await;
-        let refused = world.relay(0).env("ARTSTORE_ELEMENTS", &there).finish().await;
+        let refused = world
+            .relay(0)
+            .env("ARTSTORE_ELEMENTS", &there)
+            .finish()
+            .await;
         assert_eq!(refused.0.code(), Some(1));
-        assert!(refused.1.contains("restored, promoted or replaced"), "{}", refused.1);
+        assert!(
+            refused.1.contains("restored, promoted or replaced"),
+            "{}",
+            refused.1
+        );
         assert_eq!(world.last_sequence(&world.source(0)).await, 10);
         control(&["stop", "-m", "immediate"]).await;
         drop(world);
@@ -152,7 +186,9 @@ fn a_stream_that_lost_its_end_is_refused_by_the_projector() {
         let world = World::on(&stack, 0, &["elem"], 1).await;
         let mut element = (world.elements[0].0.clone(), world.element(0).await);
         for n in 0..5 {
-            create(&mut element, &new_file(&n.to_string())).await.unwrap();
+            create(&mut element, &new_file(&n.to_string()))
+                .await
+                .unwrap();
         }
         publish_all(&world).await;
         let store = find_store(stack.directory());
@@ -161,7 +197,9 @@ fn a_stream_that_lost_its_end_is_refused_by_the_projector() {
         copy(&store, &backup).await;
         stack.start_nats(0).await.unwrap();
         for n in 0..5 {
-            create(&mut element, &new_file(&n.to_string())).await.unwrap();
+            create(&mut element, &new_file(&n.to_string()))
+                .await
+                .unwrap();
         }
         publish_all(&world).await;
         let projector = world.projector().start();
@@ -172,7 +210,9 @@ fn a_stream_that_lost_its_end_is_refused_by_the_projector() {
         copy(&backup, &store).await;
         stack.start_nats(0).await.unwrap();
         let projector = world.projector().start();
-        projector.says("ends at 5, but the checkpoint is at 10").await;
+        projector
+            .says("ends at 5, but the checkpoint is at 10")
+            .await;
         projector.kill().await;
         // The relay brings back what the stream lost, in the same order: then all fits again.
         publish_all(&world).await;
@@ -220,7 +260,10 @@ fn a_spliced_stream_is_refused_by_projector_and_relay() {
         projector.kill().await;
         let (status, log) = world.relay(0).finish().await;
         assert_eq!(status.code(), Some(1), "{log}");
-        assert!(log.contains("it does not follow the message before it"), "{log}");
+        assert!(
+            log.contains("it does not follow the message before it"),
+            "{log}"
+        );
     });
 }
 
@@ -235,7 +278,10 @@ fn a_message_without_a_row_is_refused_by_the_relay() {
         forge(&world, last.id).await;
         let (status, log) = world.relay(0).finish().await;
         assert_eq!(status.code(), Some(1), "{log}");
-        assert!(log.contains("1 message(s) that the source does not hold"), "{log}");
+        assert!(
+            log.contains("1 message(s) that the source does not hold"),
+            "{log}"
+        );
     });
 }
 
@@ -279,7 +325,9 @@ fn a_stream_is_deleted_and_made_again() {
         assert!(status.success());
         world.published(0).await;
         assert_eq!(world.last_sequence(&source).await, 21, "everything again");
-        projector.says("the stream was removed and made again").await;
+        projector
+            .says("the stream was removed and made again")
+            .await;
         assert_eq!(checkpoint(&world.query_url, &source).await, 20);
         projector.kill().await;
         relay.kill().await;

@@ -19,7 +19,12 @@ fn load(world: &World, writers: usize, stop: &Arc<AtomicBool>) -> tokio::task::J
                 turn += 1;
                 let end = if turn % 5 == 0 { "rollback" } else { "commit" };
                 let rows: Vec<String> = (0..3)
-                    .map(|_| format!("('{}', 'cache_rebuild', 'committed', '{{}}')", Uuid::new_v4()))
+                    .map(|_| {
+                        format!(
+                            "('{}', 'cache_rebuild', 'committed', '{{}}')",
+                            Uuid::new_v4()
+                        )
+                    })
                     .collect();
                 execute(
                     &mut connection,
@@ -94,7 +99,12 @@ fn every_point(mode: &'static str) {
                     .crash_at(point, *times)
                     .start();
                 let status = relay.ended().await;
-                assert_eq!(status.code(), None, "{point}: killed, not ended: {}", relay.log());
+                assert_eq!(
+                    status.code(),
+                    None,
+                    "{point}: killed, not ended: {}",
+                    relay.log()
+                );
             }
         }
         end(&stop, writers).await;

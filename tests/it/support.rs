@@ -71,7 +71,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -120,7 +123,10 @@ impl World {
     }
 
     pub fn sources(&self) -> Vec<Source> {
-        let elements = self.elements.iter().map(|(name, _)| Source::Element(name.clone()));
+        let elements = self
+            .elements
+            .iter()
+            .map(|(name, _)| Source::Element(name.clone()));
         elements.chain([Source::Admin, Source::Query]).collect()
     }
 
@@ -209,7 +215,9 @@ impl World {
         for (index, (name, _)) in self.elements.iter().enumerate() {
             elements.push((name.clone(), self.element(index).await));
         }
-        let report = verify::cache::compare(&mut elements, &mut query).await.unwrap();
+        let report = verify::cache::compare(&mut elements, &mut query)
+            .await
+            .unwrap();
         assert!(report.is_clean(), "{report:?}");
     }
 }
@@ -233,7 +241,10 @@ pub async fn checkpoint(query_url: &str, source: &Source) -> u64 {
 /// How many rows of a source are finished.
 pub async fn finished(connection: &mut PgConnection, source: &Source) -> u64 {
     let table = artstore_producers::source::SourceTable::of(source);
-    let sql = format!("select count(*) from {} where position is not null", table.name());
+    let sql = format!(
+        "select count(*) from {} where position is not null",
+        table.name()
+    );
     let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
         .fetch_one(connection)
         .await
@@ -275,7 +286,10 @@ pub async fn execute(connection: &mut PgConnection, sql: impl Into<String>) {
     try_execute(connection, sql).await.unwrap();
 }
 
-pub async fn try_execute(connection: &mut PgConnection, sql: impl Into<String>) -> sqlx::Result<()> {
+pub async fn try_execute(
+    connection: &mut PgConnection,
+    sql: impl Into<String>,
+) -> sqlx::Result<()> {
     sqlx::raw_sql(AssertSqlSafe(sql.into()))
         .execute(connection)
         .await?;
@@ -357,7 +371,10 @@ impl Program {
     /// Runs it to its end with its standard output.
     pub async fn output(mut self) -> (ExitStatus, String) {
         let output = self.command.stdout(Stdio::piped()).output();
-        let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
+        let output = tokio::time::timeout(PATIENCE, output)
+            .await
+            .unwrap()
+            .unwrap();
         (output.status, String::from_utf8(output.stdout).unwrap())
     }
 }
@@ -407,7 +424,8 @@ impl Process {
 fn logs() -> &'static Path {
     static LOGS: OnceLock<PathBuf> = OnceLock::new();
     LOGS.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("logs-{}", std::process::id()));
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("logs-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         folder
     })

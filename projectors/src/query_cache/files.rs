@@ -112,7 +112,8 @@ async fn remove(
     .await
 }
 
-async fn upsert(
+/// Writes the rows of won claims, one statement for all of them.
+pub async fn upsert(
     transaction: &mut PgConnection,
     element: &ElementName,
     claims: &[&Claim<'_>],

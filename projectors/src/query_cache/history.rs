@@ -67,11 +67,36 @@ async fn insert_searches(
     )
     .bind(facts.iter().map(|f| f.id).collect::<Vec<_>>())
     .bind(facts.iter().map(|f| f.at).collect::<Vec<_>>())
-    .bind(facts.iter().map(|f| f.data.query_text.clone()).collect::<Vec<_>>())
-    .bind(facts.iter().map(|f| f.data.search_mode.clone()).collect::<Vec<_>>())
-    .bind(facts.iter().map(|f| f.data.filters_applied.clone()).collect::<Vec<_>>())
-    .bind(facts.iter().map(|f| f.data.results_count).collect::<Vec<_>>())
-    .bind(facts.iter().map(|f| f.data.response_time_ms).collect::<Vec<_>>())
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.query_text.clone())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.search_mode.clone())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.filters_applied.clone())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.results_count)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.response_time_ms)
+            .collect::<Vec<_>>(),
+    )
     .bind(
         facts
             .iter()
@@ -101,8 +126,18 @@ async fn insert_downloads(
     .bind(facts.iter().map(|f| f.id).collect::<Vec<_>>())
     .bind(facts.iter().map(|f| f.at).collect::<Vec<_>>())
     .bind(facts.iter().map(|f| f.data.file_id).collect::<Vec<_>>())
-    .bind(facts.iter().map(|f| f.data.bytes_transferred).collect::<Vec<_>>())
-    .bind(facts.iter().map(|f| f.data.download_time_ms).collect::<Vec<_>>())
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.bytes_transferred)
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.download_time_ms)
+            .collect::<Vec<_>>(),
+    )
     .bind(facts.iter().map(|f| f.data.was_resumed).collect::<Vec<_>>())
     .bind(
         facts
@@ -110,7 +145,12 @@ async fn insert_downloads(
             .map(|f| f.data.username.clone().or_else(|| f.actor.clone()))
             .collect::<Vec<_>>(),
     )
-    .bind(facts.iter().map(|f| f.data.storage_element_id.clone()).collect::<Vec<_>>())
+    .bind(
+        facts
+            .iter()
+            .map(|f| f.data.storage_element_id.clone())
+            .collect::<Vec<_>>(),
+    )
     .execute(transaction)
     .await?;
     Ok(())

@@ -143,7 +143,10 @@ impl Publisher {
         let mut elements = Vec::new();
         for element in &system.elements {
             let source = Source::Element(element.clone());
-            elements.push((element.clone(), system.source_database(&source)?.connect().await?));
+            elements.push((
+                element.clone(),
+                system.source_database(&source)?.connect().await?,
+            ));
         }
         Ok(Self {
             elements,
@@ -157,7 +160,9 @@ impl Publisher {
     fn take(&self) -> bool {
         let taken = self
             .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            });
         self.bar.inc(u64::from(taken.is_ok()));
         taken.is_ok()
     }
@@ -171,7 +176,7 @@ impl Publisher {
             return Ok(false);
         }
         self.create(0, &file, &actor).await?;
-        if turn % 2 == 0 {
+        if turn.is_multiple_of(2) {
             if !self.take() {
                 return Ok(false);
             }
@@ -181,7 +186,8 @@ impl Publisher {
             if !self.take() {
                 return Ok(false);
             }
-            self.not_committed(0, file.id, &actor, turn % 2 == 0).await?;
+            self.not_committed(0, file.id, &actor, turn.is_multiple_of(2))
+                .await?;
         }
         if turn % 3 == 1 {
             // A move: created on the other element, then deleted here.
@@ -200,7 +206,7 @@ impl Publisher {
             }
             self.delete(0, file.id, &actor).await?;
         }
-        if turn % 4 == 0 {
+        if turn.is_multiple_of(4) {
             if !self.take() {
                 return Ok(false);
             }
@@ -226,7 +232,13 @@ impl Publisher {
         Ok(())
     }
 
-    async fn update(&mut self, on: usize, id: Uuid, turn: u64, actor: &Actor) -> anyhow::Result<()> {
+    async fn update(
+        &mut self,
+        on: usize,
+        id: Uuid,
+        turn: u64,
+        actor: &Actor,
+    ) -> anyhow::Result<()> {
         let (element, connection) = &mut self.elements[on];
         let begin = begin(OperationType::FileUpdate, id);
         let operation = wal::begin(connection, element, actor.clone(), begin).await?;
@@ -265,9 +277,13 @@ impl Publisher {
         let operation = wal::begin(connection, element, actor.clone(), begin).await?;
         let mut transaction = connection.begin().await?;
         if failed {
-            operation.fail(&mut transaction, "the disk was full").await?;
+            operation
+                .fail(&mut transaction, "the disk was full")
+                .await?;
         } else {
-            operation.roll_back(&mut transaction, "the caller went away").await?;
+            operation
+                .roll_back(&mut transaction, "the caller went away")
+                .await?;
         }
         transaction.commit().await?;
         Ok(())

@@ -79,9 +79,9 @@ impl Report {
         report.search(&mut query).await?;
         if report.finished as u64 != operations {
             let finished = report.finished;
-            report
-                .findings
-                .push(format!("{operations} operations were asked for, {finished} are finished"));
+            report.findings.push(format!(
+                "{operations} operations were asked for, {finished} are finished"
+            ));
         }
         Ok(report)
     }
@@ -116,7 +116,10 @@ impl Report {
         let mut elements = Vec::new();
         for element in &system.elements {
             let source = Source::Element(element.clone());
-            elements.push((element.clone(), system.source_database(&source)?.connect().await?));
+            elements.push((
+                element.clone(),
+                system.source_database(&source)?.connect().await?,
+            ));
         }
         let found = verify::cache::compare(&mut elements, query).await?;
         self.cache_rows = found.cache_rows;
@@ -133,7 +136,10 @@ impl Report {
     /// Searches and downloads: as many rows as events, each by its event id.
     async fn history(&mut self, system: &System, query: &mut PgConnection) -> anyhow::Result<()> {
         let mut source = system.source_database(&Source::Query)?.connect().await?;
-        for (entity, table) in [("search", "search_history"), ("file", "download_statistics")] {
+        for (entity, table) in [
+            ("search", "search_history"),
+            ("file", "download_statistics"),
+        ] {
             let mut events: Vec<Uuid> =
                 sqlx::query_scalar("select event_id from public.event_outbox where entity = $1")
                     .bind(entity)
@@ -146,10 +152,14 @@ impl Report {
             events.sort_unstable();
             rows.sort_unstable();
             if events != rows {
-                let lost = events.iter().filter(|id| rows.binary_search(id).is_err()).count();
+                let lost = events
+                    .iter()
+                    .filter(|id| rows.binary_search(id).is_err())
+                    .count();
                 self.missing += lost;
                 self.extra += (rows.len() + lost).saturating_sub(events.len());
-                self.findings.push(format!("{table} differs from its events"));
+                self.findings
+                    .push(format!("{table} differs from its events"));
             }
         }
         Ok(())
@@ -158,12 +168,19 @@ impl Report {
     /// From commit to visible row, by the commit timestamps of both transactions.
     async fn latency(&mut self, system: &System, query: &mut PgConnection) -> anyhow::Result<()> {
         let mut visible: HashMap<Uuid, DateTime<Utc>> = HashMap::new();
-        for table in ["file_metadata_cache", "search_history", "download_statistics"] {
+        for table in [
+            "file_metadata_cache",
+            "search_history",
+            "download_statistics",
+        ] {
             let sql = format!(
                 "select event_id, pg_xact_commit_timestamp(xmin) as at from public.{table} \
                  where event_id is not null"
             );
-            for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *query).await? {
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .fetch_all(&mut *query)
+                .await?
+            {
                 visible.insert(row.try_get("event_id")?, row.try_get("at")?);
             }
         }
@@ -177,7 +194,10 @@ impl Report {
                 table.name()
             );
             let mut connection = system.source_database(&source)?.connect().await?;
-            for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await? {
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .fetch_all(&mut connection)
+                .await?
+            {
                 let committed: DateTime<Utc> = row.try_get("at")?;
                 if let Some(at) = visible.get(&row.try_get::<Uuid, _>("id")?) {
                     let micros = (*at - committed).num_microseconds().unwrap_or(i64::MAX);
@@ -224,7 +244,10 @@ impl Report {
             println!("{}", serde_json::to_string(self)?);
             return Ok(());
         }
-        println!("\n{:<34}{:>9}", "finished operations in the sources", self.finished);
+        println!(
+            "\n{:<34}{:>9}",
+            "finished operations in the sources", self.finished
+        );
         println!("{:<34}{:>9}", "messages in the streams", self.published);
         println!("{:<34}{:>9}", "files on the elements", self.live_files);
         println!("{:<34}{:>9}", "files in the cache", self.cache_rows);
@@ -261,5 +284,7 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 
 async fn count(connection: &mut PgConnection, table: &str) -> Result<i64, sqlx::Error> {
     let sql = format!("select count(*) from public.{table} where event_id is not null");
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(connection)
+        .await
 }
