@@ -17,7 +17,7 @@ pub struct Dev {
     state: Option<PathBuf>,
     /// How many storage elements there are
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
-    elements: u8,
+    element_count: u8,
 }
 
 /// Runs the command.
@@ -27,7 +27,7 @@ pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
         state: command.state.clone(),
         ..StackOptions::default()
     };
-    let system = System::start(options, command.elements.into()).await?;
+    let system = System::start(options, command.element_count.into()).await?;
     let mut running = Running::default();
     system.start_relays(&mut running)?;
     system.start_projector(&mut running)?;

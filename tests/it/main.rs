@@ -13,6 +13,7 @@ mod gaps;
 mod interleaving;
 mod load;
 mod migrations;
+mod program;
 mod projector_crashes;
 mod recovery;
 mod refusals;

@@ -333,7 +333,7 @@ impl Program {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(std::fs::File::create(log.with_extension("out")).unwrap())
             .stderr(std::fs::File::create(&log).unwrap())
             .kill_on_drop(true);
         Self { command, log }
@@ -368,14 +368,16 @@ impl Program {
         (status, process.log())
     }
 
-    /// Runs it to its end with its standard output.
-    pub async fn output(mut self) -> (ExitStatus, String) {
-        let output = self.command.stdout(Stdio::piped()).output();
-        let output = tokio::time::timeout(PATIENCE, output)
-            .await
-            .unwrap()
-            .unwrap();
-        (output.status, String::from_utf8(output.stdout).unwrap())
+    /// Runs it to its end: exit status and what it printed.
+    pub async fn output(self) -> (ExitStatus, String) {
+        let mut process = self.start();
+        let status = process.ended().await;
+        (status, process.output())
+    }
+
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
     }
 }
 
@@ -411,6 +413,10 @@ impl Process {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.log.with_extension("out")).unwrap()
     }
 
     pub async fn says(&self, text: &str) {

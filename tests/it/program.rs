@@ -1,0 +1,82 @@
+//! The program as people use it: `demo` proves itself, `dev` keeps its data.
+
+use artstore_schemas::element::ElementName;
+use serde_json::Value;
+
+use crate::load::{create, new_file};
+use crate::support::*;
+
+#[test]
+fn the_demo_counts_everything_and_ends_with_one_object() {
+    run(async {
+        let demo = Program::new(&["demo", "--events", "300", "--json", "--path"]);
+        let (status, output) = demo.argument(env!("CARGO_MANIFEST_DIR")).output().await;
+        assert!(status.success(), "{output}");
+        let report: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+        for (field, expected) in [
+            ("operations", 300),
+            ("finished", 300),
+            ("published", 300),
+            ("missing", 0),
+            ("extra", 0),
+            ("different", 0),
+        ] {
+            assert_eq!(report[field], expected, "{field}: {report}");
+        }
+        assert_eq!(report["cache_rows"], report["live_files"]);
+        assert!(report["cache_rows"].as_u64().unwrap() > 20);
+        assert!(report["p50_ms"].as_f64().unwrap() > 0.0);
+        assert!(report["p99_ms"].as_f64() >= report["p50_ms"].as_f64());
+    });
+}
+
+/// What `dev` prints is what a shell needs to connect.
+fn exported(output: &str, name: &str) -> Option<String> {
+    let line = output
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("export {name}='")))?;
+    line.strip_suffix('\'').map(str::to_owned)
+}
+
+#[test]
+fn dev_says_how_to_connect_and_keeps_its_data() {
+    run(async {
+        // Below /tmp: the server's own user has to come in.
+        let folder = tempfile::Builder::new().prefix("artstore-dev-").tempdir().unwrap();
+        let state = folder.path().join("state");
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        let mut known = None;
+        for start in ["first", "second"] {
+            let mut dev = Program::new(&["dev", "--element-count", "1", "--state"])
+                .argument(state.to_str().unwrap())
+                .start();
+            eventually("dev runs", || async {
+                dev.output().contains("Press Ctrl-C").then_some(())
+            })
+            .await;
+            let query = exported(&dev.output(), "QUERY_DATABASE_URL").unwrap();
+            let elements = exported(&dev.output(), "ARTSTORE_ELEMENTS").unwrap();
+            let (name, url) = elements.split_once('=').unwrap();
+            let name: ElementName = name.parse().unwrap();
+            let file = new_file(start);
+            create(&mut (name, pg(url).await), &file).await.unwrap();
+            for id in known.into_iter().chain([file.id]) {
+                eventually("the file is in the cache", || async {
+                    let mut query = pg(&query).await;
+                    let sql = format!(
+                        "select count(*) from file_metadata_cache where id = '{id}'"
+                    );
+                    (value::<i64>(&mut query, sql).await == 1).then_some(())
+                })
+                .await;
+            }
+            known = Some(file.id);
+            dev.signal("-INT").await;
+            assert!(dev.ended().await.success(), "{}", dev.log());
+        }
+    });
+}
