@@ -61,14 +61,10 @@ pub struct Config {
     /// Where elements' APIs are reached, as events carry it: NAME=URL,…
     #[arg(long, env = "ARTSTORE_ELEMENT_API_URLS", global = true)]
     pub element_api_urls: Option<String>,
-    /// An element's name, which is its table prefix
-    #[arg(
-        long,
-        env = "DB_TABLE_PREFIX",
-        default_value = "storage_elem_01",
-        global = true
-    )]
-    pub element: String,
+    /// An element's name, which is its table prefix (storage_elem_01); of ARTSTORE_ELEMENTS, only
+    /// this one is migrated
+    #[arg(long, env = "DB_TABLE_PREFIX", global = true)]
+    pub element: Option<String>,
     #[command(flatten)]
     db: DbParts,
     #[command(flatten)]
@@ -94,7 +90,7 @@ pub enum LogFormat {
 /// The admin's or the element's database, where no URL says it.
 #[derive(Debug, Clone, Args)]
 struct DbParts {
-    /// Host of the admin or element database, where no URL is given
+    /// Host of the admin or element database, where no URL is given (localhost)
     #[arg(long, env = "DB_HOST", global = true)]
     db_host: Option<String>,
     /// Its port (5432)
@@ -114,7 +110,7 @@ struct DbParts {
 /// The query module's database, where no URL says it.
 #[derive(Debug, Clone, Args)]
 struct QueryParts {
-    /// Host of the query database, where no URL is given
+    /// Host of the query database, where no URL is given (localhost)
     #[arg(long, env = "DATABASE_HOST", global = true)]
     database_host: Option<String>,
     /// Its port (5432)
@@ -179,7 +175,7 @@ impl Config {
         }
     }
 
-    /// The admin module's database: its URL, else the parts where the host is given.
+    /// The admin module's database: its URL, else the parts where any is given.
     pub fn admin_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
         match &self.admin_database_url {
             Some(url) => database_url("ADMIN_DATABASE_URL", url).map(Some),
@@ -187,7 +183,7 @@ impl Config {
         }
     }
 
-    /// The query module's database: its URL, else the parts where the host is given.
+    /// The query module's database: its URL, else the parts where any is given.
     pub fn query_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
         match &self.query_database_url {
             Some(url) => database_url("QUERY_DATABASE_URL", url).map(Some),
@@ -197,7 +193,8 @@ impl Config {
 
     /// The element's name.
     pub fn element(&self) -> Result<ElementName, ConfigError> {
-        element_name("--element (DB_TABLE_PREFIX)", &self.element)
+        let name = self.element.as_deref().unwrap_or("storage_elem_01");
+        element_name("--element (DB_TABLE_PREFIX)", name)
     }
 
     /// All elements with their databases: the list, else the one element by URL, else by parts.
@@ -232,8 +229,17 @@ impl Config {
 
 impl DbParts {
     fn options(&self, database: &str) -> Option<PgConnectOptions> {
+        let given = [
+            &self.db_host,
+            &self.db_username,
+            &self.db_password,
+            &self.db_database,
+        ];
+        if given.iter().all(|part| part.is_none()) && self.db_port.is_none() {
+            return None;
+        }
         parts(
-            self.db_host.as_deref()?,
+            self.db_host.as_deref().unwrap_or("localhost"),
             self.db_port,
             self.db_username.as_deref(),
             self.db_password.as_deref(),
@@ -244,8 +250,17 @@ impl DbParts {
 
 impl QueryParts {
     fn options(&self, database: &str) -> Option<PgConnectOptions> {
+        let given = [
+            &self.database_host,
+            &self.database_username,
+            &self.database_password,
+            &self.database_database,
+        ];
+        if given.iter().all(|part| part.is_none()) && self.database_port.is_none() {
+            return None;
+        }
         parts(
-            self.database_host.as_deref()?,
+            self.database_host.as_deref().unwrap_or("localhost"),
             self.database_port,
             self.database_username.as_deref(),
             self.database_password.as_deref(),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use artstore::commands::{self, Cli};
 use artstore::config::ConfigError;
+use artstore_schemas::bus::BusError;
 use clap::Parser as _;
 
 #[tokio::main]
@@ -18,7 +19,8 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("artstore: {error:#}");
-            let usage = error.downcast_ref::<ConfigError>().is_some();
+            let bus = error.downcast_ref::<BusError>();
+            let usage = error.is::<ConfigError>() || bus.is_some_and(BusError::is_configuration);
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }

@@ -92,9 +92,13 @@ pub(crate) async fn connect(
         .clone()
         .application_name(name)
         .log_statements(tracing::log::LevelFilter::Trace);
-    let mut connection = tokio::time::timeout(Duration::from_secs(10), options.connect())
+    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
         .await
-        .map_err(|_| sqlx::Error::PoolTimedOut)??;
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    let mut connection = connected.map_err(|cause| RelayError::Connect {
+        database: shown(&options),
+        cause,
+    })?;
     let silence = SILENCE.as_millis();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
         "set idle_session_timeout = {silence}; \
@@ -106,6 +110,13 @@ pub(crate) async fn connect(
     .execute(&mut connection)
     .await?;
     Ok(connection)
+}
+
+/// A database as an error names it: never with a password.
+fn shown(options: &PgConnectOptions) -> String {
+    let (host, port) = (options.get_host(), options.get_port());
+    let name = options.get_database().unwrap_or("(default)");
+    format!("{name} at {host}:{port}")
 }
 
 async fn try_lock(connection: &mut PgConnection, source: &Source) -> Result<bool, RelayError> {

@@ -49,6 +49,7 @@ pub struct RelayOptions {
 
 /// Relays one source until `stop` says so. An error at the start comes back at once, with nothing
 /// published; later ones are logged and tried again, since a person or a restart may mend them.
+/// Returns the error that it stood at when it was stopped.
 pub async fn run(
     bus: Bus,
     options: RelayOptions,
@@ -82,7 +83,9 @@ pub async fn run(
         }
         tokio::select! {
             _ = retry.wait() => {}
-            () = stopped(&mut stop) => return Ok(()),
+            () = stopped(&mut stop) => {
+                return if error.needs_a_person() { Err(error) } else { Ok(()) };
+            }
         }
     }
 }

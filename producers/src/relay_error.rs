@@ -9,6 +9,14 @@ pub enum RelayError {
     /// The source's database failed. Tried again, on new connections.
     #[error("the source's database: {0}")]
     Database(#[from] sqlx::Error),
+    /// No connection to the source's database. Tried again.
+    #[error("database {database} can't be reached: {cause}")]
+    Connect {
+        /// Which one: name, host and port.
+        database: String,
+        /// What the client says.
+        cause: sqlx::Error,
+    },
     /// NATS failed. Tried again, from what the stream says.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -30,7 +38,7 @@ impl RelayError {
     /// Whether a person has to act before another try can succeed.
     pub fn needs_a_person(&self) -> bool {
         match self {
-            Self::Database(error) => is_permanent(error),
+            Self::Database(error) | Self::Connect { cause: error, .. } => is_permanent(error),
             Self::Bus(error) => !error.is_transient(),
             Self::StoodDown(_) => false,
             Self::Halt(_) => true,
@@ -61,6 +69,17 @@ pub enum Halt {
          point the relay at the primary"
     )]
     Standby,
+    /// The table is not in this database.
+    #[error(
+        "database {database} has no table {table}: is it the right database for this source? If \
+         it is, run `artstore migrate up` for it"
+    )]
+    NoTable {
+        /// The database.
+        database: String,
+        /// The table.
+        table: String,
+    },
     /// Trigger, sequence, index or constraint are not as they should be.
     #[error(
         "table {table}: {problem}; positions could get lost: run `artstore migrate up`, or put \
@@ -91,8 +110,8 @@ pub enum Halt {
         "stream {stream} was written from the database {in_stream}, this one is {here} \
          (system identifier, database, timeline): the source was restored, promoted or replaced, \
          and what it lost can't be known from here; nothing was published. Put the right database \
-         behind the source's URL; if this one is to be the source from now on, remove the stream, \
-         run `artstore bus init`, and rebuild the projections"
+         behind the source's URL; if this one is to be the source from now on, see README, \
+         \"Accepting another source\""
     )]
     OtherIdentity {
         /// The stream.
@@ -106,8 +125,8 @@ pub enum Halt {
     #[error(
         "stream {stream} has position {high}, but the source's sequence is at {sequence}: the \
          source was set back to an earlier state; nothing was published. Restore it to a state \
-         that holds position {high}; if its loss is accepted, remove the stream, run \
-         `artstore bus init`, and rebuild the projections"
+         that holds position {high}; if its loss is accepted, see README, \"Accepting another \
+         source\""
     )]
     SequenceBehind {
         /// The stream.
@@ -121,9 +140,9 @@ pub enum Halt {
     #[error(
         "stream {stream} has {count} message(s) that the source does not hold any more, from \
          position {first} to {last} (first: message {sequence}, event {id}): the source was set \
-         back to an earlier state; nothing was published. Restore it to a state that holds \
-         position {last}; if its loss is accepted, remove the stream, run `artstore bus init`, \
-         and rebuild the projections"
+         back to an earlier state, or finished rows were deleted; nothing was published. Restore \
+         it to a state that holds position {last}; if its loss is accepted, see README, \
+         \"Accepting another source\""
     )]
     SetBack {
         /// The stream.
@@ -156,8 +175,8 @@ pub enum Halt {
     /// The server says that a message is there already, and it is not at the stream's end.
     #[error(
         "stream {stream}: event {id} is in the stream already, but the stream's state says that \
-         position {position} is not published: nothing more is published; run \
-         `artstore relay` against the stream that belongs to this source"
+         position {position} is not published: nothing more is published. The stream was put \
+         together by something else than a relay: move it away and run `artstore bus init`"
     )]
     Duplicate {
         /// The stream.

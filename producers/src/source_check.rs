@@ -19,8 +19,14 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
         .bind(&table.sequence)
         .fetch_one(&mut *connection)
         .await?;
+    if !row.try_get::<bool, _>("table")? {
+        return Err(Halt::NoTable {
+            database: row.try_get("database")?,
+            table: table.table.clone(),
+        }
+        .into());
+    }
     let problems = [
-        ("table", "does not exist in this database"),
         (
             "trigger",
             "its position trigger is missing, disabled, not `enable always`, not `security definer` with a fixed search_path, or not the last to fire",

@@ -10,6 +10,14 @@ pub enum WorkerError {
     /// The read model's database failed. Tried again from its checkpoint.
     #[error("the read model's database: {0}")]
     Database(#[from] sqlx::Error),
+    /// No connection to the read model's database. Tried again.
+    #[error("database {database} can't be reached: {cause}")]
+    Connect {
+        /// Which one: name, host and port.
+        database: String,
+        /// What the client says.
+        cause: sqlx::Error,
+    },
     /// NATS failed. Tried again from the checkpoint.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -54,7 +62,7 @@ impl WorkerError {
     /// Whether a person has to act before another try can succeed.
     pub fn needs_a_person(&self) -> bool {
         match self {
-            Self::Database(error) => match error {
+            Self::Database(error) | Self::Connect { cause: error, .. } => match error {
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| {
                     matches!(code.as_ref(), "28000" | "28P01" | "3D000" | "42501")
                 }),
@@ -72,11 +80,22 @@ impl WorkerError {
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
     /// The tables are not there.
-    #[error("the database has no table {table}: run `artstore migrate up --module query`")]
+    #[error(
+        "database {database} has no table {table}: is it the query module's? If it is, run \
+         `artstore migrate up --module query`"
+    )]
     NotMigrated {
+        /// The database.
+        database: String,
         /// The first one missing.
         table: String,
     },
+    /// There is a pooler in between.
+    #[error(
+        "two connections to the read model share one session: there is a connection pooler in \
+         between (pgbouncer?); give the projector a direct connection to PostgreSQL"
+    )]
+    Pooler,
     /// The tables were built by another version of the projector.
     #[error(
         "projection {projection}: its tables were built by version {found}, this is version \
@@ -112,7 +131,8 @@ pub enum Halt {
     /// The stream ends before the checkpoint.
     #[error(
         "projection {projection}: stream {stream} ends at {last}, but the checkpoint is at \
-         {sequence}: the stream lost its end (an old backup?); nothing was applied. Restore the \
+         {sequence}: the stream lost its end (an old backup?); nothing was applied. Where the \
+         source still has the rows, start its relay, which publishes them again; else restore the \
          stream's newer state, or build the projection again (README, \"Building the cache again\")"
     )]
     Behind {

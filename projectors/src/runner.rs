@@ -99,9 +99,13 @@ pub async fn connect<P: Projector>(
         .clone()
         .application_name(name)
         .log_statements(tracing::log::LevelFilter::Trace);
-    let mut connection = tokio::time::timeout(Duration::from_secs(10), options.connect())
+    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
         .await
-        .map_err(|_| sqlx::Error::PoolTimedOut)??;
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    let mut connection = connected.map_err(|cause| WorkerError::Connect {
+        database: shown(&options),
+        cause,
+    })?;
     let silence = SILENCE.as_millis();
     let durability = if P::DURABLE { "on" } else { "off" };
     sqlx::raw_sql(AssertSqlSafe(format!(
@@ -120,12 +124,42 @@ pub async fn connect<P: Projector>(
             .await?;
         if !found {
             return Err(Halt::NotMigrated {
+                database: shown(&options),
                 table: (*table).to_owned(),
             }
             .into());
         }
     }
     Ok(connection)
+}
+
+/// Refuses a pooler: what one connection locks, another can't.
+pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
+    let name = "artstore projector (check)";
+    let mut one = connect::<P>(database, name).await?;
+    let mut other = connect::<P>(database, name).await?;
+    // Of this check alone: another process may be at the same place.
+    let key = format!("artstore/projector/check/{}", Uuid::new_v4());
+    if lock(&mut one, &key).await? && lock(&mut other, &key).await? {
+        return Err(Halt::Pooler.into());
+    }
+    Ok(())
+}
+
+async fn lock(connection: &mut PgConnection, key: &str) -> Result<bool, WorkerError> {
+    Ok(
+        sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
+            .bind(key)
+            .fetch_one(connection)
+            .await?,
+    )
+}
+
+/// A database as an error names it: never with a password.
+fn shown(options: &PgConnectOptions) -> String {
+    let (host, port) = (options.get_host(), options.get_port());
+    let name = options.get_database().unwrap_or("(default)");
+    format!("{name} at {host}:{port}")
 }
 
 struct Worker<'a, P> {
@@ -148,7 +182,17 @@ impl<P: Projector> Worker<'_, P> {
             connection = connect::<P>(self.database, &name) => connection?,
             () = stopped(stop) => return Ok(()),
         };
-        while !self.try_lock(&mut connection).await? {
+        let key = format!("artstore/projector/{}/{}", P::NAME, self.stream);
+        let mut told = false;
+        while !lock(&mut connection, &key).await? {
+            if !std::mem::replace(&mut told, true) {
+                let stream = &self.stream;
+                tracing::info!(
+                    projection = P::NAME,
+                    stream,
+                    "standing by: another worker is active"
+                );
+            }
             tokio::select! {
                 () = tokio::time::sleep(STANDBY) => {}
                 () = stopped(stop) => return Ok(()),
@@ -182,15 +226,6 @@ impl<P: Projector> Worker<'_, P> {
             crash::point("projector.committed");
             self.most = (self.most * 2).min(MOST_MESSAGES);
         }
-    }
-
-    async fn try_lock(&self, connection: &mut PgConnection) -> Result<bool, WorkerError> {
-        Ok(
-            sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
-                .bind(format!("artstore/projector/{}/{}", P::NAME, self.stream))
-                .fetch_one(connection)
-                .await?,
-        )
     }
 
     /// Whether the stream still is the one that the checkpoint is of, and holds what was applied.

@@ -27,10 +27,11 @@ pub async fn run<P: Projector>(
     database: PgConnectOptions,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
-    runner::connect::<P>(&database, "artstore projector (check)").await?;
+    runner::check_direct::<P>(&database).await?;
     let projector = Arc::new(projector);
     let mut workers: HashMap<Source, JoinHandle<Result<(), WorkerError>>> = HashMap::new();
     loop {
+        report_ended(&mut workers).await;
         match list(&bus).await {
             Ok(sources) => {
                 for source in sources {
@@ -61,6 +62,21 @@ pub async fn run<P: Projector>(
         }
     }
     result
+}
+
+/// A worker ends only when it is told to: one that ended by itself is said so and started again.
+async fn report_ended(workers: &mut HashMap<Source, JoinHandle<Result<(), WorkerError>>>) {
+    let ended: Vec<Source> = workers
+        .iter()
+        .filter(|(_, worker)| worker.is_finished())
+        .map(|(source, _)| source.clone())
+        .collect();
+    for source in ended {
+        if let Some(worker) = workers.remove(&source) {
+            let result = worker.await;
+            tracing::error!(%source, ?result, "a worker ended by itself: it is started again");
+        }
+    }
 }
 
 fn start<P: Projector>(

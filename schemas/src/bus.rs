@@ -48,13 +48,13 @@ pub struct Bus {
 pub enum BusError {
     /// No connection.
     #[error(
-        "NATS at {url} can't be reached: {source}; check NATS_URL, NATS_CREDENTIALS and the server"
+        "NATS at {url} can't be reached: {cause}; check NATS_URL, NATS_CREDENTIALS and the server"
     )]
     Connect {
         /// The server, without a password.
         url: String,
         /// What the client says.
-        source: async_nats::ConnectError,
+        cause: async_nats::ConnectError,
     },
     /// A server's URL can't be read.
     #[error(
@@ -67,12 +67,12 @@ pub enum BusError {
         reason: String,
     },
     /// The credentials file can't be read.
-    #[error("NATS_CREDENTIALS: {path} can't be read: {source}")]
+    #[error("NATS_CREDENTIALS: {path} can't be read: {cause}")]
     Credentials {
         /// The file.
         path: String,
         /// What is wrong with it.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The server is too old.
     #[error("nats-server {version} is too old: 2.12.1 or newer is needed; upgrade the server")]
@@ -110,6 +110,11 @@ pub enum BusError {
 }
 
 impl BusError {
+    /// Whether a setting is wrong, so that nothing was tried.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Url { .. } | Self::Credentials { .. })
+    }
+
     /// Whether another try may succeed without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -140,9 +145,9 @@ impl Bus {
                 connect
                     .credentials_file(path)
                     .await
-                    .map_err(|source| BusError::Credentials {
+                    .map_err(|cause| BusError::Credentials {
                         path: path.display().to_string(),
-                        source,
+                        cause,
                     })?;
         }
         let servers = servers(&options.url)?;
@@ -156,9 +161,9 @@ impl Bus {
         let client = connect
             .connect(servers)
             .await
-            .map_err(|source| BusError::Connect {
+            .map_err(|cause| BusError::Connect {
                 url: without_password(&options.url),
-                source,
+                cause,
             })?;
         let bus = Self {
             jetstream: jetstream::new(client.clone()),

@@ -125,7 +125,17 @@ fn targets(config: &Config, which: &Which) -> Result<Vec<(Module, PgConnectOptio
         || config.storage_database_url.is_some()
         || config.elements.is_some();
     if wanted(ModuleName::Storage) && storage {
-        let elements = config.elements()?.into_iter();
+        let mut elements = config.elements()?;
+        if config.element.is_some() {
+            let only = config.element()?;
+            elements.retain(|(name, _)| *name == only);
+            if elements.is_empty() {
+                return Err(ConfigError(format!(
+                    "--element {only} (DB_TABLE_PREFIX): no database is configured for it"
+                )));
+            }
+        }
+        let elements = elements.into_iter();
         targets.extend(elements.map(|(name, database)| (Module::Storage(name), database)));
     }
     if targets.is_empty() {

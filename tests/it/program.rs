@@ -42,7 +42,10 @@ fn exported(output: &str, name: &str) -> Option<String> {
 fn dev_says_how_to_connect_and_keeps_its_data() {
     run(async {
         // Below /tmp: the server's own user has to come in.
-        let folder = tempfile::Builder::new().prefix("artstore-dev-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("artstore-dev-")
+            .tempdir()
+            .unwrap();
         let state = folder.path().join("state");
         std::fs::set_permissions(
             folder.path(),
@@ -67,9 +70,7 @@ fn dev_says_how_to_connect_and_keeps_its_data() {
             for id in known.into_iter().chain([file.id]) {
                 eventually("the file is in the cache", || async {
                     let mut query = pg(&query).await;
-                    let sql = format!(
-                        "select count(*) from file_metadata_cache where id = '{id}'"
-                    );
+                    let sql = format!("select count(*) from file_metadata_cache where id = '{id}'");
                     (value::<i64>(&mut query, sql).await == 1).then_some(())
                 })
                 .await;

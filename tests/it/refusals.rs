@@ -69,7 +69,11 @@ fn a_source_set_back_to_an_earlier_state_is_refused() {
         relay.says("sequence is at").await;
         relay.says("set back to an earlier state").await;
         relay.signal("-TERM").await;
-        assert!(relay.ended().await.success());
+        assert_eq!(
+            relay.ended().await.code(),
+            Some(1),
+            "stopped where it had halted"
+        );
 
         // New rows bring the sequence up again; the rows are others.
         rows(&mut world.element(0).await, 30).await;

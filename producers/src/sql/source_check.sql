@@ -9,7 +9,8 @@ before_row as (
     where g.tgrelid = (select id from t) and not g.tgisinternal and g.tgtype & 3 = 3
 ),
 last_fired as (select * from before_row order by name desc limit 1)
-select (select id is not null from t) as "table",
+select current_database()::text as "database",
+       (select id is not null from t) as "table",
        (select f.tgenabled = 'A'
                and f.tgtype & 4 = 4
                and f.tgqual is null
