@@ -133,8 +133,8 @@ pub struct RelaySettings {
     /// How messages are published: auto is atomic on one replica, pipelined on more
     #[arg(long, env = "ARTSTORE_PUBLISH_MODE", value_enum, default_value_t = Mode::Auto)]
     pub publish_mode: Mode,
-    /// The longest wait between two polls of a quiet source, in milliseconds
-    #[arg(long, env = "ARTSTORE_POLL_INTERVAL_MS", default_value_t = 200)]
+    /// The longest wait between two polls of a quiet source, in milliseconds, at most 4000
+    #[arg(long, env = "ARTSTORE_POLL_INTERVAL_MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=4_000))]
     pub poll_interval_ms: u64,
 }
 

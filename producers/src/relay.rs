@@ -43,7 +43,8 @@ pub struct RelayOptions {
     pub api_url: Option<String>,
     /// How messages are published.
     pub mode: PublishMode,
-    /// The longest wait between two polls of a quiet source.
+    /// The longest wait between two polls of a quiet source; below the five seconds after which the
+    /// server takes a silent relay for a frozen one.
     pub poll_interval: Duration,
 }
 

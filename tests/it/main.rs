@@ -9,6 +9,7 @@
 mod support;
 
 mod cluster;
+mod credentials;
 mod gaps;
 mod interleaving;
 mod load;

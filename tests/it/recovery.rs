@@ -46,3 +46,52 @@ fn nats_and_postgres_are_restarted_under_load() {
         stack.stop().await.unwrap();
     });
 }
+
+/// The SQL is the README's own.
+#[test]
+fn the_cache_is_built_again_as_the_readme_says() {
+    run(async {
+        let world = World::new(&["elem_a", "elem_b"]).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let load = Load::start(&world, 2, false);
+        eventually("some events", || async {
+            (world.last_sequence(&world.source(0)).await > 200).then_some(())
+        })
+        .await;
+        load.stop().await;
+        let projector = world.projector().start();
+        world.published(0).await;
+        world.published(1).await;
+        world.projected().await;
+        projector.kill().await;
+
+        let mut query = world.query().await;
+        // A row of the product's own service, and damage that no event explains.
+        let own = "insert into search_history (search_mode, results_count, response_time_ms) \
+                   values ('exact', 1, 1)";
+        execute(&mut query, own).await;
+        let damage = "update file_metadata_cache set filename = 'wrong'; \
+                      delete from download_statistics where event_id is not null";
+        execute(&mut query, damage).await;
+        let readme = include_str!("../../README.md");
+        let section = readme.split("## Building the cache again").nth(1).unwrap();
+        let sql = section
+            .split("```sql")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
+        execute(&mut query, sql).await;
+
+        let projector = world.projector().start();
+        world.projected().await;
+        let kept: i64 = value(&mut query, "select count(*) from search_history").await;
+        assert_eq!(kept, 1);
+        let downloads: i64 = value(&mut query, "select count(*) from download_statistics").await;
+        let events: i64 = value(&mut query, "select count(*) from event_outbox").await;
+        assert_eq!(downloads, events);
+        projector.kill().await;
+        relay.kill().await;
+    });
+}

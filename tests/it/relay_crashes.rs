@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -212,4 +213,50 @@ fn a_frozen_relay_woken_past_its_lock_writes_nothing_in_atomic_batches() {
 #[test]
 fn a_frozen_relay_woken_past_its_lock_writes_nothing_when_pipelined() {
     frozen_while_publishing("pipelined");
+}
+
+/// A nudge spares the wait of a quiet relay; nothing depends on it.
+#[test]
+fn a_nudge_wakes_a_quiet_relay() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let relay = world
+            .relay(0)
+            .env("ARTSTORE_POLL_INTERVAL_MS", "4000")
+            .start();
+        let mut connection = world.element(0).await;
+        for round in 1..=3 {
+            // Silent for so long, it is in a wait of four seconds: more than a second is left.
+            eventually("the relay is quiet", || async {
+                let mut connection = world.element(0).await;
+                let quiet: Option<bool> = value(
+                    &mut connection,
+                    "select bool_or(clock_timestamp() - state_change > interval '2.3 s') \
+                     from pg_stat_activity where application_name = 'artstore relay elem' \
+                       and datname = current_database()",
+                )
+                .await;
+                quiet.unwrap_or(false).then_some(())
+            })
+            .await;
+            execute(
+                &mut connection,
+                "insert into elem_wal (transaction_id, operation_type, status, operation_data) \
+                 values (gen_random_uuid(), 'cache_rebuild', 'committed', '{}')",
+            )
+            .await;
+            let written = Instant::now();
+            let nudge = world.bus.client.publish(source.nudge_subject(), "".into());
+            nudge.await.unwrap();
+            world.bus.client.flush().await.unwrap();
+            eventually("the row is published", || async {
+                (world.last_sequence(&source).await >= round).then_some(())
+            })
+            .await;
+            let waited = written.elapsed();
+            assert!(waited < Duration::from_millis(1_200), "{waited:?}");
+        }
+        relay.kill().await;
+    });
 }
