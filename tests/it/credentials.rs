@@ -22,11 +22,16 @@ fn token(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: Value) -> String
     format!("{signed}.{signature}")
 }
 
-fn account(operator: &KeyPair, account: &KeyPair, name: &str) -> String {
-    let limits = json!({
+fn account(operator: &KeyPair, account: &KeyPair, name: &str, jetstream: bool) -> String {
+    let mut limits = json!({
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
-        "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+        "conn": -1, "leaf": -1,
     });
+    if jetstream {
+        for limit in ["mem_storage", "disk_storage", "streams", "consumer"] {
+            limits[limit] = json!(-1);
+        }
+    }
     let nats = json!({"limits": limits, "type": "account", "version": 2});
     token(operator, account, name, nats)
 }
@@ -65,9 +70,9 @@ fn a_credentials_file_opens_the_bus_and_a_wrong_one_does_not() {
             ),
             system.public_key(),
             system.public_key(),
-            account(&operator, &system, "SYS"),
+            account(&operator, &system, "SYS", false),
             ours.public_key(),
-            account(&operator, &ours, "ARTSTORE"),
+            account(&operator, &ours, "ARTSTORE", true),
         );
         let path = folder.path().join("nats.conf");
         std::fs::write(&path, configuration).unwrap();
@@ -77,14 +82,19 @@ fn a_credentials_file_opens_the_bus_and_a_wrong_one_does_not() {
             .arg("-c")
             .arg(&path)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
+        let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
         eventually("the server listens", || async {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .ok()
+            assert!(
+                !log().contains("[FTL]") && !log().contains("nats-server:"),
+                "{}",
+                log()
+            );
+            let listens = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+            listens.is_ok().then_some(())
         })
         .await;
         let credentials = |file: &str, issuer: &KeyPair, user: &KeyPair| {
