@@ -289,13 +289,18 @@ fn parts(
 
 fn database_url(variable: &str, url: &str) -> Result<PgConnectOptions, ConfigError> {
     // The parser's own words may hold the password.
-    url.parse().map_err(|_| {
+    let refuse = || {
         ConfigError(format!(
             "{variable}: a text of {} characters that is no database URL; expected \
              postgres://USER:PASSWORD@HOST:PORT/DATABASE",
             url.chars().count()
         ))
-    })
+    };
+    // The parser takes any scheme.
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(refuse());
+    }
+    url.parse().map_err(|_| refuse())
 }
 
 fn element_name(variable: &str, name: &str) -> Result<ElementName, ConfigError> {
@@ -308,9 +313,14 @@ fn pairs(variable: &str, list: &str) -> Result<Vec<(String, String)>, ConfigErro
         .map(str::trim)
         .filter(|item| !item.is_empty())
         .map(|item| {
-            let (name, value) = item.split_once('=').ok_or_else(|| {
+            // Before the `=` of a URL whose name was forgotten may stand a password.
+            let pair = item
+                .split_once('=')
+                .filter(|(name, _)| !name.contains("://"));
+            let (name, value) = pair.ok_or_else(|| {
                 ConfigError(format!(
-                    "{variable}: an item of {} characters without `=`; expected NAME=URL,…",
+                    "{variable}: an item of {} characters without a name and `=`; expected \
+                     NAME=URL,…",
                     item.chars().count()
                 ))
             })?;

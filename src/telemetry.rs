@@ -30,7 +30,8 @@ pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
         "artstore_migrations",
     ]
     .iter()
-    .fold(libraries.to_owned(), |filter, ours| {
+    // The NATS client's errors come back to us as results and events: once is enough.
+    .fold(format!("{libraries},async_nats=off"), |filter, ours| {
         format!("{filter},{ours}={level}")
     });
     let logs = tracing_subscriber::fmt()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 use tokio::task::JoinHandle;
 
 use crate::relay_error::{Halt, RelayError};
@@ -17,6 +17,9 @@ const HEARTBEAT: Duration = Duration::from_millis(1_000);
 /// A session that is silent for so long is ended by the server, and its lock let go. A holder
 /// that could not show that it is alive for so long no longer believes in its lock.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How often each of two connections is asked which session it has.
+const ASKED: usize = 5;
 
 /// A held lock. Dropping it ends the heartbeat and closes the session.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Lease {
         source: &Source,
     ) -> Result<(), RelayError> {
         if try_lock(other, source).await? {
-            return Err(Halt::Pooler.into());
+            return Err(pooler("two connections share one session").into());
         }
         Ok(())
     }
@@ -95,9 +98,12 @@ pub(crate) async fn connect(
     let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    let mut connection = connected.map_err(|cause| RelayError::Connect {
-        database: shown(&options),
-        cause,
+    let mut connection = connected.map_err(|cause| match Halt::of_pooler(&cause) {
+        Some(halt) => halt.into(),
+        None => RelayError::Connect {
+            database: shown(&options),
+            cause,
+        },
     })?;
     let silence = SILENCE.as_millis();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
@@ -117,6 +123,36 @@ fn shown(options: &PgConnectOptions) -> String {
     let (host, port) = (options.get_host(), options.get_port());
     let name = options.get_database().unwrap_or("(default)");
     format!("{name} at {host}:{port}")
+}
+
+/// Refuses a pooler before anything is asked of it: of two connections each must have a session of
+/// its own, and keep it. Simple statements only: a pooler mixes up prepared ones.
+pub(crate) async fn refuse_pooler(options: &PgConnectOptions) -> Result<(), RelayError> {
+    let mut first = connect(options, "artstore relay (check)").await?;
+    let mut second = connect(options, "artstore relay (check)").await?;
+    let (here, there) = (session(&mut first).await?, session(&mut second).await?);
+    if here == there {
+        return Err(pooler("two connections share one session").into());
+    }
+    for _ in 0..ASKED {
+        if session(&mut first).await? != here || session(&mut second).await? != there {
+            return Err(pooler("one connection is served by several sessions").into());
+        }
+    }
+    Ok(())
+}
+
+async fn session(connection: &mut PgConnection) -> Result<i32, RelayError> {
+    let row = sqlx::raw_sql("select pg_backend_pid()")
+        .fetch_one(connection)
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+fn pooler(sign: &str) -> Halt {
+    Halt::Pooler {
+        sign: sign.to_owned(),
+    }
 }
 
 async fn try_lock(connection: &mut PgConnection, source: &Source) -> Result<bool, RelayError> {

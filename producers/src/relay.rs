@@ -48,6 +48,11 @@ pub struct RelayOptions {
     pub poll_interval: Duration,
 }
 
+/// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
+pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
+    Relay::new(bus.clone(), options.clone()).preflight().await
+}
+
 /// Relays one source until `stop` says so. An error at the start comes back at once, with nothing
 /// published; later ones are logged and tried again, since a person or a restart may mend them.
 /// Returns the error that it stood at when it was stopped.
@@ -56,12 +61,7 @@ pub async fn run(
     options: RelayOptions,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
-    let relay = Relay {
-        translator: Translator::new(options.source.clone(), options.api_url.clone()),
-        table: SourceTable::of(&options.source),
-        bus,
-        options,
-    };
+    let relay = Relay::new(bus, options);
     relay.preflight().await?;
     let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut told = String::new();
@@ -112,8 +112,18 @@ enum Round {
 }
 
 impl Relay {
+    fn new(bus: Bus, options: RelayOptions) -> Self {
+        Self {
+            translator: Translator::new(options.source.clone(), options.api_url.clone()),
+            table: SourceTable::of(&options.source),
+            bus,
+            options,
+        }
+    }
+
     /// Everything that can be known to be wrong before the election.
     async fn preflight(&self) -> Result<(), RelayError> {
+        election::refuse_pooler(&self.options.database).await?;
         let mut connection = self.connect().await?;
         let tail = tail::read(&self.bus, &self.options.source).await?;
         self.compare(&tail, &mut connection).await

@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub enum RelayError {
     /// The source's database failed. Tried again, on new connections.
     #[error("the source's database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// No connection to the source's database. Tried again.
     #[error("database {database} can't be reached: {cause}")]
     Connect {
@@ -26,6 +26,15 @@ pub enum RelayError {
     /// Something is wrong that no further try can mend.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
+}
+
+impl From<sqlx::Error> for RelayError {
+    fn from(error: sqlx::Error) -> Self {
+        match Halt::of_pooler(&error) {
+            Some(halt) => halt.into(),
+            None => Self::Database(error),
+        }
+    }
 }
 
 impl From<Halt> for RelayError {
@@ -93,10 +102,13 @@ pub enum Halt {
     },
     /// There is a pooler in between.
     #[error(
-        "two connections to the source share one session: there is a connection pooler in \
-         between (pgbouncer?); give the relay a direct connection to PostgreSQL"
+        "there is a connection pooler between the relay and the source (pgbouncer?): {sign}; give \
+         the relay a direct connection to PostgreSQL"
     )]
-    Pooler,
+    Pooler {
+        /// By what it shows itself.
+        sign: String,
+    },
     /// A finished row has a status that is none.
     #[error("position {position}: the status {status:?} is not known to this version")]
     Status {
@@ -186,4 +198,16 @@ pub enum Halt {
         /// Its position.
         position: i64,
     },
+}
+
+impl Halt {
+    /// Errors that a session of our own can't have: another client's prepared statements, or a
+    /// parameter that only a pooler refuses.
+    pub(crate) fn of_pooler(error: &sqlx::Error) -> Option<Self> {
+        let error = error.as_database_error()?;
+        let code = error.code()?;
+        matches!(code.as_ref(), "42P05" | "26000" | "08P01").then(|| Self::Pooler {
+            sign: error.message().to_owned(),
+        })
+    }
 }

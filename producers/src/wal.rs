@@ -20,6 +20,9 @@ use crate::translate::Translator;
 /// The version of the marker that rows of this API carry in `operation_data`.
 const MARKER: u32 = 1;
 
+/// Room for what only the relay knows: where the element's API is reached.
+const ELEMENT_BYTES: usize = 2 * 1024;
+
 /// What this API keeps in `operation_data`. The marker tells the relay that a committed row
 /// carries the file's full state, so that it is published as it says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -270,6 +273,7 @@ impl PendingOperation {
         };
         let bytes =
             Translator::new(Source::Element(self.element.clone()), None).full_size(self.id, row);
+        let bytes = bytes + ELEMENT_BYTES;
         if bytes > MAX_BODY_BYTES {
             return Err(PublishError::TooLarge { bytes });
         }

@@ -9,9 +9,9 @@ use uuid::Uuid;
 pub enum WorkerError {
     /// The read model's database failed. Tried again from its checkpoint.
     #[error("the read model's database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// No connection to the read model's database. Tried again.
-    #[error("database {database} can't be reached: {cause}")]
+    #[error("database {database} can't be reached: {cause}; check QUERY_DATABASE_URL")]
     Connect {
         /// Which one: name, host and port.
         database: String,
@@ -52,6 +52,15 @@ pub enum WorkerError {
     Halt(#[from] Box<Halt>),
 }
 
+impl From<sqlx::Error> for WorkerError {
+    fn from(error: sqlx::Error) -> Self {
+        match Halt::of_pooler(&error) {
+            Some(halt) => halt.into(),
+            None => Self::Database(error),
+        }
+    }
+}
+
 impl From<Halt> for WorkerError {
     fn from(halt: Halt) -> Self {
         Self::Halt(Box::new(halt))
@@ -81,8 +90,8 @@ impl WorkerError {
 pub enum Halt {
     /// The tables are not there.
     #[error(
-        "database {database} has no table {table}: is it the query module's? If it is, run \
-         `artstore migrate up --module query`"
+        "database {database} has no table {table}: is it the query module's \
+         (QUERY_DATABASE_URL)? If it is, run `artstore migrate up --module query`"
     )]
     NotMigrated {
         /// The database.
@@ -92,10 +101,22 @@ pub enum Halt {
     },
     /// There is a pooler in between.
     #[error(
-        "two connections to the read model share one session: there is a connection pooler in \
-         between (pgbouncer?); give the projector a direct connection to PostgreSQL"
+        "there is a connection pooler between the projector and the read model (pgbouncer?): \
+         {sign}; give QUERY_DATABASE_URL a direct connection to PostgreSQL"
     )]
-    Pooler,
+    Pooler {
+        /// By what it shows itself.
+        sign: String,
+    },
+    /// The read model is on a standby.
+    #[error(
+        "database {database} is on a standby, which takes no writes: point QUERY_DATABASE_URL at \
+         the primary"
+    )]
+    Standby {
+        /// The database.
+        database: String,
+    },
     /// The tables were built by another version of the projector.
     #[error(
         "projection {projection}: its tables were built by version {found}, this is version \
@@ -219,5 +240,17 @@ impl std::fmt::Display for Previous {
             Some(id) => id.fmt(f),
             None => f.write_str("none"),
         }
+    }
+}
+
+impl Halt {
+    /// Errors that a session of our own can't have: another client's prepared statements, or a
+    /// parameter that only a pooler refuses.
+    pub(crate) fn of_pooler(error: &sqlx::Error) -> Option<Self> {
+        let error = error.as_database_error()?;
+        let code = error.code()?;
+        matches!(code.as_ref(), "42P05" | "26000" | "08P01").then(|| Self::Pooler {
+            sign: error.message().to_owned(),
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! the checkpoint, and commits each batch's rows with the checkpoint that follows from them.
 //! Nothing is carried over an error: it starts again from what the database says.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use artstore_schemas::bus::{Bus, BusError};
@@ -12,7 +13,7 @@ use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -90,8 +91,39 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Connects to a read model, and checks that the projector's tables are there.
+/// Connects to a read model, and checks that it can be written and that the projector's tables are
+/// there.
 pub async fn connect<P: Projector>(
+    database: &PgConnectOptions,
+    name: &str,
+) -> Result<PgConnection, WorkerError> {
+    let mut connection = open::<P>(database, name).await?;
+    let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
+        .fetch_one(&mut connection)
+        .await?;
+    if standby {
+        return Err(Halt::Standby {
+            database: shown(database),
+        }
+        .into());
+    }
+    for table in P::TABLES.iter().chain(&["projection_checkpoints"]) {
+        let found: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+            .bind(format!("public.{table}"))
+            .fetch_one(&mut connection)
+            .await?;
+        if !found {
+            return Err(Halt::NotMigrated {
+                database: shown(database),
+                table: (*table).to_owned(),
+            }
+            .into());
+        }
+    }
+    Ok(connection)
+}
+
+async fn open<P: Projector>(
     database: &PgConnectOptions,
     name: &str,
 ) -> Result<PgConnection, WorkerError> {
@@ -102,9 +134,12 @@ pub async fn connect<P: Projector>(
     let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    let mut connection = connected.map_err(|cause| WorkerError::Connect {
-        database: shown(&options),
-        cause,
+    let mut connection = connected.map_err(|cause| match Halt::of_pooler(&cause) {
+        Some(halt) => halt.into(),
+        None => WorkerError::Connect {
+            database: shown(&options),
+            cause,
+        },
     })?;
     let silence = SILENCE.as_millis();
     let durability = if P::DURABLE { "on" } else { "off" };
@@ -117,32 +152,31 @@ pub async fn connect<P: Projector>(
     )))
     .execute(&mut connection)
     .await?;
-    for table in P::TABLES.iter().chain(&["projection_checkpoints"]) {
-        let found: bool = sqlx::query_scalar("select to_regclass($1) is not null")
-            .bind(format!("public.{table}"))
-            .fetch_one(&mut connection)
-            .await?;
-        if !found {
-            return Err(Halt::NotMigrated {
-                database: shown(&options),
-                table: (*table).to_owned(),
-            }
-            .into());
-        }
-    }
     Ok(connection)
 }
 
-/// Refuses a pooler: what one connection locks, another can't.
+/// Refuses a pooler: of two connections each must have a session of its own, and keep it. Simple
+/// statements only: a pooler mixes up prepared ones.
 pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
     let name = "artstore projector (check)";
-    let mut one = connect::<P>(database, name).await?;
-    let mut other = connect::<P>(database, name).await?;
-    // Of this check alone: another process may be at the same place.
-    let key = format!("artstore/projector/check/{}", Uuid::new_v4());
-    if lock(&mut one, &key).await? && lock(&mut other, &key).await? {
-        return Err(Halt::Pooler.into());
+    let mut connections = [
+        open::<P>(database, name).await?,
+        open::<P>(database, name).await?,
+    ];
+    let mut sessions = HashSet::new();
+    for _ in 0..5 {
+        for connection in &mut connections {
+            let row = sqlx::raw_sql("select pg_backend_pid()")
+                .fetch_one(connection)
+                .await?;
+            sessions.insert(row.try_get::<i32, _>(0)?);
+        }
     }
+    if sessions.len() != connections.len() {
+        let sign = format!("two connections have {} session(s)", sessions.len());
+        return Err(Halt::Pooler { sign }.into());
+    }
+    connect::<P>(database, name).await?;
     Ok(())
 }
 

@@ -204,6 +204,18 @@ impl Bus {
         }
     }
 
+    /// Refuses where one of the streams exists and is unfit, before any of them is touched.
+    pub async fn check_streams(&self, sources: &[Source], replicas: usize) -> Result<(), BusError> {
+        for source in sources {
+            match self.stream_info(&source.stream()).await {
+                Ok(info) => refuse_unfit(&info.config, &stream_config(source, replicas))?,
+                Err(BusError::NoStream(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a source's stream, or mends an existing one where that loses nothing.
     /// Calling it again changes nothing.
     pub async fn ensure_stream(
@@ -343,16 +355,20 @@ fn fits(found: &Config, wanted: &Config) -> bool {
         && found.allow_direct
         && found.allow_atomic_publish
         && found.compression == wanted.compression
+        && found.max_message_size <= 0
+        && !found.no_ack
 }
 
 /// A URL list as it may be shown: without passwords.
 pub fn without_password(urls: &str) -> String {
     urls.split(',')
-        .map(|url| match (url.find("://"), url.rfind('@')) {
-            (Some(scheme), Some(at)) if at > scheme => {
-                format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        .map(|url| {
+            // The scheme may be left out.
+            let login = url.find("://").map_or(0, |scheme| scheme + 3);
+            match url.rfind('@') {
+                Some(at) if at >= login => format!("{}{}", &url[..login], &url[at + 1..]),
+                _ => url.to_owned(),
             }
-            _ => url.to_owned(),
         })
         .collect::<Vec<_>>()
         .join(",")
@@ -365,8 +381,8 @@ mod tests {
     #[test]
     fn a_shown_url_has_no_password() {
         assert_eq!(
-            without_password("nats://a:b@h:1,nats://h:2"),
-            "nats://h:1,nats://h:2"
+            without_password("nats://a:b@h:1,nats://h:2,a:b@h"),
+            "nats://h:1,nats://h:2,h"
         );
     }
 }

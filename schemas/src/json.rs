@@ -10,6 +10,10 @@ use serde_json::Value;
 /// The largest integer that every JSON reader keeps: 2^53 - 1.
 const SAFE_INTEGER: i64 = (1 << 53) - 1;
 
+/// Arrays and objects in each other beyond this are not carried as JSON: many readers, serde_json
+/// among them, take 128 levels, and a body puts some around a document.
+const MAX_DEPTH: usize = 64;
+
 /// A JSON document as an event carries it: as JSON where every reader gets the same value, else as
 /// the text that the source's database prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +69,14 @@ pub enum UnsafeJson {
         /// Where it stands, as a JSON pointer.
         path: String,
     },
+    /// Arrays and objects in each other, too many.
+    #[error(
+        "more than {MAX_DEPTH} arrays and objects stand in each other at {path}: many readers refuse that"
+    )]
+    Depth {
+        /// Where the first one too many stands, as a JSON pointer.
+        path: String,
+    },
     /// A NUL character, which PostgreSQL can't store.
     #[error("the text at {path} holds a NUL character, which PostgreSQL can't store")]
     Nul {
@@ -73,14 +85,18 @@ pub enum UnsafeJson {
     },
 }
 
-/// Checks that every reader gets the same document: integers within ±(2^53−1), no NUL.
+/// Checks that every reader gets the same document: integers within ±(2^53−1), no NUL, not
+/// nested too deep.
 /// (Duplicate keys can't exist in a parsed value.)
 pub fn check(value: &Value) -> Result<(), UnsafeJson> {
-    check_at(value, &mut String::new())
+    check_at(value, &mut String::new(), 0)
 }
 
-fn check_at(value: &Value, path: &mut String) -> Result<(), UnsafeJson> {
+fn check_at(value: &Value, path: &mut String, depth: usize) -> Result<(), UnsafeJson> {
     match value {
+        Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => {
+            Err(UnsafeJson::Depth { path: path.clone() })
+        }
         Value::Null | Value::Bool(_) => Ok(()),
         Value::Number(number) => match number.as_i64() {
             Some(n) if (-SAFE_INTEGER..=SAFE_INTEGER).contains(&n) => Ok(()),
@@ -90,13 +106,12 @@ fn check_at(value: &Value, path: &mut String) -> Result<(), UnsafeJson> {
             }),
         },
         Value::String(text) => check_text(text, path),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, item)| below(path, &index.to_string(), |p| check_at(item, p))),
+        Value::Array(items) => items.iter().enumerate().try_for_each(|(index, item)| {
+            below(path, &index.to_string(), |p| check_at(item, p, depth + 1))
+        }),
         Value::Object(fields) => fields.iter().try_for_each(|(key, item)| {
             check_text(key, path)?;
-            below(path, key, |p| check_at(item, p))
+            below(path, key, |p| check_at(item, p, depth + 1))
         }),
     }
 }

@@ -40,6 +40,7 @@ pub async fn run(config: &Config, command: BusCommand) -> anyhow::Result<ExitCod
         .chain([Source::Admin, Source::Query])
         .collect();
     let bus = Bus::connect(&config.bus("artstore bus init")).await?;
+    bus.check_streams(&sources, init.replicas.into()).await?;
     let mut report = Vec::new();
     for source in &sources {
         let change = bus.ensure_stream(source, init.replicas.into()).await?;

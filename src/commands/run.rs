@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use artstore_producers::relay::{self, RelayOptions};
+use artstore_producers::relay_error::RelayError;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
 use artstore_schemas::bus::Bus;
@@ -46,6 +47,12 @@ async fn run_relay(config: &Config, command: &RelayCommand) -> anyhow::Result<Ex
     let relays = relays(config, command)?;
     let stop = stop_signal()?;
     let bus = Bus::connect(&config.bus("artstore relay")).await?;
+    // All are checked before the first begins: a wrong one keeps the others from publishing.
+    let checks = relays.iter().map(async |options| {
+        let checked = relay::check(&bus, options).await;
+        checked.map_err(|error| failed(&options.source, &error))
+    });
+    futures::future::try_join_all(checks).await?;
     let mut running = JoinSet::new();
     for options in relays {
         let (bus, stop) = (bus.clone(), stop.clone());
@@ -55,9 +62,18 @@ async fn run_relay(config: &Config, command: &RelayCommand) -> anyhow::Result<Ex
     // A source that can't be started ends the command: nothing half-configured goes on quietly.
     while let Some(ended) = running.join_next().await {
         let (source, result) = ended?;
-        result.map_err(|error| anyhow!("source {source}: {error}"))?;
+        result.map_err(|error| failed(&source, &error))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
+    let variable = match source {
+        Source::Element(_) => "ARTSTORE_ELEMENTS or STORAGE_DATABASE_URL",
+        Source::Admin => "ADMIN_DATABASE_URL",
+        Source::Query => "QUERY_DATABASE_URL",
+    };
+    anyhow!("source {source} ({variable}): {error}")
 }
 
 async fn run_projector(config: &Config) -> anyhow::Result<ExitCode> {

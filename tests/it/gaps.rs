@@ -440,3 +440,34 @@ fn a_crash_of_the_server_loses_nothing_even_with_synchronous_commit_off() {
         stack.stop().await.unwrap();
     });
 }
+
+/// A writer that does not wait for the disk, on a server that writes its log seldom: what was seen
+/// and published is there after a crash all the same.
+#[test]
+fn a_row_that_was_published_is_on_the_sources_disk() {
+    run(async {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let world = World::on(&stack, 0, &["elem"], 1).await;
+        let source = world.source(0);
+        let relay = world.relay(0).start();
+        for round in 1..=5 {
+            let mut writer = world.element(0).await;
+            execute(&mut writer, "alter system set wal_writer_delay = '10s'").await;
+            execute(&mut writer, "select pg_reload_conf()").await;
+            execute(&mut writer, "set synchronous_commit = off").await;
+            execute(&mut writer, finished_row()).await;
+            eventually("the row is published", || async {
+                (world.last_sequence(&source).await >= round).then_some(())
+            })
+            .await;
+            stack.stop_postgres(PostgresStop::Immediate).await.unwrap();
+            stack.start_postgres().await.unwrap();
+            let held = finished(&mut world.element(0).await, &source).await;
+            assert_eq!(held, round, "rows after crash {round}");
+        }
+        world.published(0).await;
+        relay.kill().await;
+        drop(world);
+        stack.stop().await.unwrap();
+    });
+}

@@ -14,7 +14,10 @@ select w.position,
        w.operation_data::text as operation_data,
        w.error_message,
        least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as started_at,
-       least(greatest(w.completed_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as completed_at,
+       -- greatest and least pass over a null, which must stay one.
+       case when w.completed_at is not null
+            then least(greatest(w.completed_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')
+       end as completed_at,
        w.duration_ms,
        w.user_id,
        f.file_id as file_present,

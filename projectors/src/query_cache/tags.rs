@@ -2,7 +2,8 @@
 //! most 50 of at most 50 characters; what does not fit is dropped and counted.
 
 use artstore_schemas::json::Document;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
 
 const MOST_TAGS: usize = 50;
 const MOST_CHARACTERS: usize = 50;
@@ -18,8 +19,7 @@ pub struct Tags {
 
 /// Reads the tags of a file's metadata.
 pub fn read(metadata: Option<&Document>) -> Tags {
-    let value = metadata.and_then(Document::value);
-    let Some(Value::Array(items)) = value.as_ref().and_then(|value| value.get("tags")) else {
+    let Some(items) = metadata.and_then(items) else {
         return Tags {
             kept: None,
             dropped: 0,
@@ -27,15 +27,36 @@ pub fn read(metadata: Option<&Document>) -> Tags {
     };
     let kept: Vec<String> = items
         .iter()
-        .filter_map(Value::as_str)
+        .flatten()
         .filter(|tag| tag.chars().count() <= MOST_CHARACTERS)
         .take(MOST_TAGS)
-        .map(str::to_owned)
+        .cloned()
         .collect();
     let dropped = i32::try_from(items.len() - kept.len()).unwrap_or(i32::MAX);
     Tags {
         kept: Some(kept),
         dropped,
+    }
+}
+
+/// The items of `tags` where that is an array; none for one that is no text.
+fn items(metadata: &Document) -> Option<Vec<Option<String>>> {
+    match metadata {
+        Document::Json(value) => {
+            let items = value.get("tags")?.as_array()?.iter();
+            Some(items.map(|item| item.as_str().map(str::to_owned)).collect())
+        }
+        // What makes it a text (a number, nesting) may stand beside the tags: it is not read.
+        Document::Text(text) => {
+            let fields: HashMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
+            let items: Vec<Box<RawValue>> = serde_json::from_str(fields.get("tags")?.get()).ok()?;
+            Some(
+                items
+                    .iter()
+                    .map(|item| serde_json::from_str(item.get()).ok())
+                    .collect(),
+            )
+        }
     }
 }
 
@@ -51,7 +72,7 @@ pub fn array_literal(tags: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn tags(metadata: Value) -> Tags {
         read(Some(&Document::Json(metadata)))
