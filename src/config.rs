@@ -200,13 +200,17 @@ impl Config {
     /// All elements with their databases: the list, else the one element by URL, else by parts.
     pub fn elements(&self) -> Result<Vec<(ElementName, PgConnectOptions)>, ConfigError> {
         if let Some(list) = &self.elements {
-            return pairs("ARTSTORE_ELEMENTS", list)?
-                .into_iter()
-                .map(|(name, url)| {
-                    let element = element_name("ARTSTORE_ELEMENTS", &name)?;
-                    Ok((element, database_url("ARTSTORE_ELEMENTS", &url)?))
-                })
-                .collect();
+            let mut elements: Vec<(ElementName, PgConnectOptions)> = Vec::new();
+            for (name, url) in pairs("ARTSTORE_ELEMENTS", list)? {
+                let element = element_name("ARTSTORE_ELEMENTS", &name)?;
+                if elements.iter().any(|(known, _)| *known == element) {
+                    return Err(ConfigError(format!(
+                        "ARTSTORE_ELEMENTS: element {element} stands there twice"
+                    )));
+                }
+                elements.push((element, database_url("ARTSTORE_ELEMENTS", &url)?));
+            }
+            return Ok(elements);
         }
         let database = match &self.storage_database_url {
             Some(url) => Some(database_url("STORAGE_DATABASE_URL", url)?),

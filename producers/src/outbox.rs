@@ -12,9 +12,9 @@ use crate::wal::PublishError;
 /// An event for the outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxInsert {
-    /// What it happened to: `[a-z0-9-]+`.
+    /// What it happened to: `[a-z0-9-]{1,100}`.
     pub entity: String,
-    /// What happened: `[a-z0-9-]+`.
+    /// What happened: `[a-z0-9-]{1,100}`.
     pub action: String,
     /// Events with the same key are read in order within one partition.
     pub ordering_key: Option<Uuid>,

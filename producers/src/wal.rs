@@ -209,9 +209,10 @@ impl PendingOperation {
     ///
     /// Call it last in the transaction that changed `_files`, with the row that the change
     /// returned ([`crate::files`]); `None` says that the file is gone. The position means nothing
-    /// until that transaction is committed.
+    /// until that transaction is committed. Refused as too large, the operation is still pending:
+    /// take the transaction back and finish it as failed.
     pub async fn commit(
-        self,
+        &self,
         transaction: &mut PgConnection,
         file: Option<File>,
     ) -> Result<i64, PublishError> {
@@ -230,7 +231,7 @@ impl PendingOperation {
 
     /// Finishes as failed. The file's state is then read from `_files`, whatever it is.
     pub async fn fail(
-        self,
+        &self,
         transaction: &mut PgConnection,
         reason: &str,
     ) -> Result<i64, PublishError> {
@@ -240,7 +241,7 @@ impl PendingOperation {
 
     /// Finishes as rolled back. The file's state is then read from `_files`, whatever it is.
     pub async fn roll_back(
-        self,
+        &self,
         transaction: &mut PgConnection,
         reason: &str,
     ) -> Result<i64, PublishError> {
@@ -281,7 +282,7 @@ impl PendingOperation {
     }
 
     async fn finish(
-        self,
+        &self,
         transaction: &mut PgConnection,
         status: Status,
         recorded: Option<&Recorded>,
@@ -303,7 +304,7 @@ impl PendingOperation {
             .await?;
         position.ok_or(PublishError::NotPending {
             id: self.id,
-            element: self.element,
+            element: self.element.clone(),
         })
     }
 }

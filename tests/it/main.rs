@@ -14,6 +14,7 @@ mod gaps;
 mod interleaving;
 mod load;
 mod migrations;
+mod mix;
 mod odd_files;
 mod product_rows;
 mod program;

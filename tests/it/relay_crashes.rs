@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::mix::Mix;
 use crate::support::*;
 
 /// Writers that finish rows, some of them taken back, until told to stop.
@@ -56,8 +57,9 @@ fn killed_at_random_under_load_each_row_is_published_once_in_order() {
     run(async {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
+        let mix = Arc::new(Mix::new(&world, 20).await);
         let stop = Arc::new(AtomicBool::new(false));
-        let writers = load(&world, 8, &stop);
+        let writers = mix.start(50, &stop, false);
         for kill in 0..KILLS {
             let before = world.last_sequence(&source).await;
             let relay = world.relay(0).start();
