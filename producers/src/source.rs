@@ -2,6 +2,8 @@
 //! snapshot they were seen in, and, if numbers are newly missing, their bound. Rows go to
 //! [`crate::translate`], what is missing to [`crate::gaps`]. Nothing is written to the source.
 
+use std::collections::HashSet;
+
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{File, Status};
 use artstore_schemas::source::Source;
@@ -235,7 +237,7 @@ impl Poller {
     ) -> Result<Poll, RelayError> {
         // Read before the snapshot: who holds no lock now has ended by then, visibly.
         let holders = if gaps.holes() > MANY_HOLES {
-            Some(self.holders(connection).await?)
+            Some(self.horizon_of_holders(connection).await?)
         } else {
             None
         };
@@ -301,19 +303,53 @@ impl Poller {
     }
 
     /// The least transaction id among those who hold a number: every transaction below it that
-    /// drew one has ended. Without holders nobody does; a holder without an id means wait.
-    async fn holders(&self, connection: &mut PgConnection) -> Result<u64, RelayError> {
-        let row = sqlx::query(include_str!("sql/holders.sql"))
-            .bind(&self.table.sequence)
-            .fetch_one(connection)
-            .await?;
-        if row.try_get::<bool, _>("unknown")? {
-            return Ok(0);
+    /// drew one has ended. Without holders nobody does; a holder that stays without an id means
+    /// wait. Who showed no id and is gone at the next look had ended: on a busy source there is
+    /// always one of those.
+    async fn horizon_of_holders(&self, connection: &mut PgConnection) -> Result<u64, RelayError> {
+        const LOOKS: usize = 4;
+        let mut least = u64::MAX;
+        let mut unknown: Option<HashSet<String>> = None;
+        for _ in 0..LOOKS {
+            let mut still = HashSet::new();
+            for (holder, id) in self.holders(connection).await? {
+                // Later looks are about those alone: who came since holds no number that is missed.
+                if unknown
+                    .as_ref()
+                    .is_some_and(|asked| !asked.contains(&holder))
+                {
+                    continue;
+                }
+                match id {
+                    Some(id) => least = least.min(id),
+                    None => {
+                        still.insert(holder);
+                    }
+                }
+            }
+            if still.is_empty() {
+                return Ok(least);
+            }
+            unknown = Some(still);
         }
-        let next = number(&row.try_get::<String, _>("next")?)?;
-        let ids: Vec<i64> = row.try_get("ids")?;
-        let least = ids.into_iter().map(|id| widen(id, next)).min();
-        Ok(least.unwrap_or(u64::MAX))
+        Ok(0)
+    }
+
+    async fn holders(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<(String, Option<u64>)>, RelayError> {
+        let rows = sqlx::query(include_str!("sql/holders.sql"))
+            .bind(&self.table.sequence)
+            .fetch_all(connection)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let next = number(&row.try_get::<String, _>("next")?)?;
+                let id: Option<i64> = row.try_get("transaction_id")?;
+                Ok((row.try_get("holder")?, id.map(|id| widen(id, next))))
+            })
+            .collect()
     }
 }
 

@@ -1,6 +1,6 @@
--- Who still holds the lock that nextval leaves on the sequence until its transaction ends.
--- $1: the sequence, as text. Read before the poll's snapshot.
--- A holder without a transaction id (unknown) could be anything: wait for it.
+-- Who still holds the lock that nextval leaves on the sequence until its transaction ends, and
+-- with which transaction id. $1: the sequence, as text. Read before the poll's snapshot.
+-- The list of locks is not read at one moment: a holder that ends meanwhile shows no id.
 with locks as materialized (
     select locktype, relation, transactionid, virtualtransaction, mode
     from pg_locks
@@ -22,7 +22,8 @@ ids as (
      and l.locktype = 'transactionid'
      and l.mode = 'ExclusiveLock'
 )
-select coalesce(bool_or(transaction_id is null), false) as unknown,
-       coalesce(array_agg(transaction_id) filter (where transaction_id is not null), '{}') as ids,
+select virtualtransaction as holder,
+       min(transaction_id) as transaction_id,
        pg_snapshot_xmax(pg_current_snapshot())::text as next
 from ids
+group by virtualtransaction
