@@ -27,7 +27,7 @@ pub enum PublishMode {
     /// Atomic batches on one replica, pipelined on more.
     #[default]
     Auto,
-    /// Batches that are stored as a whole or not at all: few fsyncs, one round trip a batch.
+    /// Batches that are stored as a whole or not at all, one acknowledgement each.
     Atomic,
     /// Single messages, many in flight.
     Pipelined,

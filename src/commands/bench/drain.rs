@@ -10,6 +10,7 @@ use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use tracing::log::LevelFilter;
 use uuid::Uuid;
 
 use super::Line;
@@ -19,7 +20,9 @@ use crate::system::{Running, System};
 pub async fn fill(system: &System, events: u32) -> anyhow::Result<()> {
     let element = &system.elements[0];
     let source = Source::Element(element.clone());
-    let mut connection = system.source_database(&source)?.connect().await?;
+    let database = system.source_database(&source)?;
+    let quiet = database.log_slow_statements(LevelFilter::Off, Duration::ZERO);
+    let mut connection = quiet.connect().await?;
     let files = format!(
         "insert into public.{element}_files (file_id, original_filename, storage_filename, \
              file_size, content_type, created_by_id, created_by_username, description, \
