@@ -1,0 +1,194 @@
+//! Odd files by the publishers' API: what it takes, and what it refuses before it is written.
+
+use super::*;
+use crate::support::*;
+
+/// What can be read of an element's tables.
+async fn counts(connection: &mut PgConnection) -> (i64, i64) {
+    let row =
+        sqlx::query("select (select count(*) from elem_files), (select count(*) from elem_wal)")
+            .fetch_one(connection)
+            .await
+            .unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[test]
+fn the_publishers_api_takes_odd_files_and_refuses_what_a_message_cannot_hold() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let api_url = format!("https://{}.example.org/api/v1", "x".repeat(1_000));
+        let relay = world
+            .relay(0)
+            .env("ARTSTORE_ELEMENT_API_URLS", &format!("elem={api_url}"))
+            .start();
+        let projector = world.projector().start();
+        let mut query = world.query().await;
+        let element = world.elements[0].0.clone();
+        let mut publisher = (element.clone(), world.element(0).await);
+
+        let odd = [
+            NewFile {
+                file_size: 0,
+                ..new_file(&"🦀".repeat(500))
+            },
+            NewFile {
+                description: Some(String::new()),
+                ..new_file("\"Отчёт\" 'a' \\ \n.pdf")
+            },
+            NewFile {
+                metadata: Some(Value::Null),
+                ..new_file("null")
+            },
+            NewFile {
+                metadata: Some(json!({"a": [{"b": {"tags": [1]}}], "tags": "x"})),
+                ..new_file("nested")
+            },
+            NewFile {
+                metadata: Some(json!({"max": 9_007_199_254_740_991_i64, "price": "0.10"})),
+                ..new_file("numbers")
+            },
+        ];
+        let mut positions = HashMap::new();
+        for file in &odd {
+            positions.insert(file.id, create(&mut publisher, file).await.unwrap());
+        }
+        let (_, connection) = &mut publisher;
+        for (file, position) in &positions {
+            let row: i64 = value(
+                connection,
+                format!("select position from elem_wal where file_id = '{file}'"),
+            )
+            .await;
+            assert_eq!(row, *position);
+        }
+
+        // Refused before anything is written.
+        let before = counts(connection).await;
+        let refused = [
+            json!({"n": 0.5}),
+            json!({"n": 9_007_199_254_740_992_i64}),
+            json!([{"deep": "a\0b"}]),
+            json!({"a\0b": 1}),
+            serde_json::from_str(&nested(120)).unwrap(),
+        ];
+        for metadata in refused {
+            let file = NewFile {
+                metadata: Some(metadata.clone()),
+                ..new_file("refused")
+            };
+            let mut transaction = connection.begin().await.unwrap();
+            let error = files::insert(&mut transaction, &element, &file)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    PublishError::UnsafeJson {
+                        field: "metadata",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+            let change = FileUpdate {
+                metadata: Some(metadata.clone()),
+                ..FileUpdate::default()
+            };
+            let error = files::update(&mut transaction, &element, odd[0].id, &change)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    PublishError::UnsafeJson {
+                        field: "metadata",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+            // The transaction is as it was: nothing was sent to the database.
+            execute(&mut transaction, "select 1").await;
+            transaction.commit().await.unwrap();
+            let begin = Begin {
+                data: Some(metadata),
+                ..begin(OperationType::FileUpdate, odd[0].id)
+            };
+            let error = wal::begin(connection, &element, Actor::system(), begin)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(error, PublishError::UnsafeJson { field: "data", .. }),
+                "{error}"
+            );
+        }
+        assert_eq!(counts(connection).await, before);
+
+        // Too large: refused before the row is finished, and the caller takes its change back.
+        let large = |length| NewFile {
+            description: Some("x".repeat(length)),
+            ..new_file("large.txt")
+        };
+        let file = large(2 << 20);
+        let operation = wal::begin(
+            connection,
+            &element,
+            Actor::system(),
+            begin(OperationType::FileCreate, file.id),
+        );
+        let operation = operation.await.unwrap();
+        let mut transaction = connection.begin().await.unwrap();
+        let row = files::insert(&mut transaction, &element, &file)
+            .await
+            .unwrap();
+        let error = operation
+            .clone()
+            .commit(&mut transaction, Some(row))
+            .await
+            .unwrap_err();
+        let PublishError::TooLarge { bytes } = error else {
+            panic!("{error}");
+        };
+        assert!(bytes > 2 << 20);
+        let pending: String = value(
+            &mut transaction,
+            format!(
+                "select status from elem_wal where transaction_id = '{}'",
+                operation.id()
+            ),
+        )
+        .await;
+        assert_eq!(pending, "pending");
+        transaction.rollback().await.unwrap();
+        assert_eq!(counts(connection).await, (before.0, before.1 + 1));
+        operation.fail(connection, "too large").await.unwrap();
+
+        // The largest that it takes is published whole.
+        let mut length = (2 << 20) - (bytes - MAX_BODY_BYTES);
+        let largest = loop {
+            let file = large(length);
+            match create(&mut publisher, &file).await {
+                Ok(_) => break file,
+                Err(PublishError::TooLarge { bytes }) => length -= bytes - MAX_BODY_BYTES,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert!(length > MAX_BODY_BYTES - 8_192, "{length}");
+        world.published(0).await;
+        world.projected().await;
+        let row = cached(&mut query, largest.id).await;
+        assert_eq!(row.omitted, None);
+        assert_eq!(row.description, largest.description);
+
+        for message in world.messages(&world.source(0)).await {
+            let file: Option<Uuid> = message.subject.and_then(|id| id.parse().ok());
+            if let Some(position) = file.and_then(|id| positions.remove(&id)) {
+                assert_eq!(message.position, Some(position));
+            }
+        }
+        assert!(positions.is_empty(), "{positions:?}");
+        relay.kill().await;
+        projector.kill().await;
+    });
+}

@@ -1,0 +1,202 @@
+//! Settings that can't be used, and what `--help` says about all of them.
+
+use super::*;
+use crate::support::*;
+
+#[test]
+fn settings_that_cannot_be_used_are_refused_by_name() {
+    run(async {
+        let world = tempting().await;
+        let before = Unchanged::of(&world, &[]).await;
+        let relay = || world.relay(0);
+        let url = format!("postgres://artstore:{SECRET}@127.0.0.1:1/artstore");
+        let elements = |list: &str| relay().env("ARTSTORE_ELEMENTS", &list.replace("URL", &url));
+
+        // An element's name becomes a table prefix, a stream, a subject.
+        let allowed = [
+            "ARTSTORE_ELEMENTS",
+            "start with a-z",
+            "at most 34 characters",
+        ];
+        let long = "e".repeat(35);
+        for name in [
+            "Elem", "1elem", "el-em", "el.em", "el em", "é", "e\"", "*", "", &long,
+        ] {
+            refused(elements(&format!("{name}=URL")), 2, &allowed).await;
+        }
+        let prefix = Program::new(&["migrate", "up", "--module", "storage"])
+            .env("STORAGE_DATABASE_URL", &url)
+            .env("DB_TABLE_PREFIX", "drop table; --");
+        refused(
+            prefix,
+            2,
+            &[
+                "--element (DB_TABLE_PREFIX)",
+                "\"drop table; --\"",
+                "start with a-z",
+            ],
+        )
+        .await;
+        let init = world
+            .command(&["bus", "init"])
+            .env("ARTSTORE_ELEMENTS", "el>=x");
+        refused(init, 2, &["ARTSTORE_ELEMENTS", "start with a-z"]).await;
+
+        let form = ["ARTSTORE_ELEMENTS", "NAME=URL"];
+        refused(elements("elem"), 2, &form).await;
+        refused(
+            elements(&format!("elem={}, {url}", world.elements[0].1)),
+            2,
+            &form,
+        )
+        .await;
+        // Its name forgotten: what stands before the first `=` is a URL with a password.
+        refused(elements("URL?sslmode=prefer"), 2, &form).await;
+        refused(
+            elements(&format!("elem={SECRET}://x")),
+            2,
+            &["ARTSTORE_ELEMENTS", "postgres://"],
+        )
+        .await;
+        for (variable, command) in [
+            ("QUERY_DATABASE_URL", &["run", "projector"][..]),
+            ("ADMIN_DATABASE_URL", &["run", "relay"]),
+            (
+                "STORAGE_DATABASE_URL",
+                &["migrate", "up", "--module", "storage"],
+            ),
+        ] {
+            let program = Program::new(command).env(variable, &format!("nats://{SECRET}"));
+            refused(
+                program,
+                2,
+                &[variable, "postgres://USER:PASSWORD@HOST:PORT/DATABASE"],
+            )
+            .await;
+        }
+        refused(
+            relay().env("NATS_URL", &format!("nats://ann:{SECRET}@[")),
+            2,
+            &["NATS_URL", "nats://"],
+        )
+        .await;
+        refused(
+            relay().env("NATS_CREDENTIALS", "/no/such/file"),
+            2,
+            &["NATS_CREDENTIALS", "/no/such/file"],
+        )
+        .await;
+
+        refused(
+            relay().env("LOG_LEVEL", "loud"),
+            2,
+            &["LOG_LEVEL", "\"loud\"", "debug or trace"],
+        )
+        .await;
+        usage(
+            relay().env("LOG_FORMAT", "xml"),
+            &["LOG_FORMAT", "text, json"],
+        )
+        .await;
+        usage(
+            relay().env("ARTSTORE_PUBLISH_MODE", "fast"),
+            &["--publish-mode", "pipelined"],
+        )
+        .await;
+        usage(
+            world
+                .command(&["bus", "init"])
+                .env("ARTSTORE_REPLICAS", "9"),
+            &["--replicas", "1..=5"],
+        )
+        .await;
+
+        let source = world.command(&["run", "relay", "--source", "elsewhere"]);
+        refused(
+            source,
+            2,
+            &["--source elsewhere", "no database is configured"],
+        )
+        .await;
+        refused(
+            Program::new(&["run", "relay"]),
+            2,
+            &["no source", "ARTSTORE_ELEMENTS"],
+        )
+        .await;
+        refused(
+            Program::new(&["run", "projector"]),
+            2,
+            &["QUERY_DATABASE_URL"],
+        )
+        .await;
+        refused(
+            Program::new(&["migrate", "up"]),
+            2,
+            &["no database", "ADMIN_DATABASE_URL"],
+        )
+        .await;
+        before.check(&world).await;
+    });
+}
+
+#[test]
+fn help_lists_every_variable_and_says_no_secret() {
+    const EVERYWHERE: &[&str] = &[
+        "NATS_URL",
+        "NATS_CREDENTIALS",
+        "ADMIN_DATABASE_URL",
+        "QUERY_DATABASE_URL",
+        "STORAGE_DATABASE_URL",
+        "ARTSTORE_ELEMENTS",
+        "ARTSTORE_ELEMENT_API_URLS",
+        "DB_TABLE_PREFIX",
+        "DB_HOST",
+        "DB_PORT",
+        "DB_USERNAME",
+        "DB_PASSWORD",
+        "DB_DATABASE",
+        "DATABASE_HOST",
+        "DATABASE_PORT",
+        "DATABASE_USERNAME",
+        "DATABASE_PASSWORD",
+        "DATABASE_DATABASE",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+    ];
+    const RELAY: &[&str] = &["ARTSTORE_PUBLISH_MODE", "ARTSTORE_POLL_INTERVAL_MS"];
+    const SECRETS: &[&str] = &[
+        "NATS_URL",
+        "ADMIN_DATABASE_URL",
+        "QUERY_DATABASE_URL",
+        "STORAGE_DATABASE_URL",
+        "ARTSTORE_ELEMENTS",
+        "DB_PASSWORD",
+        "DATABASE_PASSWORD",
+    ];
+    run(async {
+        let commands: [(&[&str], &[&str]); 5] = [
+            (&["--help"], &[]),
+            (&["run", "relay", "--help"], RELAY),
+            (&["run", "projector", "--help"], &[]),
+            (&["migrate", "up", "--help"], &[]),
+            (&["bus", "init", "--help"], &["ARTSTORE_REPLICAS"]),
+        ];
+        for (arguments, more) in commands {
+            let program = SECRETS
+                .iter()
+                .fold(Program::new(arguments), |program, name| {
+                    program.env(name, &format!("x=postgres://x:{SECRET}@x/x"))
+                });
+            let (status, help) = program.output().await;
+            assert!(status.success());
+            for name in EVERYWHERE.iter().chain(more) {
+                assert!(
+                    help.contains(&format!("[env: {name}")),
+                    "{arguments:?}: {name}: {help}"
+                );
+            }
+            assert!(!help.contains(SECRET), "{arguments:?}: {help}");
+        }
+    });
+}
