@@ -1,5 +1,5 @@
 //! A source against its stream: every finished row is exactly one message, and the messages of
-//! one key stand in the order of their positions where that is the order of the changes.
+//! one file stand in the order of their positions where that is the order of the changes.
 
 use std::collections::HashMap;
 
@@ -24,8 +24,12 @@ pub struct SourceReport {
     pub extra: Vec<Uuid>,
     /// Messages whose position is not their row's.
     pub different: Vec<Uuid>,
-    /// Messages of a key that stand behind a later position of the same key.
+    /// Messages that stand behind a later position of the same file, of rows that our own API
+    /// committed: they finish in the transaction that holds the file's row.
     pub disordered: Vec<Uuid>,
+    /// The same of other writers' rows. Not a finding: two of their transactions may finish side
+    /// by side, and then either order is right.
+    pub overtaken: Vec<Uuid>,
 }
 
 impl SourceReport {
@@ -49,7 +53,7 @@ pub async fn compare(
     source: &Source,
 ) -> anyhow::Result<SourceReport> {
     let messages = stream::read(bus, source).await?;
-    let mut rows = positions(connection, source).await?;
+    let mut rows = finished(connection, source).await?;
     let mut report = SourceReport {
         finished: rows.len(),
         published: messages.len(),
@@ -60,15 +64,21 @@ pub async fn compare(
         let Some(position) = message.position else {
             continue;
         };
-        match rows.remove(&message.id) {
+        let row = rows.remove(&message.id);
+        let ordered = row.as_ref().is_some_and(|row| row.ordered);
+        match row {
             None => report.extra.push(message.id),
-            Some(held) if held != position => report.different.push(message.id),
+            Some(row) if row.position != position => report.different.push(message.id),
             Some(_) => {}
         }
         let Some(key) = message.subject else { continue };
         let before = highest.entry(key).or_insert(position);
         if position < *before {
-            report.disordered.push(message.id);
+            let found = match ordered {
+                true => &mut report.disordered,
+                false => &mut report.overtaken,
+            };
+            found.push(message.id);
         }
         *before = position.max(*before);
     }
@@ -76,13 +86,24 @@ pub async fn compare(
     Ok(report)
 }
 
-async fn positions(
+/// A finished row.
+struct Finished {
+    position: i64,
+    ordered: bool,
+}
+
+async fn finished(
     connection: &mut PgConnection,
     source: &Source,
-) -> anyhow::Result<HashMap<Uuid, i64>> {
+) -> anyhow::Result<HashMap<Uuid, Finished>> {
     let table = SourceTable::of(source);
+    let ordered = match source {
+        Source::Element(_) => "status = 'committed' and operation_data ? 'artstore'",
+        Source::Admin | Source::Query => "false",
+    };
     let sql = format!(
-        "select {} as id, position from public.{} where position is not null",
+        "select {} as id, position, {ordered} as ordered from public.{} \
+         where position is not null",
         table.id_column(),
         table.name()
     );
@@ -90,6 +111,12 @@ async fn positions(
         .fetch_all(connection)
         .await?;
     rows.into_iter()
-        .map(|row| Ok((row.try_get("id")?, row.try_get("position")?)))
+        .map(|row| {
+            let finished = Finished {
+                position: row.try_get("position")?,
+                ordered: row.try_get("ordered")?,
+            };
+            Ok((row.try_get("id")?, finished))
+        })
         .collect()
 }
