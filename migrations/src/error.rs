@@ -1,10 +1,12 @@
 //! Why a database was not migrated. Every message says what happened, to what, and what to do.
 
 use crate::module::Module;
-use crate::step::Step;
+use crate::step::{Direction, Step};
+use crate::transaction::Failure;
 
-/// Why a database was not migrated, or not to the end. Steps that were already done stay done:
-/// each is complete in itself.
+/// Why a database was not migrated, or not to the end. Steps that were already done stay done. A
+/// step of several parts may be left unfinished: the status says so, and the next `up` or `down`
+/// finishes it in its own direction.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The version asked for does not exist.
@@ -140,10 +142,41 @@ pub enum MigrateError {
         /// How long we waited, in seconds.
         waited_s: u64,
     },
+    /// There is no step to do again.
+    #[error("{module} is at version 0: there is no step to redo; use up")]
+    NothingToRedo {
+        /// Whose.
+        module: Module,
+    },
+    /// Rows forbid a step, or would be lost by it.
+    #[error(
+        "{direction} step {step} of {module} {}, so nothing was changed: {problem}:{}\n{remedy}{}",
+        if *loses { "would lose data" } else { "can't be done with these rows" },
+        listed(rows, *count),
+        if *loses { "; --accept-loss goes on all the same" } else { "" }
+    )]
+    Refused {
+        /// Whose.
+        module: Module,
+        /// The step.
+        step: Step,
+        /// "up" or "down".
+        direction: &'static str,
+        /// What is wrong with the rows.
+        problem: String,
+        /// What to do.
+        remedy: String,
+        /// The first ten of them.
+        rows: Vec<String>,
+        /// How many there are.
+        count: i64,
+        /// Whether it can be done, but loses them.
+        loses: bool,
+    },
     /// A step could not get its locks.
     #[error(
-        "{direction} step {step} of {module} got no lock on its tables in {attempts} attempts: \
-         nothing of it was kept; {}; end them or wait, and try again",
+        "{direction} step {step} of {module} got no lock on its tables in {waited_s} s: \
+         {progress}; {}; end them or wait, and try again (--patience SECONDS waits longer)",
         if holders.is_empty() {
             "nobody holds one any more".to_owned()
         } else {
@@ -157,15 +190,17 @@ pub enum MigrateError {
         step: Step,
         /// "up" or "down".
         direction: &'static str,
-        /// How often it was tried.
-        attempts: u32,
+        /// How long it was tried, in seconds.
+        waited_s: u64,
         /// Who held locks on the module's tables right after the last attempt.
         holders: Vec<String>,
+        /// What was kept of the step.
+        progress: String,
     },
     /// A step failed.
     #[error(
-        "{direction} step {step} of {module} failed: {source}; nothing of it was kept, steps \
-         before it stay done; mend the cause and try again"
+        "{direction} step {step} of {module} failed: {source}; {progress}, steps before it stay \
+         done; mend the cause and try again"
     )]
     Step {
         /// Whose.
@@ -176,11 +211,13 @@ pub enum MigrateError {
         direction: &'static str,
         /// What the database said.
         source: sqlx::Error,
+        /// What was kept of the step.
+        progress: String,
     },
     /// The connection was lost, or the database refused, while a step was being committed.
     #[error(
-        "{direction} step {step} of {module} was complete, but its commit was not confirmed: \
-         {source}; whether it was kept shows in the status of the migrations, and trying again is safe"
+        "{direction} step {step} of {module}: a commit was not confirmed: {source}; whether it was \
+         kept shows in the status of the migrations, and trying again is safe"
     )]
     Commit {
         /// Whose.
@@ -215,6 +252,61 @@ impl MigrateError {
             doing,
             module,
             source,
+        }
+    }
+}
+
+/// Rows, one a line.
+fn listed(rows: &[String], count: i64) -> String {
+    let mut text: String = rows.iter().map(|row| format!("\n  {row}")).collect();
+    let more = count - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    if more > 0 {
+        text.push_str(&format!("\n  and {more} more, {count} in all"));
+    }
+    text
+}
+
+/// What is being done, for errors and logs.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    pub(crate) module: &'a Module,
+    pub(crate) step: Step,
+    pub(crate) direction: Direction,
+    /// Which part, from 1; 0 before the first.
+    pub(crate) part: usize,
+    /// Of how many.
+    pub(crate) of: usize,
+}
+
+impl Task<'_> {
+    /// What is kept of the step if its present part fails.
+    pub(crate) fn progress(&self) -> String {
+        if self.part == 0 || self.of <= 1 {
+            return "nothing of it was kept".to_owned();
+        }
+        format!(
+            "it is unfinished, at part {} of {}: `up` finishes it, `down` takes it back",
+            self.part, self.of
+        )
+    }
+
+    pub(crate) fn failed(&self, failure: Failure) -> MigrateError {
+        let (module, step) = (self.module.clone(), self.step);
+        let direction = self.direction.word();
+        match failure {
+            Failure::Work(source) => MigrateError::Step {
+                module,
+                step,
+                direction,
+                source,
+                progress: self.progress(),
+            },
+            Failure::Commit(source) => MigrateError::Commit {
+                module,
+                step,
+                direction,
+                source,
+            },
         }
     }
 }
