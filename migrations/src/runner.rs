@@ -120,12 +120,15 @@ impl<'a> Migrator<'a> {
             }
         }
         let mut done = Vec::new();
+        let mut has_table = history.exists;
         for (step, script, direction) in way {
             if direction == Direction::Up {
                 let unfinished = history.unfinished && step.version == history.reached();
                 self.check(step, script, direction, unfinished).await?;
             }
-            self.step(step, script, direction, !history.exists).await?;
+            self.step(step, script, direction, !has_table).await?;
+            // It comes with the first step and goes with it.
+            has_table = step.version > 1 || direction == Direction::Up;
             tracing::debug!(module = %self.module, %step, direction = direction.word(),
                 "migration step done");
             done.push((step, direction));
