@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::error::{MigrateError, Task};
+use crate::error::{Found, MigrateError, Task};
 use crate::part::{Kind, Part, Reason};
 use crate::transaction::Failure;
 
@@ -68,10 +68,12 @@ async fn one(conn: &mut PgConnection, task: &Task<'_>, part: &Part) -> Result<()
         module: task.module.clone(),
         step: task.step,
         direction: task.direction.word(),
-        problem: reason.problem.clone(),
-        remedy: reason.remedy.clone(),
-        rows,
-        count,
+        found: Box::new(Found {
+            problem: reason.problem.clone(),
+            remedy: reason.remedy.clone(),
+            rows,
+            count,
+        }),
         loses,
     })
 }

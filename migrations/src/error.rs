@@ -1,5 +1,7 @@
 //! Why a database was not migrated. Every message says what happened, to what, and what to do.
 
+use std::fmt;
+
 use crate::module::Module;
 use crate::step::{Direction, Step};
 use crate::transaction::Failure;
@@ -150,9 +152,8 @@ pub enum MigrateError {
     },
     /// Rows forbid a step, or would be lost by it.
     #[error(
-        "{direction} step {step} of {module} {}, so nothing was changed: {problem}:{}\n{remedy}{}",
+        "{direction} step {step} of {module} {}, so nothing was changed: {found}{}",
         if *loses { "would lose data" } else { "can't be done with these rows" },
-        listed(rows, *count),
         if *loses { "; --accept-loss goes on all the same" } else { "" }
     )]
     Refused {
@@ -162,14 +163,8 @@ pub enum MigrateError {
         step: Step,
         /// "up" or "down".
         direction: &'static str,
-        /// What is wrong with the rows.
-        problem: String,
-        /// What to do.
-        remedy: String,
-        /// The first ten of them.
-        rows: Vec<String>,
-        /// How many there are.
-        count: i64,
+        /// Which rows.
+        found: Box<Found>,
         /// Whether it can be done, but loses them.
         loses: bool,
     },
@@ -195,7 +190,7 @@ pub enum MigrateError {
         /// Who held locks on the module's tables right after the last attempt.
         holders: Vec<String>,
         /// What was kept of the step.
-        progress: String,
+        progress: Progress,
     },
     /// A step failed.
     #[error(
@@ -212,7 +207,7 @@ pub enum MigrateError {
         /// What the database said.
         source: sqlx::Error,
         /// What was kept of the step.
-        progress: String,
+        progress: Progress,
     },
     /// The connection was lost, or the database refused, while a step was being committed.
     #[error(
@@ -256,14 +251,57 @@ impl MigrateError {
     }
 }
 
-/// Rows, one a line.
-fn listed(rows: &[String], count: i64) -> String {
-    let mut text: String = rows.iter().map(|row| format!("\n  {row}")).collect();
-    let more = count - i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    if more > 0 {
-        text.push_str(&format!("\n  and {more} more, {count} in all"));
+/// Rows that a check has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What is wrong with them.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+    /// The first ten of them.
+    pub rows: Vec<String>,
+    /// How many there are.
+    pub count: i64,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.problem)?;
+        for row in &self.rows {
+            write!(f, "\n  {row}")?;
+        }
+        let more = self.count - i64::try_from(self.rows.len()).unwrap_or(i64::MAX);
+        if more > 0 {
+            write!(f, "\n  and {more} more, {} in all", self.count)?;
+        }
+        write!(f, "\n{}", self.remedy)
     }
-    text
+}
+
+/// What is kept of a step that could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing.
+    Nothing,
+    /// The parts before this one.
+    Unfinished {
+        /// From 1.
+        part: u16,
+        /// How many there are.
+        of: u16,
+    },
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing of it was kept"),
+            Self::Unfinished { part, of } => write!(
+                f,
+                "it is unfinished, at part {part} of {of}: `up` finishes it, `down` takes it back"
+            ),
+        }
+    }
 }
 
 /// What is being done, for errors and logs.
@@ -273,21 +311,21 @@ pub(crate) struct Task<'a> {
     pub(crate) step: Step,
     pub(crate) direction: Direction,
     /// Which part, from 1; 0 before the first.
-    pub(crate) part: usize,
+    pub(crate) part: u16,
     /// Of how many.
-    pub(crate) of: usize,
+    pub(crate) of: u16,
 }
 
 impl Task<'_> {
     /// What is kept of the step if its present part fails.
-    pub(crate) fn progress(&self) -> String {
+    pub(crate) fn progress(&self) -> Progress {
         if self.part == 0 || self.of <= 1 {
-            return "nothing of it was kept".to_owned();
+            return Progress::Nothing;
         }
-        format!(
-            "it is unfinished, at part {} of {}: `up` finishes it, `down` takes it back",
-            self.part, self.of
-        )
+        Progress::Unfinished {
+            part: self.part,
+            of: self.of,
+        }
     }
 
     pub(crate) fn failed(&self, failure: Failure) -> MigrateError {

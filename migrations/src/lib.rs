@@ -34,7 +34,7 @@ mod runner;
 mod step;
 mod transaction;
 
-pub use error::MigrateError;
+pub use error::{Found, MigrateError, Progress};
 pub use grant::{Grant, GrantError, Purpose, grant};
 pub use module::Module;
 pub use patience::DEFAULT_PATIENCE;

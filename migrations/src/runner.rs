@@ -161,7 +161,7 @@ impl<'a> Migrator<'a> {
     ) -> Result<(), MigrateError> {
         let mut parts = self.parts(script, direction);
         parts.retain(|part| !part.kind.is_check());
-        let of = parts.len();
+        let of = u16::try_from(parts.len()).expect("parts are few");
         let make_table = step.version == 1 && direction == Direction::Up && no_table;
         let alone = of == 1 && parts[0].kind == Kind::Transaction;
         if !alone {
@@ -214,7 +214,7 @@ impl<'a> Migrator<'a> {
         transaction::run(self.conn, task, script, sql, version, waiting).await
     }
 
-    fn task(&self, step: Step, direction: Direction, part: usize, of: usize) -> Task<'a> {
+    fn task(&self, step: Step, direction: Direction, part: u16, of: u16) -> Task<'a> {
         Task {
             module: self.module,
             step,

@@ -18,12 +18,12 @@ async fn refused(
         .run(goal)
         .await
         .expect_err("a refusal");
-    let MigrateError::Refused { rows, count, .. } = &error else {
+    let MigrateError::Refused { found, .. } = &error else {
         panic!("{error}");
     };
-    assert_eq!(*count, listed, "{error}");
+    assert_eq!(found.count, listed, "{error}");
     assert_eq!(
-        i64::try_from(rows.len()).unwrap(),
+        i64::try_from(found.rows.len()).unwrap(),
         listed.min(10),
         "{error}"
     );
