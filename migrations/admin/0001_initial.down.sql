@@ -1,3 +1,15 @@
+-- part: loses, the tables hold rows; back them up, and drop the database where all of it shall go
+select 'audit_logs ' || id from public.audit_logs
+union all
+select 'jwt_keys ' || id from public.jwt_keys
+union all
+select 'storage_elements ' || id from public.storage_elements
+union all
+select 'service_accounts ' || id from public.service_accounts
+union all
+select 'users ' || id from public.users;
+
+-- part: transaction
 -- No `cascade`: what somebody else hung on these tables stops the step and is named.
 drop table public.audit_logs;
 drop table public.jwt_keys;

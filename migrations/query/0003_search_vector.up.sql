@@ -1,13 +1,14 @@
 -- Fills `search_vector`. Our projector supplies it in its own statement, by calling the function;
 -- triggers fill it for other writers. Not a generated column: the product sends an explicit NULL.
 
+-- part: transaction
 -- The words of a file: A its name, B its description, C its tags.
 -- * The name counts twice: as it is, and with ASCII punctuation as spaces, because the parser
 --   takes `annual_report.pdf` for one word. Other punctuation separates words already.
 -- * Cut, because to_tsvector fails above 1 MB of lexemes. A compound word is stored whole and in
 --   parts, so a character can take 8 bytes: these limits together stay below 0.9 MB.
 -- A body in SQL's own form is bound when it is created, so no search_path can change its meaning.
-create function public.artstore_search_vector(filename text, description text, tags text[])
+create or replace function public.artstore_search_vector(filename text, description text, tags text[])
 returns tsvector
 language sql
 immutable
@@ -34,7 +35,7 @@ return
         'C'
     );
 
-create function public.file_metadata_cache_fill_search_vector() returns trigger
+create or replace function public.file_metadata_cache_fill_search_vector() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -44,7 +45,7 @@ begin
 end
 $$;
 
-create trigger file_metadata_cache_search_vector
+create or replace trigger file_metadata_cache_search_vector
 before insert or update on public.file_metadata_cache
 for each row
 when (new.search_vector is null)
@@ -52,7 +53,7 @@ execute function public.file_metadata_cache_fill_search_vector();
 
 -- The product's update names only the columns that it changes: the old vector would stay and
 -- the file be found by words that it no longer has. A writer that supplies a new one is left alone.
-create trigger file_metadata_cache_search_vector_stale
+create or replace trigger file_metadata_cache_search_vector_stale
 before update on public.file_metadata_cache
 for each row
 when (
@@ -65,5 +66,6 @@ when (
 )
 execute function public.file_metadata_cache_fill_search_vector();
 
+-- part: batched, public.file_metadata_cache by id text
 -- Existing rows: the trigger does it.
-update public.file_metadata_cache set search_vector = null;
+update public.file_metadata_cache set search_vector = null where id = any($1::text[]);

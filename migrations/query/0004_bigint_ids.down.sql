@@ -1,13 +1,37 @@
--- Back to a four-byte serial. Ids beyond it stop the step ("integer out of range").
+-- Back to a four-byte serial.
 
+-- part: refuse, ids of search_history are beyond four bytes; delete those rows, or keep this version
+select 'id ' || id || ', ' || created_at from public.search_history
+where id > 2147483647
+order by search_history.id;
+
+-- part: refuse, the next id of search_history is beyond four bytes; set its sequence back with `alter sequence public.search_history_id_seq restart with N` above the highest id, or keep this version
+select 'last given: ' || last_value from public.search_history_id_seq where last_value > 2147483646;
+
+-- part: refuse, ids of download_statistics are beyond four bytes; delete those rows, or keep this version
+select 'id ' || id || ', ' || created_at from public.download_statistics
+where id > 2147483647
+order by download_statistics.id;
+
+-- part: refuse, the next id of download_statistics is beyond four bytes; set its sequence back with `alter sequence public.download_statistics_id_seq restart with N` above the highest id, or keep this version
+select 'last given: ' || last_value from public.download_statistics_id_seq where last_value > 2147483646;
+
+-- part: transaction
 lock table public.download_statistics in access exclusive mode;
 do $$
 declare
-    highest constant bigint := greatest(
+    highest bigint;
+begin
+    if not exists (
+        select from pg_attribute
+        where attrelid = 'public.download_statistics'::regclass and attname = 'id' and attidentity <> ''
+    ) then
+        return;
+    end if;
+    highest := greatest(
         (select max(id) from public.download_statistics),
         (select last_value from public.download_statistics_id_seq where is_called)
     );
-begin
     alter table public.download_statistics alter column id drop identity;
     alter table public.download_statistics alter column id type integer;
     create sequence public.download_statistics_id_seq as integer owned by public.download_statistics.id;
@@ -19,14 +43,22 @@ begin
 end
 $$;
 
+-- part: transaction
 lock table public.search_history in access exclusive mode;
 do $$
 declare
-    highest constant bigint := greatest(
+    highest bigint;
+begin
+    if not exists (
+        select from pg_attribute
+        where attrelid = 'public.search_history'::regclass and attname = 'id' and attidentity <> ''
+    ) then
+        return;
+    end if;
+    highest := greatest(
         (select max(id) from public.search_history),
         (select last_value from public.search_history_id_seq where is_called)
     );
-begin
     alter table public.search_history alter column id drop identity;
     alter table public.search_history alter column id type integer;
     create sequence public.search_history_id_seq as integer owned by public.search_history.id;

@@ -1,10 +1,14 @@
 //! Why a database was not migrated. Every message says what happened, to what, and what to do.
 
-use crate::module::Module;
-use crate::step::Step;
+use std::fmt;
 
-/// Why a database was not migrated, or not to the end. Steps that were already done stay done:
-/// each is complete in itself.
+use crate::module::Module;
+use crate::step::{Direction, Step};
+use crate::transaction::Failure;
+
+/// Why a database was not migrated, or not to the end. Steps that were already done stay done. A
+/// step of several parts may be left unfinished: the status says so, and the next `up` or `down`
+/// finishes it in its own direction.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The version asked for does not exist.
@@ -140,10 +144,34 @@ pub enum MigrateError {
         /// How long we waited, in seconds.
         waited_s: u64,
     },
+    /// There is no step to do again.
+    #[error("{module} is at version 0: there is no step to redo; use up")]
+    NothingToRedo {
+        /// Whose.
+        module: Module,
+    },
+    /// Rows forbid a step, or would be lost by it.
+    #[error(
+        "{direction} step {step} of {module} {}, so nothing was changed: {found}{}",
+        if *loses { "would lose data" } else { "can't be done with these rows" },
+        if *loses { "; --accept-loss goes on all the same" } else { "" }
+    )]
+    Refused {
+        /// Whose.
+        module: Module,
+        /// The step.
+        step: Step,
+        /// "up" or "down".
+        direction: &'static str,
+        /// Which rows.
+        found: Box<Found>,
+        /// Whether it can be done, but loses them.
+        loses: bool,
+    },
     /// A step could not get its locks.
     #[error(
-        "{direction} step {step} of {module} got no lock on its tables in {attempts} attempts: \
-         nothing of it was kept; {}; end them or wait, and try again",
+        "{direction} step {step} of {module} got no lock on its tables in {waited_s} s: \
+         {progress}; {}; end them or wait, and try again (--patience SECONDS waits longer)",
         if holders.is_empty() {
             "nobody holds one any more".to_owned()
         } else {
@@ -157,15 +185,17 @@ pub enum MigrateError {
         step: Step,
         /// "up" or "down".
         direction: &'static str,
-        /// How often it was tried.
-        attempts: u32,
+        /// How long it was tried, in seconds.
+        waited_s: u64,
         /// Who held locks on the module's tables right after the last attempt.
         holders: Vec<String>,
+        /// What was kept of the step.
+        progress: Progress,
     },
     /// A step failed.
     #[error(
-        "{direction} step {step} of {module} failed: {source}; nothing of it was kept, steps \
-         before it stay done; mend the cause and try again"
+        "{direction} step {step} of {module} failed: {source}; {progress}, steps before it stay \
+         done; mend the cause and try again"
     )]
     Step {
         /// Whose.
@@ -176,11 +206,13 @@ pub enum MigrateError {
         direction: &'static str,
         /// What the database said.
         source: sqlx::Error,
+        /// What was kept of the step.
+        progress: Progress,
     },
     /// The connection was lost, or the database refused, while a step was being committed.
     #[error(
-        "{direction} step {step} of {module} was complete, but its commit was not confirmed: \
-         {source}; whether it was kept shows in the status of the migrations, and trying again is safe"
+        "{direction} step {step} of {module}: a commit was not confirmed: {source}; whether it was \
+         kept shows in the status of the migrations, and trying again is safe"
     )]
     Commit {
         /// Whose.
@@ -215,6 +247,104 @@ impl MigrateError {
             doing,
             module,
             source,
+        }
+    }
+}
+
+/// Rows that a check has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What is wrong with them.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+    /// The first ten of them.
+    pub rows: Vec<String>,
+    /// How many there are.
+    pub count: i64,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.problem)?;
+        for row in &self.rows {
+            write!(f, "\n  {row}")?;
+        }
+        let more = self.count - i64::try_from(self.rows.len()).unwrap_or(i64::MAX);
+        if more > 0 {
+            write!(f, "\n  and {more} more, {} in all", self.count)?;
+        }
+        write!(f, "\n{}", self.remedy)
+    }
+}
+
+/// What is kept of a step that could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing.
+    Nothing,
+    /// The parts before this one.
+    Unfinished {
+        /// From 1.
+        part: u16,
+        /// How many there are.
+        of: u16,
+    },
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing of it was kept"),
+            Self::Unfinished { part, of } => write!(
+                f,
+                "it is unfinished, at part {part} of {of}: `up` finishes it, `down` takes it back"
+            ),
+        }
+    }
+}
+
+/// What is being done, for errors and logs.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    pub(crate) module: &'a Module,
+    pub(crate) step: Step,
+    pub(crate) direction: Direction,
+    /// Which part, from 1; 0 before the first.
+    pub(crate) part: u16,
+    /// Of how many.
+    pub(crate) of: u16,
+}
+
+impl Task<'_> {
+    /// What is kept of the step if its present part fails.
+    pub(crate) fn progress(&self) -> Progress {
+        if self.part == 0 || self.of <= 1 {
+            return Progress::Nothing;
+        }
+        Progress::Unfinished {
+            part: self.part,
+            of: self.of,
+        }
+    }
+
+    pub(crate) fn failed(&self, failure: Failure) -> MigrateError {
+        let (module, step) = (self.module.clone(), self.step);
+        let direction = self.direction.word();
+        match failure {
+            Failure::Work(source) => MigrateError::Step {
+                module,
+                step,
+                direction,
+                source,
+                progress: self.progress(),
+            },
+            Failure::Commit(source) => MigrateError::Commit {
+                module,
+                step,
+                direction,
+                source,
+            },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The version table: which steps were applied, when, and from which text. Read after the lock is
-//! held; a row is written or erased in the transaction of its step.
+//! held. A row is written or erased in the last transaction of its step; a step of several parts
+//! has a row without a time from its first part to its last, in either direction: it is unfinished.
 
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -16,12 +17,19 @@ pub(crate) struct History {
     pub(crate) exists: bool,
     /// When each step was applied, from version 1 on without a gap.
     pub(crate) applied_at: Vec<DateTime<Utc>>,
+    /// Whether the step after these was begun, up or down, and not finished.
+    pub(crate) unfinished: bool,
 }
 
 impl History {
     /// The version that the database is at.
     pub(crate) fn version(&self) -> u32 {
         u32::try_from(self.applied_at.len()).expect("no more steps than are embedded")
+    }
+
+    /// The highest version of which anything may be there.
+    pub(crate) fn reached(&self) -> u32 {
+        self.version() + u32::from(self.unfinished)
     }
 }
 
@@ -42,6 +50,7 @@ pub(crate) async fn read(
         return Ok(History {
             exists,
             applied_at: Vec::new(),
+            unfinished: false,
         });
     }
 
@@ -59,6 +68,7 @@ pub(crate) async fn read(
     .map_err(failed)?;
 
     let mut applied_at = Vec::with_capacity(rows.len());
+    let mut unfinished = false;
     for (expected, row) in (1i64..).zip(&rows) {
         let version: i64 = row.try_get("version").map_err(failed)?;
         let Some((step, _)) = module
@@ -67,7 +77,7 @@ pub(crate) async fn read(
         else {
             return Err(unknown_version(conn, module, version, expected).await?);
         };
-        if version != expected {
+        if version != expected || unfinished {
             return Err(broken(conn, module, version, expected).await?);
         }
         let applied: String = row.try_get("checksum").map_err(failed)?;
@@ -83,9 +93,16 @@ pub(crate) async fn read(
                 embedded,
             });
         }
-        applied_at.push(row.try_get("applied_at").map_err(failed)?);
+        match row.try_get("applied_at").map_err(failed)? {
+            Some(at) => applied_at.push(at),
+            None => unfinished = true,
+        }
     }
-    Ok(History { exists, applied_at })
+    Ok(History {
+        exists,
+        applied_at,
+        unfinished,
+    })
 }
 
 /// Makes the version table. In the transaction of the first step.
@@ -96,7 +113,7 @@ pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(
              version integer not null,
              name text not null,
              checksum text not null,
-             applied_at timestamptz not null default clock_timestamp(),
+             applied_at timestamptz default clock_timestamp(),
              constraint {table}_pkey primary key (version)
          )"
     )))
@@ -105,16 +122,17 @@ pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(
     .map(drop)
 }
 
-/// Writes a step's row. In the transaction of the step.
-pub(crate) async fn record(
+/// Writes a step's row without a time: its first part comes next.
+pub(crate) async fn begin_up(
     conn: &mut PgConnection,
     module: &Module,
     step: Step,
     script: &Script,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(AssertSqlSafe(format!(
-        "insert into public.{} (version, name, checksum)
-         values ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'))",
+        "insert into public.{} (version, name, checksum, applied_at)
+         values ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'), null)
+         on conflict (version) do nothing",
         module.version_table()
     )))
     .bind(number(step))
@@ -125,7 +143,45 @@ pub(crate) async fn record(
     .map(drop)
 }
 
-/// Erases a step's row, and with the first step's the table. In the transaction that undoes it.
+/// Takes the time from a step's row: the first part that undoes it comes next.
+pub(crate) async fn begin_down(
+    conn: &mut PgConnection,
+    module: &Module,
+    step: Step,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(AssertSqlSafe(format!(
+        "update public.{} set applied_at = null where version = $1",
+        module.version_table()
+    )))
+    .bind(number(step))
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Writes a step's row, or the time into it. In the last transaction of the step.
+pub(crate) async fn record(
+    conn: &mut PgConnection,
+    module: &Module,
+    step: Step,
+    script: &Script,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(AssertSqlSafe(format!(
+        "insert into public.{} (version, name, checksum)
+         values ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'))
+         on conflict (version) do update set applied_at = clock_timestamp()",
+        module.version_table()
+    )))
+    .bind(number(step))
+    .bind(step.name)
+    .bind(script.up)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Erases a step's row, and with the first step's the table. In the last transaction that
+/// undoes it.
 pub(crate) async fn erase(
     conn: &mut PgConnection,
     module: &Module,

@@ -6,21 +6,38 @@
 //!
 //! - `module`: which database it is, its tables and its steps
 //! - `step`: one step, as embedded
+//! - `part`: its parts, and how each is run
 //! - `lock`: one migrator of a module at a time
 //! - `history`: the version table
 //! - `guard`: databases that are left alone
-//! - `runner`: up, down, status
+//! - `runner`: up, down, redo, status; a step's parts in their order
+//! - `check`: rows that forbid a step, or that it would lose
+//! - `transaction`, `concurrent`, `batched`: the ways in which a part is run
+//! - `patience`: waiting for tables that others hold
+//! - `plan`: what would be run
+//! - `grant`: the least rights for a role of ours
 //! - `error`: what can go wrong, and what to do then
 
+mod batched;
+mod check;
+mod concurrent;
 mod error;
+mod grant;
 mod guard;
 mod history;
 mod lock;
 mod module;
+mod part;
+mod patience;
+mod plan;
 mod runner;
 mod step;
+mod transaction;
 
-pub use error::MigrateError;
+pub use error::{Found, MigrateError, Progress};
+pub use grant::{Grant, GrantError, Purpose, grant};
 pub use module::Module;
-pub use runner::{Status, StepStatus, down, latest, status, up};
-pub use step::Step;
+pub use patience::DEFAULT_PATIENCE;
+pub use plan::{Goal, PlannedPart, PlannedStep, plan};
+pub use runner::{Migrator, Status, StepStatus, down, latest, status, up};
+pub use step::{Direction, Step};

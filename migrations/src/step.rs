@@ -23,6 +23,25 @@ impl fmt::Display for Step {
     }
 }
 
+/// Which way a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Applied.
+    Up,
+    /// Taken back.
+    Down,
+}
+
+impl Direction {
+    /// "up" or "down".
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// A step and its SQL, as it stands in the file: with the placeholder, so that its checksum is
 /// the same for every element.
 #[derive(Debug)]
@@ -30,6 +49,16 @@ pub(crate) struct Script {
     pub(crate) name: &'static str,
     pub(crate) up: &'static str,
     pub(crate) down: &'static str,
+}
+
+impl Script {
+    /// The text for one way.
+    pub(crate) fn sql(&self, direction: Direction) -> &'static str {
+        match direction {
+            Direction::Up => self.up,
+            Direction::Down => self.down,
+        }
+    }
 }
 
 macro_rules! script {
@@ -45,6 +74,9 @@ macro_rules! script {
 pub(crate) static ADMIN: &[Script] = &[
     script!("initial", "admin/0001_initial"),
     script!("outbox", "outbox/outbox"),
+    script!("audit_rows_kept", "admin/0003_audit_rows_kept"),
+    script!("one_index_each", "admin/0004_one_index_each"),
+    script!("keys_out_of_reach", "admin/0005_keys_out_of_reach"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -54,12 +86,18 @@ pub(crate) static QUERY: &[Script] = &[
     script!("bigint_ids", "query/0004_bigint_ids"),
     script!("outbox", "outbox/outbox"),
     script!("projection", "query/0006_projection"),
+    script!("canonical_ids", "query/0007_canonical_ids"),
+    script!("search_mode", "query/0008_search_mode"),
+    script!("one_index_each", "query/0009_one_index_each"),
+    script!("trigram", "query/0010_trigram"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[
     script!("initial", "storage/0001_initial"),
     script!("position", "storage/0002_position"),
     script!("search_vector", "storage/0003_search_vector"),
+    script!("totals_and_checks", "storage/0004_totals_and_checks"),
+    script!("one_index_each", "storage/0005_one_index_each"),
 ];
 
 /// The text with the element's name in place of the placeholder. The name is checked

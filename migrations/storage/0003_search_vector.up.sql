@@ -2,13 +2,14 @@
 -- Not a generated column: the product sends an explicit NULL with every row, which a generated
 -- column refuses.
 
+-- part: transaction
 -- The words of a file: A its name, B its description, C its tags.
 -- * The name counts twice: as it is, and with ASCII punctuation as spaces, because the parser
 --   takes `annual_report.pdf` for one word. Other punctuation separates words already.
 -- * Cut, because to_tsvector fails above 1 MB of lexemes. A compound word is stored whole and in
 --   parts, so a character can take 8 bytes: these limits together stay below 0.9 MB.
 -- A body in SQL's own form is bound when it is created, so no search_path can change its meaning.
-create function public.{prefix}_search_vector(filename text, description text, tags text[])
+create or replace function public.{prefix}_search_vector(filename text, description text, tags text[])
 returns tsvector
 language sql
 immutable
@@ -37,7 +38,7 @@ return
 
 -- Metadata is free-form: it may be a number, a list, the JSON value null. Only strings in an
 -- array under `tags` are tags; nothing else is an error.
-create function public.{prefix}_files_fill_search_vector() returns trigger
+create or replace function public.{prefix}_files_fill_search_vector() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -71,9 +72,10 @@ begin
 end
 $$;
 
-create trigger {prefix}_files_search_vector
+create or replace trigger {prefix}_files_search_vector
 before insert or update on public.{prefix}_files
 for each row execute function public.{prefix}_files_fill_search_vector();
 
+-- part: batched, public.{prefix}_files by file_id uuid
 -- Existing rows: the trigger does it.
-update public.{prefix}_files set search_vector = null;
+update public.{prefix}_files set search_vector = null where file_id = any($1::text[]::uuid[]);

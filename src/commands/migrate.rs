@@ -1,13 +1,17 @@
 //! `artstore migrate`: the tables of the admin and query modules and of each storage element.
 
+mod dry_run;
+mod grant;
+
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use artstore_migrations::{Module, Step};
+use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status, Step};
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
-use sqlx::ConnectOptions as _;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::config::{Config, ConfigError};
 
@@ -15,11 +19,15 @@ use crate::config::{Config, ConfigError};
 #[derive(Debug, Subcommand)]
 pub enum Migrate {
     /// Apply the steps that are not applied yet
-    Up(Which),
-    /// Take steps back, down to --to
-    Down(Which),
+    Up(Up),
+    /// Take steps back, down to --to; what would lose data is refused
+    Down(Down),
+    /// Take the last step back and apply it again
+    Redo(Redo),
     /// Show what is applied
     Status(Which),
+    /// Give a role the least rights that a relay, a projector or a publisher needs
+    Grant(grant::Grant),
 }
 
 /// Which tables.
@@ -28,12 +36,60 @@ pub struct Which {
     /// Only this module; without it, every module whose database is configured
     #[arg(long, value_enum)]
     module: Option<ModuleName>,
-    /// The version to end at; for `up` the newest without it
-    #[arg(long)]
-    to: Option<u32>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// How far up.
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    which: Which,
+    /// The version to end at; without it the newest
+    #[arg(long)]
+    to: Option<u32>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How far down.
+#[derive(Debug, Args)]
+pub struct Down {
+    #[command(flatten)]
+    which: Which,
+    /// The version to end at
+    #[arg(long)]
+    to: Option<u32>,
+    #[command(flatten)]
+    how: How,
+    /// Go on where rows or columns are lost that the lower version has no place for
+    #[arg(long)]
+    accept_loss: bool,
+}
+
+/// Which last step.
+#[derive(Debug, Args)]
+pub struct Redo {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: How,
+    /// Go on where rows or columns are lost that the lower version has no place for
+    #[arg(long)]
+    accept_loss: bool,
+}
+
+/// How steps are taken.
+#[derive(Debug, Clone, Copy, Args)]
+struct How {
+    /// How many seconds each part of a step may wait for tables that others hold. It asks for a
+    /// second at a time and lets them go on in between
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_PATIENCE.as_secs())]
+    patience: u64,
+    /// Print the SQL that would run, part by part, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,58 +101,60 @@ enum ModuleName {
 
 /// Runs the command.
 pub async fn run(config: &Config, command: Migrate) -> anyhow::Result<ExitCode> {
-    let (Migrate::Up(which) | Migrate::Down(which) | Migrate::Status(which)) = &command;
-    let targets = targets(config, which)?;
+    match command {
+        Migrate::Up(up) => steps(config, &up.which, Goal::Up(up.to), up.how, false).await,
+        Migrate::Down(down) => {
+            let to = down.to.ok_or_else(|| {
+                ConfigError("migrate down needs --to N: the version to end at".to_owned())
+            })?;
+            let loss = down.accept_loss;
+            steps(config, &down.which, Goal::Down(to), down.how, loss).await
+        }
+        Migrate::Redo(redo) => {
+            let loss = redo.accept_loss;
+            steps(config, &redo.which, Goal::Redo, redo.how, loss).await
+        }
+        Migrate::Status(which) => status(config, &which).await,
+        Migrate::Grant(grant) => grant::run(config, grant).await,
+    }
+}
+
+async fn steps(
+    config: &Config,
+    which: &Which,
+    goal: Goal,
+    how: How,
+    accept_loss: bool,
+) -> anyhow::Result<ExitCode> {
     let mut report = Vec::new();
-    for (module, database) in targets {
-        let mut connection = database.connect().await.with_context(|| {
-            format!(
-                "{module}: database {} at {}:{} can't be reached",
-                database.get_database().unwrap_or("(default)"),
-                database.get_host(),
-                database.get_port()
-            )
-        })?;
-        let done = match &command {
-            Migrate::Up(_) => artstore_migrations::up(&mut connection, &module, which.to).await?,
-            Migrate::Down(_) => {
-                let to = which.to.ok_or_else(|| {
-                    ConfigError("migrate down needs --to N: the version to end at".to_owned())
-                })?;
-                artstore_migrations::down(&mut connection, &module, to).await?
+    for (module, database) in targets(config, which.module)? {
+        let mut connection = connect(&module, &database).await?;
+        if how.dry_run {
+            let steps = artstore_migrations::plan(&mut connection, &module, goal).await?;
+            if which.json {
+                report.push(dry_run::json(&module, &steps));
+            } else {
+                print!("{}", dry_run::text(&module, &steps));
             }
-            Migrate::Status(_) => Vec::new(),
-        };
+            continue;
+        }
+        let done = Migrator::new(&mut connection, &module)
+            .patience(Duration::from_secs(how.patience))
+            .accept_loss(accept_loss)
+            .run(goal)
+            .await?;
         let status = artstore_migrations::status(&mut connection, &module).await?;
         if which.json {
-            report.push(json!({
-                "module": module.to_string(),
-                "version": status.version,
-                "latest": status.latest,
-                "done": done.iter().map(name).collect::<Vec<_>>(),
-                "steps": status.steps.iter().map(|step| json!({
-                    "version": step.step.version,
-                    "name": step.step.name,
-                    "applied_at": step.applied_at,
-                })).collect::<Vec<_>>(),
-            }));
+            let done = done.iter().map(|(step, _)| name(step)).collect();
+            report.push(to_json(&status, done));
             continue;
         }
         println!("{module}: version {} of {}", status.version, status.latest);
-        if matches!(command, Migrate::Status(_)) {
-            for step in &status.steps {
-                let when = step
-                    .applied_at
-                    .map_or_else(|| "pending".to_owned(), |at| at.to_rfc3339());
-                println!("  {:04} {:<24} {when}", step.step.version, step.step.name);
-            }
-        }
-        let verb = if matches!(command, Migrate::Down(_)) {
-            "taken back"
-        } else {
-            "applied"
-        };
-        for step in &done {
+        for (step, direction) in &done {
+            let verb = match direction {
+                Direction::Up => "applied",
+                Direction::Down => "taken back",
+            };
             println!("  {} {verb}", name(step));
         }
     }
@@ -106,22 +164,76 @@ pub async fn run(config: &Config, command: Migrate) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+async fn status(config: &Config, which: &Which) -> anyhow::Result<ExitCode> {
+    let mut report = Vec::new();
+    for (module, database) in targets(config, which.module)? {
+        let mut connection = connect(&module, &database).await?;
+        let status = artstore_migrations::status(&mut connection, &module).await?;
+        if which.json {
+            report.push(to_json(&status, Vec::new()));
+            continue;
+        }
+        println!("{module}: version {} of {}", status.version, status.latest);
+        for step in &status.steps {
+            let when = match step.applied_at {
+                Some(at) => at.to_rfc3339(),
+                None if step.unfinished => "unfinished: go on with up or down".to_owned(),
+                None => "pending".to_owned(),
+            };
+            println!("  {:04} {:<24} {when}", step.step.version, step.step.name);
+        }
+    }
+    if which.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+    database.connect().await.with_context(|| {
+        format!(
+            "{module}: database {} at {}:{} can't be reached",
+            database.get_database().unwrap_or("(default)"),
+            database.get_host(),
+            database.get_port()
+        )
+    })
+}
+
+fn to_json(status: &Status, done: Vec<String>) -> Value {
+    json!({
+        "module": status.module.to_string(),
+        "version": status.version,
+        "latest": status.latest,
+        "done": done,
+        "steps": status.steps.iter().map(|step| json!({
+            "version": step.step.version,
+            "name": step.step.name,
+            "applied_at": step.applied_at,
+            "unfinished": step.unfinished,
+        })).collect::<Vec<_>>(),
+    })
+}
+
 fn name(step: &Step) -> String {
     format!("{:04} {}", step.version, step.name)
 }
 
-fn targets(config: &Config, which: &Which) -> Result<Vec<(Module, PgConnectOptions)>, ConfigError> {
-    let wanted = |name| which.module.is_none_or(|module| module == name);
+fn targets(
+    config: &Config,
+    only: Option<ModuleName>,
+) -> Result<Vec<(Module, PgConnectOptions)>, ConfigError> {
+    let wanted = |name| only.is_none_or(|module| module == name);
     let mut targets = Vec::new();
     // DB_* are the admin's or the element's: only --module says whose.
-    let admin = which.module == Some(ModuleName::Admin) || config.admin_database_url.is_some();
+    let admin = only == Some(ModuleName::Admin) || config.admin_database_url.is_some();
     if wanted(ModuleName::Admin) && admin {
         targets.extend(config.admin_database()?.map(|d| (Module::Admin, d)));
     }
     if wanted(ModuleName::Query) {
         targets.extend(config.query_database()?.map(|d| (Module::Query, d)));
     }
-    let storage = which.module == Some(ModuleName::Storage)
+    let storage = only == Some(ModuleName::Storage)
         || config.storage_database_url.is_some()
         || config.elements.is_some();
     if wanted(ModuleName::Storage) && storage {

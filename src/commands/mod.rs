@@ -48,13 +48,11 @@ pub enum Command {
 }
 
 impl Command {
-    /// Services say what they do; other commands only what is wrong.
+    /// Services say what they do, migrations how far they are; other commands only what is wrong.
     pub fn usual_log_level(&self) -> &'static str {
         match self {
-            Self::Run(_) => "info",
-            Self::Migrate(_) | Self::Bus(_) | Self::Dev(_) | Self::Demo(_) | Self::Bench(_) => {
-                "warn"
-            }
+            Self::Run(_) | Self::Migrate(_) => "info",
+            Self::Bus(_) | Self::Dev(_) | Self::Demo(_) | Self::Bench(_) => "warn",
         }
     }
 }

@@ -1,0 +1,97 @@
+//! Others who use the tables, or migrate them too.
+
+use artstore_migrations::{Goal, MigrateError, Migrator, status, up};
+
+use super::*;
+
+#[test]
+fn two_migrators_at_once_wait_for_each_other() {
+    run(async {
+        let url = database("two").await;
+        let module = storage(ELEMENT);
+        let (mut watcher, mut blocker) = (connect(&url).await, connect(&url).await);
+        up(&mut watcher, &module, Some(1)).await.unwrap();
+        exec(
+            &mut blocker,
+            "begin; lock table storage_elem_01_wal in access share mode",
+        )
+        .await;
+
+        let migrate = |module: Module, mut conn: PgConnection| {
+            tokio::spawn(async move { up(&mut conn, &module, None).await })
+        };
+        let (mut first, mut second) = (connect(&url).await, connect(&url).await);
+        let first_pid = text(&mut first, "select pg_backend_pid()::text").await;
+        let second_pid = text(&mut second, "select pg_backend_pid()::text").await;
+
+        // The first holds the migration lock and waits for the table ...
+        let first = migrate(module.clone(), first);
+        until(
+            &mut watcher,
+            &format!(
+                "select (count(*) > 0)::text from pg_locks where pid = {first_pid} and not granted"
+            ),
+        )
+        .await;
+        // ... the second has asked for the migration lock and did not get it.
+        let second = migrate(module.clone(), second);
+        until(
+            &mut watcher,
+            &format!(
+                "select (state = 'idle' and query like '%pg_try_advisory_lock%')::text
+             from pg_stat_activity where pid = {second_pid}"
+            ),
+        )
+        .await;
+        assert_eq!(status(&mut watcher, &module).await.unwrap().version, 1);
+        exec(&mut blocker, "rollback").await;
+
+        let done: Vec<u32> = first
+            .await
+            .unwrap()
+            .unwrap()
+            .iter()
+            .map(|step| step.version)
+            .collect();
+        assert_eq!(done, [2, 3, 4, 5]);
+        assert!(
+            second.await.unwrap().unwrap().is_empty(),
+            "read its version before the lock"
+        );
+        let left = text(&mut watcher, "select count(*)::text from pg_locks join pg_database on oid = database where locktype = 'advisory' and datname = current_database()").await;
+        assert_eq!(left, "0");
+    });
+}
+
+#[test]
+fn a_step_that_gets_no_lock_says_who_holds_it_and_keeps_nothing() {
+    run(async {
+        let url = database("blocked").await;
+        let module = storage(ELEMENT);
+        let (mut conn, mut upload) = (connect(&url).await, connect(&url).await);
+        up(&mut conn, &module, Some(1)).await.unwrap();
+        let before = catalogue(&mut conn).await;
+        let pid = text(&mut upload, "select pg_backend_pid()::text").await;
+        exec(
+            &mut upload,
+            "begin; select count(*) from storage_elem_01_wal",
+        )
+        .await;
+        exec(&mut conn, "set lock_timeout = '20ms'").await;
+        let error = Migrator::new(&mut conn, &module)
+            .patience(Duration::from_secs(1))
+            .run(Goal::Up(None))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, MigrateError::Blocked { .. }), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("pid {pid} (idle in transaction")),
+            "{error}"
+        );
+        assert_eq!(catalogue(&mut conn).await, before);
+        exec(&mut upload, "rollback").await;
+        assert_eq!(up(&mut conn, &module, None).await.unwrap().len(), 4);
+    });
+}
