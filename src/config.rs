@@ -1,6 +1,7 @@
 //! All settings, once: options with their environment variables, so that `--help` is the complete
 //! list. Names are the product's own where it has them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -136,6 +137,21 @@ pub struct RelaySettings {
     /// The longest wait between two polls of a quiet source, in milliseconds, at most 4000
     #[arg(long, env = "ARTSTORE_POLL_INTERVAL_MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=4_000))]
     pub poll_interval_ms: u64,
+}
+
+/// How a service shows itself.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceSettings {
+    /// Answer /health/live, /health/ready and /metrics over HTTP on ADDRESS:PORT (port 0: any free
+    /// one, which is logged); without it, on none
+    #[arg(long, env = "ARTSTORE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Ready only while at most so many events wait
+    #[arg(long, env = "ARTSTORE_READY_LAG_EVENTS", default_value_t = 10_000)]
+    pub ready_lag_events: u64,
+    /// Ready only while none has been waiting for longer than so many seconds
+    #[arg(long, env = "ARTSTORE_READY_LAG_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..))]
+    pub ready_lag_seconds: u64,
 }
 
 /// How messages are published.

@@ -5,11 +5,13 @@
 //! - [`telemetry`]: what the process says of itself
 //! - [`stack`]: a private NATS and PostgreSQL
 //! - [`system`]: the whole system on it, in one process
+//! - [`service`]: how a running part shows its health and its numbers
 //! - [`verify`]: whether source, stream and cache agree
 //! - [`commands`]: what can be asked for
 
 pub mod commands;
 pub mod config;
+pub mod service;
 pub mod stack;
 pub mod system;
 pub mod telemetry;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_migrations::Module;
+use artstore_producers::progress::Progress;
 use artstore_producers::publish::PublishMode;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_projectors::query_cache::QueryCache;
@@ -132,7 +133,7 @@ impl System {
             poll_interval: Duration::from_millis(200),
         };
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
-        let task = async move { Ok(relay::run(bus, options, stop).await?) };
+        let task = async move { Ok(relay::run(bus, options, Progress::default(), stop).await?) };
         running.tasks.push(tokio::spawn(task));
         Ok(())
     }
@@ -141,7 +142,9 @@ impl System {
     pub fn start_projector(&self, running: &mut Running) -> anyhow::Result<()> {
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
         let database = self.query_database()?;
-        let task = async move { Ok(workers::run(QueryCache, bus, database, stop).await?) };
+        let progress = artstore_projectors::progress::Progress::default();
+        let task =
+            async move { Ok(workers::run(QueryCache, bus, database, progress, stop).await?) };
         running.tasks.push(tokio::spawn(task));
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::relay_error::{Halt, RelayError};
@@ -18,6 +19,9 @@ const HEARTBEAT: Duration = Duration::from_millis(1_000);
 /// that could not show that it is alive for so long no longer believes in its lock.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// How long the server may take to confirm that the lock is let go.
+const RELEASE: Duration = Duration::from_secs(3);
+
 /// How often each of two connections is asked which session it has.
 const ASKED: usize = 5;
 
@@ -25,32 +29,57 @@ const ASKED: usize = 5;
 #[derive(Debug)]
 pub struct Lease {
     last_heartbeat: Arc<Mutex<Instant>>,
-    heartbeat: JoinHandle<()>,
+    /// Gives the session back when it was asked to end, and the session is still well.
+    heartbeat: JoinHandle<Option<PgConnection>>,
+    end: Option<oneshot::Sender<()>>,
 }
 
 impl Lease {
-    /// Waits until the lock is ours. `standing_by` is called once when another relay has it.
+    /// Waits until the lock is ours. `standing_by` is called at each look that finds it in another
+    /// relay's hands.
     pub async fn acquire(
         options: &PgConnectOptions,
         source: &Source,
-        standing_by: impl FnOnce(),
+        mut standing_by: impl FnMut(),
     ) -> Result<Self, RelayError> {
         let mut connection = connect(options, "artstore relay (election)").await?;
-        let mut standing_by = Some(standing_by);
         let mut asked = Instant::now();
         while !try_lock(&mut connection, source).await? {
-            if let Some(tell) = standing_by.take() {
-                tell();
-            }
+            standing_by();
             tokio::time::sleep(HEARTBEAT / 2).await;
             asked = Instant::now();
         }
         let last_heartbeat = Arc::new(Mutex::new(asked));
-        let heartbeat = tokio::spawn(beat(connection, Arc::clone(&last_heartbeat)));
+        let (end, ending) = oneshot::channel();
+        let heartbeat = tokio::spawn(beat(connection, Arc::clone(&last_heartbeat), ending));
         Ok(Self {
             last_heartbeat,
             heartbeat,
+            end: Some(end),
         })
+    }
+
+    /// Lets the lock go: once this returns, another relay has it or can have it. An error where
+    /// the server does not confirm that in a few seconds; it then lets go of a silent session.
+    pub async fn release(mut self, source: &Source) -> Result<(), RelayError> {
+        let released = async {
+            if self.end.take().is_none_or(|end| end.send(()).is_err()) {
+                // The heartbeat has ended, and the session with it.
+                return Ok(());
+            }
+            let Ok(Some(mut connection)) = (&mut self.heartbeat).await else {
+                return Ok(());
+            };
+            let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(lock_key(source));
+            unlock.execute(&mut connection).await?;
+            connection.close().await
+        };
+        match tokio::time::timeout(RELEASE, released).await {
+            Ok(released) => Ok(released?),
+            Err(_) => Err(RelayError::NotDrained(format!(
+                "the database of {source} does not confirm that the relay's lock is let go"
+            ))),
+        }
     }
 
     /// Whether the lock was held a moment ago. Asked before everything that only the holder does.
@@ -171,20 +200,27 @@ fn lock_key(source: &Source) -> i64 {
     i64::from_be_bytes(key)
 }
 
-async fn beat(mut connection: PgConnection, last_heartbeat: Arc<Mutex<Instant>>) {
+async fn beat(
+    mut connection: PgConnection,
+    last_heartbeat: Arc<Mutex<Instant>>,
+    mut end: oneshot::Receiver<()>,
+) -> Option<PgConnection> {
     loop {
-        tokio::time::sleep(HEARTBEAT).await;
+        tokio::select! {
+            () = tokio::time::sleep(HEARTBEAT) => {}
+            _ = &mut end => return Some(connection),
+        }
         let asked = Instant::now();
         let answer = sqlx::query("select 1").execute(&mut connection);
         match tokio::time::timeout(SILENCE, answer).await {
             Ok(Ok(_)) => *lock(&last_heartbeat) = asked,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the election's session has ended");
-                return;
+                return None;
             }
             Err(_) => {
                 tracing::warn!("the election's session does not answer");
-                return;
+                return None;
             }
         }
     }

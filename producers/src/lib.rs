@@ -14,16 +14,20 @@
 //! - [`translate`]: a row becomes an event
 //! - [`publish`]: messages, each accepted only in its place
 //! - [`tail`]: the relay's state, read from the stream
-//! - [`relay`]: the loop
+//! - `round`: poll, settle, publish, again
+//! - [`relay`]: its life, from the election to the end
+//! - [`progress`]: what it tells of itself
 //! - [`relay_error`]: why it stops
 
 pub mod election;
 pub mod files;
 pub mod gaps;
 pub mod outbox;
+pub mod progress;
 pub mod publish;
 pub mod relay;
 pub mod relay_error;
+mod round;
 pub mod source;
 pub mod source_check;
 pub mod tail;

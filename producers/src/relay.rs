@@ -1,5 +1,6 @@
-//! The relay's loop: poll, settle, publish, again. It holds nothing that the stream does not hold;
-//! whatever goes wrong, it forgets what it knew and reads the stream's end.
+//! A relay's life: elected, the stream's end read and compared with the source, rounds of
+//! [`crate::round`], and again. It holds nothing that the stream does not hold; whatever goes wrong,
+//! it forgets what it knew and reads the stream's end.
 //!
 //! ```text
 //! elected → stream's end read and compared with the source → poll → messages → published ┐
@@ -7,30 +8,30 @@
 //!    └── lock or source lost ──┴── any publish error ─────────┴──────────────────────────┘
 //! ```
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
-use artstore_schemas::envelope::Envelope;
 use artstore_schemas::retry::Retry;
-use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
 use artstore_schemas::source::Source;
-use artstore_schemas::subject::subject;
-use futures::StreamExt as _;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::election::{self, Lease};
-use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
+use crate::progress::{Problem, Progress, Stage};
+use crate::publish::PublishMode;
 use crate::relay_error::{Halt, RelayError};
-use crate::source::{Poll, Poller, SourceTable, snapshot};
+use crate::round::{End, Round};
+use crate::source::{Poller, SourceTable, snapshot};
 use crate::source_check;
 use crate::tail::{self, Tail};
-use crate::translate::{Translated, Translator};
+use crate::translate::Translator;
 
-/// The first wait after a poll that found nothing.
-const SHORTEST_WAIT: Duration = Duration::from_millis(2);
+/// How long a relay may take to settle what is in flight when it is asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// How one source is relayed.
 #[derive(Debug, Clone)]
@@ -50,45 +51,39 @@ pub struct RelayOptions {
 
 /// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
 pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
-    Relay::new(bus.clone(), options.clone()).preflight().await
+    let relay = Relay::new(bus.clone(), options.clone(), Progress::default());
+    relay.preflight().await
 }
 
 /// Relays one source until `stop` says so. An error at the start comes back at once, with nothing
 /// published; later ones are logged and tried again, since a person or a restart may mend them.
-/// Returns the error that it stood at when it was stopped.
+///
+/// When it is asked to stop, it finishes the batch that is being published, reads its
+/// acknowledgement, and lets its lock go. It ends within some ten seconds, whatever hangs, with an
+/// error where something was left unsettled; otherwise with the error that it stood at.
 pub async fn run(
     bus: Bus,
     options: RelayOptions,
+    progress: Progress,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
-    let relay = Relay::new(bus, options);
-    relay.preflight().await?;
-    let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(5));
-    let mut told = String::new();
-    loop {
-        let ended = tokio::select! {
-            ended = relay.session(stop.clone()) => ended,
-            () = stopped(&mut stop) => return Ok(()),
-        };
-        let Err(error) = ended else { return Ok(()) };
-        let text = error.to_string();
-        // Said once: a thing that a person has to mend stays the same for hours.
-        if text != told {
-            let source = relay.options.source.to_string();
-            if error.needs_a_person() {
-                tracing::error!(source, error = text, "the relay has halted");
-            } else {
-                tracing::warn!(source, error = text, "the relay starts again");
-            }
-            told = text;
-        }
-        tokio::select! {
-            _ = retry.wait() => {}
-            () = stopped(&mut stop) => {
-                return if error.needs_a_person() { Err(error) } else { Ok(()) };
-            }
-        }
-    }
+    let span = tracing::info_span!("relay", source = %options.source);
+    let relay = Relay::new(bus, options, progress.clone());
+    let running = relay.run(stop.clone()).instrument(span);
+    let ended = tokio::select! {
+        ended = running => ended,
+        () = overdue(&mut stop) => Err(RelayError::NotDrained(format!(
+            "an answer of NATS or of the source's database did not come within {} s",
+            DRAIN.as_secs()
+        ))),
+    };
+    progress.update(|state| state.stage = Stage::Stopping);
+    ended
+}
+
+async fn overdue(stop: &mut watch::Receiver<bool>) {
+    stopped(stop).await;
+    tokio::time::sleep(DRAIN).await;
 }
 
 /// Resolves when the process is asked to stop.
@@ -99,26 +94,73 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-struct Relay {
-    bus: Bus,
-    options: RelayOptions,
-    translator: Translator,
+pub(crate) struct Relay {
+    pub(crate) bus: Bus,
+    pub(crate) options: RelayOptions,
+    pub(crate) translator: Translator,
+    pub(crate) progress: Progress,
+    /// A batch was sent whose fate is not known: the stream was not read since.
+    unsettled: AtomicBool,
     table: SourceTable,
 }
 
-enum Round {
-    Stop,
-    ReadAgain,
-}
-
 impl Relay {
-    fn new(bus: Bus, options: RelayOptions) -> Self {
+    fn new(bus: Bus, options: RelayOptions, progress: Progress) -> Self {
         Self {
+            progress,
+            unsettled: AtomicBool::new(false),
             translator: Translator::new(options.source.clone(), options.api_url.clone()),
             table: SourceTable::of(&options.source),
             bus,
             options,
         }
+    }
+
+    async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
+        tokio::select! {
+            checked = self.preflight() => checked?,
+            () = stopped(&mut stop) => return Ok(()),
+        }
+        let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut told = String::new();
+        loop {
+            let error = match self.session(&mut stop).await {
+                Ok(()) => return self.settled(),
+                Err(error @ RelayError::NotDrained(_)) => return Err(error),
+                Err(error) => error,
+            };
+            let text = error.to_string();
+            let halted = error.needs_a_person();
+            // Said once: a thing that a person has to mend stays the same for hours.
+            if text != told {
+                let source = self.options.source.to_string();
+                if halted {
+                    tracing::error!(source, error = text, "the relay has halted");
+                } else {
+                    tracing::warn!(source, error = text, "the relay starts again");
+                }
+                told.clone_from(&text);
+            }
+            self.progress.update(|state| {
+                state.stage = Stage::Starting;
+                state.retries += 1;
+                state.problem = Some(Problem { text, halted });
+            });
+            tokio::select! {
+                _ = retry.wait() => {}
+                () = stopped(&mut stop) => return if halted { Err(error) } else { self.settled() },
+            }
+        }
+    }
+
+    /// What a stop may end with: an error where nobody knows what became of the last batch.
+    fn settled(&self) -> Result<(), RelayError> {
+        if self.unsettled.load(Ordering::Relaxed) {
+            return Err(RelayError::NotDrained(
+                "NATS did not say what became of the last batch".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Everything that can be known to be wrong before the election.
@@ -136,45 +178,119 @@ impl Relay {
         Ok(connection)
     }
 
-    /// One life as the only relay of its source.
-    async fn session(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
+    /// From the election to an error, or to the end in order.
+    async fn session(&self, stop: &mut watch::Receiver<bool>) -> Result<(), RelayError> {
+        let lease = tokio::select! {
+            lease = self.elect() => lease?,
+            () = stopped(stop) => return Ok(()),
+        };
+        crash::point("relay.elected");
+        self.work(&lease, stop).await?;
+        lease.release(&self.options.source).await?;
+        let published = self.progress.read().published;
+        tracing::info!(source = %self.options.source, published, "stopped: nothing is in flight");
+        Ok(())
+    }
+
+    async fn elect(&self) -> Result<Lease, RelayError> {
         let source = &self.options.source;
+        let mut told = false;
         let lease = Lease::acquire(&self.options.database, source, || {
-            tracing::info!(%source, "standing by: another relay is active");
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(%source, "standing by: another relay is active");
+            }
+            self.progress.update(|state| {
+                state.stage = Stage::StandingBy;
+                state.stood_by = Some(Instant::now());
+                state.backlog.caught_up = None;
+                state.problem = None;
+            });
         })
         .await?;
-        crash::point("relay.elected");
-        let mut connection = self.connect().await?;
-        lease.check_direct(&mut connection, source).await?;
-        let info = self.bus.stream_info(&source.stream()).await?;
-        let mode = self.options.mode.on(info.config.num_replicas);
-        let mut nudges = self
-            .bus
-            .client
-            .subscribe(source.nudge_subject())
-            .await
-            .map_err(|e| BusError::JetStream(e.to_string()))?;
+        self.progress.update(|state| {
+            state.stage = Stage::Active;
+            state.active_since = Some(Instant::now());
+        });
+        Ok(lease)
+    }
+
+    /// One life as the only relay of its source. Ends without an error when it was asked to stop
+    /// and knows what became of everything that it sent.
+    async fn work(
+        &self,
+        lease: &Lease,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), RelayError> {
+        let source = &self.options.source;
+        let (mut connection, mode, mut nudges) = tokio::select! {
+            prepared = self.prepare(lease) => prepared?,
+            () = stopped(stop) => return Ok(()),
+        };
         tracing::info!(%source, ?mode, "relay active");
         let mut suspect = None;
         loop {
             lease.check()?;
-            let tail = tail::read(&self.bus, source).await?;
-            self.compare(&tail, &mut connection).await?;
+            let tail = if self.unsettled.load(Ordering::Relaxed) {
+                // Not cut off by a stop: it says what became of the last batch.
+                self.reconcile(&mut connection).await?
+            } else {
+                tokio::select! {
+                    tail = self.reconcile(&mut connection) => tail?,
+                    () = stopped(stop) => return Ok(()),
+                }
+            };
+            if *stop.borrow() {
+                return Ok(());
+            }
             crash::point("relay.reconciled");
-            let mut run = Run {
+            let mut round = Round {
                 relay: self,
-                lease: &lease,
+                lease,
                 connection: &mut connection,
                 poller: Poller::new(source),
                 tail,
                 mode,
                 suspect: &mut suspect,
             };
-            match run.go(&mut nudges, &mut stop).await? {
-                Round::Stop => return Ok(()),
-                Round::ReadAgain => {}
+            match round.go(&mut nudges, stop).await? {
+                End::Stop => return Ok(()),
+                End::ReadAgain => {
+                    self.progress.update(|state| state.retries += 1);
+                    self.unsettled.store(true, Ordering::Relaxed);
+                }
             }
         }
+    }
+
+    async fn prepare(
+        &self,
+        lease: &Lease,
+    ) -> Result<(PgConnection, PublishMode, async_nats::Subscriber), RelayError> {
+        let source = &self.options.source;
+        let mut connection = self.connect().await?;
+        lease.check_direct(&mut connection, source).await?;
+        let info = self.bus.stream_info(&source.stream()).await?;
+        let mode = self.options.mode.on(info.config.num_replicas);
+        let nudges = self
+            .bus
+            .client
+            .subscribe(source.nudge_subject())
+            .await
+            .map_err(|e| BusError::JetStream(e.to_string()))?;
+        Ok((connection, mode, nudges))
+    }
+
+    /// Reads the stream's end and compares it with the source.
+    async fn reconcile(&self, connection: &mut PgConnection) -> Result<Tail, RelayError> {
+        let tail = tail::read(&self.bus, &self.options.source).await?;
+        self.unsettled.store(false, Ordering::Relaxed);
+        self.compare(&tail, connection).await?;
+        self.progress.update(|state| {
+            state.sequence = tail.sequence;
+            state.position = tail.position;
+            state.saw(&tail);
+        });
+        Ok(tail)
     }
 
     /// Whether the source is the one that the stream was written from, and still has it all.
@@ -184,7 +300,12 @@ impl Relay {
         tail::compare(&self.bus, &self.options.source, tail, connection).await
     }
 
-    fn check_state(&self, tail: &Tail, identity: &str, sequence: i64) -> Result<(), RelayError> {
+    pub(crate) fn check_state(
+        &self,
+        tail: &Tail,
+        identity: &str,
+        sequence: i64,
+    ) -> Result<(), RelayError> {
         let stream = || self.options.source.stream();
         if let Some(in_stream) = tail.identity.as_ref().filter(|i| *i != identity) {
             return Err(Halt::OtherIdentity {
@@ -204,162 +325,4 @@ impl Relay {
         }
         Ok(())
     }
-}
-
-/// From one reading of the stream's end to the next.
-struct Run<'a> {
-    relay: &'a Relay,
-    lease: &'a Lease,
-    connection: &'a mut PgConnection,
-    poller: Poller,
-    tail: Tail,
-    mode: PublishMode,
-    /// The end of the stream at which the server last spoke of a duplicate.
-    suspect: &'a mut Option<u64>,
-}
-
-impl Run<'_> {
-    async fn go(
-        &mut self,
-        nudges: &mut async_nats::Subscriber,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<Round, RelayError> {
-        let longest = self.relay.options.poll_interval.max(SHORTEST_WAIT);
-        let mut wait = SHORTEST_WAIT;
-        loop {
-            self.lease.check()?;
-            let poll = self.poller.poll(self.connection, &self.tail.gaps).await?;
-            crash::point("relay.polled");
-            let messages = self.take(poll)?;
-            crash::point("relay.built");
-            if messages.is_empty() {
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(longest),
-                    Some(_) = nudges.next() => wait = SHORTEST_WAIT,
-                    () = stopped(stop) => return Ok(Round::Stop),
-                }
-                continue;
-            }
-            wait = SHORTEST_WAIT;
-            for batch in batches(messages) {
-                if !self.publish(batch).await? {
-                    return Ok(Round::ReadAgain);
-                }
-                crash::point("relay.published");
-            }
-            if *stop.borrow() {
-                return Ok(Round::Stop);
-            }
-        }
-    }
-
-    /// Settles what the poll proved void, then makes one message of each row, carrying the state
-    /// after this message and no later one.
-    fn take(&mut self, poll: Poll) -> Result<Vec<Outgoing>, RelayError> {
-        let relay = self.relay;
-        relay.check_state(&self.tail, &poll.identity, poll.sequence_value)?;
-        let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();
-        let void = self.tail.gaps.settle(poll.horizon, poll.complete, &found);
-        if void > 0 {
-            tracing::debug!(source = %relay.options.source, void, "numbers of aborted transactions");
-        }
-        let mut messages = Vec::with_capacity(poll.rows.len());
-        for row in poll.rows {
-            if !self.tail.gaps.see(row.position) {
-                tracing::warn!(
-                    source = %relay.options.source,
-                    holes = self.tail.gaps.holes(),
-                    "too many numbers are missing: waiting for the transactions that hold them"
-                );
-                break;
-            }
-            let message = self.message(relay.translator.translate(row), &poll.identity);
-            messages.push(message);
-        }
-        if let Some(bound) = poll.bound {
-            self.tail.gaps.bound(bound);
-        }
-        self.tail.identity.get_or_insert(poll.identity);
-        Ok(messages)
-    }
-
-    fn message(&mut self, event: Translated, identity: &str) -> Outgoing {
-        let source = &self.relay.options.source;
-        let subject = subject(source, event.key, &event.event_type);
-        let envelope = Envelope {
-            id: event.id,
-            source: source.ce_source(),
-            event_type: event.event_type,
-            subject: event.subject,
-            time: event.time,
-            traceparent: event.traceparent,
-            position: Some(event.position),
-            high: self.tail.gaps.high(),
-            missing: self.tail.gaps.missing(),
-            identity: identity.to_owned(),
-            previous: self.tail.last_id,
-        };
-        self.tail.last_id = Some(event.id);
-        Outgoing {
-            id: event.id,
-            position: event.position,
-            subject,
-            headers: envelope.to_headers(),
-            body: event.body,
-        }
-    }
-
-    /// True: stored. False: only the stream knows; what is in memory must be forgotten.
-    async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<bool, RelayError> {
-        self.lease.check()?;
-        let expected = self.tail.sequence;
-        let count = batch.len() as u64;
-        let suspected = *self.suspect == Some(expected);
-        // One by one, the server says which message it knows already.
-        let mode = if suspected {
-            PublishMode::Pipelined
-        } else {
-            self.mode
-        };
-        let source = &self.relay.options.source;
-        match publish::publish(&self.relay.bus, mode, batch, expected).await {
-            Ok(()) => {
-                self.tail.sequence += count;
-                Ok(true)
-            }
-            Err(PublishFailure::Duplicate { id, position }) if suspected => Err(Halt::Duplicate {
-                stream: source.stream(),
-                id,
-                position,
-            }
-            .into()),
-            Err(failure) => {
-                if matches!(failure, PublishFailure::Duplicate { .. }) {
-                    *self.suspect = Some(expected);
-                }
-                tracing::warn!(%source, error = %failure, "reading the stream's end again");
-                Ok(false)
-            }
-        }
-    }
-}
-
-/// Cuts messages into batches that the server takes as one.
-fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
-    let mut batches: Vec<Vec<Outgoing>> = Vec::new();
-    let mut bytes = 0;
-    for message in messages {
-        let size = message.size();
-        match batches.last_mut() {
-            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= MAX_BATCH_BYTES => {
-                batch.push(message);
-                bytes += size;
-            }
-            _ => {
-                batches.push(vec![message]);
-                bytes = size;
-            }
-        }
-    }
-    batches
 }

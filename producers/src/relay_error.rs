@@ -23,6 +23,12 @@ pub enum RelayError {
     /// The election was lost, or its connection. Another relay may be active now.
     #[error("this relay is no longer the source's only one: {0}")]
     StoodDown(&'static str),
+    /// It was asked to stop, and something did not end in time.
+    #[error(
+        "stopped before everything was settled: {0}; nothing is lost: the next start goes on from \
+         what the stream says"
+    )]
+    NotDrained(String),
     /// Something is wrong that no further try can mend.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
@@ -49,7 +55,7 @@ impl RelayError {
         match self {
             Self::Database(error) | Self::Connect { cause: error, .. } => is_permanent(error),
             Self::Bus(error) => !error.is_transient(),
-            Self::StoodDown(_) => false,
+            Self::StoodDown(_) | Self::NotDrained(_) => false,
             Self::Halt(_) => true,
         }
     }

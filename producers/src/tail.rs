@@ -27,6 +27,8 @@ pub struct Tail {
     pub sequence: u64,
     /// `ce-id` of the last message.
     pub last_id: Option<Uuid>,
+    /// Its position.
+    pub position: Option<i64>,
     /// The source's identity in the last message.
     pub identity: Option<String>,
     /// What was seen of the source.
@@ -43,6 +45,7 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
             return Ok(Tail {
                 sequence: 0,
                 last_id: None,
+                position: None,
                 identity: None,
                 gaps: Gaps::default(),
             });
@@ -70,6 +73,7 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
         return Ok(Tail {
             sequence,
             last_id: Some(envelope.id),
+            position: envelope.position,
             gaps: Gaps::from_stream(envelope.high, &envelope.missing),
             identity: Some(envelope.identity),
         });

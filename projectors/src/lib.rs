@@ -3,15 +3,23 @@
 //! - [`consumer`]: a stream, read on from a checkpoint
 //! - [`projector`]: what turns events into rows
 //! - [`checkpoint`]: how far a projection has come
+//! - [`database`]: sessions of the read model
 //! - [`runner`]: one worker: one projection, one stream
+//! - `share`: how processes share the streams
 //! - [`workers`]: all workers of a projection
+//! - [`progress`]: what they tell of themselves
+//! - [`lag`]: how far a projection is behind, measured from outside
 //! - [`query_cache`]: the projection that people search
 //! - [`projector_error`]: why a worker stops
 
 pub mod checkpoint;
 pub mod consumer;
+pub mod database;
+pub mod lag;
+pub mod progress;
 pub mod projector;
 pub mod projector_error;
 pub mod query_cache;
 pub mod runner;
+mod share;
 pub mod workers;

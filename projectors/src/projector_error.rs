@@ -47,6 +47,12 @@ pub enum WorkerError {
         /// Where this worker thought it was.
         sequence: u64,
     },
+    /// It was asked to stop, and something did not end in time.
+    #[error(
+        "stopped before everything was settled: {0}; nothing is lost: the next start goes on from \
+         the checkpoint"
+    )]
+    NotDrained(String),
     /// Something is wrong that no further try can mend.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
@@ -79,7 +85,10 @@ impl WorkerError {
                 _ => false,
             },
             Self::Bus(error) => !error.is_transient(),
-            Self::Consumer { .. } | Self::Hole { .. } | Self::Fenced { .. } => false,
+            Self::Consumer { .. }
+            | Self::Hole { .. }
+            | Self::Fenced { .. }
+            | Self::NotDrained(_) => false,
             Self::Halt(_) => true,
         }
     }

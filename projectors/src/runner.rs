@@ -2,8 +2,8 @@
 //! the checkpoint, and commits each batch's rows with the checkpoint that follows from them.
 //! Nothing is carried over an error: it starts again from what the database says.
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
@@ -13,14 +13,18 @@ use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::consumer::StreamReader;
+use crate::database::{connect, lock, release};
+use crate::progress::{Problem, Stage, WorkerProgress, WorkerState};
 use crate::projector::{Projector, Received, Rejection};
 use crate::projector_error::{Halt, Previous, WorkerError};
+use crate::share::{self, Held, Share};
 
 const MOST_MESSAGES: usize = 1_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -28,39 +32,55 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How long a quiet worker waits before it shows the database that it is alive.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// A session that is silent for so long is ended by the server, and its lock let go.
-const SILENCE: Duration = Duration::from_secs(6);
-
 /// How often a worker that stands by tries the lock.
 const STANDBY: Duration = Duration::from_millis(500);
 
+/// For so long a process that has its share of the streams leaves a free one to others.
+const COURTESY: Duration = Duration::from_secs(3);
+
+/// How often a busy worker looks whether its process has more than its share.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What a worker works with.
+pub(crate) struct Task<P> {
+    pub(crate) projector: Arc<P>,
+    pub(crate) bus: Bus,
+    pub(crate) database: PgConnectOptions,
+    pub(crate) source: Source,
+    pub(crate) progress: WorkerProgress,
+    pub(crate) share: Share,
+}
+
 /// Runs a worker until `stop` says so. Errors are logged once each and tried again: a person or
-/// a restart may mend them. Returns the error that it stood at when it was stopped.
-pub async fn run<P: Projector>(
-    projector: &P,
-    bus: &Bus,
-    database: &PgConnectOptions,
-    source: &Source,
+/// a restart may mend them. When it is asked to stop, it commits the batch in hand and lets its
+/// lock go. Returns the error that it stood at when it was stopped.
+pub(crate) async fn run<P: Projector>(
+    task: Task<P>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
+    let progress = task.progress.clone();
     let mut worker = Worker {
-        projector,
-        bus,
-        database,
-        source,
-        stream: source.stream(),
+        stream: task.source.stream(),
+        task,
         hole_at: None,
         most: MOST_MESSAGES,
     };
     let mut retry = Retry::new(Duration::from_millis(50), Duration::from_secs(3));
     let mut told = String::new();
     loop {
-        let Err(error) = worker.session(&mut stop).await else {
-            return Ok(());
+        let error = match worker.session(&mut stop).await {
+            Ok(End::Stop) => {
+                progress.update(|state| state.stage = Stage::Stopping);
+                return Ok(());
+            }
+            Ok(End::GivenAway) => continue,
+            Err(error @ WorkerError::NotDrained(_)) => return Err(error),
+            Err(error) => error,
         };
         let text = error.to_string();
+        let halted = error.needs_a_person();
         if text != told {
-            if error.needs_a_person() {
+            if halted {
                 tracing::error!(
                     projection = P::NAME,
                     error = text,
@@ -73,134 +93,36 @@ pub async fn run<P: Projector>(
                     "the worker starts again"
                 );
             }
-            told = text;
+            told.clone_from(&text);
         }
+        progress.update(|state| {
+            state.stage = Stage::Starting;
+            state.retries += 1;
+            state.problem = Some(Problem { text, halted });
+        });
         tokio::select! {
             _ = retry.wait() => {}
-            () = stopped(&mut stop) => {
-                return if error.needs_a_person() { Err(error) } else { Ok(()) };
-            }
+            () = stopped(&mut stop) => return if halted { Err(error) } else { Ok(()) },
         }
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // The sender lives as long as the process: when it is gone, stopping is right as well.
     if stop.wait_for(|stop| *stop).await.is_err() {
         tracing::debug!("nobody is left to ask for a stop");
     }
 }
 
-/// Connects to a read model, and checks that it can be written and that the projector's tables are
-/// there.
-pub async fn connect<P: Projector>(
-    database: &PgConnectOptions,
-    name: &str,
-) -> Result<PgConnection, WorkerError> {
-    let mut connection = open::<P>(database, name).await?;
-    let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
-        .fetch_one(&mut connection)
-        .await?;
-    if standby {
-        return Err(Halt::Standby {
-            database: shown(database),
-        }
-        .into());
-    }
-    for table in P::TABLES.iter().chain(&["projection_checkpoints"]) {
-        let found: bool = sqlx::query_scalar("select to_regclass($1) is not null")
-            .bind(format!("public.{table}"))
-            .fetch_one(&mut connection)
-            .await?;
-        if !found {
-            return Err(Halt::NotMigrated {
-                database: shown(database),
-                table: (*table).to_owned(),
-            }
-            .into());
-        }
-    }
-    Ok(connection)
+/// How a session ended.
+enum End {
+    Stop,
+    /// Another process is to have the stream.
+    GivenAway,
 }
 
-async fn open<P: Projector>(
-    database: &PgConnectOptions,
-    name: &str,
-) -> Result<PgConnection, WorkerError> {
-    let options = database
-        .clone()
-        .application_name(name)
-        .log_statements(tracing::log::LevelFilter::Trace);
-    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    let mut connection = connected.map_err(|cause| match Halt::of_pooler(&cause) {
-        Some(halt) => halt.into(),
-        None => WorkerError::Connect {
-            database: shown(&options),
-            cause,
-        },
-    })?;
-    let silence = SILENCE.as_millis();
-    let durability = if P::DURABLE { "on" } else { "off" };
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "set idle_session_timeout = {silence}; \
-         set idle_in_transaction_session_timeout = {silence}; \
-         set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; \
-         set tcp_keepalives_count = 3; set tcp_user_timeout = {silence}; \
-         set synchronous_commit = {durability}; set timezone = 'UTC'"
-    )))
-    .execute(&mut connection)
-    .await?;
-    Ok(connection)
-}
-
-/// Refuses a pooler: of two connections each must have a session of its own, and keep it. Simple
-/// statements only: a pooler mixes up prepared ones.
-pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
-    let name = "artstore projector (check)";
-    let mut connections = [
-        open::<P>(database, name).await?,
-        open::<P>(database, name).await?,
-    ];
-    let mut sessions = HashSet::new();
-    for _ in 0..5 {
-        for connection in &mut connections {
-            let row = sqlx::raw_sql("select pg_backend_pid()")
-                .fetch_one(connection)
-                .await?;
-            sessions.insert(row.try_get::<i32, _>(0)?);
-        }
-    }
-    if sessions.len() != connections.len() {
-        let sign = format!("two connections have {} session(s)", sessions.len());
-        return Err(Halt::Pooler { sign }.into());
-    }
-    connect::<P>(database, name).await?;
-    Ok(())
-}
-
-async fn lock(connection: &mut PgConnection, key: &str) -> Result<bool, WorkerError> {
-    Ok(
-        sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
-            .bind(key)
-            .fetch_one(connection)
-            .await?,
-    )
-}
-
-/// A database as an error names it: never with a password.
-fn shown(options: &PgConnectOptions) -> String {
-    let (host, port) = (options.get_host(), options.get_port());
-    let name = options.get_database().unwrap_or("(default)");
-    format!("{name} at {host}:{port}")
-}
-
-struct Worker<'a, P> {
-    projector: &'a P,
-    bus: &'a Bus,
-    database: &'a PgConnectOptions,
-    source: &'a Source,
+struct Worker<P> {
+    task: Task<P>,
     stream: String,
     /// Where the stream had a hole the last time.
     hole_at: Option<u64>,
@@ -208,58 +130,157 @@ struct Worker<'a, P> {
     most: usize,
 }
 
-impl<P: Projector> Worker<'_, P> {
+/// Where a worker goes on.
+struct Place {
+    checkpoint: Option<Checkpoint>,
+    created: DateTime<Utc>,
+    reader: StreamReader,
+}
+
+impl<P: Projector> Worker<P> {
     /// From connecting to an error or the end.
-    async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), WorkerError> {
-        let name = format!("artstore projector {} {}", P::NAME, self.source);
-        let mut connection = tokio::select! {
-            connection = connect::<P>(self.database, &name) => connection?,
-            () = stopped(stop) => return Ok(()),
-        };
+    async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, WorkerError> {
         let key = format!("artstore/projector/{}/{}", P::NAME, self.stream);
-        let mut told = false;
-        while !lock(&mut connection, &key).await? {
-            if !std::mem::replace(&mut told, true) {
-                let stream = &self.stream;
+        let elected = tokio::select! {
+            elected = self.elect(&key) => elected?,
+            () = stopped(stop) => return Ok(End::Stop),
+        };
+        let (mut connection, mut held) = elected;
+        crash::point("projector.elected");
+        let end = self.work(&mut connection, &mut held, stop).await?;
+        release(connection, &key, &self.stream).await?;
+        match end {
+            End::Stop => tracing::info!(stream = self.stream, "stopped: nothing is in hand"),
+            End::GivenAway => {
                 tracing::info!(
-                    projection = P::NAME,
-                    stream,
-                    "standing by: another worker is active"
+                    stream = self.stream,
+                    "given away: another process has fewer"
                 );
             }
-            tokio::select! {
-                () = tokio::time::sleep(STANDBY) => {}
-                () = stopped(stop) => return Ok(()),
-            }
         }
-        crash::point("projector.elected");
-        let checkpoint = checkpoint::load(&mut connection, P::NAME, &self.stream).await?;
-        let created = self.check_stream(checkpoint.as_ref()).await?;
-        let mut place = checkpoint;
-        let last = place
-            .as_ref()
-            .map_or((0, None), |c| (c.last_sequence, c.last_event_id));
-        let mut reader =
-            StreamReader::open(self.bus, P::NAME, self.source, last, self.hole_at.take()).await?;
+        Ok(end)
+    }
+
+    /// Connects and waits for the stream's lock. A worker that can't reach the stream does not ask
+    /// for it: another may be able to.
+    async fn elect(&self, key: &str) -> Result<(PgConnection, Held), WorkerError> {
+        let Task {
+            source, progress, ..
+        } = &self.task;
+        let name = format!("artstore projector {} {source}", P::NAME);
+        let mut connection = connect::<P>(&self.task.database, &name).await?;
+        self.task.bus.stream_info(&self.stream).await?;
+        let mut told = false;
+        let mut left = Instant::now();
+        loop {
+            let processes = share::processes(&mut connection).await?;
+            if self.task.share.has_room(processes) || left.elapsed() >= COURTESY {
+                left = Instant::now();
+                if lock(&mut connection, key).await? {
+                    break;
+                }
+                progress.update(|state| state.stood_by = Some(left));
+                if !std::mem::replace(&mut told, true) {
+                    let stream = &self.stream;
+                    tracing::info!(
+                        projection = P::NAME,
+                        stream,
+                        "standing by: another worker is active"
+                    );
+                }
+            }
+            progress.update(|state| {
+                state.stage = Stage::StandingBy;
+                state.problem = None;
+            });
+            tokio::time::sleep(STANDBY).await;
+        }
+        progress.update(|state| {
+            state.stage = Stage::Active;
+            state.sign = Some(Instant::now());
+        });
+        Ok((connection, self.task.share.hold()))
+    }
+
+    /// Reads on behind the checkpoint, commits, and again.
+    async fn work(
+        &mut self,
+        connection: &mut PgConnection,
+        held: &mut Held,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, WorkerError> {
+        let Place {
+            mut checkpoint,
+            created,
+            mut reader,
+        } = tokio::select! {
+            place = self.place(connection) => place?,
+            () = stopped(stop) => return Ok(End::Stop),
+        };
         crash::point("projector.reading");
+        tracing::info!(stream = self.stream, "active");
+        let progress = self.task.progress.clone();
+        let mut looked = Instant::now();
+        let mut too_much = false;
         loop {
             let batch = tokio::select! {
                 batch = reader.batch(self.most, MOST_BYTES, PATIENCE) => batch,
-                () = stopped(stop) => return Ok(()),
+                () = stopped(stop) => return Ok(End::Stop),
             };
             if let Err(WorkerError::Hole { expected, .. }) = &batch {
                 self.hole_at = Some(*expected);
             }
-            let Some(batch) = batch? else {
-                // Nothing new: show the database that this worker is alive.
-                sqlx::query("select 1").execute(&mut connection).await?;
-                continue;
-            };
-            crash::point("projector.received");
-            place = Some(self.commit(&mut connection, place, created, &batch).await?);
-            crash::point("projector.committed");
-            self.most = (self.most * 2).min(MOST_MESSAGES);
+            let batch = batch?;
+            let quiet = batch.is_none();
+            if let Some(batch) = batch {
+                crash::point("projector.received");
+                let begun = Instant::now();
+                let last = batch.last().expect("a batch has at least one event");
+                let span = tracing::info_span!(
+                    "batch",
+                    stream = self.stream,
+                    stream.sequence = last.sequence,
+                    event.id = %last.envelope.id,
+                    events = batch.len(),
+                );
+                // Not cut off by a stop: it is committed or rolled back first.
+                let committed = self.commit(connection, checkpoint, created, &batch);
+                checkpoint = Some(committed.instrument(span).await?);
+                progress.update(|state| {
+                    state.applied += batch.len() as u64;
+                    state.commits.take(begun.elapsed());
+                    state.well();
+                });
+                crash::point("projector.committed");
+                self.most = (self.most * 2).min(MOST_MESSAGES);
+            }
+            // Where nothing is new, the question also shows the database that this worker is alive.
+            if quiet || looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                let processes = share::processes(connection).await?;
+                progress.update(WorkerState::well);
+                // Seen twice: a session that is about to end makes no difference.
+                let before = std::mem::replace(&mut too_much, held.is_too_much(processes));
+                if before && held.give_away(processes) {
+                    return Ok(End::GivenAway);
+                }
+            }
         }
+    }
+
+    async fn place(&mut self, connection: &mut PgConnection) -> Result<Place, WorkerError> {
+        let checkpoint = checkpoint::load(connection, P::NAME, &self.stream).await?;
+        let created = self.check_stream(checkpoint.as_ref()).await?;
+        let last = checkpoint
+            .as_ref()
+            .map_or((0, None), |c| (c.last_sequence, c.last_event_id));
+        let Task { bus, source, .. } = &self.task;
+        let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take()).await?;
+        Ok(Place {
+            checkpoint,
+            created,
+            reader,
+        })
     }
 
     /// Whether the stream still is the one that the checkpoint is of, and holds what was applied.
@@ -267,7 +288,7 @@ impl<P: Projector> Worker<'_, P> {
         &self,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<DateTime<Utc>, WorkerError> {
-        let info = self.bus.stream_info(&self.stream).await?;
+        let info = self.task.bus.stream_info(&self.stream).await?;
         // As PostgreSQL keeps it.
         let created = info.created.trunc_subsecs(6);
         let Some(checkpoint) = checkpoint else {
@@ -333,7 +354,12 @@ impl<P: Projector> Worker<'_, P> {
         let failed = |error: &dyn std::fmt::Display| {
             BusError::JetStream(format!("stream {}: {error}", self.stream))
         };
-        let stream = self.bus.jetstream.get_stream_no_info(&self.stream).await;
+        let stream = self
+            .task
+            .bus
+            .jetstream
+            .get_stream_no_info(&self.stream)
+            .await;
         let stream = stream.map_err(|e| failed(&e))?;
         match stream.get_raw_message(sequence).await {
             Ok(message) => Ok(Envelope::from_headers(&message.headers).ok().map(|e| e.id)),
@@ -353,8 +379,9 @@ impl<P: Projector> Worker<'_, P> {
         let last = batch.last().expect("a batch has at least one event");
         let mut transaction = connection.begin().await?;
         if let Err(rejection) = self
+            .task
             .projector
-            .apply(&mut transaction, self.source, batch)
+            .apply(&mut transaction, &self.task.source, batch)
             .await
         {
             transaction.rollback().await?;

@@ -11,57 +11,129 @@ use futures::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
+use crate::database;
+use crate::progress::Progress;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
-use crate::runner;
+use crate::runner::{self, Task, stopped};
+use crate::share::Share;
 
 /// How often streams are listed.
 const LISTING: Duration = Duration::from_secs(3);
 
+/// How long the workers may take to commit what they have in hand when they are asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Runs a projection until `stop` says so. An error at the start comes back at once, with nothing
-/// changed. Otherwise, returns the first error that a worker stood at when it was stopped.
+/// changed. When it is asked to stop, each worker commits the batch in hand and lets its lock go;
+/// it ends within some ten seconds, whatever hangs, with an error where something was left
+/// unsettled. Otherwise, returns the first error that a worker stood at.
 pub async fn run<P: Projector>(
     projector: P,
     bus: Bus,
     database: PgConnectOptions,
+    progress: Progress,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
-    runner::check_direct::<P>(&database).await?;
-    let projector = Arc::new(projector);
-    let mut workers: HashMap<Source, JoinHandle<Result<(), WorkerError>>> = HashMap::new();
+    tokio::select! {
+        checked = database::check_direct::<P>(&database) => checked?,
+        () = stopped(&mut stop) => return Ok(()),
+    }
+    let workers = Workers {
+        projector: Arc::new(projector),
+        bus,
+        database,
+        progress,
+        share: Share::default(),
+        stop: stop.clone(),
+    };
+    let mut running: HashMap<Source, JoinHandle<Result<(), WorkerError>>> = HashMap::new();
     loop {
-        report_ended(&mut workers).await;
-        match list(&bus).await {
-            Ok(sources) => {
-                for source in sources {
-                    if projector.reads(&source) && !workers.contains_key(&source) {
-                        let worker = start(&projector, &bus, &database, &source, &stop);
-                        workers.insert(source, worker);
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(projection = P::NAME, %error, "no list of streams"),
+        report_ended(&mut running).await;
+        tokio::select! {
+            listed = list(&workers.bus) => match listed {
+                Ok(sources) => workers.start_new(sources, &mut running),
+                Err(error) => tracing::warn!(projection = P::NAME, %error, "no list of streams"),
+            },
+            () = stopped(&mut stop) => break,
         }
         tokio::select! {
             () = tokio::time::sleep(LISTING) => {}
-            stopping = stop.wait_for(|stop| *stop) => {
-                if stopping.is_err() {
-                    tracing::debug!("nobody is left to ask for a stop");
-                }
-                break;
+            () = stopped(&mut stop) => break,
+        }
+    }
+    drain(running).await
+}
+
+/// Waits for the workers, no longer than [`DRAIN`] for all of them.
+async fn drain(
+    running: HashMap<Source, JoinHandle<Result<(), WorkerError>>>,
+) -> Result<(), WorkerError> {
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    let mut result = Ok(());
+    let mut late = Vec::new();
+    for (source, mut worker) in running {
+        match tokio::time::timeout_at(deadline, &mut worker).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => result = result.and(Err(error)),
+            Ok(Err(error)) => tracing::error!(%source, %error, "a worker ended by itself"),
+            Err(_) => {
+                worker.abort();
+                late.push(source.stream());
             }
         }
     }
-    let mut result = Ok(());
-    for (source, worker) in workers {
-        match worker.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => result = result.and(Err(error)),
-            Err(error) => tracing::error!(%source, %error, "a worker ended by itself"),
+    if late.is_empty() {
+        return result;
+    }
+    late.sort();
+    Err(WorkerError::NotDrained(format!(
+        "{}: an answer of NATS or of the read model's database did not come within {} s",
+        late.join(", "),
+        DRAIN.as_secs()
+    )))
+}
+
+struct Workers<P> {
+    projector: Arc<P>,
+    bus: Bus,
+    database: PgConnectOptions,
+    progress: Progress,
+    share: Share,
+    stop: watch::Receiver<bool>,
+}
+
+impl<P: Projector> Workers<P> {
+    fn start_new(
+        &self,
+        mut sources: Vec<Source>,
+        running: &mut HashMap<Source, JoinHandle<Result<(), WorkerError>>>,
+    ) {
+        sources.retain(|source| self.projector.reads(source));
+        self.progress.list();
+        self.share.of_streams(sources.len());
+        for source in sources {
+            let start = || self.start(&source);
+            running.entry(source.clone()).or_insert_with(start);
         }
     }
-    result
+
+    fn start(&self, source: &Source) -> JoinHandle<Result<(), WorkerError>> {
+        let stream = source.stream();
+        let span = tracing::info_span!("worker", projection = P::NAME, stream);
+        tracing::info!(projection = P::NAME, stream, "worker started");
+        let task = Task {
+            projector: Arc::clone(&self.projector),
+            bus: self.bus.clone(),
+            database: self.database.clone(),
+            source: source.clone(),
+            progress: self.progress.of(source),
+            share: self.share.clone(),
+        };
+        tokio::spawn(runner::run(task, self.stop.clone()).instrument(span))
+    }
 }
 
 /// A worker ends only when it is told to: one that ended by itself is said so and started again.
@@ -77,24 +149,6 @@ async fn report_ended(workers: &mut HashMap<Source, JoinHandle<Result<(), Worker
             tracing::error!(%source, ?result, "a worker ended by itself: it is started again");
         }
     }
-}
-
-fn start<P: Projector>(
-    projector: &Arc<P>,
-    bus: &Bus,
-    database: &PgConnectOptions,
-    source: &Source,
-    stop: &watch::Receiver<bool>,
-) -> JoinHandle<Result<(), WorkerError>> {
-    let projector = Arc::clone(projector);
-    let (bus, database) = (bus.clone(), database.clone());
-    let (source, stop) = (source.clone(), stop.clone());
-    tracing::info!(
-        projection = P::NAME,
-        stream = source.stream(),
-        "worker started"
-    );
-    tokio::spawn(async move { runner::run(&*projector, &bus, &database, &source, stop).await })
 }
 
 /// The sources whose streams exist.

@@ -1,20 +1,29 @@
 //! `artstore run relay` and `artstore run projector`: the parts of the system as services.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::anyhow;
-use artstore_producers::relay::{self, RelayOptions};
+use anyhow::{anyhow, bail};
+use artstore_producers::progress::Progress;
+use artstore_producers::relay::{self, RelayOptions, stopped};
 use artstore_producers::relay_error::RelayError;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_projectors::workers;
+use artstore_projectors::{progress, workers};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use sqlx::postgres::PgConnectOptions;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::stop_signal;
-use crate::config::{Config, ConfigError, RelaySettings};
+use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
+use crate::service::{Limits, ProjectorRole, RelayRole, Service};
+
+/// The longest that stopping may take. The parts end by themselves before, and know better why
+/// something did not.
+const STOPPING: Duration = Duration::from_secs(15);
 
 /// Which part.
 #[derive(Debug, Subcommand)]
@@ -22,7 +31,7 @@ pub enum Run {
     /// Publish finished rows of all configured sources: elements, admin, query
     Relay(RelayCommand),
     /// Build the query cache from the streams
-    Projector,
+    Projector(ProjectorCommand),
 }
 
 /// Which sources, and how.
@@ -33,38 +42,108 @@ pub struct RelayCommand {
     source: Vec<String>,
     #[command(flatten)]
     settings: RelaySettings,
+    #[command(flatten)]
+    service: ServiceSettings,
+}
+
+/// How.
+#[derive(Debug, Args)]
+pub struct ProjectorCommand {
+    #[command(flatten)]
+    service: ServiceSettings,
 }
 
 /// Runs the command.
 pub async fn run(config: &Config, command: Run) -> anyhow::Result<ExitCode> {
-    match command {
-        Run::Relay(command) => run_relay(config, &command).await,
-        Run::Projector => run_projector(config).await,
+    let stop = stop_signal()?;
+    let part = async {
+        match command {
+            Run::Relay(command) => run_relay(config, &command, stop.clone()).await,
+            Run::Projector(command) => run_projector(config, &command, stop.clone()).await,
+        }
+    };
+    tokio::select! {
+        ended = part => ended?,
+        () = overdue(stop.clone()) => bail!(
+            "stopped before everything was settled: something did not end within {} s; nothing is \
+             lost: the next start goes on from what stream and database say",
+            STOPPING.as_secs()
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn overdue(mut stop: watch::Receiver<bool>) {
+    stopped(&mut stop).await;
+    tokio::time::sleep(STOPPING).await;
+}
+
+/// What comes before there is anything to settle; none where a stop came first.
+async fn unless_stopped<T>(
+    stop: &watch::Receiver<bool>,
+    start: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<Option<T>> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        started = start => started.map(Some),
+        () = stopped(&mut stop) => Ok(None),
     }
 }
 
-async fn run_relay(config: &Config, command: &RelayCommand) -> anyhow::Result<ExitCode> {
+fn limits(settings: &ServiceSettings) -> Limits {
+    Limits {
+        events: settings.ready_lag_events,
+        seconds: settings.ready_lag_seconds,
+    }
+}
+
+async fn run_relay(
+    config: &Config,
+    command: &RelayCommand,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let relays = relays(config, command)?;
-    let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus("artstore relay")).await?;
-    // All are checked before the first begins: a wrong one keeps the others from publishing.
-    let checks = relays.iter().map(async |options| {
-        let checked = relay::check(&bus, options).await;
-        checked.map_err(|error| failed(&options.source, &error))
-    });
-    futures::future::try_join_all(checks).await?;
+    let service = Service::start("relay", &command.service, stop.clone()).await?;
+    let start = async {
+        let bus = Bus::connect(&config.bus("artstore relay")).await?;
+        // All are checked before the first begins: a wrong one keeps the others from publishing.
+        let checks = relays.iter().map(async |options| {
+            let checked = relay::check(&bus, options).await;
+            checked.map_err(|error| failed(&options.source, &error))
+        });
+        futures::future::try_join_all(checks).await?;
+        Ok(bus)
+    };
+    let Some(bus) = unless_stopped(&stop, start).await? else {
+        return Ok(());
+    };
+    let mut shown = Vec::new();
     let mut running = JoinSet::new();
     for options in relays {
-        let (bus, stop) = (bus.clone(), stop.clone());
+        let (bus, stop, progress) = (bus.clone(), stop.clone(), Progress::default());
         let source = options.source.clone();
-        running.spawn(async move { (source, relay::run(bus, options, stop).await) });
+        shown.push((source.clone(), progress.clone()));
+        let what = format!("the relay of {source}");
+        let relay =
+            running.spawn(async move { (source, relay::run(bus, options, progress, stop).await) });
+        service.watch(what, relay);
     }
+    let interval = command.settings.poll_interval();
+    let role = Arc::new(RelayRole::new(shown, interval, limits(&command.service)));
+    let measuring = tokio::spawn(Arc::clone(&role).measure(bus));
+    service.watch("measuring", measuring.abort_handle());
+    service.show(role);
     // A source that can't be started ends the command: nothing half-configured goes on quietly.
+    let mut result = Ok(());
     while let Some(ended) = running.join_next().await {
-        let (source, result) = ended?;
-        result.map_err(|error| failed(&source, &error))?;
+        let (source, ended) = ended?;
+        result = result.and(ended.map_err(|error| failed(&source, &error)));
+        // Once stopping, the others may still have something to settle.
+        if !*stop.borrow() {
+            break;
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    result
 }
 
 fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
@@ -76,14 +155,30 @@ fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
     anyhow!("source {source} ({variable}): {error}")
 }
 
-async fn run_projector(config: &Config) -> anyhow::Result<ExitCode> {
+async fn run_projector(
+    config: &Config,
+    command: &ProjectorCommand,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let database = config.query_database()?.ok_or_else(|| {
         ConfigError("the projector needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".into())
     })?;
-    let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus("artstore projector")).await?;
-    workers::run(QueryCache, bus, database, stop).await?;
-    Ok(ExitCode::SUCCESS)
+    let service = Service::start("projector", &command.service, stop.clone()).await?;
+    let start = async { Ok(Bus::connect(&config.bus("artstore projector")).await?) };
+    let Some(bus) = unless_stopped(&stop, start).await? else {
+        return Ok(());
+    };
+    let progress = progress::Progress::default();
+    let role = ProjectorRole::new(progress.clone(), limits(&command.service));
+    let role = Arc::new(role);
+    let measuring = tokio::spawn(Arc::clone(&role).measure(bus.clone(), database.clone()));
+    service.watch("measuring", measuring.abort_handle());
+    service.show(role);
+    let projector = workers::run(QueryCache, bus, database, progress, stop);
+    let projector = tokio::spawn(projector);
+    service.watch("the projector", projector.abort_handle());
+    projector.await??;
+    Ok(())
 }
 
 fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, ConfigError> {

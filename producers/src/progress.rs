@@ -1,0 +1,104 @@
+//! What a relay tells of itself while it runs: plain numbers, written by [`crate::relay`], read at
+//! any time by whoever shows them. Nothing here decides anything.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+/// One relay's numbers. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Mutex<RelayState>>);
+
+impl Progress {
+    /// As they are now, all of one moment.
+    pub fn read(&self) -> RelayState {
+        self.lock().clone()
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RelayState)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RelayState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a relay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stage {
+    /// Between two sessions, or on the way to the first.
+    #[default]
+    Starting,
+    /// Another relay has the lock.
+    StandingBy,
+    /// It has the lock.
+    Active,
+    /// It was asked to stop.
+    Stopping,
+}
+
+/// What a relay knows of itself. Counters count from the start of the process.
+#[derive(Debug, Clone, Default)]
+pub struct RelayState {
+    /// Where it is.
+    pub stage: Stage,
+    /// When it last got the lock.
+    pub active_since: Option<Instant>,
+    /// The stream's last sequence, as far as this relay has read or written it.
+    pub sequence: u64,
+    /// The position of that message.
+    pub position: Option<i64>,
+    /// The highest position in the stream.
+    pub high: i64,
+    /// How many positions below it are neither in the stream nor known to be void.
+    pub missing: i64,
+    /// How many positions were found void: numbers of transactions that were taken back.
+    pub void: u64,
+    /// How many messages were stored and acknowledged.
+    pub published: u64,
+    /// How often the relay went back to read the stream's end, or started again.
+    pub retries: u64,
+    /// When the source last answered a poll.
+    pub polled: Option<Instant>,
+    /// When the last batch was acknowledged.
+    pub stored: Option<Instant>,
+    /// What was left to publish after the last poll and what was published since.
+    pub backlog: Backlog,
+    /// When the lock was last seen in another relay's hands.
+    pub stood_by: Option<Instant>,
+    /// Why the last session ended; none once a later one has published or has found nothing to
+    /// publish.
+    pub problem: Option<Problem>,
+}
+
+impl RelayState {
+    /// The last sign that the relay gets on: a poll that was answered, or an acknowledged batch.
+    pub fn sign(&self) -> Option<Instant> {
+        self.polled.max(self.stored)
+    }
+}
+
+/// Finished rows that are not published.
+#[derive(Debug, Clone, Default)]
+pub struct Backlog {
+    /// How many: those that the last poll saw, and, where it was cut at its limit, also the numbers
+    /// drawn above its last row. An upper bound then, since numbers of open and of aborted
+    /// transactions count.
+    pub rows: u64,
+    /// A moment up to which everything that was finished is published: the last poll all of whose
+    /// rows are.
+    pub caught_up: Option<Instant>,
+    /// Before there is such a moment: what the oldest unpublished row says of its own time.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// An error as it is shown.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// What happened, and what to do.
+    pub text: String,
+    /// Whether a person has to act.
+    pub halted: bool,
+}

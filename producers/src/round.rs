@@ -1,0 +1,278 @@
+//! A round: poll, settle, publish, again, from one reading of the stream's end to the next. What is
+//! in hand is one poll's rows; on any publish error it is forgotten.
+
+use std::time::{Duration, Instant};
+
+use artstore_schemas::crash;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
+use artstore_schemas::subject::subject;
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use tracing::Instrument as _;
+
+use crate::election::Lease;
+use crate::progress::RelayState;
+use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
+use crate::relay::{Relay, stopped};
+use crate::relay_error::{Halt, RelayError};
+use crate::source::{Poll, Poller};
+use crate::tail::Tail;
+use crate::translate::Translated;
+
+/// The first wait after a poll that found nothing.
+const SHORTEST_WAIT: Duration = Duration::from_millis(2);
+
+/// How a round ended.
+pub(crate) enum End {
+    /// It was asked to stop, and has nothing in flight.
+    Stop,
+    /// Only the stream knows what is stored.
+    ReadAgain,
+}
+
+/// From one reading of the stream's end to the next.
+pub(crate) struct Round<'a> {
+    pub(crate) relay: &'a Relay,
+    pub(crate) lease: &'a Lease,
+    pub(crate) connection: &'a mut PgConnection,
+    pub(crate) poller: Poller,
+    pub(crate) tail: Tail,
+    pub(crate) mode: PublishMode,
+    /// The end of the stream at which the server last spoke of a duplicate.
+    pub(crate) suspect: &'a mut Option<u64>,
+}
+
+impl Round<'_> {
+    /// Polls and publishes until it is asked to stop, or no longer knows what is stored.
+    pub(crate) async fn go(
+        &mut self,
+        nudges: &mut async_nats::Subscriber,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, RelayError> {
+        let longest = self.relay.options.poll_interval.max(SHORTEST_WAIT);
+        let mut wait = SHORTEST_WAIT;
+        loop {
+            self.lease.check()?;
+            let polled = Instant::now();
+            let poll = tokio::select! {
+                poll = self.poller.poll(self.connection, &self.tail.gaps) => poll?,
+                // It only reads: nothing is lost when it is cut off.
+                () = stopped(stop) => return Ok(End::Stop),
+            };
+            crash::point("relay.polled");
+            let left = self.take(poll, polled)?;
+            crash::point("relay.built");
+            let quiet = left.messages.is_empty();
+            if !self.publish_all(left, stop).await? {
+                return Ok(End::ReadAgain);
+            }
+            if *stop.borrow() {
+                return Ok(End::Stop);
+            }
+            if !quiet {
+                wait = SHORTEST_WAIT;
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(longest),
+                Some(_) = nudges.next() => wait = SHORTEST_WAIT,
+                () = stopped(stop) => return Ok(End::Stop),
+            }
+        }
+    }
+
+    /// Publishes what a poll left, batch by batch; after a stop, none but the batch in hand. False:
+    /// only the stream knows what is stored.
+    async fn publish_all(
+        &mut self,
+        left: Left,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<bool, RelayError> {
+        let progress = &self.relay.progress;
+        for batch in batches(left.messages) {
+            if *stop.borrow() {
+                return Ok(true);
+            }
+            let count = batch.len() as u64;
+            let last = batch.last().map(|message| message.position);
+            let span = tracing::info_span!(
+                "batch",
+                stream = self.relay.options.source.stream(),
+                stream.sequence = self.tail.sequence + 1,
+                events = count,
+            );
+            if !self.publish(batch).instrument(span).await? {
+                return Ok(false);
+            }
+            progress.update(|state| {
+                state.sequence = self.tail.sequence;
+                state.position = last;
+                state.published += count;
+                state.stored = Some(Instant::now());
+                state.backlog.rows = state.backlog.rows.saturating_sub(count);
+                state.problem = None;
+            });
+            crash::point("relay.published");
+        }
+        progress.update(|state| {
+            state.saw(&self.tail);
+            if left.all {
+                state.backlog.caught_up = Some(left.polled);
+                state.backlog.oldest = None;
+                state.problem = None;
+            }
+        });
+        Ok(true)
+    }
+
+    /// Settles what the poll proved void, then makes one message of each row, carrying the state
+    /// after this message and no later one.
+    fn take(&mut self, poll: Poll, polled: Instant) -> Result<Left, RelayError> {
+        let relay = self.relay;
+        let rows = poll.rows.len();
+        // A poll that was cut at its limit knows no more than how far the sequence is.
+        let above = match poll.rows.last() {
+            Some(last) if poll.complete != i64::MAX => {
+                u64::try_from(poll.sequence_value - last.position).unwrap_or(0)
+            }
+            _ => 0,
+        };
+        let mut oldest: Option<DateTime<Utc>> = None;
+        relay.check_state(&self.tail, &poll.identity, poll.sequence_value)?;
+        let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();
+        let void = self.tail.gaps.settle(poll.horizon, poll.complete, &found);
+        if void > 0 {
+            tracing::debug!(source = %relay.options.source, void, "numbers of aborted transactions");
+        }
+        let mut messages = Vec::with_capacity(poll.rows.len());
+        for row in poll.rows {
+            if !self.tail.gaps.see(row.position) {
+                tracing::warn!(
+                    source = %relay.options.source,
+                    holes = self.tail.gaps.holes(),
+                    "too many numbers are missing: waiting for the transactions that hold them"
+                );
+                break;
+            }
+            let event = relay.translator.translate(row);
+            oldest = Some(oldest.map_or(event.time, |oldest| oldest.min(event.time)));
+            messages.push(self.message(event, &poll.identity));
+        }
+        if let Some(bound) = poll.bound {
+            self.tail.gaps.bound(bound);
+        }
+        self.tail.identity.get_or_insert(poll.identity);
+        relay.progress.update(|state| {
+            state.polled = Some(Instant::now());
+            state.void += u64::try_from(void).unwrap_or(0);
+            state.backlog.rows = rows as u64 + above;
+            // Until everything was published once, the rows' own times are all there is.
+            if state.backlog.caught_up.is_none() {
+                state.backlog.oldest = oldest;
+            }
+        });
+        Ok(Left {
+            all: above == 0 && poll.complete == i64::MAX && messages.len() == rows,
+            messages,
+            polled,
+        })
+    }
+
+    fn message(&mut self, event: Translated, identity: &str) -> Outgoing {
+        let source = &self.relay.options.source;
+        let subject = subject(source, event.key, &event.event_type);
+        let envelope = Envelope {
+            id: event.id,
+            source: source.ce_source(),
+            event_type: event.event_type,
+            subject: event.subject,
+            time: event.time,
+            traceparent: event.traceparent,
+            position: Some(event.position),
+            high: self.tail.gaps.high(),
+            missing: self.tail.gaps.missing(),
+            identity: identity.to_owned(),
+            previous: self.tail.last_id,
+        };
+        self.tail.last_id = Some(event.id);
+        Outgoing {
+            id: event.id,
+            position: event.position,
+            subject,
+            headers: envelope.to_headers(),
+            body: event.body,
+        }
+    }
+
+    /// True: stored. False: only the stream knows; what is in memory must be forgotten.
+    async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<bool, RelayError> {
+        self.lease.check()?;
+        let expected = self.tail.sequence;
+        let count = batch.len() as u64;
+        let suspected = *self.suspect == Some(expected);
+        // One by one, the server says which message it knows already.
+        let mode = if suspected {
+            PublishMode::Pipelined
+        } else {
+            self.mode
+        };
+        let source = &self.relay.options.source;
+        match publish::publish(&self.relay.bus, mode, batch, expected).await {
+            Ok(()) => {
+                self.tail.sequence += count;
+                Ok(true)
+            }
+            Err(PublishFailure::Duplicate { id, position }) if suspected => Err(Halt::Duplicate {
+                stream: source.stream(),
+                id,
+                position,
+            }
+            .into()),
+            Err(failure) => {
+                if matches!(failure, PublishFailure::Duplicate { .. }) {
+                    *self.suspect = Some(expected);
+                }
+                tracing::warn!(%source, error = %failure, "reading the stream's end again");
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Cuts messages into batches that the server takes as one.
+fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
+    let mut batches: Vec<Vec<Outgoing>> = Vec::new();
+    let mut bytes = 0;
+    for message in messages {
+        let size = message.size();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= MAX_BATCH_BYTES => {
+                batch.push(message);
+                bytes += size;
+            }
+            _ => {
+                batches.push(vec![message]);
+                bytes = size;
+            }
+        }
+    }
+    batches
+}
+
+/// What a poll left to publish.
+struct Left {
+    messages: Vec<Outgoing>,
+    /// When the poll began: everything that was finished by then is in `messages`, where `all`.
+    polled: Instant,
+    all: bool,
+}
+
+impl RelayState {
+    pub(crate) fn saw(&mut self, tail: &Tail) {
+        self.high = tail.gaps.high();
+        self.missing = tail.gaps.missing().positions();
+    }
+}
