@@ -6,6 +6,7 @@ pub mod demo;
 pub mod dev;
 pub mod migrate;
 pub mod run;
+pub mod wal;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,9 @@ pub enum Command {
     /// Make the streams on NATS
     #[command(subcommand)]
     Bus(bus::BusCommand),
+    /// List and resolve operations that a dead process left pending
+    #[command(subcommand)]
+    Wal(wal::Wal),
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
@@ -52,9 +56,12 @@ impl Command {
     pub fn usual_log_level(&self) -> &'static str {
         match self {
             Self::Run(_) => "info",
-            Self::Migrate(_) | Self::Bus(_) | Self::Dev(_) | Self::Demo(_) | Self::Bench(_) => {
-                "warn"
-            }
+            Self::Migrate(_)
+            | Self::Bus(_)
+            | Self::Wal(_)
+            | Self::Dev(_)
+            | Self::Demo(_)
+            | Self::Bench(_) => "warn",
         }
     }
 }
@@ -65,6 +72,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
+        Command::Wal(command) => wal::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,

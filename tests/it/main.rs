@@ -9,6 +9,7 @@
 mod support;
 
 mod cluster;
+//mod containers;
 mod credentials;
 mod gaps;
 mod interleaving;
@@ -22,4 +23,5 @@ mod projector_crashes;
 mod recovery;
 mod refusals;
 mod relay_crashes;
+mod wal_pending;
 mod wrong_configuration;
