@@ -4,6 +4,7 @@ pub mod bench;
 pub mod bus;
 pub mod demo;
 pub mod dev;
+pub mod health;
 pub mod migrate;
 pub mod run;
 pub mod wal;
@@ -43,6 +44,8 @@ pub enum Command {
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
+    /// Ask a running service how it is: what a container's health check calls
+    Health(health::Health),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
     Dev(dev::Dev),
     /// Run everything on real files, and prove that nothing is lost, double or different
@@ -59,6 +62,7 @@ impl Command {
             Self::Migrate(_)
             | Self::Bus(_)
             | Self::Wal(_)
+            | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)
             | Self::Bench(_) => "warn",
@@ -74,6 +78,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bus(command) => bus::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
+        Command::Health(command) => health::run(&command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
         Command::Bench(command) => bench::run(command).await,

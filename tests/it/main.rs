@@ -1,6 +1,7 @@
 //! One integration program on real servers: real NATS, real PostgreSQL, real processes killed.
 //!
 //! - `support`: the shared stack, worlds of databases and streams, processes, waiting
+//! - `compose`: compose.yaml, read
 //! - the rest: one promise a file
 
 // In a test, an error that is not expected is a failure: unwrap says where.
@@ -9,7 +10,8 @@
 mod support;
 
 mod cluster;
-//mod containers;
+mod compose;
+mod containers;
 mod credentials;
 mod gaps;
 mod interleaving;

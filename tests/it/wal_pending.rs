@@ -336,7 +336,7 @@ fn whatever_is_decided_the_cache_ends_as_the_files_stand() {
         // Who and why is where a reader of the event finds it.
         for (outcome, id) in decided {
             let event = event(&world, id).await;
-            let data = serde_json::to_value(&event.operation.data).unwrap();
+            let data = serde_json::to_value(&event.operation.data).unwrap()["json"].take();
             assert_eq!(data["resolved"]["reason"], "the host burnt");
             assert_eq!(data["resolved"]["by"]["actor"]["type"], "system");
             assert_eq!(
