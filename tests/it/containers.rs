@@ -537,7 +537,7 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
                 let refused = |line: &str| {
                     line.contains("Publish Violation")
                         && line.contains(subject)
-                        && line.contains(&format!("\"{user}\""))
+                        && line.contains(&format!("user:{user}\""))
                 };
                 nats.log().lines().any(refused).then_some(())
             })
