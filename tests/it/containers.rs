@@ -399,7 +399,13 @@ async fn copy_context(target: &Path) {
     assert!(unpack.status().await.unwrap().success());
     assert!(tar.wait().await.unwrap().success());
     assert!(!target.join(".git").exists() && !target.join("target/debug").exists());
-    assert!(target.join("tests/it/main.rs").exists());
+    for needed in [
+        "src/config.rs",
+        "producers/src/sql/wal_poll.sql",
+        "migrations/query",
+    ] {
+        assert!(target.join(needed).exists(), "{needed}");
+    }
 }
 
 /// A port that nobody listens on.

@@ -672,7 +672,27 @@ fn what_may_still_be_running_or_is_finished_is_refused() {
         );
         let ended = resolve::resolve(&mut connection, &element, operation.id, limits, &take).await;
         assert!(matches!(ended, Err(Refused::MayBeRunning(_))), "{ended:?}");
+        // Of a role that may not see when that began, it is to be feared for as long as it lasts.
+        execute(
+            &mut connection,
+            "create role wal_pending_reader login password 'reader'; \
+             grant select on elem_wal, elem_files to wal_pending_reader",
+        )
+        .await;
+        let mut reader: url::Url = url.parse().unwrap();
+        reader.set_username("wal_pending_reader").unwrap();
+        reader.set_password(Some("reader")).unwrap();
+        let mut reader = pg(reader.as_str()).await;
+        let pending = pending::list(&mut reader, &element, AT_ONCE, 9)
+            .await
+            .unwrap();
+        let reason = pending[0].proposal.reason();
+        assert!(reason.contains("pg_read_all_stats"), "{reason}");
         execute(&mut living, "rollback").await;
+        let pending = pending::list(&mut reader, &element, AT_ONCE, 9)
+            .await
+            .unwrap();
+        assert_eq!(pending[0].proposal.label(), "rolled-back");
         assert_eq!(rows(&mut connection).await, before);
 
         // Nothing stands against it any more.

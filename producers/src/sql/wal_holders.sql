@@ -19,7 +19,9 @@ left join pg_stat_activity a on a.pid = l.pid
 -- The virtual transaction of a prepared one is its id.
 left join pg_prepared_xacts p
   on l.pid is null and l.virtualtransaction = '-1/' || p.transaction
--- Autovacuum and its like do nobody's operation.
+-- Autovacuum and its like do nobody's operation. Locks and sessions are not read at one moment: a
+-- session that is known and in no transaction has ended the one that held the lock.
 where coalesce(a.backend_type, 'client backend') = 'client backend'
+  and (l.pid is null or a.xact_start is not null or a.query = '<insufficient privilege>')
 order by age desc nulls first, l.pid
 limit 1
