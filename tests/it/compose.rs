@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use tokio::process::Command;
 
 /// Values of variables.
 pub type Variables = BTreeMap<String, String>;
@@ -24,10 +26,23 @@ pub fn raw() -> Value {
 }
 
 /// compose.yaml with its variables filled in; or what it says of one that is missing.
-pub fn filled(variables: &Variables) -> Result<Value, String> {
+pub fn filled_with(variables: &Variables) -> Result<Value, String> {
     let mut root = raw();
     each_text(&mut root, &mut |text| interpolate(text, variables))?;
     Ok(root)
+}
+
+/// The same, with some variables.
+pub fn filled() -> Value {
+    filled_with(&some_variables()).unwrap()
+}
+
+pub fn services(root: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    root["services"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, service)| (name.as_str(), service))
 }
 
 /// The variables that compose.yaml uses.
@@ -147,4 +162,49 @@ pub fn environment(service: &Value) -> Variables {
     fields
         .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
         .collect()
+}
+
+/// `name:version`, with a number in the version.
+pub fn is_pinned(image: &str) -> bool {
+    let version = image.split_once(':').map_or("", |(_, version)| version);
+    version.starts_with(|c: char| c.is_ascii_digit()) && version.contains('.')
+}
+
+/// A file that `scripts/setup --tests` has left, of whatever version.
+pub fn tool(prefix: &str, file: &str) -> std::path::PathBuf {
+    let setup = text("scripts/setup");
+    let variable = if prefix == "hadolint" {
+        "hadolint_pinned="
+    } else {
+        "compose_schema_in="
+    };
+    let version = setup
+        .lines()
+        .find_map(|line| line.strip_prefix(variable))
+        .unwrap();
+    let version = version.split(' ').next().unwrap();
+    let path = repository(&format!(".tools/{prefix}-{version}/{file}"));
+    assert!(
+        path.exists(),
+        "{} is not there: run scripts/setup --tests",
+        path.display()
+    );
+    path
+}
+
+/// A program's output, with what it said where it failed.
+pub async fn succeeded(command: &mut Command) -> Output {
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = [output.stdout.clone(), output.stderr.clone()].concat();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&said)
+    );
+    output
 }

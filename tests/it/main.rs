@@ -1,6 +1,7 @@
 //! One integration program on real servers: real NATS, real PostgreSQL, real processes killed.
 //!
 //! - `support`: the shared stack, worlds of databases and streams, processes, waiting
+//! - `abandoned`: operations that their process left behind
 //! - `compose`: compose.yaml, read
 //! - the rest: one promise a file
 
@@ -9,10 +10,13 @@
 
 mod support;
 
+mod abandoned;
 mod cluster;
 mod compose;
+mod container_processes;
 mod containers;
 mod credentials;
+mod dockerfile;
 mod gaps;
 mod interleaving;
 mod load;
@@ -26,4 +30,5 @@ mod recovery;
 mod refusals;
 mod relay_crashes;
 mod wal_pending;
+mod wal_resolve;
 mod wrong_configuration;
