@@ -6,6 +6,10 @@
 //! - [`wal`]: the operation that it belongs to
 //! - [`outbox`]: an event of the admin or query module
 //!
+//! For operators:
+//! - [`pending`]: operations that nobody finished, and what became of them
+//! - [`resolve`]: finishing one of them by a person's decision
+//!
 //! The relay:
 //! - [`election`]: one relay a source
 //! - [`source_check`]: whether a source is fit to be read
@@ -23,10 +27,12 @@ pub mod election;
 pub mod files;
 pub mod gaps;
 pub mod outbox;
+pub mod pending;
 pub mod progress;
 pub mod publish;
 pub mod relay;
 pub mod relay_error;
+pub mod resolve;
 mod round;
 pub mod source;
 pub mod source_check;

@@ -4,8 +4,10 @@ pub mod bench;
 pub mod bus;
 pub mod demo;
 pub mod dev;
+pub mod health;
 pub mod migrate;
 pub mod run;
+pub mod wal;
 
 use std::process::ExitCode;
 
@@ -36,9 +38,14 @@ pub enum Command {
     /// Make the streams on NATS
     #[command(subcommand)]
     Bus(bus::BusCommand),
+    /// List and resolve operations that a dead process left pending
+    #[command(subcommand)]
+    Wal(wal::Wal),
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
+    /// Ask a running service how it is: what a container's health check calls
+    Health(health::Health),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
     Dev(dev::Dev),
     /// Run everything on real files, and prove that nothing is lost, double or different
@@ -52,7 +59,12 @@ impl Command {
     pub fn usual_log_level(&self) -> &'static str {
         match self {
             Self::Run(_) | Self::Migrate(_) => "info",
-            Self::Bus(_) | Self::Dev(_) | Self::Demo(_) | Self::Bench(_) => "warn",
+            Self::Bus(_)
+            | Self::Wal(_)
+            | Self::Health(_)
+            | Self::Dev(_)
+            | Self::Demo(_)
+            | Self::Bench(_) => "warn",
         }
     }
 }
@@ -63,7 +75,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
+        Command::Wal(command) => wal::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
+        Command::Health(command) => health::run(&command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
         Command::Bench(command) => bench::run(command).await,

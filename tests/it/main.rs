@@ -1,6 +1,8 @@
 //! One integration program on real servers: real NATS, real PostgreSQL, real processes killed.
 //!
 //! - `support`: the shared stack, worlds of databases and streams, processes, waiting
+//! - `abandoned`: operations that their process left behind
+//! - `compose`: compose.yaml, read
 //! - the rest: one promise a file
 
 // In a test, an error that is not expected is a failure: unwrap says where.
@@ -8,8 +10,13 @@
 
 mod support;
 
+mod abandoned;
 mod cluster;
+mod compose;
+mod container_processes;
+mod containers;
 mod credentials;
+mod dockerfile;
 mod gaps;
 mod interleaving;
 mod load;
@@ -23,4 +30,6 @@ mod recovery;
 mod refusals;
 mod relay_crashes;
 mod services;
+mod wal_pending;
+mod wal_resolve;
 mod wrong_configuration;

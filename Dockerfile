@@ -1,0 +1,64 @@
+# ArtStore's program and the NATS server beside it. Targets: `artstore` (the services), `tools` (operators' commands,
+# with pg_dump), `nats` (the server with its configuration).
+
+# --- the program ---------------------------------------------------------------------------------------------------
+FROM rust:1.95.0-bookworm AS build
+WORKDIR /build
+
+# Dependencies first, in a layer that only manifests change: empty sources in the place of ours.
+COPY Cargo.toml Cargo.lock ./
+COPY schemas/Cargo.toml schemas/
+COPY producers/Cargo.toml producers/
+COPY projectors/Cargo.toml projectors/
+COPY migrations/Cargo.toml migrations/
+RUN mkdir -p src schemas/src producers/src projectors/src migrations/src tests/it \
+    && echo 'fn main() {}' > src/main.rs \
+    && cp src/main.rs tests/it/main.rs \
+    && touch src/lib.rs schemas/src/lib.rs producers/src/lib.rs projectors/src/lib.rs migrations/src/lib.rs \
+    && cargo build --release --locked --workspace
+
+# Then ours: newer than what was built of the empty ones.
+COPY . .
+RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
+    && cargo build --release --locked --bin artstore \
+    && strip target/release/artstore
+
+# --- NATS, as a user of its own ------------------------------------------------------------------------------------
+FROM nats:2.14.6-alpine AS nats
+# A new volume takes owner and rights from here.
+RUN install -d -o 10001 -g 10001 -m 0700 /data
+COPY deploy/nats/nats.conf /etc/nats/nats.conf
+USER 10001:10001
+VOLUME ["/data"]
+CMD ["nats-server", "-c", "/etc/nats/nats.conf"]
+
+# --- operators' commands: pg_dump has to be as new as the server ----------------------------------------------------
+FROM postgres:17.6-bookworm AS tools
+RUN install -d -o postgres -g postgres -m 0700 /backups
+COPY --from=build /build/target/release/artstore /usr/local/bin/artstore
+# Its user postgres.
+USER 999:999
+WORKDIR /backups
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["artstore"]
+CMD ["--help"]
+
+# --- the services: the last target is the default -------------------------------------------------------------------
+FROM debian:12.11-slim AS artstore
+# Certificates for TLS to servers elsewhere, as new as the base has them.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin artstore
+COPY --from=build /build/target/release/artstore /usr/local/bin/artstore
+ARG ARTSTORE_VERSION=0.1.0
+LABEL org.opencontainers.image.title="artstore" \
+      org.opencontainers.image.description="ArtStore's event backbone: storage-element WAL to NATS JetStream to query cache" \
+      org.opencontainers.image.version="${ARTSTORE_VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 10001:10001
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["artstore"]
+CMD ["--help"]

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Run once by the postgres image, when its volume is empty: a database for each module, owned by a role of its own, and
+# a role for the relay that reads them all and writes nothing. The tables are made by `artstore migrate up`.
+set -euo pipefail
+
+# NAME PASSWORD-VARIABLE
+role() {
+    psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
+        --set name="$1" --set password="${!2:?}" <<'SQL'
+create role :"name" login password :'password';
+SQL
+}
+
+# DATABASE OWNER
+database() {
+    psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
+        --set database="$1" --set owner="$2" <<'SQL'
+create database :"database" owner :"owner" template template0 encoding 'UTF8';
+revoke connect, temporary on database :"database" from public;
+grant connect on database :"database" to artstore_relay;
+SQL
+    # What the owner's migrations make later, the relay may read.
+    psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$1" --set owner="$2" <<'SQL'
+alter default privileges for role :"owner" in schema public grant select on tables to artstore_relay;
+alter default privileges for role :"owner" in schema public grant select on sequences to artstore_relay;
+SQL
+}
+
+role artstore_relay RELAY_DB_PASSWORD
+role artstore_admin ADMIN_DB_PASSWORD
+role artstore_query QUERY_DB_PASSWORD
+role artstore_storage_01 STORAGE_01_DB_PASSWORD
+
+database artstore_admin artstore_admin
+database artstore artstore_query
+database artstore_storage_01 artstore_storage_01
