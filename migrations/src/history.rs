@@ -90,8 +90,16 @@ pub(crate) async fn read(
 
 /// Makes the version table. In the transaction of the first step.
 pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(create_sql(module)))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// What [`create`] runs.
+pub(crate) fn create_sql(module: &Module) -> String {
     let table = module.version_table();
-    sqlx::raw_sql(AssertSqlSafe(format!(
+    format!(
         "create table public.{table} (
              version integer not null,
              name text not null,
@@ -99,10 +107,7 @@ pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(
              applied_at timestamptz not null default clock_timestamp(),
              constraint {table}_pkey primary key (version)
          )"
-    )))
-    .execute(conn)
-    .await
-    .map(drop)
+    )
 }
 
 /// Writes a step's row. In the transaction of the step.

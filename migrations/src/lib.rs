@@ -10,16 +10,31 @@
 //! - `history`: the version table
 //! - `guard`: databases that are left alone
 //! - `runner`: up, down, status
+//! - `adopt`: takes over tables that the product made
+//! - `catalogue`, `later`, `difference`: what is there, what later steps need, what that means
+//! - `repair`: what adoption adds, on a database in use
+//! - `holders`: who has the tables now
 //! - `error`: what can go wrong, and what to do then
 
+mod adopt;
+mod catalogue;
+mod difference;
 mod error;
 mod guard;
 mod history;
+pub mod holders;
+mod later;
 mod lock;
 mod module;
+mod repair;
 mod runner;
 mod step;
 
+pub use adopt::{
+    Adoption, OLD_ROWS_ORDER, OldRows, Origin, adopt, inspect, owned_by_others, tables_present,
+};
+pub use catalogue::catalogue;
+pub use difference::{Difference, Effect};
 pub use error::MigrateError;
 pub use module::Module;
 pub use runner::{Status, StepStatus, down, latest, status, up};

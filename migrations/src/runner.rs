@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::error::MigrateError;
 use crate::module::Module;
 use crate::step::{Script, Step};
-use crate::{guard, history, lock};
+use crate::{adopt, guard, history, lock};
 
 /// How often a step tries to get its locks. Between tries everybody who queued behind it goes on.
 const ATTEMPTS: u32 = 5;
@@ -69,8 +69,8 @@ pub async fn up(
 }
 
 /// Undoes the steps above `to`, the latest first, and returns them in that order. Version 0
-/// leaves nothing of ours: no table, type, function or sequence. Transactions, locks and
-/// connection as in [`up`].
+/// leaves nothing of ours: no table, type, function or sequence. Where version 1 was adopted, the
+/// product's tables stay. Transactions, locks and connection as in [`up`].
 pub async fn down(
     conn: &mut PgConnection,
     module: &Module,
@@ -161,6 +161,11 @@ async fn descend(
     let mut done = Vec::new();
     for (step, script) in module.steps().rev() {
         if step.version > to && step.version <= version {
+            if step.version == 1 && adopt::is_adopted(conn, module).await? {
+                adopt::release(conn, module).await?;
+                done.push(step);
+                continue;
+            }
             run(conn, module, step, script, Direction::Down, false).await?;
             done.push(step);
         }

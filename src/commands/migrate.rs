@@ -1,4 +1,11 @@
 //! `artstore migrate`: the tables of the admin and query modules and of each storage element.
+//! Steps up and down are here; the rest has a file each, in the order in which an operator who
+//! has an installation of the product uses them.
+
+pub mod adopt;
+pub mod backup;
+pub mod check;
+pub mod smoke;
 
 use std::process::ExitCode;
 
@@ -6,12 +13,39 @@ use anyhow::Context as _;
 use artstore_migrations::{Module, Step};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::config::{Config, ConfigError};
 
-/// What to do with the tables.
+/// What to do with the tables, and around it.
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Say whether databases and NATS are fit for an adoption or a migration; changes nothing
+    Check(check::Check),
+    /// Dump each configured database with pg_dump, and prove that the dumps hold every row
+    Backup(backup::Backup),
+    /// Take over tables that the product made, with their rows, while it runs
+    Adopt(adopt::Adopt),
+    /// Steps up and down.
+    #[command(flatten)]
+    Steps(Migrate),
+    /// Write, find, change and delete one file through the whole system that runs
+    Smoke(smoke::Smoke),
+}
+
+/// Runs the command.
+pub async fn run(config: &Config, command: MigrateCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        MigrateCommand::Check(command) => check::run(config, &command).await,
+        MigrateCommand::Backup(command) => backup::run(config, &command).await,
+        MigrateCommand::Adopt(command) => adopt::run(config, &command).await,
+        MigrateCommand::Steps(command) => steps(config, command).await,
+        MigrateCommand::Smoke(command) => smoke::run(config, &command).await,
+    }
+}
+
+/// What to do with the steps.
 #[derive(Debug, Subcommand)]
 pub enum Migrate {
     /// Apply the steps that are not applied yet
@@ -43,20 +77,12 @@ enum ModuleName {
     Storage,
 }
 
-/// Runs the command.
-pub async fn run(config: &Config, command: Migrate) -> anyhow::Result<ExitCode> {
+async fn steps(config: &Config, command: Migrate) -> anyhow::Result<ExitCode> {
     let (Migrate::Up(which) | Migrate::Down(which) | Migrate::Status(which)) = &command;
-    let targets = targets(config, which)?;
+    let targets = targets(config, which.module)?;
     let mut report = Vec::new();
     for (module, database) in targets {
-        let mut connection = database.connect().await.with_context(|| {
-            format!(
-                "{module}: database {} at {}:{} can't be reached",
-                database.get_database().unwrap_or("(default)"),
-                database.get_host(),
-                database.get_port()
-            )
-        })?;
+        let mut connection = connect(&module, &database).await?;
         let done = match &command {
             Migrate::Up(_) => artstore_migrations::up(&mut connection, &module, which.to).await?,
             Migrate::Down(_) => {
@@ -110,18 +136,36 @@ fn name(step: &Step) -> String {
     format!("{:04} {}", step.version, step.name)
 }
 
-fn targets(config: &Config, which: &Which) -> Result<Vec<(Module, PgConnectOptions)>, ConfigError> {
-    let wanted = |name| which.module.is_none_or(|module| module == name);
+async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+    let connected = database.connect().await;
+    connected.with_context(|| format!("{module}: database {} can't be reached", shown(database)))
+}
+
+/// A database as people know it: never with a password.
+fn shown(database: &PgConnectOptions) -> String {
+    format!(
+        "{} at {}:{}",
+        database.get_database().unwrap_or("(default)"),
+        database.get_host(),
+        database.get_port()
+    )
+}
+
+fn targets(
+    config: &Config,
+    only: Option<ModuleName>,
+) -> Result<Vec<(Module, PgConnectOptions)>, ConfigError> {
+    let wanted = |name| only.is_none_or(|module| module == name);
     let mut targets = Vec::new();
     // DB_* are the admin's or the element's: only --module says whose.
-    let admin = which.module == Some(ModuleName::Admin) || config.admin_database_url.is_some();
+    let admin = only == Some(ModuleName::Admin) || config.admin_database_url.is_some();
     if wanted(ModuleName::Admin) && admin {
         targets.extend(config.admin_database()?.map(|d| (Module::Admin, d)));
     }
     if wanted(ModuleName::Query) {
         targets.extend(config.query_database()?.map(|d| (Module::Query, d)));
     }
-    let storage = which.module == Some(ModuleName::Storage)
+    let storage = only == Some(ModuleName::Storage)
         || config.storage_database_url.is_some()
         || config.elements.is_some();
     if wanted(ModuleName::Storage) && storage {

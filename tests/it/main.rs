@@ -8,6 +8,7 @@
 
 mod support;
 
+mod adoption;
 mod cluster;
 mod credentials;
 mod gaps;
