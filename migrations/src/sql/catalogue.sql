@@ -21,16 +21,16 @@ from tables
 
 union all
 select 'column', tables.name, col.attname::text,
-    format('%s%s | %s | %s',
+    format('%s%s | %s%s',
         format_type(col.atttypid, col.atttypmod),
         case when col.attcollation <> type.typcollation
             then ' collate ' || col.attcollation::regcollation end,
         case when col.attnotnull then 'not null' else 'null' end,
         case
-            when col.attidentity <> '' then 'identity'
+            when col.attidentity <> '' then ' | identity'
             when col.attgenerated <> '' then
-                'generated as ' || pg_get_expr(def.adbin, def.adrelid)
-            else pg_get_expr(def.adbin, def.adrelid)
+                ' | generated as ' || pg_get_expr(def.adbin, def.adrelid)
+            else ' | ' || pg_get_expr(def.adbin, def.adrelid)
         end)
 from tables
 join pg_attribute as col
