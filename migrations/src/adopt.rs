@@ -80,7 +80,10 @@ impl Adoption {
 
     /// What adoption runs, as SQL that does the same. Its last part is the version table.
     pub fn sql(&self) -> Vec<String> {
-        let repairs = self.differences.iter().flat_map(|difference| &difference.repair);
+        let repairs = self
+            .differences
+            .iter()
+            .flat_map(|difference| &difference.repair);
         let mut sql: Vec<String> = repairs.map(ToString::to_string).collect();
         sql.push(format!(
             "begin;\n{};\ninsert into public.{} (version, name, checksum)\n\
@@ -128,7 +131,9 @@ pub async fn inspect(conn: &mut PgConnection, module: &Module) -> Result<Adoptio
     }
     let foreign = owned_by_others(conn, module).await?;
     adoption.differences.splice(0..0, foreign);
-    adoption.differences.sort_by_key(|difference| difference.effect);
+    adoption
+        .differences
+        .sort_by_key(|difference| difference.effect);
     adoption.old_rows = old_rows(conn, module, &found).await?;
     Ok(adoption)
 }
@@ -168,7 +173,10 @@ async fn take_over(conn: &mut PgConnection, module: &Module) -> Result<Adoption,
     }
     // The tables may have been changed since they were looked at, or a repair undone.
     let after = inspect(conn, module).await?;
-    let left = after.differences.iter().find(|d| d.effect != Effect::Harmless);
+    let left = after
+        .differences
+        .iter()
+        .find(|d| d.effect != Effect::Harmless);
     if let Some(left) = left {
         return Err(MigrateError::ChangedMeanwhile {
             module: module.clone(),
@@ -188,7 +196,9 @@ async fn record(conn: &mut PgConnection, module: &Module) -> Result<(), MigrateE
     if !exists {
         history::create(&mut tx, module).await.map_err(failed)?;
     }
-    history::record(&mut tx, module, step, script).await.map_err(failed)?;
+    history::record(&mut tx, module, step, script)
+        .await
+        .map_err(failed)?;
     let sql = format!(
         "update public.{} set name = name || $1 where version = 1",
         module.version_table()
@@ -286,7 +296,10 @@ pub async fn owned_by_others(
 }
 
 fn first(module: &Module) -> (Step, &'static Script) {
-    module.steps().next().expect("every module has a first step")
+    module
+        .steps()
+        .next()
+        .expect("every module has a first step")
 }
 
 /// The table in which the product's migrations keep their revision.

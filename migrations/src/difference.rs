@@ -100,7 +100,9 @@ pub(crate) fn compare(expected: &Catalogue, found: &Catalogue, later: &Later) ->
             table: String::new(),
             name: name.table.clone(),
         };
-        let is_table = found.get(&table).is_some_and(|text| !text.starts_with("a "));
+        let is_table = found
+            .get(&table)
+            .is_some_and(|text| !text.starts_with("a "));
         !name.table.is_empty() && expected.contains_key(&table) && !is_table
     };
     let mut differences = Vec::new();
@@ -123,12 +125,7 @@ pub(crate) fn compare(expected: &Catalogue, found: &Catalogue, later: &Later) ->
     differences
 }
 
-fn missing(
-    name: &Name,
-    text: &str,
-    expected: &Catalogue,
-    later: &Later,
-) -> Option<Difference> {
+fn missing(name: &Name, text: &str, expected: &Catalogue, later: &Later) -> Option<Difference> {
     let what = format!("{name} is missing");
     match name.kind {
         Kind::Table => Some(Difference::blocks(
@@ -275,7 +272,10 @@ fn broken_index(name: &Name, text: &str) -> Difference {
     {
         difference.unless = Some(Unless {
             sql: doubled(&name.table, columns),
-            why: format!("rows of {} are double in {columns}; make them different", name.table),
+            why: format!(
+                "rows of {} are double in {columns}; make them different",
+                name.table
+            ),
         });
     }
     difference
@@ -332,12 +332,14 @@ fn extra(name: &Name, text: &str, later: &Later) -> Difference {
             )
         }
         Kind::Trigger => Difference::harmless(what, "it stays, and fires beside ours"),
-        Kind::Constraint => {
-            Difference::harmless(what, "it stays; rows that break it can't be written by us either")
-        }
-        Kind::Index if text.contains(" UNIQUE ") => {
-            Difference::harmless(what, "it stays; rows that break it can't be written by us either")
-        }
+        Kind::Constraint => Difference::harmless(
+            what,
+            "it stays; rows that break it can't be written by us either",
+        ),
+        Kind::Index if text.contains(" UNIQUE ") => Difference::harmless(
+            what,
+            "it stays; rows that break it can't be written by us either",
+        ),
         Kind::Index => Difference::harmless(what, "it stays, and costs what it costs"),
         Kind::Table | Kind::Enum | Kind::Sequence | Kind::Function => {
             Difference::harmless(what, "it stays as it is")
@@ -456,7 +458,9 @@ fn required(name: &Name, expected: &Column<'_>, found: &Column<'_>) -> Differenc
             "alter table public.{table} drop constraint if exists {check}, \
              add constraint {check} check ({column} is not null) not valid"
         )),
-        Statement::long(format!("alter table public.{table} validate constraint {check}")),
+        Statement::long(format!(
+            "alter table public.{table} validate constraint {check}"
+        )),
         // The validated check spares looking at the rows again under the strong lock.
         Statement::short(format!(
             "alter table public.{table} alter column {column} set not null, \
@@ -479,12 +483,7 @@ fn required(name: &Name, expected: &Column<'_>, found: &Column<'_>) -> Differenc
 }
 
 /// Tables that the services made without migrations lack the number generator of `_config.id`.
-fn serial(
-    name: &Name,
-    expected: &Column<'_>,
-    sequence: &str,
-    catalogue: &Catalogue,
-) -> Difference {
+fn serial(name: &Name, expected: &Column<'_>, sequence: &str, catalogue: &Catalogue) -> Difference {
     let (table, column) = (&name.table, &name.name);
     let described = Name {
         kind: Kind::Sequence,
@@ -519,7 +518,8 @@ fn drawn_from(default: &str) -> Option<&str> {
 
 fn drawn_by<'a>(sequence: &str, expected: &'a Catalogue) -> Option<&'a Name> {
     expected.iter().find_map(|(name, text)| {
-        let drawn = name.kind == Kind::Column && drawn_from(Column::of(text).default) == Some(sequence);
+        let drawn =
+            name.kind == Kind::Column && drawn_from(Column::of(text).default) == Some(sequence);
         drawn.then_some(name)
     })
 }
@@ -540,7 +540,9 @@ fn length(kind: &str) -> Option<u32> {
 
 fn doubled(table: &str, columns: &str) -> String {
     let list = columns.trim_start_matches('(').trim_end_matches(')');
-    let there = list.split(", ").map(|column| format!("{column} is not null"));
+    let there = list
+        .split(", ")
+        .map(|column| format!("{column} is not null"));
     format!(
         "select exists (select from public.{table} where {} group by {list} having count(*) > 1)",
         there.collect::<Vec<_>>().join(" and ")

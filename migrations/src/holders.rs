@@ -44,7 +44,8 @@ impl fmt::Display for Holder {
 ///
 /// The database did not answer.
 pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>, MigrateError> {
-    let failed = |source| MigrateError::database("looking for who holds the tables", module)(source);
+    let failed =
+        |source| MigrateError::database("looking for who holds the tables", module)(source);
     let rows = sqlx::query(
         "select activity.pid, activity.state, activity.application_name as application,
              extract(epoch from clock_timestamp() - activity.xact_start)::bigint as seconds,
@@ -68,7 +69,9 @@ pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>,
         Ok(Holder {
             pid: row.try_get("pid")?,
             state: row.try_get("state")?,
-            application: row.try_get::<Option<String>, _>("application")?.unwrap_or_default(),
+            application: row
+                .try_get::<Option<String>, _>("application")?
+                .unwrap_or_default(),
             seconds: row.try_get("seconds")?,
             tables: row.try_get("tables")?,
         })

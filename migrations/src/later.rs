@@ -25,7 +25,10 @@ impl Later {
                 later.read(&module.render(script.up));
             }
         }
-        let own = module.tables().into_iter().chain(module.sequences_and_types());
+        let own = module
+            .tables()
+            .into_iter()
+            .chain(module.sequences_and_types());
         let first = super::catalogue::expected(module);
         later
             .made
@@ -120,7 +123,10 @@ fn after<'a>(words: &'a [&'a str], skipped: &[&str]) -> (&'a str, &'a [&'a str])
 /// statement says `if exists` or `if not exists`.
 fn name(words: &[&str]) -> (String, bool) {
     let (word, _) = after(words, &["concurrently", "if", "not", "exists", "only"]);
-    let tolerant = words.iter().take_while(|other| **other != word).any(|w| *w == "exists");
+    let tolerant = words
+        .iter()
+        .take_while(|other| **other != word)
+        .any(|w| *w == "exists");
     let name = word.strip_prefix("public.").unwrap_or(word);
     let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     (name[..end.unwrap_or(name.len())].to_owned(), tolerant)

@@ -128,7 +128,9 @@ async fn in_transaction(
                     set local search_path = pg_catalog;";
     let worked = async {
         sqlx::raw_sql(settings).execute(&mut *tx).await?;
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut *tx)
+            .await
     };
     if let Err(error) = worked.await {
         // The cause is what the caller needs; should this fail too, the session is gone.
@@ -143,23 +145,31 @@ async fn in_transaction(
 
 /// Nobody queues behind a concurrent build: it may wait for transactions that began before it, as
 /// the product's during an upload, but not for ever.
-async fn concurrently(
-    conn: &mut PgConnection,
-    name: &str,
-    sql: &str,
-) -> Result<(), sqlx::Error> {
+async fn concurrently(conn: &mut PgConnection, name: &str, sql: &str) -> Result<(), sqlx::Error> {
     let settings = "set lock_timeout = '10min'; set statement_timeout = 0; \
                     set search_path = pg_catalog;";
     sqlx::raw_sql(settings).execute(&mut *conn).await?;
     // What an earlier try left behind. A crash leaves it too, and is found here.
     let drop = format!("drop index concurrently if exists public.{name}");
     let built = async {
-        sqlx::raw_sql(AssertSqlSafe(drop.clone())).execute(&mut *conn).await?;
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *conn).await
+        sqlx::raw_sql(AssertSqlSafe(drop.clone()))
+            .execute(&mut *conn)
+            .await?;
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut *conn)
+            .await
     };
     let built = built.await;
-    if built.is_err() && sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *conn).await.is_err() {
-        tracing::warn!(index = name, "an index that is not valid was left; the next try removes it");
+    if built.is_err()
+        && sqlx::raw_sql(AssertSqlSafe(drop))
+            .execute(&mut *conn)
+            .await
+            .is_err()
+    {
+        tracing::warn!(
+            index = name,
+            "an index that is not valid was left; the next try removes it"
+        );
     }
     sqlx::raw_sql("reset lock_timeout; reset statement_timeout; reset search_path;")
         .execute(conn)

@@ -176,10 +176,17 @@ mod tests {
         };
         let (found, version) = clients_in(paths(&[&old, &new]), 15).expect("the newer one");
         assert_eq!((found.as_path(), version.as_str()), (new.path(), "17.2"));
-        let refused = clients_in(paths(&[&old]), 15).expect_err("too old").to_string();
+        let refused = clients_in(paths(&[&old]), 15)
+            .expect_err("too old")
+            .to_string();
         assert!(refused.contains("older than the server"), "{refused}");
-        assert!(refused.contains("14 in") && refused.contains("15 or newer"), "{refused}");
-        let none = clients_in(paths(&[]), 15).expect_err("nothing there").to_string();
+        assert!(
+            refused.contains("14 in") && refused.contains("15 or newer"),
+            "{refused}"
+        );
+        let none = clients_in(paths(&[]), 15)
+            .expect_err("nothing there")
+            .to_string();
         assert!(none.contains("install"), "{none}");
     }
 

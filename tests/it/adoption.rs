@@ -15,19 +15,19 @@ use uuid::Uuid;
 
 use crate::support::*;
 
-const ELEMENT: &str = "storage_elem_01";
+pub const ELEMENT: &str = "storage_elem_01";
 
-fn storage() -> Module {
+pub fn storage() -> Module {
     Module::Storage(ELEMENT.parse().unwrap())
 }
 
-fn modules() -> [Module; 3] {
+pub fn modules() -> [Module; 3] {
     [Module::Admin, Module::Query, storage()]
 }
 
 /// What the services created: by their migrations, or on their own.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Made {
+pub enum Made {
     ByMigrations,
     /// No version table, no default of `_config.id`, and tables of an element that is gone.
     ByTheServices,
@@ -78,7 +78,7 @@ async fn product(connection: &mut PgConnection, module: &Module, made: Made) {
     }
 }
 
-async fn product_database(module: &Module, made: Made) -> (String, PgConnection) {
+pub async fn product_database(module: &Module, made: Made) -> (String, PgConnection) {
     let url = database("product").await;
     let mut connection = pg(&url).await;
     product(&mut connection, module, made).await;
@@ -94,7 +94,7 @@ async fn texts(connection: &mut PgConnection, sql: &str) -> Vec<String> {
 
 /// Every table with every row, as text: but those columns that the product does not have, the
 /// search vectors that adoption fills, and rows that the writer wrote.
-async fn rows(connection: &mut PgConnection, columns: &[String]) -> BTreeSet<String> {
+pub async fn rows(connection: &mut PgConnection, columns: &[String]) -> BTreeSet<String> {
     let mut rows = BTreeSet::new();
     for line in columns {
         let (table, list) = line.split_once(' ').unwrap();
@@ -109,7 +109,7 @@ async fn rows(connection: &mut PgConnection, columns: &[String]) -> BTreeSet<Str
     rows
 }
 
-async fn columns(connection: &mut PgConnection) -> Vec<String> {
+pub async fn columns(connection: &mut PgConnection) -> Vec<String> {
     texts(
         connection,
         "select table_name || ' ' || string_agg(column_name, ', ' order by ordinal_position) \
@@ -251,7 +251,10 @@ async fn adopted_while_it_is_written_to(made: Made) {
         Made::ByTheServices => "the product, without a version table",
     };
     assert!(said.contains(by), "{said}");
-    assert!(said.contains("run `artstore bus init`") && said.contains("nothing stops"), "{said}");
+    assert!(
+        said.contains("run `artstore bus init`") && said.contains("nothing stops"),
+        "{said}"
+    );
 
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..4).map(|number| writer(&url, number, &stop)).collect();
@@ -263,7 +266,10 @@ async fn adopted_while_it_is_written_to(made: Made) {
     .await;
     let (status, said) = world.command(&["migrate", "adopt", "--up"]).output().await;
     assert!(status.success(), "{said}");
-    assert!(said.contains(by) && said.contains("finished get positions by"), "{said}");
+    assert!(
+        said.contains(by) && said.contains("finished get positions by"),
+        "{said}"
+    );
     assert_eq!(
         said.contains("repaired   column storage_elem_01_config.id has no default"),
         made == Made::ByTheServices,
@@ -273,8 +279,11 @@ async fn adopted_while_it_is_written_to(made: Made) {
     let during: i64 = value(&mut element, format!("select count(*) from {ELEMENT}_wal")).await;
     eventually("the writers go on", || async {
         let mut connection = pg(&url).await;
-        let rows: i64 =
-            value(&mut connection, format!("select count(*) from {ELEMENT}_wal")).await;
+        let rows: i64 = value(
+            &mut connection,
+            format!("select count(*) from {ELEMENT}_wal"),
+        )
+        .await;
         (rows > during + 20).then_some(())
     })
     .await;
@@ -285,8 +294,9 @@ async fn adopted_while_it_is_written_to(made: Made) {
     }
 
     // No row lost, none changed, and the product's version table says what it said.
-    for (connection, (columns, before)) in
-        [&mut element, &mut query, &mut admin].into_iter().zip(before)
+    for (connection, (columns, before)) in [&mut element, &mut query, &mut admin]
+        .into_iter()
+        .zip(before)
     {
         assert_eq!(rows(connection, &columns).await, before);
     }
@@ -294,7 +304,9 @@ async fn adopted_while_it_is_written_to(made: Made) {
     assert_eq!(by_position, by_time);
     let written: i64 = value(
         &mut element,
-        format!("select count(*) from {ELEMENT}_wal where user_id = 'writer' and position is not null"),
+        format!(
+            "select count(*) from {ELEMENT}_wal where user_id = 'writer' and position is not null"
+        ),
     )
     .await;
     assert_eq!(written, i64::from(operations));
@@ -308,7 +320,9 @@ async fn adopted_while_it_is_written_to(made: Made) {
         (world.last_sequence(&source).await >= finished).then_some(())
     })
     .await;
-    let report = verify::source::compare(&mut element, &world.bus, &source).await.unwrap();
+    let report = verify::source::compare(&mut element, &world.bus, &source)
+        .await
+        .unwrap();
     // Not their order: the writers finish in another transaction than they change.
     let wrong = [&report.missing, &report.extra, &report.different];
     assert!(wrong.iter().all(|ids| ids.is_empty()), "{report:?}");
@@ -325,7 +339,10 @@ async fn adopted_while_it_is_written_to(made: Made) {
 
     // Once more: nothing to do.
     let now = lines(&mut element, &storage()).await;
-    let (status, said) = world.command(&["migrate", "adopt", "--json"]).output().await;
+    let (status, said) = world
+        .command(&["migrate", "adopt", "--json"])
+        .output()
+        .await;
     assert!(status.success(), "{said}");
     let again: Value = serde_json::from_str(&said).unwrap();
     for module in again.as_array().unwrap() {
@@ -351,7 +368,10 @@ fn an_adoption_is_taken_back_without_touching_the_products_tables() {
         for module in modules() {
             let (_, mut connection) = product_database(&module, Made::ByMigrations).await;
             let columns = columns(&mut connection).await;
-            let (before, made) = (rows(&mut connection, &columns).await, lines(&mut connection, &module).await);
+            let (before, made) = (
+                rows(&mut connection, &columns).await,
+                lines(&mut connection, &module).await,
+            );
             for _ in 0..2 {
                 adopt(&mut connection, &module).await.unwrap();
                 up(&mut connection, &module, None).await.unwrap();
@@ -373,28 +393,116 @@ fn an_adoption_is_taken_back_without_touching_the_products_tables() {
 fn what_blocks_is_named_and_nothing_is_changed() {
     run(async {
         let cases: Vec<(Module, &str, &str)> = vec![
-            (storage(), "drop table {e}_config", "table storage_elem_01_config is missing"),
-            (storage(), "alter table {e}_files drop checksum", "column storage_elem_01_files.checksum is missing"),
-            (storage(), "alter table {e}_wal alter status type varchar(5) using left(status, 5)", "column storage_elem_01_wal.status is character varying(5)"),
-            (storage(), "alter table {e}_wal alter operation_data type json", "column storage_elem_01_wal.operation_data is json"),
-            (storage(), "alter table {e}_wal drop constraint {e}_wal_pkey", "constraint storage_elem_01_wal.storage_elem_01_wal_pkey is missing"),
-            (storage(), "alter table {e}_files add owner text; update {e}_files set owner = ''; alter table {e}_files alter owner set not null", "column storage_elem_01_files.owner is not of version 1: rows without it"),
-            (storage(), "alter table {e}_wal add position bigint", "column storage_elem_01_wal.position is not of version 1: a later step"),
-            (storage(), "create sequence {e}_wal_position_seq", "sequence storage_elem_01_wal_position_seq is not of version 1: a later step"),
-            (storage(), "create function {e}_wal_position() returns int language sql as 'select 1'", "function storage_elem_01_wal_position is not of version 1: a later step"),
-            (storage(), "create table other (id int); create index {e}_wal_position_key on other (id)", "index public.other.storage_elem_01_wal_position_key is not of version 1"),
-            (storage(), "create function x() returns trigger language plpgsql as 'begin return new; end'; create trigger zzzz before update on {e}_wal for each row execute function x()", "trigger storage_elem_01_wal.zzzz is not of version 1: it would fire behind"),
-            (storage(), "alter table {e}_wal enable row level security", "table storage_elem_01_wal is with row security"),
-            (storage(), "alter table {e}_files set unlogged", "table storage_elem_01_files is unlogged"),
-            (storage(), "alter table {e}_files alter storage_path drop not null; update {e}_files set storage_path = null where file_id = (select min(file_id::text)::uuid from {e}_files)", "column storage_elem_01_files.storage_path may be null: there are rows"),
-            (storage(), "alter table {e}_files drop search_vector, add search_vector tsvector generated always as (to_tsvector('pg_catalog.english', original_filename)) stored", "column storage_elem_01_files.search_vector has the default"),
-            (Module::Query, "alter table search_history alter id drop default, alter id add generated always as identity", "column search_history.id has the default"),
-            (Module::Query, "alter table file_metadata_cache alter tags type text[]", "column file_metadata_cache.tags is text[]"),
-            (Module::Query, "delete from file_metadata_cache; alter table file_metadata_cache alter description set not null", "column file_metadata_cache.description is not null: rows without it"),
-            (Module::Query, "drop table file_metadata_cache; create view file_metadata_cache as select 1 as id", "table file_metadata_cache is a view"),
-            (Module::Query, "create table event_outbox (id int)", "table event_outbox is not of version 1"),
-            (Module::Admin, "alter type user_role_enum rename value 'ADMIN' to 'ROOT'", "enum user_role_enum has no ADMIN"),
-            (Module::Admin, "alter table users alter status type text", "column users.status is text"),
+            (
+                storage(),
+                "drop table {e}_config",
+                "table storage_elem_01_config is missing",
+            ),
+            (
+                storage(),
+                "alter table {e}_files drop checksum",
+                "column storage_elem_01_files.checksum is missing",
+            ),
+            (
+                storage(),
+                "alter table {e}_wal alter status type varchar(5) using left(status, 5)",
+                "column storage_elem_01_wal.status is character varying(5)",
+            ),
+            (
+                storage(),
+                "drop index idx_{e}_wal_data; alter table {e}_wal alter operation_data type json",
+                "column storage_elem_01_wal.operation_data is json",
+            ),
+            (
+                storage(),
+                "alter table {e}_wal drop constraint {e}_wal_pkey",
+                "constraint storage_elem_01_wal.storage_elem_01_wal_pkey is missing",
+            ),
+            (
+                storage(),
+                "alter table {e}_files add owner text; update {e}_files set owner = ''; alter table {e}_files alter owner set not null",
+                "column storage_elem_01_files.owner is not of version 1: rows without it",
+            ),
+            (
+                storage(),
+                "alter table {e}_wal add position bigint",
+                "column storage_elem_01_wal.position is not of version 1: a later step",
+            ),
+            (
+                storage(),
+                "create sequence {e}_wal_position_seq",
+                "sequence storage_elem_01_wal_position_seq is not of version 1: a later step",
+            ),
+            (
+                storage(),
+                "create function {e}_wal_position() returns int language sql as 'select 1'",
+                "function storage_elem_01_wal_position is not of version 1: a later step",
+            ),
+            (
+                storage(),
+                "create table other (id int); create index {e}_wal_position_key on other (id)",
+                "index public.other.storage_elem_01_wal_position_key is not of version 1",
+            ),
+            (
+                storage(),
+                "create function x() returns trigger language plpgsql as 'begin return new; end'; create trigger zzzz before update on {e}_wal for each row execute function x()",
+                "trigger storage_elem_01_wal.zzzz is not of version 1: it would fire behind",
+            ),
+            (
+                storage(),
+                "alter table {e}_wal enable row level security",
+                "table storage_elem_01_wal is with row security",
+            ),
+            (
+                storage(),
+                "alter table {e}_files set unlogged",
+                "table storage_elem_01_files is unlogged",
+            ),
+            (
+                storage(),
+                "alter table {e}_files alter storage_path drop not null; update {e}_files set storage_path = null where file_id = (select min(file_id::text)::uuid from {e}_files)",
+                "column storage_elem_01_files.storage_path may be null: there are rows",
+            ),
+            (
+                storage(),
+                "alter table {e}_files drop search_vector, add search_vector tsvector generated always as (to_tsvector('pg_catalog.english', original_filename)) stored",
+                "column storage_elem_01_files.search_vector has the default",
+            ),
+            (
+                Module::Query,
+                "alter table search_history alter id drop default, alter id add generated always as identity",
+                "column search_history.id has the default",
+            ),
+            (
+                Module::Query,
+                "alter table file_metadata_cache alter tags type text[]",
+                "column file_metadata_cache.tags is text[]",
+            ),
+            (
+                Module::Query,
+                "delete from file_metadata_cache; alter table file_metadata_cache alter description set not null",
+                "column file_metadata_cache.description is not null: rows without it",
+            ),
+            (
+                Module::Query,
+                "drop table file_metadata_cache; create view file_metadata_cache as select 1 as id",
+                "table file_metadata_cache is a view",
+            ),
+            (
+                Module::Query,
+                "create table event_outbox (id int)",
+                "table event_outbox is not of version 1",
+            ),
+            (
+                Module::Admin,
+                "alter type user_role_enum rename value 'ADMIN' to 'ROOT'",
+                "enum user_role_enum has no ADMIN",
+            ),
+            (
+                Module::Admin,
+                "alter table users alter status type text",
+                "column users.status is text",
+            ),
         ];
         for (module, spoil, words) in cases {
             let (_, mut connection) = product_database(&module, Made::ByMigrations).await;
@@ -435,45 +543,168 @@ fn odd(module: Module, spoil: &'static str, effect: Effect, words: &'static str)
 fn odd_installations() -> Vec<Odd> {
     use Effect::{Harmless, Repaired};
     vec![
-        odd(storage(), "drop index idx_{e}_wal_data", Repaired, "index storage_elem_01_wal.idx_storage_elem_01_wal_data is missing"),
-        odd(storage(), "update pg_index set indisvalid = false where indexrelid = 'idx_{e}_wal_file'::regclass", Repaired, "idx_storage_elem_01_wal_file is not valid"),
-        odd(storage(), "alter table {e}_files alter updated_at drop default", Repaired, "column storage_elem_01_files.updated_at has no default: it gets now()"),
-        odd(storage(), "alter table {e}_files alter storage_path drop not null", Repaired, "column storage_elem_01_files.storage_path may be null: no row is"),
-        odd(storage(), "alter table {e}_files alter updated_at set default clock_timestamp()", Harmless, "the default clock_timestamp()"),
-        odd(storage(), "alter table {e}_config alter total_size_bytes type bigint", Harmless, "is bigint: version 1 has integer, which is narrower"),
-        odd(storage(), "alter table {e}_files alter original_filename type text", Harmless, "original_filename is text"),
-        odd(storage(), "alter table {e}_files add note text, add kept int not null default 1", Harmless, "column storage_elem_01_files.kept is not of version 1"),
-        odd(storage(), "create index my_own on {e}_files (version)", Harmless, "index storage_elem_01_files.my_own is not of version 1"),
-        odd(storage(), "alter table {e}_wal add constraint mine check (duration_ms < 1000000)", Harmless, "constraint storage_elem_01_wal.mine"),
-        odd(storage(), "create function x() returns trigger language plpgsql as 'begin return new; end'; create trigger theirs before insert on {e}_files for each row execute function x()", Harmless, "trigger storage_elem_01_files.theirs"),
-        odd(storage(), "drop index ix_{e}_files_storage_filename", Harmless, "ix_storage_elem_01_files_storage_filename is missing: nothing here relies on it"),
-        odd(storage(), "update {e}_alembic_version set version_num = 'abc'", Harmless, ""),
+        odd(
+            storage(),
+            "drop index idx_{e}_wal_data",
+            Repaired,
+            "index storage_elem_01_wal.idx_storage_elem_01_wal_data is missing",
+        ),
+        odd(
+            storage(),
+            "update pg_index set indisvalid = false where indexrelid = 'idx_{e}_wal_file'::regclass",
+            Repaired,
+            "idx_storage_elem_01_wal_file is not valid",
+        ),
+        odd(
+            storage(),
+            "alter table {e}_files alter updated_at drop default",
+            Repaired,
+            "column storage_elem_01_files.updated_at has no default: it gets now()",
+        ),
+        odd(
+            storage(),
+            "alter table {e}_files alter storage_path drop not null",
+            Repaired,
+            "column storage_elem_01_files.storage_path may be null: no row is",
+        ),
+        odd(
+            storage(),
+            "alter table {e}_files alter updated_at set default clock_timestamp()",
+            Harmless,
+            "the default clock_timestamp()",
+        ),
+        odd(
+            storage(),
+            "alter table {e}_config alter total_size_bytes type bigint",
+            Harmless,
+            "is bigint: version 1 has integer, which is narrower",
+        ),
+        odd(
+            storage(),
+            "alter table {e}_files alter original_filename type text",
+            Harmless,
+            "original_filename is text",
+        ),
+        odd(
+            storage(),
+            "alter table {e}_files add note text, add kept int not null default 1",
+            Harmless,
+            "column storage_elem_01_files.kept is not of version 1",
+        ),
+        odd(
+            storage(),
+            "create index my_own on {e}_files (version)",
+            Harmless,
+            "index storage_elem_01_files.my_own is not of version 1",
+        ),
+        odd(
+            storage(),
+            "alter table {e}_wal add constraint mine check (duration_ms < 1000000)",
+            Harmless,
+            "constraint storage_elem_01_wal.mine",
+        ),
+        odd(
+            storage(),
+            "create function x() returns trigger language plpgsql as 'begin return new; end'; create trigger theirs before insert on {e}_files for each row execute function x()",
+            Harmless,
+            "trigger storage_elem_01_files.theirs",
+        ),
+        odd(
+            storage(),
+            "drop index ix_{e}_files_storage_filename",
+            Harmless,
+            "ix_storage_elem_01_files_storage_filename is missing: nothing here relies on it",
+        ),
+        odd(
+            storage(),
+            "update {e}_alembic_version set version_num = 'abc'",
+            Harmless,
+            "",
+        ),
         odd(storage(), "delete from {e}_alembic_version", Harmless, ""),
-        odd(Module::Query, "drop index ix_file_metadata_cache_sha256_hash; update file_metadata_cache set sha256_hash = 'same'", Repaired, "ix_file_metadata_cache_sha256_hash is missing: a later step drops it by name"),
-        odd(Module::Query, "drop index ix_file_metadata_cache_sha256_hash; create index ix_file_metadata_cache_sha256_hash on file_metadata_cache (sha256_hash)", Harmless, "index file_metadata_cache.ix_file_metadata_cache_sha256_hash is CREATE INDEX"),
-        odd(Module::Query, "alter table search_history alter id drop default; drop sequence search_history_id_seq", Repaired, "column search_history.id has no default"),
-        odd(Module::Query, "alter table search_history drop constraint check_results_count_positive", Harmless, "check_results_count_positive is missing"),
-        odd(Module::Admin, "alter type user_role_enum add value 'AUDITOR'", Harmless, "more values"),
-        odd(Module::Admin, "alter sequence users_id_seq cache 10", Harmless, "sequence users_id_seq is integer start 1"),
-        odd(Module::Admin, "alter table audit_logs drop constraint audit_logs_user_id_fkey, add constraint audit_logs_user_id_fkey foreign key (user_id) references users (id) on delete set null not valid", Harmless, "it is only not validated"),
+        odd(
+            Module::Query,
+            "drop index ix_file_metadata_cache_sha256_hash; update file_metadata_cache set sha256_hash = 'same'",
+            Repaired,
+            "ix_file_metadata_cache_sha256_hash is missing: a later step drops it by name",
+        ),
+        odd(
+            Module::Query,
+            "drop index ix_file_metadata_cache_sha256_hash; create index ix_file_metadata_cache_sha256_hash on file_metadata_cache (sha256_hash)",
+            Harmless,
+            "index file_metadata_cache.ix_file_metadata_cache_sha256_hash is CREATE INDEX",
+        ),
+        odd(
+            Module::Query,
+            "alter table search_history alter id drop default; drop sequence search_history_id_seq",
+            Repaired,
+            "column search_history.id has no default",
+        ),
+        odd(
+            Module::Query,
+            "alter table search_history drop constraint check_results_count_positive",
+            Harmless,
+            "check_results_count_positive is missing",
+        ),
+        odd(
+            Module::Admin,
+            "alter type user_role_enum add value 'AUDITOR'",
+            Harmless,
+            "more values",
+        ),
+        odd(
+            Module::Admin,
+            "alter sequence users_id_seq cache 10",
+            Harmless,
+            "sequence users_id_seq is integer start 1",
+        ),
+        odd(
+            Module::Admin,
+            "alter table audit_logs drop constraint audit_logs_user_id_fkey, add constraint audit_logs_user_id_fkey foreign key (user_id) references users (id) on delete set null not valid",
+            Harmless,
+            "it is only not validated",
+        ),
     ]
 }
 
 #[test]
 fn what_does_no_harm_is_named_repaired_where_needed_and_migrated() {
     run(async {
-        for Odd { module, spoil, effect, words } in odd_installations() {
+        for Odd {
+            module,
+            spoil,
+            effect,
+            words,
+        } in odd_installations()
+        {
             let (_, mut connection) = product_database(&module, Made::ByMigrations).await;
             execute(&mut connection, spoil.replace("{e}", ELEMENT)).await;
             let columns = columns(&mut connection).await;
             let before = rows(&mut connection, &columns).await;
             let adoption = adopt(&mut connection, &module).await.unwrap();
             let said = found(&adoption, effect);
-            assert!(adoption.is_possible(), "{spoil}: {:#?}", found(&adoption, Effect::Blocks));
-            assert!(words.is_empty() || said.iter().any(|line| line.contains(words)), "{spoil}: {said:#?}");
-            assert_eq!(adoption.differences.len(), usize::from(!words.is_empty()).max(said.len()), "{spoil}");
             assert!(
-                matches!(inspect(&mut connection, &module).await.unwrap().origin, Origin::Ours { version: 1, adopted: true }),
+                adoption.is_possible(),
+                "{spoil}: {:#?}",
+                found(&adoption, Effect::Blocks)
+            );
+            assert!(
+                words.is_empty() || said.iter().any(|line| line.contains(words)),
+                "{spoil}: {said:#?}"
+            );
+            assert_eq!(
+                adoption.differences.len(),
+                usize::from(!words.is_empty()).max(said.len()),
+                "{spoil}"
+            );
+            assert!(
+                matches!(
+                    inspect(&mut connection, &module).await.unwrap().origin,
+                    Origin::Ours {
+                        version: 1,
+                        adopted: true
+                    }
+                ),
                 "{spoil}"
             );
             up(&mut connection, &module, None).await.unwrap();
@@ -493,9 +724,15 @@ fn repairs_make_version_1_to_the_letter_and_the_printed_sql_the_same() {
             for by_hand in [false, true] {
                 let (_, mut connection) = product_database(&module, Made::ByMigrations).await;
                 let spoil = match module {
-                    Module::Admin => "drop index ix_users_status; drop index idx_storage_status; alter table jwt_keys alter id drop default; drop sequence jwt_keys_id_seq",
-                    Module::Query => "drop index idx_file_metadata_tags; alter table search_history alter created_at drop default; update pg_index set indisvalid = false where indexrelid = 'ix_search_history_username'::regclass",
-                    Module::Storage(_) => "alter table {e}_config alter id drop default; drop sequence {e}_config_id_seq; drop index idx_{e}_metadata; alter table {e}_files alter checksum drop not null, alter created_at drop default, alter created_at drop not null",
+                    Module::Admin => {
+                        "drop index ix_users_status; drop index idx_storage_status; alter table jwt_keys alter id drop default; drop sequence jwt_keys_id_seq"
+                    }
+                    Module::Query => {
+                        "drop index idx_file_metadata_tags; alter table search_history alter created_at drop default; update pg_index set indisvalid = false where indexrelid = 'ix_search_history_username'::regclass"
+                    }
+                    Module::Storage(_) => {
+                        "alter table {e}_config alter id drop default; drop sequence {e}_config_id_seq; drop index idx_{e}_metadata; alter table {e}_files alter checksum drop not null, alter created_at drop default, alter created_at drop not null"
+                    }
                 };
                 execute(&mut connection, spoil.replace("{e}", ELEMENT)).await;
                 let spoiled = lines(&mut connection, &module).await;
@@ -510,7 +747,10 @@ fn repairs_make_version_1_to_the_letter_and_the_printed_sql_the_same() {
                 }
                 let repaired = lines(&mut connection, &module).await;
                 // What a later step removes by itself where it is there is not built for it.
-                let missing: Vec<_> = version_1.iter().filter(|line| !repaired.contains(line)).collect();
+                let missing: Vec<_> = version_1
+                    .iter()
+                    .filter(|line| !repaired.contains(line))
+                    .collect();
                 assert!(missing.is_empty(), "{module}: {missing:#?}");
                 assert_eq!(repaired.len(), version_1.len(), "{module}");
             }
@@ -518,7 +758,11 @@ fn repairs_make_version_1_to_the_letter_and_the_printed_sql_the_same() {
         // Numbers go on above the ids that are there.
         let (_, mut connection) = product_database(&storage(), Made::ByTheServices).await;
         adopt(&mut connection, &storage()).await.unwrap();
-        let next: i64 = value(&mut connection, format!("select nextval('{ELEMENT}_config_id_seq')")).await;
+        let next: i64 = value(
+            &mut connection,
+            format!("select nextval('{ELEMENT}_config_id_seq')"),
+        )
+        .await;
         assert_eq!(next, 2);
     });
 }
@@ -563,7 +807,13 @@ fn a_repair_waits_for_an_upload_and_lets_others_through() {
         execute(&mut upload, "commit").await;
         let mut connection = adopting.await.unwrap();
         let origin = inspect(&mut connection, &storage()).await.unwrap().origin;
-        assert_eq!(origin, Origin::Ours { version: 1, adopted: true });
+        assert_eq!(
+            origin,
+            Origin::Ours {
+                version: 1,
+                adopted: true
+            }
+        );
     });
 }
 
@@ -577,24 +827,51 @@ fn the_command_changes_nothing_where_one_database_blocks_or_it_is_only_asked() {
                 .env("ARTSTORE_ELEMENTS", &format!("{ELEMENT}={url}"))
                 .env("QUERY_DATABASE_URL", &query_url)
         };
-        let before = (lines(&mut element, &storage()).await, lines(&mut query, &Module::Query).await);
+        let before = (
+            lines(&mut element, &storage()).await,
+            lines(&mut query, &Module::Query).await,
+        );
 
-        let (status, said) = command(&["migrate", "adopt", "--dry-run", "--up"]).output().await;
+        let (status, said) = command(&["migrate", "adopt", "--dry-run", "--up"])
+            .output()
+            .await;
         assert!(status.success(), "{said}");
-        assert!(said.contains("create sequence if not exists public.storage_elem_01_config_id_seq"), "{said}");
-        assert!(said.contains("create table public.artstore_query_version"), "{said}");
-        assert!(said.contains("750 finished get positions by completed_at") && said.contains("150 are pending"), "{said}");
+        assert!(
+            said.contains("create sequence if not exists public.storage_elem_01_config_id_seq"),
+            "{said}"
+        );
+        assert!(
+            said.contains("create table public.artstore_query_version"),
+            "{said}"
+        );
+        assert!(
+            said.contains("750 finished get positions by completed_at")
+                && said.contains("150 are pending"),
+            "{said}"
+        );
 
         // Of two one is in the way: the other one is left alone as well.
-        execute(&mut query, "alter table search_history drop column search_mode").await;
+        execute(
+            &mut query,
+            "alter table search_history drop column search_mode",
+        )
+        .await;
         let blocked = lines(&mut query, &Module::Query).await;
         let (status, said) = command(&["migrate", "adopt", "--up"]).output().await;
         assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("blocks     column search_history.search_mode is missing"), "{said}");
+        assert!(
+            said.contains("blocks     column search_history.search_mode is missing"),
+            "{said}"
+        );
         assert!(said.contains("because another database can't be"), "{said}");
-        let (status, said) = command(&["migrate", "check", "--module", "query"]).output().await;
+        let (status, said) = command(&["migrate", "check", "--module", "query"])
+            .output()
+            .await;
         assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("STOP  differs       blocks: column search_history.search_mode"), "{said}");
+        assert!(
+            said.contains("STOP  differs       blocks: column search_history.search_mode"),
+            "{said}"
+        );
         // Without adoption, a migration says what to do.
         let (status, said) = command(&["migrate", "up"]).finish().await;
         assert_eq!(status.code(), Some(1), "{said}");
@@ -607,7 +884,10 @@ fn the_command_changes_nothing_where_one_database_blocks_or_it_is_only_asked() {
         let program = Program::new(&["migrate", "adopt", "--up"]).env("QUERY_DATABASE_URL", &empty);
         let (status, said) = program.output().await;
         assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("nothing to adopt: is it the right database?"), "{said}");
+        assert!(
+            said.contains("nothing to adopt: is it the right database?"),
+            "{said}"
+        );
         let program = Program::new(&["migrate", "adopt"]).env("ADMIN_DATABASE_URL", &query_url);
         let (status, said) = program.finish().await;
         assert_eq!(status.code(), Some(1), "{said}");
@@ -620,7 +900,11 @@ fn check_says_what_is_in_use_and_what_is_not_allowed() {
     run(async {
         let (url, mut connection) = product_database(&storage(), Made::ByMigrations).await;
         let mut upload = pg(&url).await;
-        execute(&mut upload, format!("begin; update {ELEMENT}_wal set duration_ms = 6")).await;
+        execute(
+            &mut upload,
+            format!("begin; update {ELEMENT}_wal set duration_ms = 6"),
+        )
+        .await;
         let role = format!("r{}", Uuid::new_v4().simple());
         execute(
             &mut connection,
@@ -650,10 +934,15 @@ fn check_says_what_is_in_use_and_what_is_not_allowed() {
             assert!(said.contains(words), "{words}: {said}");
         }
         let report: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!(report[0]["details"]["made"]["revision"], "100779395dad", "{report}");
+        assert_eq!(
+            report[0]["details"]["made"]["revision"], "100779395dad",
+            "{report}"
+        );
         assert_eq!(report[0]["stops"], true);
         // The same role can't adopt either.
-        let adoption = inspect(&mut pg(other.as_str()).await, &storage()).await.unwrap();
+        let adoption = inspect(&mut pg(other.as_str()).await, &storage())
+            .await
+            .unwrap();
         assert!(!adoption.is_possible());
 
         let program = Program::new(&["migrate", "check"])

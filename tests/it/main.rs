@@ -9,6 +9,7 @@
 mod support;
 
 mod adoption;
+mod backup;
 mod cluster;
 mod credentials;
 mod gaps;
@@ -23,4 +24,5 @@ mod projector_crashes;
 mod recovery;
 mod refusals;
 mod relay_crashes;
+mod smoke;
 mod wrong_configuration;

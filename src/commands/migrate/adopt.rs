@@ -98,7 +98,11 @@ pub(super) fn made_by(origin: &Origin) -> String {
     match origin {
         Origin::Nothing => "nobody: none of the tables is there".to_owned(),
         Origin::Ours { version, adopted } => {
-            let adopted = if *adopted { ", adopted from the product" } else { "" };
+            let adopted = if *adopted {
+                ", adopted from the product"
+            } else {
+                ""
+            };
             format!("these migrations: version {version}{adopted}")
         }
         Origin::Product {
@@ -119,7 +123,9 @@ pub(super) fn made_by(origin: &Origin) -> String {
             revision: Some(revision),
             known: false,
             ..
-        } => format!("the product: revision {revision}, which is not known here; the tables decide"),
+        } => {
+            format!("the product: revision {revision}, which is not known here; the tables decide")
+        }
     }
 }
 
@@ -164,7 +170,10 @@ fn print_differences(adoption: &Adoption) {
 }
 
 fn result(adoption: &Adoption, outcome: Outcome, command: &Adopt) -> String {
-    let blocks = adoption.differences.iter().any(|d| d.effect == Effect::Blocks);
+    let blocks = adoption
+        .differences
+        .iter()
+        .any(|d| d.effect == Effect::Blocks);
     match outcome {
         Outcome::Refused if adoption.origin == Origin::Nothing => {
             "nothing to adopt: is it the right database? For a new installation: artstore migrate up"

@@ -92,7 +92,13 @@ async fn backup(
         // A database's name may hold anything; a file's may not.
         let name: String = name
             .chars()
-            .map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+            .map(|c| {
+                if c.is_alphanumeric() || "-_.".contains(c) {
+                    c
+                } else {
+                    '_'
+                }
+            })
             .collect();
         let mut file = format!("{name}-{}.dump", started.format("%Y%m%dT%H%M%SZ"));
         // Databases of two servers may have one name.
@@ -138,7 +144,10 @@ async fn backup(
 fn by_database(targets: Vec<(Module, PgConnectOptions)>) -> Vec<Target> {
     let mut grouped: Vec<Target> = Vec::new();
     for (module, database) in targets {
-        match grouped.iter_mut().find(|t| shown(&t.database) == shown(&database)) {
+        match grouped
+            .iter_mut()
+            .find(|t| shown(&t.database) == shown(&database))
+        {
             Some(target) => target.modules.push(module),
             None => grouped.push(Target {
                 database,
@@ -180,12 +189,19 @@ async fn modules(target: &Target) -> anyhow::Result<Vec<(Module, String, Vec<Str
 
 fn print(target: &Target, made: &[(Module, String, Vec<String>)], path: &Path, dump: &Dump) {
     for (module, by, _) in made {
-        println!("{module}: database {}, made by {by}", shown(&target.database));
+        println!(
+            "{module}: database {}, made by {by}",
+            shown(&target.database)
+        );
     }
     println!("  file     {}", path.display());
     println!("  size     {} bytes", dump.bytes);
     println!("  sha-256  {}", dump.sha256);
-    println!("  tables   {} with {} rows, all of them in the dump", dump.rows.len(), dump.rows.values().sum::<u64>());
+    println!(
+        "  tables   {} with {} rows, all of them in the dump",
+        dump.rows.len(),
+        dump.rows.values().sum::<u64>()
+    );
 }
 
 fn entry(

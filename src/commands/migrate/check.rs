@@ -76,7 +76,9 @@ impl Report {
     }
 
     fn stops(&self) -> bool {
-        self.lines.iter().any(|(verdict, ..)| *verdict == Verdict::Stop)
+        self.lines
+            .iter()
+            .any(|(verdict, ..)| *verdict == Verdict::Stop)
     }
 
     fn print(&self) {
@@ -179,10 +181,18 @@ async fn look(
     rights(module, connection, report).await?;
     let holders = artstore_migrations::holders::of(connection, module).await?;
     for holder in &holders {
-        report.add(Verdict::Note, "in use", format!("{holder}; steps wait for it"));
+        report.add(
+            Verdict::Note,
+            "in use",
+            format!("{holder}; steps wait for it"),
+        );
     }
     if holders.is_empty() {
-        report.add(Verdict::Ok, "in use", "no transaction is open on the tables");
+        report.add(
+            Verdict::Ok,
+            "in use",
+            "no transaction is open on the tables",
+        );
     }
     Ok(())
 }
@@ -258,7 +268,11 @@ async fn rights(
         );
         report.add(Verdict::Stop, "rights", text);
     } else if foreign.is_empty() {
-        report.add(Verdict::Ok, "rights", format!("{role} may change the tables"));
+        report.add(
+            Verdict::Ok,
+            "rights",
+            format!("{role} may change the tables"),
+        );
     }
     match trigram {
         _ if *module != Module::Query => {}
@@ -311,7 +325,11 @@ async fn of_nats(config: &Config, sources: &[Source]) -> Report {
             Ok(info) => match bus.check_streams(std::slice::from_ref(source), 1).await {
                 Ok(()) => {
                     let messages = info.state.messages;
-                    report.add(Verdict::Ok, "stream", format!("{stream}: {messages} messages"));
+                    report.add(
+                        Verdict::Ok,
+                        "stream",
+                        format!("{stream}: {messages} messages"),
+                    );
                 }
                 Err(error) => report.add(Verdict::Stop, "stream", error),
             },

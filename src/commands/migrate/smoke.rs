@@ -61,7 +61,10 @@ fn failure(stage: &'static str) -> impl Fn(anyhow::Error) -> Failure {
 pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
     let elements = targets(config, Some(ModuleName::Storage))?;
     let query = config.query_database()?.ok_or_else(|| {
-        ConfigError("smoke looks into the cache: it needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".into())
+        ConfigError(
+            "smoke looks into the cache: it needs QUERY_DATABASE_URL (or DATABASE_HOST and others)"
+                .into(),
+        )
     })?;
     let stop = stop_signal()?;
     let bus = Bus::connect(&config.bus("artstore migrate smoke")).await?;
@@ -149,35 +152,65 @@ impl Walk {
     ) -> Result<(), Failure> {
         // Whatever is missing shows before anything is written.
         let module = Module::Storage(self.element.clone());
-        let mut source = connect(&module, &self.database).await.map_err(failure("database"))?;
-        let mut query = connect(&Module::Query, query).await.map_err(failure("query database"))?;
+        let mut source = connect(&module, &self.database)
+            .await
+            .map_err(failure("database"))?;
+        let mut query = connect(&Module::Query, query)
+            .await
+            .map_err(failure("query database"))?;
         let mut events = self.events(file.id()).await.map_err(failure("stream"))?;
 
         let began = Instant::now();
         let created = file.create(&mut source).await.map_err(failure("written"))?;
         self.done("written", began, format!("position {}", created.position));
         let sequence = self.published("published", &mut events, created.id).await?;
-        self.cached("in the cache", file, &mut query, sequence, Some(file.description())).await?;
+        self.cached(
+            "in the cache",
+            file,
+            &mut query,
+            sequence,
+            Some(file.description()),
+        )
+        .await?;
         self.found("found", file, &mut query).await?;
 
         let began = Instant::now();
         let updated = file.update(&mut source).await.map_err(failure("changed"))?;
         self.done("changed", began, format!("position {}", updated.position));
-        let sequence = self.published("change published", &mut events, updated.id).await?;
-        self.cached("change in cache", file, &mut query, sequence, Some(file.description())).await?;
+        let sequence = self
+            .published("change published", &mut events, updated.id)
+            .await?;
+        self.cached(
+            "change in cache",
+            file,
+            &mut query,
+            sequence,
+            Some(file.description()),
+        )
+        .await?;
         self.found("found again", file, &mut query).await?;
 
         let began = Instant::now();
         let deleted = file.delete(&mut source).await.map_err(failure("deleted"))?;
         self.done("deleted", began, format!("position {}", deleted.position));
-        let sequence = self.published("delete published", &mut events, deleted.id).await?;
-        self.cached("out of the cache", file, &mut query, sequence, None).await?;
+        let sequence = self
+            .published("delete published", &mut events, deleted.id)
+            .await?;
+        self.cached("out of the cache", file, &mut query, sequence, None)
+            .await?;
 
         let began = Instant::now();
-        if file.exists(&mut source).await.map_err(failure("nothing left"))? {
+        if file
+            .exists(&mut source)
+            .await
+            .map_err(failure("nothing left"))?
+        {
             return Err(Failure {
                 stage: "nothing left",
-                reason: format!("{}_files still has the file: something wrote it again", self.element),
+                reason: format!(
+                    "{}_files still has the file: something wrote it again",
+                    self.element
+                ),
             });
         }
         let left = format!("no row in {}_files or the cache", self.element);
@@ -188,7 +221,10 @@ impl Walk {
     fn done(&mut self, stage: &'static str, began: Instant, detail: String) {
         let took = began.elapsed();
         if !self.quiet {
-            println!("  {stage:<16} {:>7.1} ms  {detail}", took.as_secs_f64() * 1_000.0);
+            println!(
+                "  {stage:<16} {:>7.1} ms  {detail}",
+                took.as_secs_f64() * 1_000.0
+            );
         }
         self.stages.push((stage, took, detail));
     }
@@ -196,7 +232,12 @@ impl Walk {
     /// The events of the file's partition from here on.
     async fn events(&self, file: Uuid) -> anyhow::Result<pull::Stream> {
         let source = Source::Element(self.element.clone());
-        let last = self.bus.stream_info(&source.stream()).await?.state.last_sequence;
+        let last = self
+            .bus
+            .stream_info(&source.stream())
+            .await?
+            .state
+            .last_sequence;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: last + 1,
@@ -213,7 +254,9 @@ impl Walk {
             ..pull::Config::default()
         };
         let jetstream = &self.bus.jetstream;
-        let consumer = jetstream.create_consumer_on_stream(config, source.stream()).await?;
+        let consumer = jetstream
+            .create_consumer_on_stream(config, source.stream())
+            .await?;
         Ok(consumer.messages().await?)
     }
 
@@ -230,7 +273,10 @@ impl Walk {
             while let Some(message) = events.next().await {
                 let message = message?;
                 let headers = message.headers.as_ref();
-                if headers.and_then(|h| h.get("Nats-Msg-Id")).is_some_and(|id| id.as_str() == wanted) {
+                if headers
+                    .and_then(|h| h.get("Nats-Msg-Id"))
+                    .is_some_and(|id| id.as_str() == wanted)
+                {
                     let info = message.info().map_err(|error| anyhow::anyhow!("{error}"))?;
                     return Ok(info.stream_sequence);
                 }
@@ -301,7 +347,11 @@ impl Walk {
     ) -> Result<(), Failure> {
         let began = Instant::now();
         let words = file.words();
-        if !file.is_found_by(query, &words).await.map_err(failure(stage))? {
+        if !file
+            .is_found_by(query, &words)
+            .await
+            .map_err(failure(stage))?
+        {
             return Err(Failure {
                 stage,
                 reason: format!(

@@ -30,7 +30,11 @@ pub(super) struct Dump {
 
 /// Makes a file that only we can read; refuses one that exists.
 pub(super) fn new_file(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Dumps a database into `path` and checks that each of these tables is in it, with every row.
@@ -58,7 +62,12 @@ pub(super) async fn make(
     let mut pg_dump = program(&folder.join("pg_dump"), database);
     // A table that somebody rebuilds is not waited for without end.
     pg_dump
-        .args(["--format=custom", "--no-password", "--lock-wait-timeout=60s", "--snapshot"])
+        .args([
+            "--format=custom",
+            "--no-password",
+            "--lock-wait-timeout=60s",
+            "--snapshot",
+        ])
         .arg(snapshot)
         .arg("--file")
         .arg(path);
@@ -144,7 +153,10 @@ async fn verify_rows(
         line.clear();
     }
     let status = child.wait().await?;
-    ensure!(status.success(), "pg_restore can't read the dump ({status})");
+    ensure!(
+        status.success(),
+        "pg_restore can't read the dump ({status})"
+    );
     for (table, rows) in counted {
         let there = held.get(table).copied().unwrap_or(0);
         ensure!(
@@ -159,7 +171,10 @@ async fn verify_rows(
 fn copied(line: &[u8]) -> Option<String> {
     let line = std::str::from_utf8(line).ok()?;
     let rest = line.strip_prefix("COPY ")?;
-    let (name, _) = rest.trim_end().strip_suffix("FROM stdin;")?.split_once(' ')?;
+    let (name, _) = rest
+        .trim_end()
+        .strip_suffix("FROM stdin;")?
+        .split_once(' ')?;
     Some(name.strip_prefix("public.").unwrap_or(name).to_owned())
 }
 
@@ -178,7 +193,12 @@ async fn digest(path: std::path::PathBuf) -> anyhow::Result<(u64, String)> {
             digest.update(&buffer[..read]);
             bytes += read as u64;
         }
-        let hex = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = digest
+            .finish()
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Ok((bytes, hex))
     })
     .await?
@@ -201,7 +221,10 @@ fn program(path: &Path, database: &PgConnectOptions) -> Command {
         .env("PGHOST", host)
         .env("PGPORT", database.get_port().to_string())
         .env("PGUSER", database.get_username())
-        .env("PGDATABASE", database.get_database().unwrap_or(database.get_username()))
+        .env(
+            "PGDATABASE",
+            database.get_database().unwrap_or(database.get_username()),
+        )
         .env("PGCONNECT_TIMEOUT", "10");
     if let Some(options) = database.get_options() {
         command.env("PGOPTIONS", options);
@@ -210,7 +233,10 @@ fn program(path: &Path, database: &PgConnectOptions) -> Command {
     let url = database.to_url_lossy();
     if let Some(password) = url.password() {
         let decoded = url::form_urlencoded::parse(password.as_bytes()).next();
-        command.env("PGPASSWORD", decoded.map_or_else(String::new, |(text, _)| text.into_owned()));
+        command.env(
+            "PGPASSWORD",
+            decoded.map_or_else(String::new, |(text, _)| text.into_owned()),
+        );
     }
     for (name, value) in url.query_pairs() {
         let variable = match name.as_ref() {

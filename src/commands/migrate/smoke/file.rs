@@ -158,7 +158,9 @@ impl SmokeFile {
     /// other, so the cache follows.
     pub(super) async fn clean_up(&mut self, source: &mut PgConnection) -> anyhow::Result<()> {
         if let Some(operation) = self.pending.take() {
-            let rolled_back = operation.roll_back(source, "the smoke test was broken off").await;
+            let rolled_back = operation
+                .roll_back(source, "the smoke test was broken off")
+                .await;
             match rolled_back {
                 // Its commit was kept, though nobody heard of it.
                 Ok(_) | Err(PublishError::NotPending { .. }) => {}
