@@ -28,7 +28,7 @@ impl Effect {
     pub fn word(self) -> &'static str {
         match self {
             Self::Blocks => "blocks",
-            Self::Repaired => "repaired",
+            Self::Repaired => "repair",
             Self::Harmless => "harmless",
         }
     }
@@ -410,7 +410,7 @@ fn column_differs(
     }
     if expected.default != found.default && (expected.is_special() || found.is_special()) {
         return match (found.default, drawn_from(expected.default)) {
-            ("", Some(sequence)) if !(expected.required && !found.required) => {
+            ("", Some(sequence)) if !expected.required || found.required => {
                 serial(name, expected, sequence, catalogue)
             }
             _ => Difference::blocks(

@@ -10,9 +10,9 @@ use crate::module::Module;
 /// A transaction that is open on the module's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its backend.
-    pub pid: i32,
-    /// What the backend does, where the role may see that.
+    /// Its backend; none for a prepared transaction.
+    pub pid: Option<i32>,
+    /// What the backend does, where the role may see that; the name of a prepared transaction.
     pub state: Option<String>,
     /// What the client calls itself; may be empty.
     pub application: String,
@@ -25,7 +25,10 @@ pub struct Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.as_deref().unwrap_or("state not visible");
-        write!(f, "pid {} ({state}", self.pid)?;
+        match self.pid {
+            Some(pid) => write!(f, "pid {pid} ({state}")?,
+            None => write!(f, "prepared transaction {state:?} (no session")?,
+        }
         if !self.application.is_empty() {
             write!(f, ", {}", self.application)?;
         }
@@ -47,19 +50,25 @@ pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>,
     let failed =
         |source| MigrateError::database("looking for who holds the tables", module)(source);
     let rows = sqlx::query(
-        "select activity.pid, activity.state, activity.application_name as application,
-             extract(epoch from clock_timestamp() - activity.xact_start)::bigint as seconds,
+        "select held.pid,
+             case when held.pid is null then prepared.gid else activity.state end as state,
+             coalesce(activity.application_name, '') as application,
+             extract(
+                 epoch from clock_timestamp() - coalesce(activity.xact_start, prepared.prepared)
+             )::bigint as seconds,
              array_agg(distinct class.relname::text) as tables
          from pg_catalog.pg_locks as held
          join pg_catalog.pg_class as class on class.oid = held.relation
-         join pg_catalog.pg_stat_activity as activity on activity.pid = held.pid
+         left join pg_catalog.pg_stat_activity as activity on activity.pid = held.pid
+         left join pg_catalog.pg_prepared_xacts as prepared
+             on held.pid is null and held.virtualtransaction = '-1/' || prepared.transaction
          where held.locktype = 'relation' and held.granted
              and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
-             and held.pid <> pg_backend_pid()
+             and held.pid is distinct from pg_backend_pid()
              and class.relnamespace = 'public'::regnamespace
              and class.relname = any($1)
-         group by activity.pid, activity.state, activity.application_name, activity.xact_start
-         order by activity.xact_start nulls last, activity.pid",
+         group by 1, 2, 3, activity.xact_start, prepared.prepared
+         order by coalesce(activity.xact_start, prepared.prepared) nulls last, held.pid",
     )
     .bind(module.tables())
     .fetch_all(conn)
@@ -69,9 +78,7 @@ pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>,
         Ok(Holder {
             pid: row.try_get("pid")?,
             state: row.try_get("state")?,
-            application: row
-                .try_get::<Option<String>, _>("application")?
-                .unwrap_or_default(),
+            application: row.try_get("application")?,
             seconds: row.try_get("seconds")?,
             tables: row.try_get("tables")?,
         })

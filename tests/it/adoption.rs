@@ -271,7 +271,7 @@ async fn adopted_while_it_is_written_to(made: Made) {
         "{said}"
     );
     assert_eq!(
-        said.contains("repaired   column storage_elem_01_config.id has no default"),
+        said.contains("repair     column storage_elem_01_config.id has no default"),
         made == Made::ByTheServices,
         "{said}"
     );
@@ -798,11 +798,13 @@ fn a_repair_waits_for_an_upload_and_lets_others_through() {
             value::<bool>(&mut watching, sql).await.then_some(())
         })
         .await;
-        execute(
-            &mut other,
-            format!("insert into {ELEMENT}_wal (transaction_id, operation_type, status, operation_data, started_at) values (gen_random_uuid(), 'file_create', 'pending', '{{}}', now())"),
-        )
-        .await;
+        let insert = format!(
+            "insert into {ELEMENT}_wal (transaction_id, operation_type, status, operation_data, \
+                 started_at) values (gen_random_uuid(), 'file_create', 'pending', '{{}}', now())"
+        );
+        tokio::time::timeout(PATIENCE, execute(&mut other, insert))
+            .await
+            .expect("a writer gets through while the upload goes on");
         assert!(!adopting.is_finished());
         execute(&mut upload, "commit").await;
         let mut connection = adopting.await.unwrap();
@@ -905,6 +907,13 @@ fn check_says_what_is_in_use_and_what_is_not_allowed() {
             format!("begin; update {ELEMENT}_wal set duration_ms = 6"),
         )
         .await;
+        let mut forgotten = pg(&url).await;
+        let name = Uuid::new_v4();
+        execute(
+            &mut forgotten,
+            format!("begin; delete from {ELEMENT}_config; prepare transaction '{name}'"),
+        )
+        .await;
         let role = format!("r{}", Uuid::new_v4().simple());
         execute(
             &mut connection,
@@ -930,6 +939,7 @@ fn check_says_what_is_in_use_and_what_is_not_allowed() {
             "may not create in the schema public",
             "open for",
             "steps wait for it",
+            "prepared transaction",
         ] {
             assert!(said.contains(words), "{words}: {said}");
         }
@@ -939,6 +949,7 @@ fn check_says_what_is_in_use_and_what_is_not_allowed() {
             "{report}"
         );
         assert_eq!(report[0]["stops"], true);
+        execute(&mut forgotten, format!("rollback prepared '{name}'")).await;
         // The same role can't adopt either.
         let adoption = inspect(&mut pg(other.as_str()).await, &storage())
             .await

@@ -150,6 +150,32 @@ fn a_backup_is_restored_with_every_row_and_overwrites_nothing() {
             assert_eq!(counted, (before.len() - stray) as u64);
         }
 
+        // A dump that lacks rows is not taken for a backup.
+        let cheat = parent.path().join("cheat");
+        std::fs::create_dir(&cheat).unwrap();
+        let real = shared_stack().await.postgres_bin().display().to_string();
+        for (program, option) in [
+            ("pg_dump", "--exclude-table-data=users"),
+            ("pg_restore", ""),
+        ] {
+            let path = cheat.join(program);
+            let script = format!(
+                "#!/bin/sh\n[ \"$1\" = --version ] && exec {real}/{program} --version\n\
+                 exec {real}/{program} {option} \"$@\"\n"
+            );
+            std::fs::write(&path, script).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let lacking = parent.path().join("lacking");
+        let path = format!("{}:{}", cheat.display(), std::env::var("PATH").unwrap());
+        let (status, said) = backup(&lacking, &element_url)
+            .env("PATH", &path)
+            .finish()
+            .await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("does not hold table users"), "{said}");
+        assert!(files(&lacking).is_empty(), "{:?}", files(&lacking));
+
         // There is something in it now.
         let held = files(&folder);
         let (status, said) = backup(&folder, &element_url).finish().await;

@@ -183,8 +183,17 @@ fn result(adoption: &Adoption, outcome: Outcome, command: &Adopt) -> String {
         Outcome::Refused => "not adopted, because another database can't be".to_owned(),
         Outcome::Possible => "can be adopted; nothing was changed".to_owned(),
         Outcome::Ours => "ours already; nothing to adopt".to_owned(),
-        Outcome::Adopted if command.up => "adopted".to_owned(),
-        Outcome::Adopted => "adopted as version 1; go on with: artstore migrate up".to_owned(),
+        Outcome::Adopted => {
+            let kept = match &adoption.origin {
+                Origin::Product {
+                    version_table: Some(table),
+                    ..
+                } => format!("; {table} stays as it is"),
+                Origin::Product { .. } | Origin::Nothing | Origin::Ours { .. } => String::new(),
+            };
+            let next = if command.up { "" } else { "; go on with: artstore migrate up" };
+            format!("adopted as version 1{kept}{next}")
+        }
     }
 }
 

@@ -175,14 +175,25 @@ fn open_folder(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each module of a database: who made it, and its tables.
+/// Each module of a database: who made it, and its tables. A database without them is most likely
+/// a wrong one.
 async fn modules(target: &Target) -> anyhow::Result<Vec<(Module, String, Vec<String>)>> {
     let mut found = Vec::new();
     for module in &target.modules {
         let mut connection = connect(module, &target.database).await?;
-        let adoption = artstore_migrations::inspect(&mut connection, module).await?;
         let tables = artstore_migrations::tables_present(&mut connection, module).await?;
-        found.push((module.clone(), made_by(&adoption.origin), tables));
+        if tables.is_empty() {
+            bail!(
+                "{module}: database {} has none of its tables: is it the right database?",
+                shown(&target.database)
+            );
+        }
+        // What can't be adopted or migrated can be dumped all the same.
+        let by = match artstore_migrations::inspect(&mut connection, module).await {
+            Ok(adoption) => made_by(&adoption.origin),
+            Err(error) => format!("not known: {error}"),
+        };
+        found.push((module.clone(), by, tables));
     }
     Ok(found)
 }

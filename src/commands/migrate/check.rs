@@ -10,8 +10,8 @@ use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgConnection, Row as _};
 
 use super::adopt::{inspection, made_by};
 use super::{ModuleName, connect, name, shown, targets};
@@ -155,24 +155,26 @@ async fn look(
     connection: &mut PgConnection,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    // Before anything is prepared: a pooler mixes up prepared statements.
-    if let Err(error) = election::refuse_pooler(database).await {
-        report.add(Verdict::Stop, "direct", error);
-        return Ok(());
-    }
-    let (number, version, standby): (i32, String, bool) = sqlx::query_as(
+    // Nothing is prepared before it is known that there is no pooler: it mixes up such statements.
+    let row = sqlx::raw_sql(
         "select current_setting('server_version_num')::int, current_setting('server_version'), \
              pg_is_in_recovery()",
     )
     .fetch_one(&mut *connection)
     .await?;
-    report.add(Verdict::Ok, "reachable", "directly, without a pooler");
+    let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+    let standby: bool = row.try_get(2)?;
     if number < OLDEST_POSTGRES {
         let text = format!("PostgreSQL {version} is too old: upgrade it to 15 or newer");
         report.add(Verdict::Stop, "server", text);
-    } else {
-        report.add(Verdict::Ok, "server", format!("PostgreSQL {version}"));
+        return Ok(());
     }
+    report.add(Verdict::Ok, "server", format!("PostgreSQL {version}"));
+    if let Err(error) = election::refuse_pooler(database).await {
+        report.add(Verdict::Stop, "direct", error);
+        return Ok(());
+    }
+    report.add(Verdict::Ok, "direct", "no pooler in between");
     if standby {
         let text = "a standby, which can't be changed or read from: use the primary";
         report.add(Verdict::Stop, "role", text);
