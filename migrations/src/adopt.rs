@@ -51,6 +51,8 @@ pub struct OldRows {
     pub pending: i64,
     /// With a status that is neither: nobody hears of them.
     pub other: i64,
+    /// Files that no finished row is about: events tell of them with their next operation.
+    pub untold_files: i64,
 }
 
 /// The order in which [`OldRows::finished`] are numbered.
@@ -384,19 +386,32 @@ async fn old_rows(
     let Module::Storage(element) = module else {
         return Ok(None);
     };
-    let has_status = found.keys().any(|name| {
-        name.kind == Kind::Column && name.table == format!("{element}_wal") && name.name == "status"
-    });
-    if !has_status {
+    // Where one of these is missing, that blocks, and there is nothing to count.
+    let has = |table: &str, column: &str| {
+        found.keys().any(|name| {
+            name.kind == Kind::Column
+                && name.table == format!("{element}_{table}")
+                && name.name == column
+        })
+    };
+    if !has("wal", "status") || !has("wal", "file_id") || !has("files", "file_id") {
         return Ok(None);
     }
+    let finished = "status in ('committed', 'rolled_back', 'failed')";
     let sql = format!(
-        "select count(*) filter (where status in ('committed', 'rolled_back', 'failed')),
+        "select count(*) filter (where {finished}),
              count(*) filter (where status = 'pending'),
-             count(*) filter (where status not in ('committed', 'rolled_back', 'failed', 'pending'))
+             count(*) filter (where not {finished} and status <> 'pending'),
+             (
+                 select count(*) from public.{element}_files as file
+                 where not exists (
+                     select from public.{element}_wal as wal
+                     where wal.file_id = file.file_id and wal.{finished}
+                 )
+             )
          from public.{element}_wal"
     );
-    let (finished, pending, other) = sqlx::query_as(AssertSqlSafe(sql))
+    let (finished, pending, other, untold_files) = sqlx::query_as(AssertSqlSafe(sql))
         .fetch_one(conn)
         .await
         .map_err(MigrateError::database("counting the operations", module))?;
@@ -404,5 +419,6 @@ async fn old_rows(
         finished,
         pending,
         other,
+        untold_files,
     }))
 }

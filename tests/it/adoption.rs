@@ -275,6 +275,8 @@ async fn adopted_while_it_is_written_to(made: Made) {
         made == Made::ByTheServices,
         "{said}"
     );
+    // (The writers' files of the moment may be among them.)
+    assert!(said.contains("files have no finished operation"), "{said}");
     println!("{said}");
     let during: i64 = value(&mut element, format!("select count(*) from {ELEMENT}_wal")).await;
     eventually("the writers go on", || async {
@@ -849,6 +851,11 @@ fn the_command_changes_nothing_where_one_database_blocks_or_it_is_only_asked() {
         assert!(
             said.contains("750 finished get positions by completed_at")
                 && said.contains("150 are pending"),
+            "{said}"
+        );
+
+        assert!(
+            said.contains("3 files have no finished operation"),
             "{said}"
         );
 

@@ -150,31 +150,36 @@ fn a_backup_is_restored_with_every_row_and_overwrites_nothing() {
             assert_eq!(counted, (before.len() - stray) as u64);
         }
 
-        // A dump that lacks rows is not taken for a backup.
-        let cheat = parent.path().join("cheat");
-        std::fs::create_dir(&cheat).unwrap();
+        // A dump that lacks a table's rows, or its own end, is not taken for a backup.
         let real = shared_stack().await.postgres_bin().display().to_string();
-        for (program, option) in [
-            ("pg_dump", "--exclude-table-data=users"),
-            ("pg_restore", ""),
+        let cut = "real \"$@\" || exit 1; for word; do \
+                   [ \"$before\" = --file ] && truncate -s -40 \"$word\"; before=$word; done";
+        for (name, dump, says) in [
+            (
+                "lacking",
+                "exec real --exclude-table-data=users \"$@\"",
+                "does not hold table users",
+            ),
+            ("cut", cut, "can't read the dump"),
         ] {
-            let path = cheat.join(program);
-            let script = format!(
-                "#!/bin/sh\n[ \"$1\" = --version ] && exec {real}/{program} --version\n\
-                 exec {real}/{program} {option} \"$@\"\n"
-            );
-            std::fs::write(&path, script).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let programs = parent.path().join(format!("bin-{name}"));
+            std::fs::create_dir(&programs).unwrap();
+            for (program, work) in [("pg_dump", dump), ("pg_restore", "exec real \"$@\"")] {
+                let path = programs.join(program);
+                let script =
+                    format!("#!/bin/sh\n[ \"$1\" = --version ] && exec real --version\n{work}\n");
+                let script = script.replace("real", &format!("{real}/{program}"));
+                std::fs::write(&path, script).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            let folder = parent.path().join(name);
+            let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+            let program = backup(&folder, &element_url).env("PATH", &path);
+            let (status, said) = program.finish().await;
+            assert_eq!(status.code(), Some(1), "{name}: {said}");
+            assert!(said.contains(says), "{name}: {said}");
+            assert!(files(&folder).is_empty(), "{name}: {:?}", files(&folder));
         }
-        let lacking = parent.path().join("lacking");
-        let path = format!("{}:{}", cheat.display(), std::env::var("PATH").unwrap());
-        let (status, said) = backup(&lacking, &element_url)
-            .env("PATH", &path)
-            .finish()
-            .await;
-        assert_eq!(status.code(), Some(1), "{said}");
-        assert!(said.contains("does not hold table users"), "{said}");
-        assert!(files(&lacking).is_empty(), "{:?}", files(&lacking));
 
         // There is something in it now.
         let held = files(&folder);

@@ -147,6 +147,12 @@ fn print(adoption: &Adoption, outcome: Outcome, command: &Adopt, steps: &[Step])
                 "", rows.other
             );
         }
+        if rows.untold_files > 0 {
+            println!(
+                "  {:<10} {} files have no finished operation: events tell of them with their next one",
+                "", rows.untold_files
+            );
+        }
     }
     if command.dry_run && outcome == Outcome::Possible {
         println!("  {:<10}", "SQL");
@@ -241,7 +247,7 @@ pub(super) fn inspection(adoption: &Adoption) -> Value {
         "differences": differences.collect::<Vec<_>>(),
         "operations": adoption.old_rows.map(|rows| json!({
             "finished": rows.finished, "pending": rows.pending, "other": rows.other,
-            "order": OLD_ROWS_ORDER,
+            "untold_files": rows.untold_files, "order": OLD_ROWS_ORDER,
         })),
     })
 }

@@ -17,3 +17,8 @@ select md5('operation' || n)::uuid, 'file_create',
         else timestamptz '2025-01-02' + (n * 7919 % 400) * interval '1 second' end,
     5, 'before'
 from generate_series(1, 900) as n;
+
+-- Files without an operation: the product's own rebuild of the table leaves such.
+insert into public.{prefix}_files (file_id, original_filename, storage_filename, file_size, content_type, created_by_id, created_by_username, storage_path, checksum)
+select md5('untold' || n)::uuid, 'untold', 'untold ' || n, 1, 'text/plain', '17', 'ann', '/data', 'c'
+from generate_series(1, 3) as n;
