@@ -60,8 +60,12 @@ pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>,
          from pg_catalog.pg_locks as held
          join pg_catalog.pg_class as class on class.oid = held.relation
          left join pg_catalog.pg_stat_activity as activity on activity.pid = held.pid
+         -- A prepared transaction has no session; its lock on its own id tells which one it is.
+         left join pg_catalog.pg_locks as own
+             on held.pid is null and own.pid is null and own.locktype = 'transactionid'
+                 and own.virtualtransaction = held.virtualtransaction
          left join pg_catalog.pg_prepared_xacts as prepared
-             on held.pid is null and held.virtualtransaction = '-1/' || prepared.transaction
+             on prepared.transaction = own.transactionid
          where held.locktype = 'relation' and held.granted
              and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
              and held.pid is distinct from pg_backend_pid()

@@ -946,7 +946,7 @@ fn check_says_what_is_in_use_and_what_is_not_allowed() {
             "may not create in the schema public",
             "open for",
             "steps wait for it",
-            "prepared transaction",
+            &format!("prepared transaction \\\"{name}\\\""),
         ] {
             assert!(said.contains(words), "{words}: {said}");
         }
