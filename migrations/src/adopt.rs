@@ -6,6 +6,7 @@
 //! repairs are additions, each complete in itself: a crash between them leaves an installation
 //! that the product still runs on, and another try goes on.
 
+use artstore_schemas::crash;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::catalogue::{self, Kind};
@@ -170,6 +171,7 @@ async fn take_over(conn: &mut PgConnection, module: &Module) -> Result<Adoption,
     for difference in &adoption.differences {
         for statement in &difference.repair {
             repair::run(conn, module, &difference.what, statement).await?;
+            crash::point("adopt.repaired");
             tracing::info!(%module, what = difference.what, "repaired");
         }
     }
@@ -210,6 +212,7 @@ async fn record(conn: &mut PgConnection, module: &Module) -> Result<(), MigrateE
         .execute(&mut *tx)
         .await
         .map_err(failed)?;
+    crash::point("adopt.recorded");
     // A crash before this line keeps nothing, after it the adoption is done.
     tx.commit().await.map_err(|source| MigrateError::Commit {
         module: module.clone(),

@@ -11,13 +11,15 @@
 //! - `guard`: databases that are left alone
 //! - `runner`: up, down, status
 //! - `adopt`: takes over tables that the product made
-//! - `catalogue`, `later`, `difference`: what is there, what later steps need, what that means
+//! - `catalogue`, `later`: what is there, what later steps need
+//! - `difference`, `column`: what that means
 //! - `repair`: what adoption adds, on a database in use
 //! - `holders`: who has the tables now
 //! - `error`: what can go wrong, and what to do then
 
 mod adopt;
 mod catalogue;
+mod column;
 mod difference;
 mod error;
 mod guard;

@@ -150,9 +150,9 @@ async fn concurrently(conn: &mut PgConnection, name: &str, sql: &str) -> Result<
                     set search_path = pg_catalog;";
     sqlx::raw_sql(settings).execute(&mut *conn).await?;
     // What an earlier try left behind. A crash leaves it too, and is found here.
-    let drop = format!("drop index concurrently if exists public.{name}");
+    let remove = format!("drop index concurrently if exists public.{name}");
     let built = async {
-        sqlx::raw_sql(AssertSqlSafe(drop.clone()))
+        sqlx::raw_sql(AssertSqlSafe(remove.clone()))
             .execute(&mut *conn)
             .await?;
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
@@ -161,7 +161,7 @@ async fn concurrently(conn: &mut PgConnection, name: &str, sql: &str) -> Result<
     };
     let built = built.await;
     if built.is_err()
-        && sqlx::raw_sql(AssertSqlSafe(drop))
+        && sqlx::raw_sql(AssertSqlSafe(remove))
             .execute(&mut *conn)
             .await
             .is_err()
@@ -174,10 +174,8 @@ async fn concurrently(conn: &mut PgConnection, name: &str, sql: &str) -> Result<
     sqlx::raw_sql("reset lock_timeout; reset statement_timeout; reset search_path;")
         .execute(conn)
         .await?;
-    built.map(drop_result)
+    built.map(drop)
 }
-
-fn drop_result(_: sqlx::postgres::PgQueryResult) {}
 
 /// `lock_not_available` or `deadlock_detected`: the next try may get through.
 fn is_lock_conflict(error: &sqlx::Error) -> bool {
