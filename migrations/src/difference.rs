@@ -367,3 +367,43 @@ fn doubled(table: &str, columns: &str) -> String {
         there.collect::<Vec<_>>().join(" and ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of an index that is missing, while the later steps are these.
+    fn missing_index_with(later: &str) -> Difference {
+        let index = Name {
+            kind: Kind::Index,
+            table: "t".to_owned(),
+            name: "i".to_owned(),
+        };
+        let table = Name {
+            kind: Kind::Table,
+            table: String::new(),
+            name: "t".to_owned(),
+        };
+        let definition = "CREATE UNIQUE INDEX i ON public.t USING btree (a)".to_owned();
+        let found = Catalogue::from([(table, String::new())]);
+        let mut expected = found.clone();
+        expected.insert(index, definition);
+        let mut differences = compare(&expected, &found, &Later::in_sql(later));
+        assert_eq!(differences.len(), 1);
+        differences.remove(0)
+    }
+
+    #[test]
+    fn a_missing_index_is_built_only_where_something_relies_on_it_and_never_as_a_new_rule() {
+        let by_name = missing_index_with("drop index public.i;");
+        assert_eq!(by_name.effect, Effect::Repaired);
+        let sql = by_name.repair[0].to_string();
+        assert!(
+            sql.contains("create index concurrently i ON public.t USING btree (a)"),
+            "{sql}"
+        );
+        let tolerant = missing_index_with("drop index concurrently if exists public.i;");
+        assert_eq!(tolerant.effect, Effect::Harmless);
+        assert_eq!(missing_index_with("").effect, Effect::Harmless);
+    }
+}

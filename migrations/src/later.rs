@@ -61,6 +61,13 @@ impl Later {
         self.made.iter().cloned().collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn in_sql(sql: &str) -> Self {
+        let mut later = Self::default();
+        later.read(sql);
+        later
+    }
+
     fn read(&mut self, sql: &str) {
         let code: String = sql
             .lines()
@@ -138,8 +145,7 @@ mod tests {
 
     #[test]
     fn names_are_read_from_the_sql_of_the_steps() {
-        let mut later = Later::default();
-        later.read(
+        let later = Later::in_sql(
             "-- create table public.comment (x int)\n\
              create table public.t (a int);\n\
              create unique index concurrently i on public.t (a);\n\
