@@ -66,8 +66,8 @@ pub enum MigrateError {
     /// The module's tables are there, but not made by these migrations.
     #[error(
         "database \"{database}\" already holds {} of {module}, but not our version table \
-         {version_table}: they were created by something else, and adopting them is not part of \
-         this version; nothing was changed; use an empty database, or check {}",
+         {version_table}: they were created by something else; nothing was changed; if that was the \
+         product, run `artstore migrate adopt`; if not, use an empty database, or check {}",
         found.join(", "),
         module.variable()
     )]
@@ -145,7 +145,9 @@ pub enum MigrateError {
         waited_s: u64,
     },
     /// There is no step to do again.
-    #[error("{module} is at version 0: there is no step to redo; use up")]
+    #[error(
+        "{module} has no step of ours to redo: it is at version 0, or at 1 by adoption; use up"
+    )]
     NothingToRedo {
         /// Whose.
         module: Module,
@@ -223,6 +225,50 @@ pub enum MigrateError {
         direction: &'static str,
         /// What the database said.
         source: sqlx::Error,
+    },
+    /// Adoption could not repair something.
+    #[error(
+        "adopting {module}: repairing this failed: {what}: {source}; what was repaired before \
+         stays and does no harm, nothing else was changed; mend the cause and try again"
+    )]
+    Repair {
+        /// Whose.
+        module: Module,
+        /// What was to be repaired.
+        what: String,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// A repair could not get its locks.
+    #[error(
+        "adopting {module}: a repair got no lock in {attempts} attempts: {what}; what was repaired \
+         before stays and does no harm; {}; end them or wait, and try again",
+        if holders.is_empty() {
+            "nobody holds one any more".to_owned()
+        } else {
+            format!("locks are held by {}", holders.join(", "))
+        }
+    )]
+    RepairBlocked {
+        /// Whose.
+        module: Module,
+        /// What was to be repaired.
+        what: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// Who held locks on the module's tables right after the last attempt.
+        holders: Vec<String>,
+    },
+    /// Somebody changed the tables during an adoption.
+    #[error(
+        "adopting {module}: the tables were changed meanwhile: {what}; nothing was recorded; \
+         try again"
+    )]
+    ChangedMeanwhile {
+        /// Whose.
+        module: Module,
+        /// What was not so before.
+        what: String,
     },
     /// A question to the database failed.
     #[error("{doing} for {module} failed: {source}; nothing was changed; check {}", module.variable())]

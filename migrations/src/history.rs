@@ -10,6 +10,9 @@ use crate::guard::database_name;
 use crate::module::Module;
 use crate::step::{Script, Step};
 
+/// What marks the row of version 1 where its tables were adopted, not made.
+pub(crate) const ADOPTED: &str = " (adopted)";
+
 /// What the version table says, once it was found to be in order.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -19,6 +22,8 @@ pub(crate) struct History {
     pub(crate) applied_at: Vec<DateTime<Utc>>,
     /// Whether the step after these was begun, up or down, and not finished.
     pub(crate) unfinished: bool,
+    /// Whether version 1 was adopted: its tables are the product's.
+    pub(crate) adopted: bool,
 }
 
 impl History {
@@ -51,13 +56,15 @@ pub(crate) async fn read(
             exists,
             applied_at: Vec::new(),
             unfinished: false,
+            adopted: false,
         });
     }
 
     // The database computes the checksums on both ends, so there is one way to do it.
     let ups: Vec<&str> = module.scripts().iter().map(|script| script.up).collect();
     let rows = sqlx::query(AssertSqlSafe(format!(
-        "select applied.version::bigint as version, applied.checksum, applied.applied_at,
+        "select applied.version::bigint as version, applied.name, applied.checksum,
+             applied.applied_at,
              encode(sha256(convert_to(($1::text[])[applied.version], 'UTF8')), 'hex') as embedded
          from public.{table} as applied
          order by applied.version"
@@ -68,7 +75,7 @@ pub(crate) async fn read(
     .map_err(failed)?;
 
     let mut applied_at = Vec::with_capacity(rows.len());
-    let mut unfinished = false;
+    let (mut unfinished, mut adopted) = (false, false);
     for (expected, row) in (1i64..).zip(&rows) {
         let version: i64 = row.try_get("version").map_err(failed)?;
         let Some((step, _)) = module
@@ -93,6 +100,8 @@ pub(crate) async fn read(
                 embedded,
             });
         }
+        let name: String = row.try_get("name").map_err(failed)?;
+        adopted |= name.ends_with(ADOPTED);
         match row.try_get("applied_at").map_err(failed)? {
             Some(at) => applied_at.push(at),
             None => unfinished = true,
@@ -102,13 +111,22 @@ pub(crate) async fn read(
         exists,
         applied_at,
         unfinished,
+        adopted,
     })
 }
 
 /// Makes the version table. In the transaction of the first step.
 pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(create_sql(module)))
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
+/// What [`create`] runs.
+pub(crate) fn create_sql(module: &Module) -> String {
     let table = module.version_table();
-    sqlx::raw_sql(AssertSqlSafe(format!(
+    format!(
         "create table public.{table} (
              version integer not null,
              name text not null,
@@ -116,10 +134,7 @@ pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(
              applied_at timestamptz default clock_timestamp(),
              constraint {table}_pkey primary key (version)
          )"
-    )))
-    .execute(conn)
-    .await
-    .map(drop)
+    )
 }
 
 /// Writes a step's row without a time: its first part comes next.

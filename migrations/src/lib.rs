@@ -15,25 +15,42 @@
 //! - `transaction`, `concurrent`, `batched`: the ways in which a part is run
 //! - `patience`: waiting for tables that others hold
 //! - `plan`: what would be run
+//! - `adopt`: takes over tables that the product made
+//! - `catalogue`, `later`: what is there, what later steps need
+//! - `difference`, `column`: what that means
+//! - `repair`: what adoption adds, on a database in use
+//! - `holders`: who has the tables now
 //! - `grant`: the least rights for a role of ours
 //! - `error`: what can go wrong, and what to do then
 
+mod adopt;
 mod batched;
+mod catalogue;
 mod check;
+mod column;
 mod concurrent;
+mod difference;
 mod error;
 mod grant;
 mod guard;
 mod history;
+pub mod holders;
+mod later;
 mod lock;
 mod module;
 mod part;
 mod patience;
 mod plan;
+mod repair;
 mod runner;
 mod step;
 mod transaction;
 
+pub use adopt::{
+    Adoption, OLD_ROWS_ORDER, OldRows, Origin, adopt, inspect, owned_by_others, tables_present,
+};
+pub use catalogue::catalogue;
+pub use difference::{Difference, Effect};
 pub use error::{Found, MigrateError, Progress};
 pub use grant::{Grant, GrantError, Purpose, grant};
 pub use module::Module;

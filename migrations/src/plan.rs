@@ -42,6 +42,13 @@ pub struct PlannedPart {
     pub sql: String,
 }
 
+/// Taken down where version 1 was adopted: it goes as it came, by our version table alone.
+static RELEASE: Script = Script {
+    name: "initial",
+    up: "",
+    down: "-- Version 1 was adopted: the tables are the product's, and stay with their rows.\n",
+};
+
 pub(crate) type Way = Vec<(Step, &'static Script, Direction)>;
 
 /// What [`crate::Migrator`] would run to reach the goal. Takes no lock, waits for nobody and
@@ -103,7 +110,14 @@ pub(crate) fn way(module: &Module, history: &History, goal: Goal) -> Result<Way,
             .steps()
             .rev()
             .filter(move |(step, _)| step.version > above && step.version <= reached)
-            .map(|(step, script)| (step, script, Direction::Down))
+            .map(|(step, script)| {
+                let released = step.version == 1 && history.adopted;
+                (
+                    step,
+                    if released { &RELEASE } else { script },
+                    Direction::Down,
+                )
+            })
     };
     match goal {
         Goal::Up(to) => {
@@ -120,7 +134,7 @@ pub(crate) fn way(module: &Module, history: &History, goal: Goal) -> Result<Way,
             Ok(down(to).collect())
         }
         Goal::Redo => {
-            if reached == 0 {
+            if reached == 0 || (reached == 1 && history.adopted) {
                 return Err(MigrateError::NothingToRedo {
                     module: module.clone(),
                 });

@@ -237,7 +237,8 @@ pub async fn up(
 }
 
 /// Undoes the steps above `to`, the latest first, and returns them in that order. Version 0
-/// leaves nothing of ours: no table, type, function or sequence. As [`Migrator`] with its defaults:
+/// leaves nothing of ours: no table, type, function or sequence; where version 1 was adopted, the
+/// product's tables stay. As [`Migrator`] with its defaults:
 /// what would lose data is refused.
 pub async fn down(
     conn: &mut PgConnection,

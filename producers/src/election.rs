@@ -156,7 +156,7 @@ fn shown(options: &PgConnectOptions) -> String {
 
 /// Refuses a pooler before anything is asked of it: of two connections each must have a session of
 /// its own, and keep it. Simple statements only: a pooler mixes up prepared ones.
-pub(crate) async fn refuse_pooler(options: &PgConnectOptions) -> Result<(), RelayError> {
+pub async fn refuse_pooler(options: &PgConnectOptions) -> Result<(), RelayError> {
     let mut first = connect(options, "artstore relay (check)").await?;
     let mut second = connect(options, "artstore relay (check)").await?;
     let (here, there) = (session(&mut first).await?, session(&mut second).await?);

@@ -1,4 +1,11 @@
 //! `artstore migrate`: the tables of the admin and query modules and of each storage element.
+//! Steps up and down are here; the rest has a file each, in the order in which an operator who
+//! has an installation of the product uses them.
+
+pub mod adopt;
+pub mod backup;
+pub mod check;
+pub mod smoke;
 
 mod dry_run;
 mod grant;
@@ -15,9 +22,36 @@ use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::config::{Config, ConfigError};
 
-/// What to do with the tables.
+/// What to do with the tables, and around it.
 #[derive(Debug, Subcommand)]
-pub enum Migrate {
+pub enum MigrateCommand {
+    /// Say whether databases and NATS are fit for an adoption or a migration; changes nothing
+    Check(check::Check),
+    /// Dump each configured database with pg_dump, and prove that the dumps hold every row
+    Backup(backup::Backup),
+    /// Take over tables that the product made, with their rows, while it runs
+    Adopt(adopt::Adopt),
+    /// Steps up and down.
+    #[command(flatten)]
+    Steps(StepsCommand),
+    /// Write, find, change and delete one file through the whole system that runs
+    Smoke(smoke::Smoke),
+}
+
+/// Runs the command.
+pub async fn run(config: &Config, command: MigrateCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        MigrateCommand::Check(command) => check::run(config, &command).await,
+        MigrateCommand::Backup(command) => backup::run(config, &command).await,
+        MigrateCommand::Adopt(command) => adopt::run(config, &command).await,
+        MigrateCommand::Steps(command) => run_steps(config, command).await,
+        MigrateCommand::Smoke(command) => smoke::run(config, &command).await,
+    }
+}
+
+/// What to do with the steps.
+#[derive(Debug, Subcommand)]
+pub enum StepsCommand {
     /// Apply the steps that are not applied yet
     Up(Up),
     /// Take steps back, down to --to; what would lose data is refused
@@ -99,23 +133,22 @@ enum ModuleName {
     Storage,
 }
 
-/// Runs the command.
-pub async fn run(config: &Config, command: Migrate) -> anyhow::Result<ExitCode> {
+async fn run_steps(config: &Config, command: StepsCommand) -> anyhow::Result<ExitCode> {
     match command {
-        Migrate::Up(up) => steps(config, &up.which, Goal::Up(up.to), up.how, false).await,
-        Migrate::Down(down) => {
+        StepsCommand::Up(up) => steps(config, &up.which, Goal::Up(up.to), up.how, false).await,
+        StepsCommand::Down(down) => {
             let to = down.to.ok_or_else(|| {
                 ConfigError("migrate down needs --to N: the version to end at".to_owned())
             })?;
             let loss = down.accept_loss;
             steps(config, &down.which, Goal::Down(to), down.how, loss).await
         }
-        Migrate::Redo(redo) => {
+        StepsCommand::Redo(redo) => {
             let loss = redo.accept_loss;
             steps(config, &redo.which, Goal::Redo, redo.how, loss).await
         }
-        Migrate::Status(which) => status(config, &which).await,
-        Migrate::Grant(grant) => grant::run(config, grant).await,
+        StepsCommand::Status(which) => status(config, &which).await,
+        StepsCommand::Grant(grant) => grant::run(config, grant).await,
     }
 }
 
@@ -189,17 +222,6 @@ async fn status(config: &Config, which: &Which) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    database.connect().await.with_context(|| {
-        format!(
-            "{module}: database {} at {}:{} can't be reached",
-            database.get_database().unwrap_or("(default)"),
-            database.get_host(),
-            database.get_port()
-        )
-    })
-}
-
 fn to_json(status: &Status, done: Vec<String>) -> Value {
     json!({
         "module": status.module.to_string(),
@@ -217,6 +239,21 @@ fn to_json(status: &Status, done: Vec<String>) -> Value {
 
 fn name(step: &Step) -> String {
     format!("{:04} {}", step.version, step.name)
+}
+
+async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+    let connected = database.connect().await;
+    connected.with_context(|| format!("{module}: database {} can't be reached", shown(database)))
+}
+
+/// A database as people know it: never with a password.
+fn shown(database: &PgConnectOptions) -> String {
+    format!(
+        "{} at {}:{}",
+        database.get_database().unwrap_or("(default)"),
+        database.get_host(),
+        database.get_port()
+    )
 }
 
 fn targets(

@@ -32,9 +32,9 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create or change the tables of a module, step by step, up and down
+    /// Create, take over or change the tables of a module
     #[command(subcommand)]
-    Migrate(migrate::Migrate),
+    Migrate(migrate::MigrateCommand),
     /// Make the streams on NATS
     #[command(subcommand)]
     Bus(bus::BusCommand),

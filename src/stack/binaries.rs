@@ -44,15 +44,7 @@ pub(super) fn postgres() -> anyhow::Result<PathBuf> {
                 .to_owned(),
         )
     });
-    let mut debian = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|entries| {
-            entries
-                .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
-                .collect()
-        })
-        .unwrap_or_else(|_| Vec::<PathBuf>::new());
-    debian.sort_by_cached_key(|folder| Reverse(version(&folder.join("postgres"))));
-    for folder in on_path.chain(debian) {
+    for folder in on_path.chain(debian_folders()) {
         let complete = ["initdb", "pg_ctl", "postgres"]
             .iter()
             .all(|program| folder.join(program).is_file());
@@ -65,6 +57,56 @@ pub(super) fn postgres() -> anyhow::Result<PathBuf> {
     bail!(
         "no PostgreSQL 15 or newer (initdb, pg_ctl, postgres) on PATH or in /usr/lib/postgresql: run scripts/setup"
     )
+}
+
+/// A folder with `pg_dump` and `pg_restore` that are not older than a server of this major version, and what
+/// `pg_dump` says of itself: PATH first, then Debian's places, the newest first.
+pub(crate) fn postgres_clients(server: u32) -> anyhow::Result<(PathBuf, String)> {
+    clients_in(path_folders().into_iter().chain(debian_folders()), server)
+}
+
+fn clients_in(
+    folders: impl Iterator<Item = PathBuf>,
+    server: u32,
+) -> anyhow::Result<(PathBuf, String)> {
+    let mut older = Vec::new();
+    for folder in folders {
+        let dump = folder.join("pg_dump");
+        if !dump.is_file() || !folder.join("pg_restore").is_file() {
+            continue;
+        }
+        match version(&dump) {
+            Some(found) if found[0] >= server => {
+                return Ok((folder, format!("{}.{}", found[0], found[1])));
+            }
+            Some(found) => older.push(format!("{} in {}", found[0], folder.display())),
+            None => {}
+        }
+    }
+    if older.is_empty() {
+        bail!(
+            "no pg_dump and pg_restore on PATH or in /usr/lib/postgresql: install PostgreSQL's client programs, \
+             version {server} or newer"
+        );
+    }
+    bail!(
+        "pg_dump is older than the server, which it then can't dump: found {}, needed {server} or newer; install \
+         PostgreSQL's client programs of that version",
+        older.join(", ")
+    )
+}
+
+/// The newest first.
+fn debian_folders() -> Vec<PathBuf> {
+    let mut folders = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| {
+            entries
+                .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+                .collect()
+        })
+        .unwrap_or_else(|_| Vec::<PathBuf>::new());
+    folders.sort_by_cached_key(|folder| Reverse(version(&folder.join("postgres"))));
+    folders
 }
 
 fn path_folders() -> Vec<PathBuf> {
@@ -112,6 +154,41 @@ fn parse(text: &str) -> Option<Version> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pg_dump_older_than_the_server_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = |version: &str| {
+            let folder = tempfile::tempdir().expect("a folder");
+            for program in ["pg_dump", "pg_restore"] {
+                let path = folder.path().join(program);
+                let script = format!("#!/bin/sh\necho '{program} (PostgreSQL) {version}'\n");
+                std::fs::write(&path, script).expect("a script");
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+                    .expect("it can be run");
+            }
+            folder
+        };
+        let (old, new) = (folder("14.9"), folder("17.2"));
+        let paths = |folders: &[&tempfile::TempDir]| {
+            let paths: Vec<PathBuf> = folders.iter().map(|f| f.path().to_owned()).collect();
+            paths.into_iter()
+        };
+        let (found, version) = clients_in(paths(&[&old, &new]), 15).expect("the newer one");
+        assert_eq!((found.as_path(), version.as_str()), (new.path(), "17.2"));
+        let refused = clients_in(paths(&[&old]), 15)
+            .expect_err("too old")
+            .to_string();
+        assert!(refused.contains("older than the server"), "{refused}");
+        assert!(
+            refused.contains("14 in") && refused.contains("15 or newer"),
+            "{refused}"
+        );
+        let none = clients_in(paths(&[]), 15)
+            .expect_err("nothing there")
+            .to_string();
+        assert!(none.contains("install"), "{none}");
+    }
 
     #[test]
     fn versions_are_read_from_what_programs_say() {

@@ -4,7 +4,7 @@
 //! own: beside other servers, and beside other stacks. Whatever way the stack's owner ends, its servers end too; a
 //! temporary folder goes with them.
 
-mod binaries;
+pub(crate) mod binaries;
 mod folder;
 mod guard;
 mod nats;

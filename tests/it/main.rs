@@ -11,6 +11,8 @@
 mod support;
 
 mod abandoned;
+mod adoption;
+mod backup;
 mod cluster;
 mod compose;
 mod container_processes;
@@ -30,6 +32,7 @@ mod recovery;
 mod refusals;
 mod relay_crashes;
 mod services;
+mod smoke;
 mod wal_pending;
 mod wal_resolve;
 mod wrong_configuration;

@@ -1,0 +1,145 @@
+//! What a module's tables look like, in lines that can be compared: read from PostgreSQL's
+//! catalogue, and as version 1 makes them, from the embedded `0001_initial.catalogue` of each
+//! module (generated and kept current by `tests/it/adoption.rs`). Goes to [`crate::difference`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sqlx::{Acquire as _, PgConnection, Row as _};
+
+use crate::error::MigrateError;
+use crate::later::Later;
+use crate::module::Module;
+
+/// What a line is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Enum,
+    Table,
+    Column,
+    Constraint,
+    Index,
+    Trigger,
+    Sequence,
+    /// Read only where a later step makes one of that name.
+    Function,
+}
+
+const KINDS: [(Kind, &str); 8] = [
+    (Kind::Enum, "enum"),
+    (Kind::Table, "table"),
+    (Kind::Column, "column"),
+    (Kind::Constraint, "constraint"),
+    (Kind::Index, "index"),
+    (Kind::Trigger, "trigger"),
+    (Kind::Sequence, "sequence"),
+    (Kind::Function, "function"),
+];
+
+/// Which thing a line describes. The table is empty for what belongs to none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) kind: Kind,
+    pub(crate) table: String,
+    pub(crate) name: String,
+}
+
+/// Things and their definitions, in PostgreSQL's own words with every name qualified. A column's
+/// is `type | null or not null | default`.
+pub(crate) type Catalogue = BTreeMap<Name, String>;
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = KINDS
+            .iter()
+            .find_map(|(kind, word)| (*kind == self.kind).then_some(*word))
+            .expect("every kind has its word");
+        match self.table.as_str() {
+            "" => write!(f, "{word} {}", self.name),
+            table => write!(f, "{word} {table}.{}", self.name),
+        }
+    }
+}
+
+/// The catalogue of a module's tables as lines, in a fixed order.
+///
+/// # Errors
+///
+/// The database did not answer.
+pub async fn catalogue(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<Vec<String>, MigrateError> {
+    let found = read(conn, module, &Later::of(module)).await?;
+    Ok(found
+        .iter()
+        .map(|(name, text)| format!("{name} {text}").trim_end().to_owned())
+        .collect())
+}
+
+/// What version 1 makes.
+pub(crate) fn expected(module: &Module) -> Catalogue {
+    let text = match module {
+        Module::Admin => include_str!("../admin/0001_initial.catalogue"),
+        Module::Query => include_str!("../query/0001_initial.catalogue"),
+        Module::Storage(_) => include_str!("../storage/0001_initial.catalogue"),
+    };
+    module.render(text).lines().map(parse).collect()
+}
+
+/// What is there under the names of the module: its tables with all that hangs on them, its types
+/// and sequences, and whatever has a name that a later step needs.
+pub(crate) async fn read(
+    conn: &mut PgConnection,
+    module: &Module,
+    later: &Later,
+) -> Result<Catalogue, MigrateError> {
+    let failed = |source| MigrateError::database("reading the catalogue", module)(source);
+    // With nothing but the catalogue on the path, every name of ours is printed with its schema,
+    // whatever the role's own path is. Rolled back: only the setting would be kept.
+    let mut tx = conn.begin().await.map_err(failed)?;
+    sqlx::raw_sql("set local search_path = pg_catalog")
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+    let rows = sqlx::query(include_str!("sql/catalogue.sql"))
+        .bind(module.tables())
+        .bind(module.sequences_and_types())
+        .bind(later.names())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed)?;
+    tx.rollback().await.map_err(failed)?;
+
+    let mut found = Catalogue::new();
+    for row in rows {
+        let word: String = row.try_get("kind").map_err(failed)?;
+        let name = Name {
+            kind: kind(&word),
+            table: row.try_get("table").map_err(failed)?,
+            name: row.try_get("name").map_err(failed)?,
+        };
+        found.insert(name, row.try_get("text").map_err(failed)?);
+    }
+    Ok(found)
+}
+
+fn kind(word: &str) -> Kind {
+    KINDS
+        .iter()
+        .find_map(|(kind, known)| (*known == word).then_some(*kind))
+        .expect("the query and the files have these words only")
+}
+
+/// A line of an embedded file. Names there have neither spaces nor dots.
+fn parse(line: &str) -> (Name, String) {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (path, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (table, name) = path.split_once('.').unwrap_or(("", path));
+    let name = Name {
+        kind: kind(word),
+        table: table.to_owned(),
+        name: name.to_owned(),
+    };
+    (name, text.to_owned())
+}

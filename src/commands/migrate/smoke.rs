@@ -1,0 +1,417 @@
+//! `artstore migrate smoke`: one file goes the whole way through a system that runs, and leaves
+//! nothing but its events, its finished operations and its tombstone. The rows are written through
+//! the publishers' API; nothing is written to an element's disk.
+
+mod file;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use artstore_migrations::Module;
+use artstore_projectors::checkpoint;
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::element::ElementName;
+use artstore_schemas::source::Source;
+use artstore_schemas::subject;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use clap::Args;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use self::file::SmokeFile;
+use super::{ModuleName, connect, targets};
+use crate::commands::stop_signal;
+use crate::config::{Config, ConfigError};
+
+/// How often a row is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// On which element, and how patiently.
+#[derive(Debug, Args)]
+pub struct Smoke {
+    /// How long each stage may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a stage did not come, and what to look at.
+#[derive(Debug)]
+struct Failure {
+    stage: &'static str,
+    reason: String,
+}
+
+fn failure(stage: &'static str) -> impl Fn(anyhow::Error) -> Failure {
+    move |error| Failure {
+        stage,
+        reason: format!("{error:#}"),
+    }
+}
+
+/// Runs the command: on the named element, or on each that is configured.
+pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
+    let elements = targets(config, Some(ModuleName::Storage))?;
+    let query = config.query_database()?.ok_or_else(|| {
+        ConfigError(
+            "smoke looks into the cache: it needs QUERY_DATABASE_URL (or DATABASE_HOST and others)"
+                .into(),
+        )
+    })?;
+    let stop = stop_signal()?;
+    let bus = Bus::connect(&config.bus("artstore migrate smoke")).await?;
+    let mut report = Vec::new();
+    let mut failed = false;
+    for (module, database) in elements {
+        let Module::Storage(element) = module else {
+            continue;
+        };
+        let mut walk = Walk {
+            element,
+            database,
+            bus: bus.clone(),
+            timeout: Duration::from_secs(command.timeout),
+            stop: stop.clone(),
+            quiet: command.json,
+            stages: Vec::new(),
+        };
+        let ended = walk.run(&query).await;
+        failed |= ended.is_err();
+        report.push(walk.as_json(ended.err()));
+        if *stop.borrow() {
+            break;
+        }
+    }
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// One file's way on one element.
+struct Walk {
+    element: ElementName,
+    database: PgConnectOptions,
+    bus: Bus,
+    timeout: Duration,
+    stop: watch::Receiver<bool>,
+    quiet: bool,
+    stages: Vec<(&'static str, Duration, String)>,
+}
+
+/// A failure, and what became of the file.
+type Ended = (Failure, Result<(), String>);
+
+impl Walk {
+    async fn run(&mut self, query: &PgConnectOptions) -> Result<(), Ended> {
+        let mut file = SmokeFile::new(self.element.clone());
+        if !self.quiet {
+            println!("{}: file {}", self.element, file.id());
+        }
+        let Err(failure) = self.stages(&mut file, query).await else {
+            return Ok(());
+        };
+        if !self.quiet {
+            println!("  {:<16} FAILED  {}", failure.stage, failure.reason);
+        }
+        // On a connection of its own: the other one may be what failed.
+        let module = Module::Storage(self.element.clone());
+        let cleaned = match connect(&module, &self.database).await {
+            Ok(mut connection) => file.clean_up(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        let cleaned = cleaned.map_err(|error| format!("{error:#}"));
+        if !self.quiet {
+            match &cleaned {
+                Ok(()) => println!(
+                    "  {:<16} the file is gone from {}_files; relay and projector take it from the cache",
+                    "cleaned up", self.element
+                ),
+                Err(error) => println!(
+                    "  {:<16} NOT: {error}; delete file {} by the element's own way",
+                    "cleaned up",
+                    file.id()
+                ),
+            }
+        }
+        Err((failure, cleaned))
+    }
+
+    async fn stages(
+        &mut self,
+        file: &mut SmokeFile,
+        query: &PgConnectOptions,
+    ) -> Result<(), Failure> {
+        // Whatever is missing shows before anything is written.
+        let module = Module::Storage(self.element.clone());
+        let mut source = connect(&module, &self.database)
+            .await
+            .map_err(failure("database"))?;
+        let mut query = connect(&Module::Query, query)
+            .await
+            .map_err(failure("query database"))?;
+        let mut events = self.events(file.id()).await.map_err(failure("stream"))?;
+
+        let began = Instant::now();
+        let created = file.create(&mut source).await.map_err(failure("written"))?;
+        self.done("written", began, format!("position {}", created.position));
+        let sequence = self.published("published", &mut events, created.id).await?;
+        self.cached(
+            "in the cache",
+            file,
+            &mut query,
+            sequence,
+            Some(file.description()),
+        )
+        .await?;
+        self.found("found", file, &mut query).await?;
+
+        let began = Instant::now();
+        let updated = file.update(&mut source).await.map_err(failure("changed"))?;
+        self.done("changed", began, format!("position {}", updated.position));
+        let sequence = self
+            .published("change published", &mut events, updated.id)
+            .await?;
+        self.cached(
+            "change in cache",
+            file,
+            &mut query,
+            sequence,
+            Some(file.description()),
+        )
+        .await?;
+        self.found("found again", file, &mut query).await?;
+
+        let began = Instant::now();
+        let deleted = file.delete(&mut source).await.map_err(failure("deleted"))?;
+        self.done("deleted", began, format!("position {}", deleted.position));
+        let sequence = self
+            .published("delete published", &mut events, deleted.id)
+            .await?;
+        self.cached("out of the cache", file, &mut query, sequence, None)
+            .await?;
+
+        let began = Instant::now();
+        if file
+            .exists(&mut source)
+            .await
+            .map_err(failure("nothing left"))?
+        {
+            return Err(Failure {
+                stage: "nothing left",
+                reason: format!(
+                    "{}_files still has the file: something wrote it again",
+                    self.element
+                ),
+            });
+        }
+        let left = format!("no row in {}_files or the cache", self.element);
+        self.done("nothing left", began, left);
+        Ok(())
+    }
+
+    fn done(&mut self, stage: &'static str, began: Instant, detail: String) {
+        let took = began.elapsed();
+        if !self.quiet {
+            println!(
+                "  {stage:<16} {:>7.1} ms  {detail}",
+                took.as_secs_f64() * 1_000.0
+            );
+        }
+        self.stages.push((stage, took, detail));
+    }
+
+    /// The events of the file's partition from here on.
+    async fn events(&self, file: Uuid) -> anyhow::Result<pull::Stream> {
+        let source = Source::Element(self.element.clone());
+        let last = self
+            .bus
+            .stream_info(&source.stream())
+            .await?
+            .state
+            .last_sequence;
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: last + 1,
+            },
+            filter_subject: format!(
+                "{}.p{:02}.>",
+                source.subject_prefix(),
+                subject::partition(Some(file))
+            ),
+            ack_policy: AckPolicy::None,
+            headers_only: true,
+            memory_storage: true,
+            inactive_threshold: Duration::from_secs(60),
+            ..pull::Config::default()
+        };
+        let jetstream = &self.bus.jetstream;
+        let consumer = jetstream
+            .create_consumer_on_stream(config, source.stream())
+            .await?;
+        Ok(consumer.messages().await?)
+    }
+
+    /// Waits for an event, and returns its sequence.
+    async fn published(
+        &mut self,
+        stage: &'static str,
+        events: &mut pull::Stream,
+        id: Uuid,
+    ) -> Result<u64, Failure> {
+        let began = Instant::now();
+        let wanted = id.to_string();
+        let seen = async {
+            while let Some(message) = events.next().await {
+                let message = message?;
+                let headers = message.headers.as_ref();
+                if headers
+                    .and_then(|h| h.get("Nats-Msg-Id"))
+                    .is_some_and(|id| id.as_str() == wanted)
+                {
+                    let info = message.info().map_err(|error| anyhow::anyhow!("{error}"))?;
+                    return Ok(info.stream_sequence);
+                }
+            }
+            anyhow::bail!("the stream's consumer ended")
+        };
+        let stream = Source::Element(self.element.clone()).stream();
+        let advice = format!(
+            "the row is not in {stream}: does `artstore run relay` run for {}, and does its log say \
+             that it has halted?",
+            self.element
+        );
+        let sequence = match within(self.timeout, &mut self.stop, seen).await {
+            Waited::Came(sequence) => sequence.map_err(failure(stage))?,
+            Waited::Late => return Err(late(stage, self.timeout, &advice)),
+            Waited::Stopped => return Err(interrupted(stage)),
+        };
+        self.done(stage, began, format!("{stream}, sequence {sequence}"));
+        Ok(sequence)
+    }
+
+    /// Waits until the cache shows the file with this description; none: until it is gone.
+    async fn cached(
+        &mut self,
+        stage: &'static str,
+        file: &SmokeFile,
+        query: &mut PgConnection,
+        sequence: u64,
+        wanted: Option<&str>,
+    ) -> Result<(), Failure> {
+        let began = Instant::now();
+        let seen = async {
+            loop {
+                let shown = file.cached(query).await?;
+                if shown.as_deref() == wanted {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        match within(self.timeout, &mut self.stop, seen).await {
+            Waited::Came(ended) => ended.map_err(failure(stage))?,
+            Waited::Stopped => return Err(interrupted(stage)),
+            Waited::Late => {
+                let stream = Source::Element(self.element.clone()).stream();
+                let at = match checkpoint::load(query, QueryCache::NAME, &stream).await {
+                    Ok(Some(checkpoint)) => format!("{}", checkpoint.last_sequence),
+                    Ok(None) => "nothing yet".to_owned(),
+                    Err(error) => format!("? ({error})"),
+                };
+                let advice = format!(
+                    "event {sequence} of {stream} is not applied, the projector has applied {at}: \
+                     does `artstore run projector` run, and does its log say that it has halted?"
+                );
+                return Err(late(stage, self.timeout, &advice));
+            }
+        }
+        self.done(stage, began, "file_metadata_cache".to_owned());
+        Ok(())
+    }
+
+    /// Its words find it, in another form than they were written in.
+    async fn found(
+        &mut self,
+        stage: &'static str,
+        file: &SmokeFile,
+        query: &mut PgConnection,
+    ) -> Result<(), Failure> {
+        let began = Instant::now();
+        let words = file.words();
+        if !file
+            .is_found_by(query, &words)
+            .await
+            .map_err(failure(stage))?
+        {
+            return Err(Failure {
+                stage,
+                reason: format!(
+                    "full-text search for {words:?} does not find it, though its row is in the \
+                     cache: are the triggers and functions of the search vector as they were \
+                     made (`artstore migrate check`)?"
+                ),
+            });
+        }
+        self.done(stage, began, format!("full-text search for {words:?}"));
+        Ok(())
+    }
+
+    fn as_json(&self, ended: Option<Ended>) -> Value {
+        let stages = self.stages.iter().map(|(stage, took, detail)| {
+            json!({"stage": stage, "ms": took.as_secs_f64() * 1_000.0, "detail": detail})
+        });
+        let mut value = json!({
+            "element": self.element,
+            "ok": ended.is_none(),
+            "stages": stages.collect::<Vec<_>>(),
+        });
+        if let Some((failure, cleaned)) = ended {
+            value["failed"] = json!({"stage": failure.stage, "reason": failure.reason});
+            value["cleaned_up"] = json!(cleaned.is_ok());
+            value["left"] = json!(cleaned.err());
+        }
+        value
+    }
+}
+
+/// How a wait ended.
+enum Waited<T> {
+    Came(T),
+    Late,
+    Stopped,
+}
+
+async fn within<T>(
+    timeout: Duration,
+    stop: &mut watch::Receiver<bool>,
+    wait: impl Future<Output = T>,
+) -> Waited<T> {
+    tokio::select! {
+        came = wait => Waited::Came(came),
+        () = tokio::time::sleep(timeout) => Waited::Late,
+        _ = stop.wait_for(|stop| *stop) => Waited::Stopped,
+    }
+}
+
+fn late(stage: &'static str, timeout: Duration, advice: &str) -> Failure {
+    Failure {
+        stage,
+        reason: format!("not within {} s; {advice}", timeout.as_secs()),
+    }
+}
+
+fn interrupted(stage: &'static str) -> Failure {
+    Failure {
+        stage,
+        reason: "interrupted".to_owned(),
+    }
+}
