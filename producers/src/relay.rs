@@ -33,6 +33,9 @@ use crate::translate::Translator;
 /// How long a relay may take to settle what is in flight when it is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// A session that lived for so long was well: what ends it is new, and the next try comes soon.
+const WELL: Duration = Duration::from_secs(60);
+
 /// How one source is relayed.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
@@ -123,12 +126,18 @@ impl Relay {
         }
         let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut told = String::new();
+        let mut stood_at = None;
         loop {
+            let begun = Instant::now();
             let error = match self.session(&mut stop).await {
-                Ok(()) => return self.settled(),
+                Ok(()) => return self.settled(stood_at),
                 Err(error @ RelayError::NotDrained(_)) => return Err(error),
                 Err(error) => error,
             };
+            if begun.elapsed() >= WELL {
+                retry.succeeded();
+                told.clear();
+            }
             let text = error.to_string();
             let halted = error.needs_a_person();
             // Said once: a thing that a person has to mend stays the same for hours.
@@ -148,13 +157,22 @@ impl Relay {
             });
             tokio::select! {
                 _ = retry.wait() => {}
-                () = stopped(&mut stop) => return if halted { Err(error) } else { self.settled() },
+                () = stopped(&mut stop) => {}
+            }
+            stood_at = halted.then_some(error);
+            if *stop.borrow() {
+                return self.settled(stood_at);
             }
         }
     }
 
-    /// What a stop may end with: an error where nobody knows what became of the last batch.
-    fn settled(&self) -> Result<(), RelayError> {
+    /// What a stop ends with: the halt that the relay still stands at, or an error where nobody knows
+    /// what became of the last batch.
+    fn settled(&self, stood_at: Option<RelayError>) -> Result<(), RelayError> {
+        let problem = self.progress.read().problem;
+        if let Some(error) = stood_at.filter(|_| problem.is_some_and(|p| p.halted)) {
+            return Err(error);
+        }
         if self.unsettled.load(Ordering::Relaxed) {
             return Err(RelayError::NotDrained(
                 "NATS did not say what became of the last batch".to_owned(),

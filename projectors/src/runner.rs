@@ -32,6 +32,9 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How long a quiet worker waits before it shows the database that it is alive.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
+/// A session that lived for so long was well: what ends it is new, and the next try comes soon.
+const WELL: Duration = Duration::from_secs(60);
+
 /// How often a worker that stands by tries the lock.
 const STANDBY: Duration = Duration::from_millis(500);
 
@@ -67,16 +70,19 @@ pub(crate) async fn run<P: Projector>(
     };
     let mut retry = Retry::new(Duration::from_millis(50), Duration::from_secs(3));
     let mut told = String::new();
+    let mut stood_at = None;
     loop {
+        let begun = Instant::now();
         let error = match worker.session(&mut stop).await {
-            Ok(End::Stop) => {
-                progress.update(|state| state.stage = Stage::Stopping);
-                return Ok(());
-            }
+            Ok(End::Stop) => return stopped_at(stood_at, &progress),
             Ok(End::GivenAway) => continue,
             Err(error @ WorkerError::NotDrained(_)) => return Err(error),
             Err(error) => error,
         };
+        if begun.elapsed() >= WELL {
+            retry.succeeded();
+            told.clear();
+        }
         let text = error.to_string();
         let halted = error.needs_a_person();
         if text != told {
@@ -102,8 +108,26 @@ pub(crate) async fn run<P: Projector>(
         });
         tokio::select! {
             _ = retry.wait() => {}
-            () = stopped(&mut stop) => return if halted { Err(error) } else { Ok(()) },
+            () = stopped(&mut stop) => {}
         }
+        stood_at = halted.then_some(error);
+        if *stop.borrow() {
+            return stopped_at(stood_at, &progress);
+        }
+    }
+}
+
+/// What a stop ends with: the halt that the worker still stands at, which it may have been looking
+/// at once more.
+fn stopped_at(stood_at: Option<WorkerError>, progress: &WorkerProgress) -> Result<(), WorkerError> {
+    let mut halted = false;
+    progress.update(|state| {
+        state.stage = Stage::Stopping;
+        halted = state.problem.as_ref().is_some_and(|problem| problem.halted);
+    });
+    match stood_at {
+        Some(error) if halted => Err(error),
+        Some(_) | None => Ok(()),
     }
 }
 
