@@ -7,11 +7,15 @@
 //! - [`workers`]: all workers of a projection
 //! - [`query_cache`]: the projection that people search
 //! - [`projector_error`]: why a worker stops
+//! - [`read_your_writes`]: waiting until a write is visible
+//! - [`search`]: finding files in the query cache
 
 pub mod checkpoint;
 pub mod consumer;
 pub mod projector;
 pub mod projector_error;
 pub mod query_cache;
+pub mod read_your_writes;
 pub mod runner;
+pub mod search;
 pub mod workers;

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod dev;
 pub mod migrate;
 pub mod run;
+pub mod search;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,8 @@ pub enum Command {
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
+    /// Find files in the query cache
+    Search(search::SearchCommand),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
     Dev(dev::Dev),
     /// Run everything on real files, and prove that nothing is lost, double or different
@@ -52,9 +55,12 @@ impl Command {
     pub fn usual_log_level(&self) -> &'static str {
         match self {
             Self::Run(_) => "info",
-            Self::Migrate(_) | Self::Bus(_) | Self::Dev(_) | Self::Demo(_) | Self::Bench(_) => {
-                "warn"
-            }
+            Self::Migrate(_)
+            | Self::Bus(_)
+            | Self::Search(_)
+            | Self::Dev(_)
+            | Self::Demo(_)
+            | Self::Bench(_) => "warn",
         }
     }
 }
@@ -66,6 +72,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
+        Command::Search(command) => search::run(&config, command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
         Command::Bench(command) => bench::run(command).await,
