@@ -41,7 +41,7 @@ pub enum Command {
     #[command(subcommand)]
     Run(run::Run),
     /// Find files in the query cache
-    Search(search::SearchCommand),
+    Search(Box<search::SearchCommand>),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
     Dev(dev::Dev),
     /// Run everything on real files, and prove that nothing is lost, double or different
@@ -72,7 +72,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
-        Command::Search(command) => search::run(&config, command).await,
+        Command::Search(command) => search::run(&config, *command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
         Command::Bench(command) => bench::run(command).await,

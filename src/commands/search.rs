@@ -51,9 +51,8 @@ pub async fn run(config: &Config, command: SearchCommand) -> anyhow::Result<Exit
     let recorded = record::record(&mut connection, &asked, &found).await;
     if command.json {
         let event = recorded.as_ref().ok().copied();
-        print(&serde_json::to_string(&as_json(
-            &asked, &found, waited, event,
-        ))?)?;
+        let answer = Answer::new(&asked, &found, waited, event);
+        print(&serde_json::to_string(&answer)?)?;
     } else {
         print(table::show(&asked, &found, table::width()).trim_end())?;
     }

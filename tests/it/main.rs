@@ -22,4 +22,5 @@ mod projector_crashes;
 mod recovery;
 mod refusals;
 mod relay_crashes;
+mod search;
 mod wrong_configuration;

@@ -90,10 +90,11 @@ fn push_relevance(sql: &mut Statement, search: &Search) {
         }
         // Weights of D, C, B, A. One word in the name is worth more than any number of the same
         // in the description, and that more than any in the tags. 32: at most 1.
+        // Only the words that must be there: one that must not makes everything equal.
         Mode::Fulltext => {
-            sql.push("ts_rank('{0.1, 0.2, 0.4, 1.0}'::real[], cache.search_vector, ");
+            sql.push("ts_rank('{0.1, 0.2, 0.4, 1.0}'::real[], cache.search_vector, querytree(");
             push_words(sql, search);
-            sql.push(", 32)");
+            sql.push(")::tsquery, 32)");
         }
     }
 }

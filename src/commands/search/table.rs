@@ -91,13 +91,13 @@ fn table(hits: &[Hit], width: usize) -> String {
         cells: hits.iter().map(|hit| shown(&cell(hit))).collect(),
     };
     let mut columns = vec![
-        column("name", 16, false, &|hit| hit.filename.clone()),
+        column("name", 24, false, &|hit| hit.filename.clone()),
         column("size", 8, true, &|hit| human(hit.file_size)),
         column("created", 10, false, &|hit| {
             hit.created_at.format("%Y-%m-%d").to_string()
         }),
         column("user", 6, false, &|hit| hit.username.clone()),
-        column("element", 8, false, &|hit| hit.storage_element_id.clone()),
+        column("element", 10, false, &|hit| hit.storage_element_id.clone()),
         column("tags", 6, false, &|hit| {
             hit.tags.as_deref().unwrap_or_default().join(" ")
         }),
