@@ -131,7 +131,7 @@ async fn by_beginnings(
             // As the dictionary of stems writes it.
             let word = word.to_lowercase().replace('ё', "е");
             let beginning: String = word.chars().take(kept).collect();
-            format!("{beginning}:*")
+            format!("{beginning}:*A")
         })
         .collect();
     if beginnings.is_empty() {
@@ -143,7 +143,7 @@ async fn by_beginnings(
          where search_vector @@ words \
          group by filename order by max(ts_rank(search_vector, words)) desc, filename limit $2",
     )
-    // Letters and digits only: nothing that tsquery would take for an operator.
+    // Letters and digits only, in the name (A): nothing that tsquery would take for an operator.
     .bind(beginnings.join(" | "))
     .bind(MOST_NAMES)
     .persistent(false)
