@@ -49,7 +49,8 @@ pub struct Found {
     pub took: Duration,
 }
 
-/// Searches. Page and total are of one snapshot, taken when this is called. It writes nothing:
+/// Searches, on a connection that is in no transaction. Page and total are of one snapshot, taken
+/// when this is called. It writes nothing:
 /// recording the search is the caller's ([`Search::filters`] as JSON, [`Found::total`],
 /// [`Found::took`]).
 pub async fn search(connection: &mut PgConnection, search: &Search) -> Result<Found, SearchError> {

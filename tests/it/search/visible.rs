@@ -318,3 +318,28 @@ fn a_search_that_cannot_be_recorded_shows_its_hits_and_fails() {
         }
     });
 }
+
+#[test]
+fn the_rights_that_the_readme_names_are_enough() {
+    run(async {
+        let (url, mut query) = empty("rights").await;
+        TestFile::named(1, "report.pdf").insert(&mut query).await;
+        execute(
+            &mut query,
+            "create role searcher login password 'searcher'; \
+             grant select on file_metadata_cache, projection_checkpoints to searcher; \
+             grant insert, select (position) on event_outbox to searcher",
+        )
+        .await;
+        let mut as_searcher: url::Url = url.parse().unwrap();
+        as_searcher.set_username("searcher").unwrap();
+        as_searcher.set_password(Some("searcher")).unwrap();
+        for text in ["report", "reprot"] {
+            let search = program(as_searcher.as_str(), &["search", text]);
+            let (status, said) = search.finish().await;
+            assert!(status.success(), "{said}");
+        }
+        let recorded: i64 = value(&mut query, "select count(*) from event_outbox").await;
+        assert_eq!(recorded, 2);
+    });
+}
