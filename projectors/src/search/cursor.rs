@@ -30,13 +30,24 @@ pub(super) enum Key {
     UpdatedAt(DateTime<Utc>),
     FileSize(i64),
     Filename(String),
-    /// The bits of the relevance: as text it could come back as another number.
-    Relevance(u32, DateTime<Utc>),
+    /// The bits of the relevance: as text it could come back as another number. And the oldest
+    /// hit that is ranked, where there are older ones.
+    Relevance(u32, DateTime<Utc>, Option<Floor>),
+    /// Among the hits that are older than those that are ranked.
+    Older(DateTime<Utc>),
+}
+
+/// A place among the hits by time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Floor {
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) id: String,
 }
 
 impl Cursor {
-    /// The place behind a hit.
-    pub(super) fn behind(search: &Search, hit: &Hit) -> Self {
+    /// The place behind a hit. By relevance, `floor` is the oldest hit that is ranked.
+    pub(super) fn behind(search: &Search, hit: &Hit, floor: Option<Floor>) -> Self {
+        let is_older = |floor: &Floor| (hit.created_at, &hit.id) < (floor.created_at, &floor.id);
         Self {
             question: digest(search),
             key: match search.sort() {
@@ -44,9 +55,14 @@ impl Cursor {
                 Sort::UpdatedAt => Key::UpdatedAt(hit.updated_at),
                 Sort::FileSize => Key::FileSize(hit.file_size),
                 Sort::Filename => Key::Filename(hit.filename.clone()),
-                Sort::Relevance => {
-                    Key::Relevance(hit.relevance.unwrap_or(0.0).to_bits(), hit.created_at)
+                Sort::Relevance if floor.as_ref().is_some_and(is_older) => {
+                    Key::Older(hit.created_at)
                 }
+                Sort::Relevance => Key::Relevance(
+                    hit.relevance.unwrap_or(0.0).to_bits(),
+                    hit.created_at,
+                    floor,
+                ),
             },
             id: hit.id.clone(),
         }
@@ -74,13 +90,35 @@ impl Cursor {
             Key::UpdatedAt(_) => Sort::UpdatedAt,
             Key::FileSize(_) => Sort::FileSize,
             Key::Filename(_) => Sort::Filename,
-            Key::Relevance(..) => Sort::Relevance,
+            Key::Relevance(..) | Key::Older(_) => Sort::Relevance,
         };
-        let name_is_text = !matches!(&cursor.key, Key::Filename(name) if name.contains('\0'));
-        if sort != search.sort() || !name_is_text || cursor.id.contains('\0') {
+        let texts = match &cursor.key {
+            Key::Filename(name) => [cursor.id.as_str(), name.as_str()],
+            Key::Relevance(.., Some(floor)) => [cursor.id.as_str(), floor.id.as_str()],
+            Key::Relevance(.., None)
+            | Key::CreatedAt(_)
+            | Key::UpdatedAt(_)
+            | Key::FileSize(_)
+            | Key::Older(_) => [cursor.id.as_str(), ""],
+        };
+        if sort != search.sort() || texts.iter().any(|text| text.contains('\0')) {
             return Err(refuse("was changed"));
         }
         Ok(cursor)
+    }
+}
+
+impl Cursor {
+    /// Where the hits begin that are older than those that are ranked, and follow this place.
+    pub(super) fn floor(&self) -> Option<Floor> {
+        match &self.key {
+            Key::Relevance(.., floor) => floor.clone(),
+            Key::Older(created_at) => Some(Floor {
+                created_at: *created_at,
+                id: self.id.clone(),
+            }),
+            Key::CreatedAt(_) | Key::UpdatedAt(_) | Key::FileSize(_) | Key::Filename(_) => None,
+        }
     }
 }
 
@@ -113,7 +151,7 @@ mod tests {
         let mut search = Search::new("report", Mode::Fulltext);
         let cursor = Cursor {
             question: digest(&search),
-            key: Key::Relevance(0.3_f32.to_bits(), DateTime::UNIX_EPOCH),
+            key: Key::Relevance(0.3_f32.to_bits(), DateTime::UNIX_EPOCH, None),
             id: "x".to_owned(),
         };
         let token = cursor.to_string();

@@ -5,6 +5,7 @@
 //! - [`filters`]: what the files must be like
 //! - [`cursor`]: where the next page begins
 //! - [`sql`]: the statements
+//! - [`ranked`]: the hits of a page; by relevance, in two steps
 //! - [`hit`]: a file that was found
 //! - [`suggest`]: what to try where nothing was found
 //! - [`search_error`]: why there is no answer
@@ -15,22 +16,26 @@ pub mod cursor;
 pub mod filters;
 pub mod hit;
 pub mod query;
+mod ranked;
 pub mod search_error;
 mod sql;
 pub mod suggest;
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 
 use cursor::Cursor;
 use hit::Hit;
-use query::{Mode, Search};
+use query::{Mode, Search, Sort};
 use search_error::SearchError;
 use suggest::Suggestions;
 
 /// Hits are counted up to here: counting all of them could mean reading the whole table.
 pub const COUNTED: i64 = 10_000;
+
+/// By relevance, so many of the hits are ranked: the newest. Older ones follow by time.
+pub const RANKED: i64 = COUNTED;
 
 /// The answer.
 #[derive(Debug)]
@@ -56,9 +61,7 @@ pub struct Found {
 pub async fn search(connection: &mut PgConnection, search: &Search) -> Result<Found, SearchError> {
     let started = Instant::now();
     let after = search.check()?;
-    let mut snapshot = connection
-        .begin_with("begin isolation level repeatable read read only")
-        .await?;
+    let mut snapshot = snapshot(connection).await?;
     if search.is_fulltext() && !has_words(&mut snapshot, search).await? {
         snapshot.commit().await?;
         return Ok(Found {
@@ -70,21 +73,16 @@ pub async fn search(connection: &mut PgConnection, search: &Search) -> Result<Fo
             took: started.elapsed(),
         });
     }
-    let mut hits = sql::page("", search, after.as_ref())
-        .build()
-        // Not kept on the connection: the values decide which index is best, and a statement that
-        // is used again may be planned without them.
-        .persistent(false)
-        .fetch_all(&mut *snapshot)
-        .await?
-        .iter()
-        .map(Hit::read)
-        .collect::<Result<Vec<_>, _>>()?;
+    let page = ranked::page(&mut snapshot, search, after.as_ref()).await?;
+    let (mut hits, mut floor) = (page.hits, page.floor);
     // One more than the page was asked for.
     let limit = usize::try_from(search.page.limit).unwrap_or(usize::MAX);
     let more = hits.len() > limit;
     hits.truncate(limit);
     let (total, total_exact) = total(&mut snapshot, search, hits.len(), more).await?;
+    if search.sort() == Sort::Relevance && after.is_none() && !total_exact && floor.is_none() {
+        floor = ranked::floor(&mut snapshot, search).await?;
+    }
     let first_page = search.page.offset == 0 && after.is_none();
     let suggestions = if hits.is_empty() && first_page {
         Some(suggest::suggest(&mut snapshot, search).await?)
@@ -93,7 +91,7 @@ pub async fn search(connection: &mut PgConnection, search: &Search) -> Result<Fo
     };
     snapshot.commit().await?;
     let next = match hits.last() {
-        Some(last) if more => Some(Cursor::behind(search, last).to_string()),
+        Some(last) if more => Some(Cursor::behind(search, last, floor).to_string()),
         _ => None,
     };
     Ok(Found {
@@ -112,17 +110,36 @@ pub async fn explain(
     search: &Search,
 ) -> Result<Vec<String>, SearchError> {
     let after = search.check()?;
+    let mut snapshot = snapshot(connection).await?;
     let mut lines = Vec::new();
     let page = sql::page("explain ", search, after.as_ref());
-    for mut statement in [page, sql::count("explain ", search, COUNTED)] {
+    let mut statements = vec![page, sql::count("explain ", search, COUNTED)];
+    if search.sort() == Sort::Relevance {
+        statements.push(sql::floor("explain ", search));
+    }
+    for mut statement in statements {
         let rows = statement
             .build_query_scalar::<String>()
             .persistent(false)
-            .fetch_all(&mut *connection)
+            .fetch_all(&mut *snapshot)
             .await?;
         lines.extend(rows);
     }
+    snapshot.commit().await?;
     Ok(lines)
+}
+
+/// What a search reads in: one state of the tables.
+async fn snapshot(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, SearchError> {
+    let mut snapshot = connection
+        .begin_with("begin isolation level repeatable read read only")
+        .await?;
+    // Many people search at once: each has one process of the server. (With several for one
+    // search, reading the whole table looks cheap.)
+    sqlx::query("select set_config('max_parallel_workers_per_gather', '0', true)")
+        .execute(&mut *snapshot)
+        .await?;
+    Ok(snapshot)
 }
 
 /// Whether the text has a word to look for. Refused where it only says what must not be there:

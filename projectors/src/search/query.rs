@@ -55,7 +55,8 @@ pub enum Sort {
     FileSize,
     /// Its name, as the database's collation orders.
     Filename,
-    /// How well it fits the text; then the newest first. Without text, by `CreatedAt`.
+    /// How well it fits the text, among the newest [`super::RANKED`] hits; equals by `CreatedAt`,
+    /// and older hits behind them. Without text, by `CreatedAt`.
     Relevance,
 }
 

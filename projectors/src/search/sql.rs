@@ -12,7 +12,8 @@
 
 use sqlx::{Postgres, QueryBuilder};
 
-use super::cursor::{Cursor, Key};
+use super::RANKED;
+use super::cursor::{Cursor, Floor, Key};
 use super::hit::COLUMNS;
 use super::query::{Mode, Order, Search, Sort};
 
@@ -23,8 +24,17 @@ pub(super) fn page(verb: &'static str, search: &Search, after: Option<&Cursor>) 
     let mut sql = Statement::new(verb);
     sql.push("select ").push(COLUMNS).push(", ");
     push_relevance(&mut sql, search);
-    sql.push(" as relevance from public.file_metadata_cache as cache where true");
-    push_conditions(&mut sql, search);
+    if search.sort() == Sort::Relevance && after.is_none() {
+        // Only so many are ranked: ranking all hits of a common word is reading the whole table.
+        sql.push(" as relevance from (select * ");
+        push_hits(&mut sql, search);
+        push_newest_first(&mut sql);
+        sql.push(" limit ").push_bind(RANKED);
+        sql.push(") as cache where true");
+    } else {
+        sql.push(" as relevance ");
+        push_hits(&mut sql, search);
+    }
     if let Some(after) = after {
         push_after(&mut sql, search, after);
     }
@@ -44,11 +54,46 @@ pub(super) fn page(verb: &'static str, search: &Search, after: Option<&Cursor>) 
     sql
 }
 
+/// The oldest of the hits that are ranked; nothing where there are fewer than [`RANKED`].
+pub(super) fn floor(verb: &'static str, search: &Search) -> Statement {
+    let mut sql = Statement::new(verb);
+    sql.push("select cache.created_at, cache.id::text ");
+    push_hits(&mut sql, search);
+    push_newest_first(&mut sql);
+    sql.push(" limit 1 offset ").push_bind(RANKED - 1);
+    sql
+}
+
+/// Hits older than this place, the newest first: they follow those that are ranked.
+pub(super) fn older(search: &Search, than: &Floor, limit: i64, offset: i64) -> Statement {
+    let mut sql = Statement::new("select ");
+    sql.push(COLUMNS).push(", ");
+    push_relevance(&mut sql, search);
+    sql.push(" as relevance ");
+    push_hits(&mut sql, search);
+    sql.push(" and (cache.created_at, cache.id) < (")
+        .push_bind(than.created_at);
+    sql.push(", ").push_bind(than.id.clone()).push(")");
+    push_newest_first(&mut sql);
+    sql.push(" limit ").push_bind(limit);
+    sql.push(" offset ").push_bind(offset);
+    sql
+}
+
+fn push_hits(sql: &mut Statement, search: &Search) {
+    sql.push("from public.file_metadata_cache as cache where true");
+    push_conditions(sql, search);
+}
+
+fn push_newest_first(sql: &mut Statement) {
+    sql.push(" order by cache.created_at desc, cache.id desc");
+}
+
 /// The number of hits, counted up to `most` and one.
 pub(super) fn count(verb: &'static str, search: &Search, most: i64) -> Statement {
     let mut sql = Statement::new(verb);
-    sql.push("select count(*) from (select 1 from public.file_metadata_cache as cache where true");
-    push_conditions(&mut sql, search);
+    sql.push("select count(*) from (select 1 ");
+    push_hits(&mut sql, search);
     // In an order that has an index: where there are many hits, it is read only as far as they
     // are counted.
     sql.push(" order by cache.created_at desc limit ")
@@ -170,6 +215,11 @@ fn push_after(sql: &mut Statement, search: &Search, after: &Cursor) {
     };
     sql.push(" and (");
     match &after.key {
+        // Nothing is left of those that are ranked.
+        Key::Older(_) => {
+            sql.push("false)");
+            return;
+        }
         Key::CreatedAt(at) => {
             sql.push("cache.created_at, cache.id").push(compared);
             sql.push_bind(*at);
@@ -186,7 +236,13 @@ fn push_after(sql: &mut Statement, search: &Search, after: &Cursor) {
             sql.push("cache.filename, cache.id").push(compared);
             sql.push_bind(name.clone());
         }
-        Key::Relevance(bits, created_at) => {
+        Key::Relevance(bits, created_at, floor) => {
+            if let Some(floor) = floor {
+                sql.push("cache.created_at, cache.id) >= (")
+                    .push_bind(floor.created_at);
+                sql.push(", ").push_bind(floor.id.clone());
+                sql.push(") and (");
+            }
             push_relevance(sql, search);
             sql.push(", cache.created_at, cache.id").push(compared);
             sql.push_bind(f32::from_bits(*bits));

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use artstore_projectors::search::filters::Filters;
 use artstore_projectors::search::query::{Mode, Order, Search, Sort};
-use artstore_projectors::search::{self, COUNTED};
+use artstore_projectors::search::{self, COUNTED, RANKED};
 use sqlx::PgConnection;
 
-use super::{ask, empty};
+use super::{ask, empty, ids};
 use crate::support::*;
 
 /// Fills the cache as fifty elements would: mostly in the order of creation. Indexes are made
@@ -101,6 +101,8 @@ fn questions() -> Vec<(String, Search, &'static str)> {
             "search_vector",
         ),
         ("fulltext, many", text("договоры", Mode::Fulltext), ""),
+        ("fulltext, all", text("quarter", Mode::Fulltext), ""),
+        ("partial, all", text("checked and", Mode::Partial), ""),
         (
             "fulltext, nothing",
             text("nowhere", Mode::Fulltext),
@@ -250,5 +252,56 @@ fn among_a_hundred_thousand_files_every_question_takes_an_index() {
             let found = ask(&mut query, &question).await;
             assert_eq!((found.hits.len(), found.total), (1_000, COUNTED));
         }
+        more_hits_than_are_ranked(&mut query).await;
     });
+}
+
+/// Of more hits than are ranked, the newest come first by relevance, and the older ones follow by
+/// time: each once, by token and by offset.
+async fn more_hits_than_are_ranked(query: &mut PgConnection) {
+    let by_time: Vec<String> = sqlx::query_scalar(
+        "select id::text from file_metadata_cache \
+         where search_vector @@ to_tsquery('russian', 'договор') order by created_at desc, id desc",
+    )
+    .fetch_all(&mut *query)
+    .await
+    .unwrap();
+    assert!(by_time.len() > 14_000);
+    let mut question = Search::new("договоры", Mode::Fulltext);
+    question.page.limit = 999;
+    let mut by_offset = Vec::new();
+    while by_offset.len() < by_time.len() {
+        question.page.offset = by_offset.len() as u32;
+        let found = ask(query, &question).await;
+        assert!(!found.hits.is_empty());
+        by_offset.extend(ids(&found));
+    }
+    question.page.offset = 0;
+    let mut by_token = Vec::new();
+    let mut relevance = Vec::new();
+    loop {
+        let found = ask(query, &question).await;
+        by_token.extend(ids(&found));
+        relevance.extend(found.hits.iter().map(|hit| hit.relevance.unwrap()));
+        question.page.after = found.next;
+        if question.page.after.is_none() {
+            break;
+        }
+    }
+    assert!(by_token == by_offset, "pages by token and by offset differ");
+    let ranked = RANKED as usize;
+    assert!(relevance[..ranked].is_sorted_by(|a, b| a >= b));
+    let sorted = |ids: &[String]| {
+        let mut ids = ids.to_vec();
+        ids.sort();
+        ids
+    };
+    assert!(
+        sorted(&by_token[..ranked]) == sorted(&by_time[..ranked]),
+        "not the newest"
+    );
+    assert!(
+        by_token[ranked..] == by_time[ranked..],
+        "older hits do not follow by time"
+    );
 }
