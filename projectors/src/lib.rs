@@ -11,6 +11,8 @@
 //! - [`lag`]: how far a projection is behind, measured from outside
 //! - [`query_cache`]: the projection that people search
 //! - [`projector_error`]: why a worker stops
+//! - [`read_your_writes`]: waiting until a write is visible
+//! - [`search`]: finding files in the query cache
 
 pub mod checkpoint;
 pub mod consumer;
@@ -20,6 +22,8 @@ pub mod progress;
 pub mod projector;
 pub mod projector_error;
 pub mod query_cache;
+pub mod read_your_writes;
 pub mod runner;
+pub mod search;
 mod share;
 pub mod workers;

@@ -7,6 +7,7 @@ pub mod dev;
 pub mod health;
 pub mod migrate;
 pub mod run;
+pub mod search;
 pub mod wal;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ pub enum Command {
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
+    /// Find files in the query cache
+    Search(Box<search::SearchCommand>),
     /// Ask a running service how it is: what a container's health check calls
     Health(health::Health),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
@@ -61,6 +64,7 @@ impl Command {
             Self::Run(_) | Self::Migrate(_) => "info",
             Self::Bus(_)
             | Self::Wal(_)
+            | Self::Search(_)
             | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)
@@ -77,6 +81,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bus(command) => bus::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
+        Command::Search(command) => search::run(&config, *command).await,
         Command::Health(command) => health::run(&command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,

@@ -31,6 +31,7 @@ mod projector_crashes;
 mod recovery;
 mod refusals;
 mod relay_crashes;
+mod search;
 mod services;
 mod smoke;
 mod wal_pending;

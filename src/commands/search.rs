@@ -1,0 +1,174 @@
+//! `artstore search`: files of the query cache, for people or as JSON. It waits for what the
+//! caller wrote, asks, records the search as an event, and prints.
+
+mod arguments;
+mod record;
+mod table;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
+use artstore_projectors::read_your_writes::{self, WaitError};
+use artstore_projectors::search::filters::Filters;
+use artstore_projectors::search::hit::Hit;
+use artstore_projectors::search::query::Search;
+use artstore_projectors::search::search_error::SearchError;
+use artstore_projectors::search::{self, Found};
+use serde::Serialize;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use uuid::Uuid;
+
+pub use arguments::SearchCommand;
+
+use crate::config::{Config, ConfigError};
+
+/// How long connecting may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the command: exit code 0, also where nothing was found; 1 where the search could not be
+/// recorded, which is said after the hits.
+pub async fn run(config: &Config, command: SearchCommand) -> anyhow::Result<ExitCode> {
+    let asked = command.search()?;
+    let database = config.query_database()?.ok_or_else(|| {
+        ConfigError("search needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".to_owned())
+    })?;
+    let mut connection = connect(&database).await?;
+    let waited = wait(&mut connection, &command).await?;
+    if command.explain {
+        let plan = search::explain(&mut connection, &asked).await;
+        print(&plan.map_err(failed)?.join("\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let found = search::search(&mut connection, &asked).await;
+    let found = found.map_err(failed)?;
+    // Before anything is printed: whoever reads only the first lines and closes the pipe has
+    // searched all the same.
+    let recorded = record::record(&mut connection, &asked, &found).await;
+    if command.json {
+        let event = recorded.as_ref().ok().copied();
+        let answer = Answer::new(&asked, &found, waited, event);
+        print(&serde_json::to_string(&answer)?)?;
+    } else {
+        print(table::show(&asked, &found, table::width()).trim_end())?;
+    }
+    recorded.context(
+        "the search was not recorded, though every search has to be; check event_outbox in the \
+         query database (`artstore migrate up --module query`) and the right to insert there",
+    )?;
+    connection.close().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+    let options = database
+        .clone()
+        .application_name("artstore search")
+        .log_statements(tracing::log::LevelFilter::Trace);
+    tokio::time::timeout(PATIENCE, options.connect())
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .with_context(|| {
+            let (host, port) = (options.get_host(), options.get_port());
+            let name = options.get_database().unwrap_or("(default)");
+            format!("database {name} at {host}:{port} can't be reached; check QUERY_DATABASE_URL")
+        })
+}
+
+async fn wait(
+    connection: &mut PgConnection,
+    command: &SearchCommand,
+) -> anyhow::Result<Option<Duration>> {
+    if command.at_least.is_empty() {
+        return Ok(None);
+    }
+    let timeout = Duration::from_secs(command.timeout);
+    let waited =
+        read_your_writes::wait(connection, QueryCache::NAME, &command.at_least, timeout).await;
+    match waited {
+        Ok(waited) => Ok(Some(waited)),
+        Err(WaitError::Database(error)) => Err(failed(error.into())),
+        Err(error @ WaitError::NotYet { .. }) => Err(anyhow!("{error} (--timeout SECONDS)")),
+        Err(error @ WaitError::Checkpoint { .. }) => Err(error.into()),
+    }
+}
+
+/// A question that can't be asked is a wrong usage.
+fn failed(error: SearchError) -> anyhow::Error {
+    match error {
+        SearchError::Invalid(text) => ConfigError(text).into(),
+        SearchError::NotMigrated(_) | SearchError::Database(_) => error.into(),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads it has enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+/// The answer as JSON: one object. Its form is in `docs/search.md`.
+#[derive(Serialize)]
+struct Answer<'a> {
+    query: &'a str,
+    mode: &'static str,
+    filters: &'a Filters,
+    sort: &'static str,
+    order: &'static str,
+    limit: u32,
+    offset: u32,
+    total: i64,
+    total_exact: bool,
+    took_ms: i32,
+    waited_ms: Option<i32>,
+    event_id: Option<Uuid>,
+    hits: &'a [Hit],
+    next: Option<&'a str>,
+    suggestions: Option<Suggested<'a>>,
+}
+
+#[derive(Serialize)]
+struct Suggested<'a> {
+    similar: &'a [String],
+    hints: Vec<String>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(
+        asked: &'a Search,
+        found: &'a Found,
+        waited: Option<Duration>,
+        event_id: Option<Uuid>,
+    ) -> Self {
+        Self {
+            query: &asked.text,
+            mode: asked.mode.as_str(),
+            filters: &asked.filters,
+            sort: asked.sort.as_str(),
+            order: asked.order().as_str(),
+            limit: asked.page.limit,
+            offset: asked.page.offset,
+            total: found.total,
+            total_exact: found.total_exact,
+            took_ms: milliseconds(found.took),
+            waited_ms: waited.map(milliseconds),
+            event_id,
+            hits: &found.hits,
+            next: found.next.as_deref(),
+            suggestions: found.suggestions.as_ref().map(|suggestions| Suggested {
+                similar: &suggestions.similar,
+                hints: suggestions.hints.iter().map(ToString::to_string).collect(),
+            }),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+}

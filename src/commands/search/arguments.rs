@@ -1,0 +1,199 @@
+//! What can be said on the command line, and the question that it becomes.
+
+use artstore_projectors::read_your_writes::AtLeast;
+use artstore_projectors::search::filters::Filters;
+use artstore_projectors::search::query::{Mode, Order, Page, Search, Sort};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
+use crate::config::ConfigError;
+
+/// What to look for, and how the hits are shown.
+#[derive(Debug, Args)]
+pub struct SearchCommand {
+    /// What to look for; may be left out where a filter is given. After `--` it may begin with `-`
+    #[arg(default_value = "", hide_default_value = true)]
+    query: String,
+    /// exact: the file's name; partial: a part of name or description; fulltext: words, in any form
+    #[arg(long, default_value = "fulltext", value_parser = names::<Mode>(Mode::NAMES))]
+    mode: Mode,
+    /// Part of the file's name
+    #[arg(long, value_name = "TEXT", help_heading = "Filters")]
+    filename: Option<String>,
+    /// The end of the name behind a dot: pdf
+    #[arg(long, help_heading = "Filters")]
+    extension: Option<String>,
+    /// Has this tag, or one of several (repeat it)
+    #[arg(long = "tag", value_name = "TAG", help_heading = "Filters")]
+    tags: Vec<String>,
+    /// Created by this user
+    #[arg(long, help_heading = "Filters")]
+    username: Option<String>,
+    /// At least so large: bytes, or 10K, 10M, 10G, 10T (of 1,024)
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Filters")]
+    min_size: Option<i64>,
+    /// At most so large
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Filters")]
+    max_size: Option<i64>,
+    /// Created at this time or later: 2026-01-31 (UTC), or 2026-01-31T15:04:05Z
+    #[arg(long, value_name = "TIME", value_parser = from, help_heading = "Filters")]
+    created_from: Option<DateTime<Utc>>,
+    /// Created at this time or earlier; a date means all of that day
+    #[arg(long, value_name = "TIME", value_parser = to, help_heading = "Filters")]
+    created_to: Option<DateTime<Utc>>,
+    /// Lives on this element
+    #[arg(long, value_name = "ELEMENT", help_heading = "Filters")]
+    storage_element: Option<String>,
+    /// What the hits are ordered by
+    #[arg(long, default_value = "relevance", value_parser = names::<Sort>(Sort::NAMES))]
+    sort: Sort,
+    /// Lowest or highest first [default: asc for filename, desc for the others]
+    #[arg(long, value_parser = names::<Order>(Order::NAMES))]
+    order: Option<Order>,
+    /// How many hits are shown, 1 to 1000
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+    /// How many hits are skipped
+    #[arg(long, default_value_t = 0)]
+    offset: u32,
+    /// Go on behind a page: the token that it ended with
+    #[arg(long, value_name = "TOKEN", conflicts_with = "offset")]
+    after: Option<String>,
+    /// Wait until this write is visible: the position that finishing the operation returned
+    #[arg(long, value_name = "ELEMENT:POSITION")]
+    pub(super) at_least: Vec<AtLeast>,
+    /// How long to wait for it, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(super) timeout: u64,
+    /// Print how the database would find it, and don't search
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl SearchCommand {
+    /// The question.
+    pub(super) fn search(&self) -> Result<Search, ConfigError> {
+        if let (Some(from), Some(to)) = (self.created_from, self.created_to)
+            && from > to
+        {
+            return Err(ConfigError(format!(
+                "--created-from {from} is later than --created-to {to}: no file can be in between"
+            )));
+        }
+        if let (Some(min), Some(max)) = (self.min_size, self.max_size)
+            && min > max
+        {
+            return Err(ConfigError(format!(
+                "--min-size {min} is more than --max-size {max}: no file can be in between"
+            )));
+        }
+        Ok(Search {
+            text: self.query.clone(),
+            mode: self.mode,
+            filters: Filters {
+                filename: self.filename.clone(),
+                extension: self.extension.clone(),
+                tags: self.tags.clone(),
+                username: self.username.clone(),
+                min_size: self.min_size,
+                max_size: self.max_size,
+                created_from: self.created_from,
+                created_to: self.created_to,
+                storage_element: self.storage_element.clone(),
+            },
+            sort: self.sort,
+            order: self.order,
+            page: Page {
+                limit: self.limit,
+                offset: self.offset,
+                after: self.after.clone(),
+            },
+        })
+    }
+}
+
+/// One of a fixed list of names; `--help` shows them.
+fn names<T>(names: &'static [&'static str]) -> impl clap::builder::TypedValueParser<Value = T>
+where
+    T: std::str::FromStr + Clone + Send + Sync + 'static,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
+}
+
+fn size(text: &str) -> Result<i64, String> {
+    let (number, power) = match text.char_indices().last() {
+        Some((end, unit)) if unit.is_ascii_alphabetic() => {
+            let power = "KMGT".find(unit.to_ascii_uppercase());
+            (&text[..end], power.map(|power| power + 1))
+        }
+        _ => (text, Some(0)),
+    };
+    let bytes = || {
+        let number: i64 = number.parse().ok().filter(|n| *n >= 0)?;
+        number.checked_mul(1024_i64.checked_pow(u32::try_from(power?).ok()?)?)
+    };
+    bytes().ok_or_else(|| "expected bytes, or a number with K, M, G or T: 10M".to_owned())
+}
+
+fn from(text: &str) -> Result<DateTime<Utc>, String> {
+    time(text, |day| day.and_time(NaiveTime::MIN).and_utc())
+}
+
+fn to(text: &str) -> Result<DateTime<Utc>, String> {
+    // The last moment of the day, as the database keeps times.
+    time(text, |day| {
+        let next = day.checked_add_days(Days::new(1)).unwrap_or(day);
+        next.and_time(NaiveTime::MIN).and_utc() - TimeDelta::microseconds(1)
+    })
+}
+
+fn time(text: &str, of_day: impl Fn(NaiveDate) -> DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        return Ok(of_day(day));
+    }
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc())
+        .map_err(|_| "expected a date like 2026-01-31, or a time like 2026-01-31T15:04:05Z".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("17", 17),
+            ("2k", 2_048),
+            ("3M", 3 << 20),
+            ("1T", 1 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "k", "-1", "1X", "1.5M", "9999999T", "1 M", "М"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_taken_as_a_whole() {
+        let (from, to) = (from("2026-01-31"), to("2026-01-31"));
+        assert_eq!(
+            from.expect("a day").to_rfc3339(),
+            "2026-01-31T00:00:00+00:00"
+        );
+        assert_eq!(
+            to.expect("a day").to_rfc3339(),
+            "2026-01-31T23:59:59.999999+00:00"
+        );
+        assert!(time("31.1.2026", |_| Utc::now()).is_err());
+        let moment = super::from("2026-01-31T15:04:05+03:00").expect("a time");
+        assert_eq!(moment.to_rfc3339(), "2026-01-31T12:04:05+00:00");
+    }
+}

@@ -1,0 +1,43 @@
+//! Each search is itself an event: a row in the query module's outbox, from where relay and
+//! projector take it into `search_history`.
+
+use artstore_producers::outbox::{self, OutboxInsert};
+use artstore_producers::wal::PublishError;
+use artstore_projectors::search::Found;
+use artstore_projectors::search::query::Search;
+use artstore_schemas::actor::Actor;
+use artstore_schemas::event::SearchPerformed;
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::milliseconds;
+
+/// Records a search with its result, in a transaction of its own. Returns the event's id.
+pub async fn record(
+    connection: &mut PgConnection,
+    asked: &Search,
+    found: &Found,
+) -> Result<Uuid, PublishError> {
+    let filters = (!asked.filters.is_empty()).then(|| json!(asked.filters).to_string());
+    let data = SearchPerformed {
+        query_text: Some(asked.text.clone()).filter(|text| !text.is_empty()),
+        search_mode: asked.mode.as_str().to_owned(),
+        filters_applied: filters,
+        results_count: i32::try_from(found.total).unwrap_or(i32::MAX),
+        response_time_ms: milliseconds(found.took),
+        username: None,
+    };
+    let event = OutboxInsert {
+        entity: "search".to_owned(),
+        action: "performed".to_owned(),
+        ordering_key: None,
+        subject: None,
+        data: json!(data),
+        request_id: None,
+        traceparent: None,
+    };
+    // Nobody is known to this command yet: it acts for the system.
+    let (id, _position) = outbox::insert(connection, &Actor::system(), &event).await?;
+    Ok(id)
+}

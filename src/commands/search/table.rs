@@ -1,0 +1,257 @@
+//! Hits for people: one line each, no wider than the terminal; 80 columns where it is none.
+
+use artstore_projectors::search::Found;
+use artstore_projectors::search::hit::Hit;
+use artstore_projectors::search::query::Search;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+const USUAL_WIDTH: usize = 80;
+const GAP: usize = 2;
+
+/// The terminal's width.
+pub fn width() -> usize {
+    terminal_size::terminal_size_of(std::io::stdout())
+        .map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0).max(60))
+}
+
+/// The whole answer.
+pub fn show(asked: &Search, found: &Found, width: usize) -> String {
+    let mut text = String::new();
+    if !found.hits.is_empty() {
+        text.push_str(&table(&found.hits, width));
+        text.push('\n');
+    }
+    text.push_str(&summary(asked, found));
+    text.push('\n');
+    if let Some(next) = &found.next {
+        text.push_str("next page: the same with --after ");
+        text.push_str(next);
+        text.push('\n');
+    }
+    if let Some(suggestions) = &found.suggestions {
+        if !suggestions.similar.is_empty() {
+            text.push_str("\nsimilar names:\n");
+        }
+        for name in &suggestions.similar {
+            text.push_str("  ");
+            text.push_str(&cut(&shown(name), width - 2));
+            text.push('\n');
+        }
+        if !suggestions.hints.is_empty() {
+            text.push_str("\nother ways to ask:\n");
+        }
+        for hint in &suggestions.hints {
+            text.push_str(&format!("  {hint}\n"));
+        }
+    }
+    text
+}
+
+fn summary(asked: &Search, found: &Found) -> String {
+    let took = found.took.as_millis();
+    let hits = match (found.total, found.total_exact) {
+        (0, _) => "no file found".to_owned(),
+        (1, true) => "1 file".to_owned(),
+        (total, true) => format!("{} files", grouped(total)),
+        (total, false) => format!("more than {} files", grouped(total)),
+    };
+    let shown = found.hits.len() as i64;
+    let page = if shown == found.total && found.total_exact {
+        String::new()
+    } else if asked.page.after.is_some() {
+        format!(", {} more shown", grouped(shown))
+    } else if shown > 0 {
+        let first = i64::from(asked.page.offset) + 1;
+        format!(
+            ", {} to {} shown",
+            grouped(first),
+            grouped(first + shown - 1)
+        )
+    } else if found.total > 0 {
+        format!(", none behind {}", grouped(asked.page.offset.into()))
+    } else {
+        String::new()
+    };
+    format!("{hits}{page} ({took} ms)")
+}
+
+struct Column {
+    title: &'static str,
+    /// Not cut below this.
+    least: usize,
+    right: bool,
+    cells: Vec<String>,
+}
+
+fn table(hits: &[Hit], width: usize) -> String {
+    let column = |title, least, right, cell: &dyn Fn(&Hit) -> String| Column {
+        title,
+        least,
+        right,
+        cells: hits.iter().map(|hit| shown(&cell(hit))).collect(),
+    };
+    let mut columns = vec![
+        column("name", 24, false, &|hit| hit.filename.clone()),
+        column("size", 8, true, &|hit| human(hit.file_size)),
+        column("created", 10, false, &|hit| {
+            hit.created_at.format("%Y-%m-%d").to_string()
+        }),
+        column("user", 6, false, &|hit| hit.username.clone()),
+        column("element", 10, false, &|hit| hit.storage_element_id.clone()),
+        column("tags", 6, false, &|hit| {
+            hit.tags.as_deref().unwrap_or_default().join(" ")
+        }),
+    ];
+    columns.retain(|column| column.cells.iter().any(|cell| !cell.is_empty()));
+    let widths = widths(&columns, width);
+    let mut text = String::new();
+    line(&mut text, &columns, &widths, |column| {
+        column.title.to_uppercase()
+    });
+    for row in 0..hits.len() {
+        line(&mut text, &columns, &widths, |column| {
+            column.cells[row].clone()
+        });
+    }
+    text
+}
+
+/// As wide as the cells; where that is too much, the widest column gives way first.
+fn widths(columns: &[Column], width: usize) -> Vec<usize> {
+    let mut widths: Vec<usize> = columns
+        .iter()
+        .map(|column| {
+            let cells = column.cells.iter().map(|cell| cell.width());
+            cells.max().unwrap_or(0).max(column.title.len())
+        })
+        .collect();
+    let gaps = GAP * columns.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > width {
+        let widest = (0..columns.len())
+            .filter(|index| widths[*index] > columns[*index].least)
+            .max_by_key(|index| widths[*index]);
+        let Some(widest) = widest else { break };
+        widths[widest] -= 1;
+    }
+    widths
+}
+
+fn line(text: &mut String, columns: &[Column], widths: &[usize], cell: impl Fn(&Column) -> String) {
+    let mut line = String::new();
+    for (column, width) in columns.iter().zip(widths) {
+        if !line.is_empty() {
+            line.push_str(&" ".repeat(GAP));
+        }
+        let cell = cut(&cell(column), *width);
+        let space = " ".repeat(width.saturating_sub(cell.width()));
+        if column.right {
+            line.push_str(&space);
+            line.push_str(&cell);
+        } else {
+            line.push_str(&cell);
+            line.push_str(&space);
+        }
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+/// A text that does nothing to the terminal: signs that move the cursor, colour, or turn the
+/// direction of writing are shown as what they are.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let turns = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if character.is_control() || turns {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Cut in the middle: of a name, beginning and extension say the most.
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let room = width.saturating_sub(1);
+    let (front, back) = (room.div_ceil(2), room / 2);
+    let front = taken(text.chars(), front);
+    let mut back: Vec<char> = taken(text.chars().rev(), back).chars().collect();
+    back.reverse();
+    format!("{front}…{}", back.into_iter().collect::<String>())
+}
+
+fn taken(characters: impl Iterator<Item = char>, width: usize) -> String {
+    let mut used = 0;
+    characters
+        .take_while(|character| {
+            used += character.width().unwrap_or(0);
+            used <= width
+        })
+        .collect()
+}
+
+fn human(bytes: i64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    // 1023.95 would be printed as 1024.0.
+    while size >= 1023.95 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(size < 99.95);
+    format!("{size:.decimals$} {}", UNITS[unit])
+}
+
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_in_the_middle_and_do_nothing_to_the_terminal() {
+        assert_eq!(cut("annual_report_2026.pdf", 11), "annua…6.pdf");
+        assert_eq!(cut("отчёт_годовой.pdf", 9), "отчё….pdf");
+        // Each of these is two columns wide.
+        assert_eq!(cut("日本語日本語", 7), "日…語");
+        assert_eq!(
+            shown("a\u{1b}[31mb\nc\u{202e}"),
+            "a\\u{1b}[31mb\\u{a}c\\u{202e}"
+        );
+    }
+
+    #[test]
+    fn sizes_and_numbers_are_for_people() {
+        let sizes = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (150 * 1024, "150 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (i64::MAX, "8192 PiB"),
+        ];
+        for (bytes, text) in sizes {
+            assert_eq!(human(bytes), text);
+        }
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(123), "123");
+    }
+}
