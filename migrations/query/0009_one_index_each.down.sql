@@ -8,6 +8,3 @@ create index concurrently ix_file_metadata_cache_username on public.file_metadat
 create index concurrently ix_file_metadata_cache_mime_type on public.file_metadata_cache (mime_type);
 create index concurrently idx_file_metadata_mime_type on public.file_metadata_cache (mime_type, created_at);
 create index concurrently ix_file_metadata_cache_storage_element_id on public.file_metadata_cache (storage_element_id);
-create index concurrently idx_file_metadata_storage_elem on public.file_metadata_cache (storage_element_id, created_at);
-create index concurrently idx_file_metadata_file_size on public.file_metadata_cache (file_size, created_at);
-create index concurrently ix_file_metadata_cache_updated_at on public.file_metadata_cache (updated_at);

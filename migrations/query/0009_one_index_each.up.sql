@@ -12,13 +12,10 @@ drop index concurrently if exists public.ix_download_statistics_storage_element_
 drop index concurrently if exists public.ix_download_statistics_username;
 
 -- The cache is written for every file that changes anywhere, and each index is written with it.
--- What stays: created_at, (username, created_at), sha256_hash, tags, search_vector; and filename,
--- until the next step has something better for it. Size, type, element and time of change narrow
--- a search that one of these has found.
+-- What stays serves a filter or an order of the search that nothing else does: created_at,
+-- (username, created_at), (storage_element_id, created_at), (file_size, created_at), updated_at,
+-- filename, sha256_hash, tags, search_vector. Nobody asks for a type alone.
 drop index concurrently if exists public.ix_file_metadata_cache_username;
 drop index concurrently if exists public.ix_file_metadata_cache_mime_type;
 drop index concurrently if exists public.idx_file_metadata_mime_type;
 drop index concurrently if exists public.ix_file_metadata_cache_storage_element_id;
-drop index concurrently if exists public.idx_file_metadata_storage_elem;
-drop index concurrently if exists public.idx_file_metadata_file_size;
-drop index concurrently if exists public.ix_file_metadata_cache_updated_at;

@@ -1,5 +1,4 @@
 -- part: concurrently
-create index concurrently ix_file_metadata_cache_filename on public.file_metadata_cache (filename);
 drop index concurrently if exists public.idx_file_metadata_filename_trgm;
 drop index concurrently if exists public.idx_file_metadata_description_trgm;
 

@@ -22,5 +22,3 @@ create index concurrently idx_file_metadata_filename_trgm
     on public.file_metadata_cache using gin (filename gin_trgm_ops);
 create index concurrently idx_file_metadata_description_trgm
     on public.file_metadata_cache using gin (description gin_trgm_ops);
--- Serves exact names as well.
-drop index concurrently if exists public.ix_file_metadata_cache_filename;

@@ -26,24 +26,8 @@ use crate::support::*;
 async fn empty(hint: &str) -> (String, PgConnection) {
     let url = database(hint).await;
     migrate(&url, Module::Query).await;
-    let mut connection = pg(&url).await;
-    indexes_of_mend_12_and_13(&mut connection).await;
+    let connection = pg(&url).await;
     (url, connection)
-}
-
-/// TEMPORARY: what the migrations of mends 12 and 13 make. To be removed when they are there.
-async fn indexes_of_mend_12_and_13(connection: &mut PgConnection) {
-    execute(
-        connection,
-        "create extension if not exists pg_trgm; \
-         drop index if exists idx_file_metadata_mime_type, ix_file_metadata_cache_mime_type, \
-             ix_file_metadata_cache_storage_element_id, ix_file_metadata_cache_username; \
-         create index if not exists trigrams_of_filename on file_metadata_cache \
-             using gin (filename gin_trgm_ops); \
-         create index if not exists trigrams_of_description on file_metadata_cache \
-             using gin (description gin_trgm_ops)",
-    )
-    .await;
 }
 
 async fn ask(connection: &mut PgConnection, question: &Search) -> Found {
