@@ -190,7 +190,11 @@ async fn status(config: &Config, which: &Which) -> anyhow::Result<ExitCode> {
 }
 
 async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    database.connect().await.with_context(|| {
+    // A step says itself how far it is; the client's "slow statement" is no news.
+    let quiet = database
+        .clone()
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
+    quiet.connect().await.with_context(|| {
         format!(
             "{module}: database {} at {}:{} can't be reached",
             database.get_database().unwrap_or("(default)"),
