@@ -154,7 +154,7 @@ pub enum MigrateError {
     },
     /// Rows forbid a step, or would be lost by it.
     #[error(
-        "{direction} step {step} of {module} {}, so nothing was changed: {found}{}",
+        "{direction} step {step} of {module} {}, so nothing of it was changed: {found}{}",
         if *loses { "would lose data" } else { "can't be done with these rows" },
         if *loses { "; --accept-loss goes on all the same" } else { "" }
     )]

@@ -242,7 +242,11 @@ fn name(step: &Step) -> String {
 }
 
 async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    let connected = database.connect().await;
+    // A step says itself how far it is; the client's "slow statement" is no news.
+    let quiet = database
+        .clone()
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
+    let connected = quiet.connect().await;
     connected.with_context(|| format!("{module}: database {} can't be reached", shown(database)))
 }
 
