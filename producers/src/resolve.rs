@@ -112,35 +112,41 @@ pub async fn resolve(
     decision: &Decision,
 ) -> Result<Resolved, Refused> {
     let mut transaction = connection.begin().await?;
+    let resolved = within(&mut transaction, element, id, limits, decision).await;
+    match &resolved {
+        Ok(resolved) if resolved.position.is_some() => transaction.commit().await?,
+        // Taken back here and now: another look must not find our own locks.
+        Ok(_) | Err(_) => transaction.rollback().await?,
+    }
+    resolved
+}
+
+async fn within(
+    transaction: &mut PgConnection,
+    element: &ElementName,
+    id: Uuid,
+    limits: Limits,
+    decision: &Decision,
+) -> Result<Resolved, Refused> {
     // `nowait` is for the row; a migration may have locked the table.
     sqlx::query("set local lock_timeout = '5s'")
         .execute(&mut *transaction)
         .await?;
     let table = SourceTable::of(&Source::Element(element.clone()));
-    source_check::check(&mut transaction, &table)
+    source_check::check(transaction, &table)
         .await
         .map_err(Refused::Source)?;
-    lock(&mut transaction, element, id).await?;
-    let pending = pending::one(&mut transaction, element, id, limits)
+    lock(transaction, element, id).await?;
+    let pending = pending::one(transaction, element, id, limits)
         .await?
         .ok_or_else(|| Refused::Unknown(element.clone()))?;
     let (outcome, reason) = decide(&pending, decision)?;
+    let actor = &decision.actor;
     let position = if decision.dry_run {
         // Not even a position is drawn.
-        transaction.rollback().await?;
         None
     } else {
-        let position = finish(
-            &mut transaction,
-            element,
-            &pending,
-            outcome,
-            &reason,
-            &decision.actor,
-        )
-        .await?;
-        transaction.commit().await?;
-        Some(position)
+        Some(finish(transaction, element, &pending, outcome, &reason, actor).await?)
     };
     Ok(Resolved {
         pending,

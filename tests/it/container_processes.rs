@@ -15,7 +15,8 @@ use crate::dockerfile::Stage;
 use crate::load::{create, new_file};
 use crate::support::*;
 
-/// Whether `run relay` and `run projector` answer on ARTSTORE_LISTEN.
+/// Whether `run relay` and `run projector` know ARTSTORE_LISTEN. The test says when to set it to true:
+/// from then on it calls the health checks of compose.yaml.
 const LISTENS: bool = false;
 
 /// What the program's image has.
