@@ -8,8 +8,9 @@ use crate::module::Module;
 /// The names in the SQL of all steps after version 1.
 #[derive(Debug, Default)]
 pub(crate) struct Later {
-    /// Tables, indexes, sequences, types, functions, triggers and constraints that a step makes
-    /// and that must not be there before.
+    /// Tables, indexes, sequences, types, functions, triggers and constraints that a step makes.
+    /// They must not be there before, also where it says `if not exists`: that is for a step that
+    /// is run again, and something else of that name would be taken for ours.
     made: BTreeSet<String>,
     /// Columns that a step adds, as (table, column).
     columns: BTreeSet<(String, String)>,
@@ -83,10 +84,7 @@ impl Later {
                     let (what, rest) = after(rest, &["or", "replace", "unique", "constraint"]);
                     let named = ["table", "index", "sequence", "function", "trigger", "type"];
                     if named.contains(&what) {
-                        let (name, tolerant) = name(rest);
-                        if !tolerant {
-                            self.made.insert(name);
-                        }
+                        self.made.insert(name(rest).0);
                     }
                 }
                 "alter" => {
@@ -96,10 +94,7 @@ impl Later {
                 }
                 "add" => match rest.split_first() {
                     Some((&"column", rest)) => {
-                        let (column, tolerant) = name(rest);
-                        if !tolerant {
-                            self.columns.insert((altered.clone(), column));
-                        }
+                        self.columns.insert((altered.clone(), name(rest).0));
                     }
                     Some((&"constraint", rest)) => {
                         self.made.insert(name(rest).0);
@@ -127,7 +122,7 @@ fn after<'a>(words: &'a [&'a str], skipped: &[&str]) -> (&'a str, &'a [&'a str])
 }
 
 /// The name that comes next, without its schema and what is written behind it; and whether the
-/// statement says `if exists` or `if not exists`.
+/// statement says `if exists`.
 fn name(words: &[&str]) -> (String, bool) {
     let (word, _) = after(words, &["concurrently", "if", "not", "exists", "only"]);
     let tolerant = words
@@ -157,8 +152,8 @@ mod tests {
              alter table only public.u drop constraint old, drop constraint if exists older;",
         );
         let made: Vec<&str> = later.made.iter().map(String::as_str).collect();
-        assert_eq!(made, ["f", "i", "k", "t"]);
-        assert!(later.adds("u", "b") && !later.adds("u", "c") && !later.adds("t", "b"));
+        assert_eq!(made, ["f", "i", "j", "k", "t"]);
+        assert!(later.adds("u", "b") && later.adds("u", "c") && !later.adds("t", "b"));
         assert!(later.needs("gone") && later.needs("old"));
         assert!(later.drops("perhaps") && !later.needs("perhaps") && !later.needs("older"));
     }
