@@ -15,10 +15,6 @@ use crate::dockerfile::Stage;
 use crate::load::{create, new_file};
 use crate::support::*;
 
-/// Whether `run relay` and `run projector` know ARTSTORE_LISTEN. The test says when to set it to true:
-/// from then on it calls the health checks of compose.yaml.
-const LISTENS: bool = false;
-
 /// What the program's image has.
 const ARTSTORE: &str = env!("CARGO_BIN_EXE_artstore");
 
@@ -210,14 +206,8 @@ async fn reads_what_it_is_given(service: &Value, arguments: &[&str]) {
     assert!(status.success(), "{arguments:?}");
     for name in compose::environment(service).keys() {
         let known = help.contains(&format!("[env: {name}"));
-        let known = known || (name == "ARTSTORE_LISTEN" && !LISTENS);
         assert!(known, "{arguments:?} does not read {name}");
     }
-    let listens = help.contains("[env: ARTSTORE_LISTEN");
-    assert!(
-        LISTENS || !listens,
-        "set LISTENS to true: the health checks can be tried now"
-    );
 }
 
 /// A service of ours as a process: its command with its environment.
@@ -324,16 +314,11 @@ fn what_compose_starts_works_as_plain_processes() {
                 .map(|word| here(word, &stack, &nats, *listen))
                 .collect();
             let check: Vec<&str> = check.iter().map(String::as_str).collect();
-            if LISTENS {
-                eventually("the service is ready", || async {
-                    let (status, _) = Program::new(&check).output().await;
-                    status.success().then_some(())
-                })
-                .await;
-            } else {
+            eventually("the service is ready", || async {
                 let (status, _) = Program::new(&check).output().await;
-                assert_eq!(status.code(), Some(1));
-            }
+                status.success().then_some(())
+            })
+            .await;
         }
         for (_, _, process) in &mut running {
             process.signal("-TERM").await;

@@ -159,10 +159,23 @@ fn partial_search_uses_an_index_on_name_or_description() {
                 && plan.contains("idx_file_metadata_description_trgm"),
             "{plan}"
         );
-        let exact = "select id from file_metadata_cache where filename = 'annual_report_2499.pdf'";
-        let plan = texts(&mut conn, &explained(exact)).await.join("\n");
-        assert!(plan.contains("idx_file_metadata_filename_trgm"), "{plan}");
         for (sql, index) in [
+            (
+                "select id from file_metadata_cache where filename = 'annual_report_2499.pdf'",
+                "ix_file_metadata_cache_filename",
+            ),
+            (
+                "select id from file_metadata_cache where file_size > 1 order by file_size limit 9",
+                "idx_file_metadata_file_size",
+            ),
+            (
+                "select id from file_metadata_cache order by updated_at desc limit 9",
+                "ix_file_metadata_cache_updated_at",
+            ),
+            (
+                "select id from file_metadata_cache where storage_element_id = 'nowhere'",
+                "idx_file_metadata_storage_elem",
+            ),
             (
                 "select id from file_metadata_cache where sha256_hash = 'h7'",
                 "ix_file_metadata_cache_sha256_hash",
@@ -222,7 +235,10 @@ fn without_the_right_to_make_the_extension_the_cache_does_without_it() {
         assert_eq!(done, [(last, Direction::Down), (last, Direction::Up)]);
         assert_eq!(
             texts(&mut conn, indexes).await,
-            ["idx_file_metadata_filename_trgm"]
+            [
+                "idx_file_metadata_filename_trgm",
+                "ix_file_metadata_cache_filename"
+            ]
         );
         down(&mut conn, &Module::Query, last - 1).await.unwrap();
         assert_eq!(
