@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use artstore::verify;
-use artstore_migrations::{Adoption, Effect, Module, Origin, adopt, catalogue, down, inspect, up};
+use artstore_migrations::{
+    Adoption, Effect, Goal, MigrateError, Migrator, Module, Origin, adopt, catalogue, down,
+    inspect, up,
+};
 use serde_json::Value;
 use sqlx::PgConnection;
 use tokio::task::JoinHandle;
@@ -378,7 +381,27 @@ fn an_adoption_is_taken_back_without_touching_the_products_tables() {
                 adopt(&mut connection, &module).await.unwrap();
                 up(&mut connection, &module, None).await.unwrap();
                 assert_eq!(rows(&mut connection, &columns).await, before, "{module}");
-                down(&mut connection, &module, 1).await.unwrap();
+                // The positions are lost; everything else is as it was.
+                let migrator = Migrator::new(&mut connection, &module).accept_loss(true);
+                migrator.run(Goal::Down(1)).await.unwrap();
+                // Version 1 is the product's work: not ours to do again.
+                let again = Migrator::new(&mut connection, &module).run(Goal::Redo);
+                let refused = again.await.unwrap_err();
+                assert!(
+                    matches!(refused, MigrateError::NothingToRedo { .. }),
+                    "{module}"
+                );
+                let origin = inspect(&mut connection, &module).await.unwrap().origin;
+                assert!(
+                    matches!(
+                        origin,
+                        Origin::Ours {
+                            version: 1,
+                            adopted: true
+                        }
+                    ),
+                    "{module}"
+                );
                 let done = down(&mut connection, &module, 0).await.unwrap();
                 assert_eq!(done.len(), 1);
                 assert_eq!(rows(&mut connection, &columns).await, before, "{module}");
