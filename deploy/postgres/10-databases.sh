@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run once by the postgres image, when its volume is empty: a database for each module, owned by a role of its own, and
-# a role for the relay that reads them all and writes nothing. The tables are made by `artstore migrate up`.
+# a role for the relay, which may only connect. The tables are made by `artstore migrate up`, and `artstore migrate
+# grant` gives the relay the rights to read what it publishes: no account, no key.
 set -euo pipefail
 
 # NAME PASSWORD-VARIABLE
@@ -18,11 +19,6 @@ database() {
 create database :"database" owner :"owner" template template0 encoding 'UTF8';
 revoke connect, temporary on database :"database" from public;
 grant connect on database :"database" to artstore_relay;
-SQL
-    # What the owner's migrations make later, the relay may read.
-    psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$1" --set owner="$2" <<'SQL'
-alter default privileges for role :"owner" in schema public grant select on tables to artstore_relay;
-alter default privileges for role :"owner" in schema public grant select on sequences to artstore_relay;
 SQL
 }
 

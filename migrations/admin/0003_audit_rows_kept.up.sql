@@ -15,11 +15,23 @@ where actor_type not in ('user', 'service_account', 'system')
 order by id;
 
 -- part: transaction
+-- `on delete set null` edits rows that are signed: whoever deletes a user changes what the log says
+-- of that user. The ids stay as a copy of who it was. All of them, whatever name they go by in an
+-- installation that was adopted.
+do $$
+declare
+    reference text;
+begin
+    for reference in
+        select conname from pg_constraint
+        where conrelid = 'public.audit_logs'::regclass and contype = 'f'
+    loop
+        execute format('alter table public.audit_logs drop constraint %I', reference);
+    end loop;
+end
+$$;
+
 alter table public.audit_logs
-    -- `on delete set null` edits rows that are signed: whoever deletes a user changes what the log
-    -- says of that user. The ids stay as a copy of who it was.
-    drop constraint if exists audit_logs_user_id_fkey,
-    drop constraint if exists audit_logs_service_account_id_fkey,
     -- From a header that the client writes: of any length, and never a reason to lose the row.
     -- To `text`, which rewrites neither table nor index.
     alter column request_id type text;

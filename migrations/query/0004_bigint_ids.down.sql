@@ -21,6 +21,7 @@ lock table public.download_statistics in access exclusive mode;
 do $$
 declare
     highest bigint;
+    writer text;
 begin
     if not exists (
         select from pg_attribute
@@ -37,6 +38,14 @@ begin
     create sequence public.download_statistics_id_seq as integer owned by public.download_statistics.id;
     alter table public.download_statistics
         alter column id set default nextval('public.download_statistics_id_seq'::regclass);
+    -- A default draws with the writer's own rights; the identity needed none.
+    for writer in
+        select case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end
+        from pg_class, aclexplode(relacl)
+        where oid = 'public.download_statistics'::regclass and privilege_type = 'INSERT' and grantee <> relowner
+    loop
+        execute format('grant usage on sequence public.download_statistics_id_seq to %s', writer);
+    end loop;
     if highest is not null then
         perform setval('public.download_statistics_id_seq'::regclass, highest, true);
     end if;
@@ -48,6 +57,7 @@ lock table public.search_history in access exclusive mode;
 do $$
 declare
     highest bigint;
+    writer text;
 begin
     if not exists (
         select from pg_attribute
@@ -64,6 +74,14 @@ begin
     create sequence public.search_history_id_seq as integer owned by public.search_history.id;
     alter table public.search_history
         alter column id set default nextval('public.search_history_id_seq'::regclass);
+    -- A default draws with the writer's own rights; the identity needed none.
+    for writer in
+        select case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end
+        from pg_class, aclexplode(relacl)
+        where oid = 'public.search_history'::regclass and privilege_type = 'INSERT' and grantee <> relowner
+    loop
+        execute format('grant usage on sequence public.search_history_id_seq to %s', writer);
+    end loop;
     if highest is not null then
         perform setval('public.search_history_id_seq'::regclass, highest, true);
     end if;

@@ -1,8 +1,7 @@
 -- A four-byte id ends after two thousand million searches. `by default`: the product's services
 -- and a restore may go on supplying ids.
--- Each table is written anew, with its indexes, while nobody uses it: a million rows took 18 s on a
--- busy machine of two cores. Nothing else keeps the columns in their order, and rights and views on
--- the table as they are.
+-- Each table is written anew, with its indexes, while nobody uses it. Nothing else keeps the columns
+-- in their order and the rights on the table as they are.
 
 -- part: transaction
 lock table public.search_history in access exclusive mode;

@@ -132,6 +132,8 @@ pub async fn inspect(conn: &mut PgConnection, module: &Module) -> Result<Adoptio
     }
     let foreign = owned_by_others(conn, module).await?;
     adoption.differences.splice(0..0, foreign);
+    let views = views_in_the_way(conn, module, &later).await?;
+    adoption.differences.extend(views);
     adoption
         .differences
         .sort_by_key(|difference| difference.effect);
@@ -242,6 +244,41 @@ pub async fn tables_present(
     .fetch_all(conn)
     .await
     .map_err(MigrateError::database("looking for the tables", module))
+}
+
+/// Views on columns whose type a later step changes: PostgreSQL refuses that.
+async fn views_in_the_way(
+    conn: &mut PgConnection,
+    module: &Module,
+    later: &Later,
+) -> Result<Vec<Difference>, MigrateError> {
+    let (tables, columns) = later.retyped();
+    let rows: Vec<(String, String, String)> = sqlx::query_as(
+        "select distinct view.oid::regclass::text, retyped.table_name, retyped.column_name
+         from unnest($1::text[], $2::text[]) as retyped (table_name, column_name)
+         join pg_catalog.pg_attribute as col
+             on col.attrelid = to_regclass('public.' || retyped.table_name)
+             and col.attname = retyped.column_name
+         join pg_catalog.pg_depend as use
+             on use.refclassid = 'pg_class'::regclass and use.refobjid = col.attrelid
+             and use.refobjsubid = col.attnum and use.classid = 'pg_rewrite'::regclass
+         join pg_catalog.pg_rewrite as rule on rule.oid = use.objid
+         join pg_catalog.pg_class as view on view.oid = rule.ev_class
+         order by 1, 2, 3",
+    )
+    .bind(tables)
+    .bind(columns)
+    .fetch_all(conn)
+    .await
+    .map_err(MigrateError::database("looking for views", module))?;
+    let views = rows.into_iter().map(|(view, table, column)| {
+        Difference::blocks(
+            format!("{view} uses column {table}.{column}"),
+            "a later step changes the column's type, which PostgreSQL refuses while a view or rule \
+             uses it; drop it, and create it again after migrate up",
+        )
+    });
+    Ok(views.collect())
 }
 
 /// Each table of the module that is another role's: no step can change those.

@@ -59,7 +59,11 @@ async fn all(
                 discard(conn, task, statement).await;
                 return Err(task.failed(Failure::Work(source)));
             }
-            waiting.refused(conn, task).await?;
+            if let Err(error) = waiting.refused(conn, task).await {
+                // A unique one would already be enforced, though the step is given up.
+                discard(conn, task, statement).await;
+                return Err(error);
+            }
             wait *= 2;
         }
     }

@@ -14,6 +14,8 @@ pub(crate) struct Later {
     made: BTreeSet<String>,
     /// Columns that a step adds, as (table, column).
     columns: BTreeSet<(String, String)>,
+    /// Columns whose type a step changes, as (table, column): no view may use them.
+    retyped: BTreeSet<(String, String)>,
     /// Indexes and constraints that a step drops; true where it doesn't mind if they are missing.
     dropped: BTreeMap<String, bool>,
 }
@@ -58,6 +60,11 @@ impl Later {
         self.dropped.contains_key(name)
     }
 
+    /// The columns whose type a step changes, as tables and their columns.
+    pub(crate) fn retyped(&self) -> (Vec<String>, Vec<String>) {
+        self.retyped.iter().cloned().unzip()
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         self.made.iter().cloned().collect()
     }
@@ -91,6 +98,10 @@ impl Later {
                     if let Some((&"table", rest)) = rest.split_first() {
                         altered = name(rest).0;
                     }
+                    if let ["column", column, "type", ..] = rest {
+                        let column = (altered.clone(), (*column).to_owned());
+                        self.retyped.insert(column);
+                    }
                 }
                 "add" => match rest.split_first() {
                     Some((&"column", rest)) => {
@@ -104,6 +115,10 @@ impl Later {
                 "drop" => {
                     if let Some((&("index" | "constraint"), rest)) = rest.split_first() {
                         let (name, tolerant) = name(rest);
+                        if name.is_empty() {
+                            // Made up by the step: it is there, then.
+                            continue;
+                        }
                         // Named twice, the stricter one counts.
                         let before = self.dropped.get(&name).copied().unwrap_or(true);
                         self.dropped.insert(name, tolerant && before);
@@ -154,6 +169,8 @@ mod tests {
         let made: Vec<&str> = later.made.iter().map(String::as_str).collect();
         assert_eq!(made, ["f", "i", "j", "k", "t"]);
         assert!(later.adds("u", "b") && later.adds("u", "c") && !later.adds("t", "b"));
+        let (tables, columns) = later.retyped();
+        assert_eq!((&*tables.join(" "), &*columns.join(" ")), ("u", "a"));
         assert!(later.needs("gone") && later.needs("old"));
         assert!(later.drops("perhaps") && !later.needs("perhaps") && !later.needs("older"));
     }
@@ -164,7 +181,10 @@ mod tests {
         let later = Later::of(&storage);
         assert!(later.makes("zzz_e_wal_position") && later.makes("e_wal_position_seq"));
         assert!(later.adds("e_wal", "position"));
-        assert!(Later::of(&Module::Query).makes("projection_checkpoints"));
+        let query = Later::of(&Module::Query);
+        assert!(query.makes("projection_checkpoints"));
+        let id = ("search_history".to_owned(), "id".to_owned());
+        assert!(query.retyped.contains(&id));
         assert!(Later::of(&Module::Admin).makes("event_outbox"));
     }
 }

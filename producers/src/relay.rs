@@ -246,6 +246,10 @@ impl Relay {
         };
         tracing::info!(%source, ?mode, "relay active");
         let mut suspect = None;
+        // A server that refuses everything at once, because its disk is full, is not asked without
+        // a pause.
+        let mut retry = Retry::new(Duration::from_millis(20), Duration::from_secs(2));
+        let mut published = self.progress.read().published;
         loop {
             lease.check()?;
             let tail = if self.unsettled.load(Ordering::Relaxed) {
@@ -275,6 +279,14 @@ impl Relay {
                 End::ReadAgain => {
                     self.progress.update(|state| state.retries += 1);
                     self.unsettled.store(true, Ordering::Relaxed);
+                    let before = std::mem::replace(&mut published, self.progress.read().published);
+                    if published > before {
+                        retry.succeeded();
+                    }
+                    tokio::select! {
+                        _ = retry.wait() => {}
+                        () = stopped(stop) => {}
+                    }
                 }
             }
         }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::election::Lease;
-use crate::progress::RelayState;
+use crate::progress::{Problem, RelayState};
 use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::{Relay, stopped};
 use crate::relay_error::{Halt, RelayError};
@@ -236,6 +236,13 @@ impl Round<'_> {
                     *self.suspect = Some(expected);
                 }
                 tracing::warn!(%source, error = %failure, "reading the stream's end again");
+                let text = failure.to_string();
+                self.relay.progress.update(|state| {
+                    state.problem = Some(Problem {
+                        text,
+                        halted: false,
+                    });
+                });
                 Ok(false)
             }
         }

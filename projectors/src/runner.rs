@@ -191,7 +191,8 @@ impl<P: Projector> Worker<P> {
         let Task {
             source, progress, ..
         } = &self.task;
-        let name = format!("artstore projector {} {source}", P::NAME);
+        // At most 55 of the 63 bytes that the server keeps of a name: `share` counts by it.
+        let name = format!("artstore {} {source}", P::NAME);
         let mut connection = connect::<P>(&self.task.database, &name).await?;
         self.task.bus.stream_info(&self.stream).await?;
         let mut told = false;

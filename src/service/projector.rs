@@ -31,8 +31,9 @@ const LOOKS: Duration = Duration::from_secs(10);
 /// Streams are listed every few seconds.
 const LISTED: Duration = Duration::from_secs(15);
 
-/// How many streams are measured at once.
-const AT_ONCE: usize = 8;
+/// How many streams are measured at once: all of an installation, so that streams that do not
+/// answer keep the next question to the database waiting once and not in turns.
+const AT_ONCE: usize = 64;
 
 /// The projector of a process.
 pub struct ProjectorRole {

@@ -474,6 +474,11 @@ fn what_blocks_is_named_and_nothing_is_changed() {
                 "trigger storage_elem_01_wal.zzzz is not of version 1: it would fire behind",
             ),
             (
+                Module::Query,
+                "create view recent as select id, query_text from search_history",
+                "recent uses column search_history.id",
+            ),
+            (
                 storage(),
                 "alter table {e}_wal enable row level security",
                 "table storage_elem_01_wal is with row security",

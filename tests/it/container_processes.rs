@@ -291,6 +291,14 @@ fn what_compose_starts_works_as_plain_processes() {
         .await;
         assert_eq!(api.as_deref(), Some("http://storage-element-01:8010"));
 
+        // An operator's command, with what `tools` has.
+        let mut smoke = Program::new(&["migrate", "smoke"]);
+        for (name, value) in &compose::environment(&root["services"]["tools"]) {
+            smoke = smoke.env(name, &here(value, &stack, &nats, 0));
+        }
+        let (status, said) = smoke.output().await;
+        assert!(status.success(), "{said}");
+
         // The relay's role reads and no more; a module's role has no way into another's database.
         let mut relay = pg(&url("artstore_relay", "RELAY_DB_PASSWORD", database)).await;
         for sql in [
@@ -300,6 +308,17 @@ fn what_compose_starts_works_as_plain_processes() {
             "create table public.mine ()",
         ] {
             let refused = try_execute(&mut relay, sql).await.unwrap_err().to_string();
+            assert!(refused.contains("permission denied"), "{refused}");
+        }
+        let mut relay = pg(&url(
+            "artstore_relay",
+            "RELAY_DB_PASSWORD",
+            "artstore_admin",
+        ))
+        .await;
+        for table in ["jwt_keys", "users", "service_accounts"] {
+            let sql = format!("select * from {table}");
+            let refused = try_execute(&mut relay, &sql).await.unwrap_err().to_string();
             assert!(refused.contains("permission denied"), "{refused}");
         }
         let refused = try_pg(&url(role, "STORAGE_01_DB_PASSWORD", "artstore_admin")).await;

@@ -104,7 +104,7 @@ fn two_workers_whose_lock_is_taken_away_commit_each_batch_once() {
                  join pg_stat_activity a on a.pid = l.pid \
                  where l.locktype = 'advisory' and l.granted \
                    and a.datname = current_database() \
-                   and a.application_name like 'artstore projector%'",
+                   and a.application_name like 'artstore query-cache %'",
             )
             .await;
         }

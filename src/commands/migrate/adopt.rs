@@ -49,7 +49,7 @@ pub async fn run(config: &Config, command: &Adopt) -> anyhow::Result<ExitCode> {
         found.push(artstore_migrations::inspect(&mut connection, module).await?);
     }
     let ours = |adoption: &Adoption| matches!(adoption.origin, Origin::Ours { .. });
-    let refused = found.iter().any(|a| !ours(a) && !a.is_possible());
+    let mut refused = found.iter().any(|a| !ours(a) && !a.is_possible());
 
     let mut report = Vec::new();
     for ((module, database), adoption) in targets.iter().zip(found) {
@@ -68,6 +68,8 @@ pub async fn run(config: &Config, command: &Adopt) -> anyhow::Result<ExitCode> {
                 false if ours(&adoption) => Outcome::Ours,
                 false => Outcome::Refused,
             };
+            // What comes after it is left alone, too.
+            refused |= outcome == Outcome::Refused;
         }
         let went_up = command.up && !command.dry_run && !refused && outcome != Outcome::Refused;
         let steps = if went_up {

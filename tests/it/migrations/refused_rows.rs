@@ -60,6 +60,30 @@ fn up_lists_the_rows_that_a_check_would_refuse() {
         )
         .await;
         exec(&mut conn, "update audit_logs set actor_type = 'system'").await;
+        // A reference goes whatever its name is in an installation that was adopted.
+        exec(
+            &mut conn,
+            "alter table audit_logs rename constraint audit_logs_user_id_fkey to fk_audit_user",
+        )
+        .await;
+        up(&mut conn, &Module::Admin, Some(3)).await.unwrap();
+        let references = "select conname::text from pg_constraint where conrelid = 'audit_logs'::regclass and contype = 'f'";
+        assert_eq!(texts(&mut conn, references).await, [""; 0]);
+        // The last unique rule of a column is not dropped as a double of another that is not there.
+        exec(&mut conn, "alter table users drop constraint uq_username").await;
+        refused(
+            &mut conn,
+            &Module::Admin,
+            Goal::Up(None),
+            1,
+            &["users (username), which version 1 keeps unique by uq_username"],
+        )
+        .await;
+        exec(
+            &mut conn,
+            "alter table users add constraint uq_username unique (username)",
+        )
+        .await;
         up(&mut conn, &Module::Admin, None).await.unwrap();
 
         let mut conn = fresh("up_query").await;
