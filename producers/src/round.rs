@@ -196,6 +196,8 @@ impl Round<'_> {
             missing: self.tail.gaps.missing(),
             identity: identity.to_owned(),
             previous: self.tail.last_id,
+            snapshot: None,
+            levelling: self.tail.levelling,
         };
         self.tail.last_id = Some(event.id);
         Outgoing {

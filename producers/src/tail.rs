@@ -33,6 +33,8 @@ pub struct Tail {
     pub identity: Option<String>,
     /// What was seen of the source.
     pub gaps: Gaps,
+    /// Whether the stream still has to be brought level with its source.
+    pub levelling: bool,
 }
 
 /// Reads the stream's last message, from its leader.
@@ -48,6 +50,7 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
                 position: None,
                 identity: None,
                 gaps: Gaps::default(),
+                levelling: false,
             });
         }
         let handle = bus.jetstream.get_stream_no_info(&stream).await;
@@ -75,6 +78,7 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
             last_id: Some(envelope.id),
             position: envelope.position,
             gaps: Gaps::from_stream(envelope.high, &envelope.missing),
+            levelling: envelope.levelling,
             identity: Some(envelope.identity),
         });
     }

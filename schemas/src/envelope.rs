@@ -1,6 +1,9 @@
 //! The headers of a message: CloudEvents 1.0 in binary mode, and our own, in which the relay keeps
 //! its state. Written by the relay, read back by it after a restart, checked by every reader.
 
+use std::fmt;
+use std::str::FromStr;
+
 use async_nats::HeaderMap;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -25,6 +28,8 @@ const HIGH: &str = "artstore-high";
 const MISSING: &str = "artstore-missing";
 const IDENTITY: &str = "artstore-source";
 const PREVIOUS: &str = "artstore-previous";
+const SNAPSHOT: &str = "artstore-snapshot";
+const LEVELLING: &str = "artstore-levelling";
 
 /// Everything about a message but its subject and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +56,44 @@ pub struct Envelope {
     pub identity: String,
     /// `artstore-previous`: `ce-id` of the message before it in the stream; none for the first.
     pub previous: Option<Uuid>,
+    /// `artstore-snapshot`: the body tells the present state, not what a row says; and why it was
+    /// published.
+    pub snapshot: Option<Snapshot>,
+    /// `artstore-levelling`: the stream is not level with its source yet. The relay that finds
+    /// this in the stream's last message compares every file before it says otherwise.
+    pub levelling: bool,
+}
+
+/// Why a present state was published that no new row caused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshot {
+    /// The stream did not say of a file what its element says: files from before the bus, changed
+    /// without an operation, or set back with their source. Without a position.
+    Backfill,
+    /// An operation's own message is gone from the stream: this is its row, with its position, and
+    /// the state as it is now.
+    Republish,
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backfill => "backfill",
+            Self::Republish => "republish",
+        })
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "backfill" => Ok(Self::Backfill),
+            "republish" => Ok(Self::Republish),
+            _ => Err(()),
+        }
+    }
 }
 
 /// Why a message's headers can't be read.
@@ -102,6 +145,12 @@ impl Envelope {
         if let Some(previous) = self.previous {
             headers.insert(PREVIOUS, previous.to_string());
         }
+        if let Some(snapshot) = self.snapshot {
+            headers.insert(SNAPSHOT, snapshot.to_string());
+        }
+        if self.levelling {
+            headers.insert(LEVELLING, "due");
+        }
         headers
     }
 
@@ -131,6 +180,10 @@ impl Envelope {
             previous: get(headers, PREVIOUS)
                 .map(|text| parse(PREVIOUS, text))
                 .transpose()?,
+            snapshot: get(headers, SNAPSHOT)
+                .map(|text| parse(SNAPSHOT, text))
+                .transpose()?,
+            levelling: get(headers, LEVELLING).is_some(),
         })
     }
 }
@@ -219,6 +272,8 @@ mod tests {
             missing: "3,4+2".parse().expect("ranges"),
             identity: "7-16384-1".to_owned(),
             previous: Some(Uuid::from_u128(4)),
+            snapshot: Some(Snapshot::Backfill),
+            levelling: true,
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! - [`stream`]: what a stream holds
 //! - [`source`]: every finished row exactly once, in order
+//! - [`finding`]: what does not agree, and the command that mends it
 //! - [`cache`]: every cache row as the element's `_files` stands
 
 pub mod cache;
+pub mod finding;
 pub mod source;
 pub mod stream;

@@ -192,6 +192,8 @@ fn received(id: Uuid, element: &ElementName, says: Says, number: usize) -> Recei
             missing: artstore_schemas::ranges::Ranges::default(),
             identity: "test".to_owned(),
             previous: None,
+            snapshot: None,
+            levelling: false,
         },
         event: Event::Wal(Box::new(WalEvent {
             operation: Operation {

@@ -300,6 +300,8 @@ async fn forge(world: &World, previous: Uuid) {
         subject: None,
         position: Some(last.high),
         previous: Some(previous),
+        snapshot: None,
+        levelling: false,
         ..last
     };
     let subject = artstore_schemas::subject::subject(&source, None, &event_type);
