@@ -1,0 +1,58 @@
+//! What does not agree: which event, which file, where, and the command that mends it.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The kinds of findings. The names are those of `--json` and of the events about findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A finished row has no message.
+    MessageMissing,
+    /// A message has no row, though no accepted break of the source explains it.
+    MessageExtra,
+    /// A row has more than one message.
+    MessageDoubled,
+    /// A message says something else than its row.
+    MessageChanged,
+    /// A message stands behind a later change of the same file.
+    MessageDisordered,
+    /// A sequence of the stream has no message.
+    StreamHole,
+    /// A message does not follow the one before it.
+    StreamBroken,
+    /// A message does not belong into its stream: subject, source, type or form.
+    MessageForeign,
+    /// A finished row has no position, so that no relay sees it.
+    RowUnnumbered,
+    /// A checkpoint is not a place of its stream: beyond its end, another event, another stream.
+    Checkpoint,
+    /// A file has no row in the cache.
+    RowMissing,
+    /// A row of the cache has no file.
+    RowExtra,
+    /// A row of the cache differs from its file.
+    RowDifferent,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind.
+    pub kind: Kind,
+    /// The source whose rows, stream or files it is about; of a cache row the element it shows.
+    pub source: String,
+    /// The event or, of a cache row, the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// The stream's sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// The row's position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<i64>,
+    /// What exactly, for people: which field, what is there and what should be.
+    pub detail: String,
+    /// The command that mends it, as it can be typed.
+    pub mend: String,
+}
