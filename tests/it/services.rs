@@ -1,4 +1,8 @@
 //! Roles as services: what they show is true, they end in order and in time, and share the work.
+//!
+//! - `refused`: a relay that may not publish
+
+mod refused;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
