@@ -1,7 +1,9 @@
 //! Roles as services: what they show is true, they end in order and in time, and share the work.
 //!
 //! - `refused`: a relay that may not publish
+//! - `long_names`: sharing the streams of the longest names
 
+mod long_names;
 mod refused;
 
 use std::collections::HashMap;
