@@ -2,7 +2,9 @@
 //!
 //! - `refused`: a relay that may not publish
 //! - `long_names`: sharing the streams of the longest names
+//! - `hanging`: streams that do not answer
 
+mod hanging;
 mod long_names;
 mod refused;
 
