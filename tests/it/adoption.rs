@@ -1,6 +1,8 @@
 //! An installation that the product made is taken over while it runs: what is recognised, what
 //! blocks, what is repaired, that no row is lost or changed; and the commands around it.
 
+mod between_looks;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

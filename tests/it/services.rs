@@ -1,4 +1,12 @@
 //! Roles as services: what they show is true, they end in order and in time, and share the work.
+//!
+//! - `refused`: a relay that may not publish
+//! - `long_names`: sharing the streams of the longest names
+//! - `hanging`: streams that do not answer
+
+mod hanging;
+mod long_names;
+mod refused;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

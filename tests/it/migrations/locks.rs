@@ -95,3 +95,39 @@ fn a_step_that_gets_no_lock_says_who_holds_it_and_keeps_nothing() {
         assert_eq!(up(&mut conn, &module, None).await.unwrap().len(), 4);
     });
 }
+
+/// A build that waits for an old snapshot is complete but for that: a unique index refuses rows
+/// already, though it helps no reader and the step was given up.
+#[test]
+fn an_index_whose_build_is_given_up_does_not_stay() {
+    run(async {
+        let url = database("given_up").await;
+        let module = Module::Admin;
+        let (mut conn, mut report) = (connect(&url).await, connect(&url).await);
+        up(&mut conn, &module, Some(4)).await.unwrap();
+        // It reads none of our tables: the build waits for it, the removal does not.
+        exec(
+            &mut report,
+            "begin isolation level repeatable read; select count(*) from pg_class",
+        )
+        .await;
+        let error = Migrator::new(&mut conn, &module)
+            .patience(Duration::from_secs(1))
+            .run(Goal::Down(3))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, MigrateError::Blocked { .. }), "{error}");
+        let left = texts(
+            &mut conn,
+            "select format('%s, unique: %s, refuses rows: %s', indexrelid::regclass, indisunique, indisready)
+             from pg_index where not indisvalid",
+        )
+        .await;
+        assert!(left.is_empty(), "{left:?}");
+        exec(&mut report, "rollback").await;
+        let migrator = Migrator::new(&mut conn, &module);
+        assert_eq!(migrator.run(Goal::Down(3)).await.unwrap().len(), 1);
+        let index = "select indisvalid::text from pg_index where indexrelid = 'ix_users_username'::regclass";
+        assert_eq!(text(&mut conn, index).await, "true");
+    });
+}
