@@ -70,6 +70,19 @@ pub struct Adoption {
     pub differences: Vec<Difference>,
     /// For a storage element that is not ours yet.
     pub old_rows: Option<OldRows>,
+    /// Tables that a later step writes anew while nobody else can use them.
+    pub written_anew: Vec<WrittenAnew>,
+}
+
+/// A table that a later step writes anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenAnew {
+    /// Its name.
+    pub table: String,
+    /// How many rows it has, as the database estimates it; none where it never counted.
+    pub rows: Option<i64>,
+    /// Its size with its indexes, in bytes.
+    pub bytes: i64,
 }
 
 impl Adoption {
@@ -112,6 +125,7 @@ pub async fn inspect(conn: &mut PgConnection, module: &Module) -> Result<Adoptio
         origin: Origin::Nothing,
         differences: Vec::new(),
         old_rows: None,
+        written_anew: Vec::new(),
     };
     let history = history::read(conn, module).await?;
     let (version, adopted) = (history.version(), history.adopted);
@@ -138,6 +152,7 @@ pub async fn inspect(conn: &mut PgConnection, module: &Module) -> Result<Adoptio
         .differences
         .sort_by_key(|difference| difference.effect);
     adoption.old_rows = old_rows(conn, module, &found).await?;
+    adoption.written_anew = written_anew(conn, module).await?;
     Ok(adoption)
 }
 
@@ -434,4 +449,27 @@ async fn old_rows(
         other,
         untold_files,
     }))
+}
+
+/// What query 0004 writes anew (`docs/decisions/0008-ids-are-widened-in-place.md`).
+async fn written_anew(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<Vec<WrittenAnew>, MigrateError> {
+    if *module != Module::Query {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, Option<i64>, i64)> = sqlx::query_as(
+        "select relname::text, nullif(reltuples, -1)::bigint, pg_total_relation_size(oid)
+         from pg_catalog.pg_class
+         where oid = any (array[
+             to_regclass('public.search_history'), to_regclass('public.download_statistics')
+         ]::oid[])
+         order by relname",
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(MigrateError::database("measuring the tables", module))?;
+    let table = |(table, rows, bytes)| WrittenAnew { table, rows, bytes };
+    Ok(rows.into_iter().map(table).collect())
 }

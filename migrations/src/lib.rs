@@ -47,7 +47,8 @@ mod step;
 mod transaction;
 
 pub use adopt::{
-    Adoption, OLD_ROWS_ORDER, OldRows, Origin, adopt, inspect, owned_by_others, tables_present,
+    Adoption, OLD_ROWS_ORDER, OldRows, Origin, WrittenAnew, adopt, inspect, owned_by_others,
+    tables_present,
 };
 pub use catalogue::catalogue;
 pub use difference::{Difference, Effect};

@@ -156,6 +156,17 @@ fn print(adoption: &Adoption, outcome: Outcome, command: &Adopt, steps: &[Step])
             );
         }
     }
+    for table in &adoption.written_anew {
+        let rows = match table.rows {
+            Some(rows) => format!("about {rows} rows, "),
+            None => String::new(),
+        };
+        let megabytes = (table.bytes + 999_999) / 1_000_000;
+        println!(
+            "  {:<10} {} is written anew on the way up ({rows}{megabytes} MB): its users wait for that",
+            "waiting", table.table
+        );
+    }
     if command.dry_run && outcome == Outcome::Possible {
         println!("  {:<10}", "SQL");
         for sql in adoption.sql() {
@@ -251,5 +262,8 @@ pub(super) fn inspection(adoption: &Adoption) -> Value {
             "finished": rows.finished, "pending": rows.pending, "other": rows.other,
             "untold_files": rows.untold_files, "order": OLD_ROWS_ORDER,
         })),
+        "written_anew": adoption.written_anew.iter().map(|table| json!({
+            "table": table.table, "rows_estimated": table.rows, "bytes": table.bytes,
+        })).collect::<Vec<_>>(),
     })
 }
