@@ -3,5 +3,9 @@
 //! theirs; nothing here knows events, streams or tables.
 //!
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
+//! - [`retry`]: waiting before another try
+//! - [`restart`]: from one session to the next
 
+pub mod restart;
+pub mod retry;
 pub mod session;
