@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::source::Source;
+use artstore_sessions::progress::{Problem, Stage};
 use artstore_sessions::restart::{Restarts, stopped};
 use artstore_sessions::retry::Retry;
 use sqlx::PgConnection;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::election::{self, Lease};
-use crate::progress::{Problem, Progress, Stage};
+use crate::progress::Progress;
 use crate::publish::PublishMode;
 use crate::relay_error::{Halt, RelayError};
 use crate::round::{End, Round};

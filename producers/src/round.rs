@@ -7,6 +7,7 @@ use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
 use artstore_schemas::subject::subject;
+use artstore_sessions::progress::Problem;
 use artstore_sessions::restart::stopped;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::election::Lease;
-use crate::progress::{Problem, RelayState};
+use crate::progress::RelayState;
 use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::Relay;
 use crate::relay_error::{Halt, RelayError};

@@ -5,7 +5,9 @@
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
+//! - [`progress`]: where one is, and what is wrong
 
+pub mod progress;
 pub mod restart;
 pub mod retry;
 pub mod session;

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_producers::progress::{Progress, RelayState, Stage};
+use artstore_producers::progress::{Progress, RelayState};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
+use artstore_sessions::progress::Stage;
 use chrono::Utc;
 
 use super::Role;
@@ -116,8 +117,7 @@ impl View<'_> {
     fn reason(&self, limits: Limits) -> Option<String> {
         let state = self.state;
         if let Some(problem) = &state.problem {
-            let what = if problem.halted { "halted: " } else { "" };
-            return Some(format!("{what}{}", problem.text));
+            return Some(problem.to_string());
         }
         if !is_fresh(self.reached.last, STALE) {
             let why = self.reached.error.as_deref().unwrap_or("no answer yet");
@@ -301,7 +301,8 @@ impl Role for RelayRole {
 
 #[cfg(test)]
 mod tests {
-    use artstore_producers::progress::{Backlog, Problem};
+    use artstore_producers::progress::Backlog;
+    use artstore_sessions::progress::Problem;
 
     use super::*;
 
