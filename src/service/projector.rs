@@ -390,18 +390,8 @@ fn histogram(family: &mut super::metrics::Family<'_>, labels: [(&str, &str); 2],
 mod tests {
     use artstore_sessions::progress::Problem;
 
+    use super::super::readiness::tests::{LIMITS, ago_by};
     use super::*;
-
-    const LIMITS: Limits = Limits {
-        events: 10,
-        seconds: 30,
-    };
-
-    fn ago_by(seconds: u64) -> Instant {
-        Instant::now()
-            .checked_sub(Duration::from_secs(seconds))
-            .expect("the machine has been up for so long")
-    }
 
     fn answer<T>(value: T, seconds: u64) -> Answer<T> {
         Answer {

@@ -304,18 +304,8 @@ mod tests {
     use artstore_producers::progress::Backlog;
     use artstore_sessions::progress::Problem;
 
+    use super::super::readiness::tests::{LIMITS, ago_by};
     use super::*;
-
-    const LIMITS: Limits = Limits {
-        events: 10,
-        seconds: 30,
-    };
-
-    fn ago_by(seconds: u64) -> Instant {
-        Instant::now()
-            .checked_sub(Duration::from_secs(seconds))
-            .expect("the machine has been up for so long")
-    }
 
     fn judge(state: &RelayState, reached: Option<Instant>) -> (Option<String>, Option<u64>, f64) {
         let reached = Reached {
