@@ -27,6 +27,7 @@ pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
         "artstore_producers",
         "artstore_projectors",
         "artstore_schemas",
+        "artstore_sessions",
         "artstore_migrations",
     ]
     .iter()

@@ -1,6 +1,7 @@
 //! What a module's tables look like, in lines that can be compared: read from PostgreSQL's
 //! catalogue, and as version 1 makes them, from the embedded `0001_initial.catalogue` of each
-//! module (generated and kept current by `tests/it/adoption.rs`). Goes to [`crate::difference`].
+//! module (generated and kept current by `tests/it/adoption/catalogues.rs`). Goes to
+//! [`crate::difference`].
 
 use std::collections::BTreeMap;
 use std::fmt;

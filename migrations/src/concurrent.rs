@@ -6,8 +6,9 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::error::{MigrateError, Task};
+use crate::holders;
 use crate::part::built_index;
-use crate::patience::{Waiting, holders, is_lock_conflict};
+use crate::patience::{Waiting, is_lock_conflict};
 use crate::transaction::Failure;
 
 /// How long a statement waits for others at first. Then we say who they are, and it waits twice as
@@ -49,7 +50,7 @@ async fn all(
     for statement in statements {
         let mut waiting = Waiting::new(patience);
         let mut wait = FIRST_WAIT;
-        let held = holders(conn, task.module).await?;
+        let held = holders::named(conn, task.module).await?;
         if !held.is_empty() {
             tracing::info!(module = %task.module, step = %task.step, holders = held.join(", "),
                 statement = first_line(statement), "waits for those who use the tables now");

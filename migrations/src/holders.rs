@@ -7,6 +7,9 @@ use sqlx::{PgConnection, Row as _};
 use crate::error::MigrateError;
 use crate::module::Module;
 
+/// How many of them an error or a log line names.
+const NAMED: usize = 5;
+
 /// A transaction that is open on the module's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -89,4 +92,19 @@ pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>,
     };
     let holders: Result<_, sqlx::Error> = rows.iter().map(holder).collect();
     holders.map_err(failed)
+}
+
+/// Those that have been open for the longest, as errors and logs name them. Asked right after a try,
+/// since the session that waits can't ask; a holder that blocked us for a while is most likely still
+/// there.
+///
+/// # Errors
+///
+/// The database did not answer.
+pub(crate) async fn named(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<Vec<String>, MigrateError> {
+    let holders = of(conn, module).await?;
+    Ok(holders.iter().take(NAMED).map(Holder::to_string).collect())
 }

@@ -13,13 +13,13 @@
 //! - `runner`: up, down, redo, status; a step's parts in their order
 //! - `check`: rows that forbid a step, or that it would lose
 //! - `transaction`, `concurrent`, `batched`: the ways in which a part is run
+//! - `holders`: who has the tables now
 //! - `patience`: waiting for tables that others hold
 //! - `plan`: what would be run
 //! - `adopt`: takes over tables that the product made
 //! - `catalogue`, `later`: what is there, what later steps need
 //! - `difference`, `column`: what that means
 //! - `repair`: what adoption adds, on a database in use
-//! - `holders`: who has the tables now
 //! - `grant`: the least rights for a role of ours
 //! - `error`: what can go wrong, and what to do then
 

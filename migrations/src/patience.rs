@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgConnection;
 
 use crate::error::{MigrateError, Task};
-use crate::module::Module;
+use crate::holders;
 
 /// How long a part waits for its locks in all, unless told otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -15,9 +15,6 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// others may have queued behind us, or longer, so that they get more than half of all time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// How many holders are named.
-const NAMED: i64 = 5;
 
 /// The patience of one part.
 #[derive(Debug)]
@@ -47,7 +44,7 @@ impl Waiting {
         conn: &mut PgConnection,
         task: &Task<'_>,
     ) -> Result<(), MigrateError> {
-        let holders = holders(conn, task.module).await?;
+        let holders = holders::named(conn, task.module).await?;
         if self.left().is_zero() {
             return Err(MigrateError::Blocked {
                 module: task.module.clone(),
@@ -72,44 +69,4 @@ impl Waiting {
 pub(crate) fn is_lock_conflict(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     matches!(code.as_deref(), Some("55P03" | "40P01"))
-}
-
-/// Who holds locks on the module's tables, the longest open transaction first. Asked right after a
-/// try, since the session that waits can't ask; a holder that blocked us for a while is most likely
-/// still there.
-pub(crate) async fn holders(
-    conn: &mut PgConnection,
-    module: &Module,
-) -> Result<Vec<String>, MigrateError> {
-    sqlx::query_scalar(
-        "select format('pid %s (%s%s, transaction open for %s s)',
-             activity.pid,
-             coalesce(activity.state, 'state not visible'),
-             case when activity.application_name <> '' then ', ' || activity.application_name end,
-             coalesce(
-                 extract(epoch from clock_timestamp() - activity.xact_start)::bigint::text, '?'
-             ))
-         from pg_catalog.pg_stat_activity as activity
-         where activity.pid <> pg_backend_pid() and activity.pid in (
-             select held.pid
-             from pg_catalog.pg_locks as held
-             join pg_catalog.pg_class as class on class.oid = held.relation
-             where held.locktype = 'relation' and held.granted
-                 and held.database = (
-                     select oid from pg_catalog.pg_database where datname = current_database()
-                 )
-                 and class.relnamespace = 'public'::regnamespace
-                 and class.relname = any($1)
-         )
-         order by activity.xact_start, activity.pid
-         limit $2",
-    )
-    .bind(module.tables())
-    .bind(NAMED)
-    .fetch_all(conn)
-    .await
-    .map_err(MigrateError::database(
-        "looking for who holds the tables",
-        module,
-    ))
 }

@@ -96,8 +96,7 @@ pub(crate) async fn run(
             }
             Err(_) => {}
         }
-        let holders = holders::of(conn, module).await?;
-        let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
+        let holders = holders::named(conn, module).await?;
         if attempt == ATTEMPTS {
             return Err(MigrateError::RepairBlocked {
                 module: module.clone(),

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
+use artstore_sessions::session::{Session, SessionError};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::relay_error::{Halt, RelayError};
+use crate::relay_error::RelayError;
 
 /// How often the holder shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_millis(1_000);
@@ -21,9 +22,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long the server may take to confirm that the lock is let go.
 const RELEASE: Duration = Duration::from_secs(3);
-
-/// How often each of two connections is asked which session it has.
-const ASKED: usize = 5;
 
 /// A held lock. Dropping it ends the heartbeat and closes the session.
 #[derive(Debug)]
@@ -103,7 +101,7 @@ impl Lease {
         source: &Source,
     ) -> Result<(), RelayError> {
         if try_lock(other, source).await? {
-            return Err(pooler("two connections share one session").into());
+            return Err(SessionError::pooler("two connections share one session").into());
         }
         Ok(())
     }
@@ -115,73 +113,28 @@ impl Drop for Lease {
     }
 }
 
-/// Opens a connection of the relay: the server ends it when the relay freezes or vanishes.
+/// A session of the relay: the server ends it when the relay freezes or vanishes.
+fn session<'a>(database: &'a PgConnectOptions, name: &'a str) -> Session<'a> {
+    Session {
+        database,
+        name,
+        silence: SILENCE,
+        settings: "set statement_timeout = '60s'",
+    }
+}
+
+/// Opens a connection of the relay.
 pub(crate) async fn connect(
-    options: &PgConnectOptions,
+    database: &PgConnectOptions,
     name: &str,
 ) -> Result<PgConnection, RelayError> {
-    let options = options
-        .clone()
-        .application_name(name)
-        .log_statements(tracing::log::LevelFilter::Trace);
-    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    let mut connection = connected.map_err(|cause| match Halt::of_pooler(&cause) {
-        Some(halt) => halt.into(),
-        None => RelayError::Connect {
-            database: shown(&options),
-            cause,
-        },
-    })?;
-    let silence = SILENCE.as_millis();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "set idle_session_timeout = {silence}; \
-         set idle_in_transaction_session_timeout = {silence}; \
-         set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; \
-         set tcp_keepalives_count = 3; set tcp_user_timeout = {silence}; \
-         set statement_timeout = '60s'; set timezone = 'UTC'"
-    )))
-    .execute(&mut connection)
-    .await?;
-    Ok(connection)
+    Ok(session(database, name).open().await?)
 }
 
-/// A database as an error names it: never with a password.
-fn shown(options: &PgConnectOptions) -> String {
-    let (host, port) = (options.get_host(), options.get_port());
-    let name = options.get_database().unwrap_or("(default)");
-    format!("{name} at {host}:{port}")
-}
-
-/// Refuses a pooler before anything is asked of it: of two connections each must have a session of
-/// its own, and keep it. Simple statements only: a pooler mixes up prepared ones.
-pub async fn refuse_pooler(options: &PgConnectOptions) -> Result<(), RelayError> {
-    let mut first = connect(options, "artstore relay (check)").await?;
-    let mut second = connect(options, "artstore relay (check)").await?;
-    let (here, there) = (session(&mut first).await?, session(&mut second).await?);
-    if here == there {
-        return Err(pooler("two connections share one session").into());
-    }
-    for _ in 0..ASKED {
-        if session(&mut first).await? != here || session(&mut second).await? != there {
-            return Err(pooler("one connection is served by several sessions").into());
-        }
-    }
-    Ok(())
-}
-
-async fn session(connection: &mut PgConnection) -> Result<i32, RelayError> {
-    let row = sqlx::raw_sql("select pg_backend_pid()")
-        .fetch_one(connection)
-        .await?;
-    Ok(row.try_get(0)?)
-}
-
-fn pooler(sign: &str) -> Halt {
-    Halt::Pooler {
-        sign: sign.to_owned(),
-    }
+/// Refuses a pooler before anything is asked of it.
+pub async fn refuse_pooler(database: &PgConnectOptions) -> Result<(), RelayError> {
+    let check = session(database, "artstore relay (check)");
+    Ok(check.refuse_pooler().await?)
 }
 
 async fn try_lock(connection: &mut PgConnection, source: &Source) -> Result<bool, RelayError> {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use artstore_sessions::progress::{Problem, Stage};
 use chrono::{DateTime, Utc};
 
 /// One relay's numbers. Clones share them.
@@ -23,20 +24,6 @@ impl Progress {
     fn lock(&self) -> MutexGuard<'_, RelayState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Where a relay is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stage {
-    /// Between two sessions, or on the way to the first.
-    #[default]
-    Starting,
-    /// Another relay has the lock.
-    StandingBy,
-    /// It has the lock.
-    Active,
-    /// It was asked to stop.
-    Stopping,
 }
 
 /// What a relay knows of itself. Counters count from the start of the process.
@@ -92,13 +79,4 @@ pub struct Backlog {
     pub caught_up: Option<Instant>,
     /// Before there is such a moment: what the oldest unpublished row says of its own time.
     pub oldest: Option<DateTime<Utc>>,
-}
-
-/// An error as it is shown.
-#[derive(Debug, Clone)]
-pub struct Problem {
-    /// What happened, and what to do.
-    pub text: String,
-    /// Whether a person has to act.
-    pub halted: bool,
 }

@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
-use artstore_schemas::retry::Retry;
 use artstore_schemas::source::Source;
+use artstore_sessions::progress::{Problem, Stage};
+use artstore_sessions::restart::{Restarts, stopped};
+use artstore_sessions::retry::Retry;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::election::{self, Lease};
-use crate::progress::{Problem, Progress, Stage};
+use crate::progress::Progress;
 use crate::publish::PublishMode;
 use crate::relay_error::{Halt, RelayError};
 use crate::round::{End, Round};
@@ -32,9 +34,6 @@ use crate::translate::Translator;
 
 /// How long a relay may take to settle what is in flight when it is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// A session that lived for so long was well: what ends it is new, and the next try comes soon.
-const WELL: Duration = Duration::from_secs(60);
 
 /// How one source is relayed.
 #[derive(Debug, Clone)]
@@ -89,14 +88,6 @@ async fn overdue(stop: &mut watch::Receiver<bool>) {
     tokio::time::sleep(DRAIN).await;
 }
 
-/// Resolves when the process is asked to stop.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the process: when it is gone, stopping is right as well.
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        tracing::debug!("nobody is left to ask for a stop");
-    }
-}
-
 pub(crate) struct Relay {
     pub(crate) bus: Bus,
     pub(crate) options: RelayOptions,
@@ -124,8 +115,7 @@ impl Relay {
             checked = self.preflight() => checked?,
             () = stopped(&mut stop) => return Ok(()),
         }
-        let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut told = String::new();
+        let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut stood_at = None;
         loop {
             let begun = Instant::now();
@@ -134,33 +124,23 @@ impl Relay {
                 Err(error @ RelayError::NotDrained(_)) => return Err(error),
                 Err(error) => error,
             };
-            if begun.elapsed() >= WELL {
-                retry.succeeded();
-                told.clear();
-            }
             let text = error.to_string();
             let halted = error.needs_a_person();
-            // Said once: a thing that a person has to mend stays the same for hours.
-            if text != told {
+            if restarts.is_news(begun.elapsed(), &text) {
                 let source = self.options.source.to_string();
                 if halted {
                     tracing::error!(source, error = text, "the relay has halted");
                 } else {
                     tracing::warn!(source, error = text, "the relay starts again");
                 }
-                told.clone_from(&text);
             }
             self.progress.update(|state| {
                 state.stage = Stage::Starting;
                 state.retries += 1;
                 state.problem = Some(Problem { text, halted });
             });
-            tokio::select! {
-                _ = retry.wait() => {}
-                () = stopped(&mut stop) => {}
-            }
             stood_at = halted.then_some(error);
-            if *stop.borrow() {
+            if !restarts.goes_on(&mut stop).await {
                 return self.settled(stood_at);
             }
         }

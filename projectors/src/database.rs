@@ -1,11 +1,11 @@
 //! The read model's database: sessions that the server ends when the projector freezes or vanishes,
 //! checked to be direct and writable, and the locks that they hold.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
+use artstore_sessions::session::{Session, shown};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::projector::Projector;
 use crate::projector_error::{Halt, WorkerError};
@@ -22,7 +22,7 @@ pub async fn connect<P: Projector>(
     database: &PgConnectOptions,
     name: &str,
 ) -> Result<PgConnection, WorkerError> {
-    let mut connection = open::<P>(database, name).await?;
+    let mut connection = session::<P>(database, name).open().await?;
     let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
         .fetch_one(&mut connection)
         .await?;
@@ -48,59 +48,23 @@ pub async fn connect<P: Projector>(
     Ok(connection)
 }
 
-async fn open<P: Projector>(
-    database: &PgConnectOptions,
-    name: &str,
-) -> Result<PgConnection, WorkerError> {
-    let options = database
-        .clone()
-        .application_name(name)
-        .log_statements(tracing::log::LevelFilter::Trace);
-    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
-        .await
-        .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    let mut connection = connected.map_err(|cause| match Halt::of_pooler(&cause) {
-        Some(halt) => halt.into(),
-        None => WorkerError::Connect {
-            database: shown(&options),
-            cause,
+fn session<'a, P: Projector>(database: &'a PgConnectOptions, name: &'a str) -> Session<'a> {
+    Session {
+        database,
+        name,
+        silence: SILENCE,
+        settings: if P::DURABLE {
+            "set synchronous_commit = on"
+        } else {
+            "set synchronous_commit = off"
         },
-    })?;
-    let silence = SILENCE.as_millis();
-    let durability = if P::DURABLE { "on" } else { "off" };
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "set idle_session_timeout = {silence}; \
-         set idle_in_transaction_session_timeout = {silence}; \
-         set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; \
-         set tcp_keepalives_count = 3; set tcp_user_timeout = {silence}; \
-         set synchronous_commit = {durability}; set timezone = 'UTC'"
-    )))
-    .execute(&mut connection)
-    .await?;
-    Ok(connection)
+    }
 }
 
-/// Refuses a pooler: of two connections each must have a session of its own, and keep it. Simple
-/// statements only: a pooler mixes up prepared ones.
+/// Refuses a pooler, and whatever [`connect`] refuses.
 pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
     let name = "artstore projector (check)";
-    let mut connections = [
-        open::<P>(database, name).await?,
-        open::<P>(database, name).await?,
-    ];
-    let mut sessions = HashSet::new();
-    for _ in 0..5 {
-        for connection in &mut connections {
-            let row = sqlx::raw_sql("select pg_backend_pid()")
-                .fetch_one(connection)
-                .await?;
-            sessions.insert(row.try_get::<i32, _>(0)?);
-        }
-    }
-    if sessions.len() != connections.len() {
-        let sign = format!("two connections have {} session(s)", sessions.len());
-        return Err(Halt::Pooler { sign }.into());
-    }
+    session::<P>(database, name).refuse_pooler().await?;
     connect::<P>(database, name).await?;
     Ok(())
 }
@@ -134,11 +98,4 @@ pub(crate) async fn release(
             "the read model's database does not confirm that the lock of stream {stream} is let go"
         ))),
     }
-}
-
-/// A database as an error names it: never with a password.
-fn shown(options: &PgConnectOptions) -> String {
-    let (host, port) = (options.get_host(), options.get_port());
-    let name = options.get_database().unwrap_or("(default)");
-    format!("{name} at {host}:{port}")
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
+use artstore_sessions::progress::{Problem, Stage};
 
 /// The numbers of all workers of one projection. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -60,20 +61,6 @@ impl WorkerProgress {
     }
 }
 
-/// Where a worker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Stage {
-    /// Between two sessions, or on the way to the first.
-    #[default]
-    Starting,
-    /// Another worker has the stream's lock.
-    StandingBy,
-    /// It has the lock.
-    Active,
-    /// It was asked to stop.
-    Stopping,
-}
-
 /// What a worker knows of itself. Counters count from the start of the process.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerState {
@@ -99,15 +86,6 @@ impl WorkerState {
         self.sign = Some(Instant::now());
         self.problem = None;
     }
-}
-
-/// An error as it is shown.
-#[derive(Debug, Clone)]
-pub struct Problem {
-    /// What happened, and what to do.
-    pub text: String,
-    /// Whether a person has to act.
-    pub halted: bool,
 }
 
 /// How long something took, by bounds.

@@ -1,6 +1,7 @@
 //! Why a worker stops: for now, or until a person decides.
 
 use artstore_schemas::bus::BusError;
+use artstore_sessions::session::SessionError;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -60,9 +61,16 @@ pub enum WorkerError {
 
 impl From<sqlx::Error> for WorkerError {
     fn from(error: sqlx::Error) -> Self {
-        match Halt::of_pooler(&error) {
-            Some(halt) => halt.into(),
-            None => Self::Database(error),
+        SessionError::from(error).into()
+    }
+}
+
+impl From<SessionError> for WorkerError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Database(error) => Self::Database(error),
+            SessionError::Connect { database, cause } => Self::Connect { database, cause },
+            SessionError::Pooler { sign } => Halt::Pooler { sign }.into(),
         }
     }
 }
@@ -249,17 +257,5 @@ impl std::fmt::Display for Previous {
             Some(id) => id.fmt(f),
             None => f.write_str("none"),
         }
-    }
-}
-
-impl Halt {
-    /// Errors that a session of our own can't have: another client's prepared statements, or a
-    /// parameter that only a pooler refuses.
-    pub(crate) fn of_pooler(error: &sqlx::Error) -> Option<Self> {
-        let error = error.as_database_error()?;
-        let code = error.code()?;
-        matches!(code.as_ref(), "42P05" | "26000" | "08P01").then(|| Self::Pooler {
-            sign: error.message().to_owned(),
-        })
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
-use artstore_schemas::retry::Retry;
 use artstore_schemas::source::Source;
+use artstore_sessions::progress::{Problem, Stage};
+use artstore_sessions::restart::{Restarts, stopped};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::postgres::PgConnectOptions;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use crate::checkpoint::{self, Checkpoint};
 use crate::consumer::StreamReader;
 use crate::database::{connect, lock, release};
-use crate::progress::{Problem, Stage, WorkerProgress, WorkerState};
+use crate::progress::{WorkerProgress, WorkerState};
 use crate::projector::{Projector, Received, Rejection};
 use crate::projector_error::{Halt, Previous, WorkerError};
 use crate::share::{self, Held, Share};
@@ -31,9 +32,6 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a quiet worker waits before it shows the database that it is alive.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-
-/// A session that lived for so long was well: what ends it is new, and the next try comes soon.
-const WELL: Duration = Duration::from_secs(60);
 
 /// How often a worker that stands by tries the lock.
 const STANDBY: Duration = Duration::from_millis(500);
@@ -68,8 +66,7 @@ pub(crate) async fn run<P: Projector>(
         hole_at: None,
         most: MOST_MESSAGES,
     };
-    let mut retry = Retry::new(Duration::from_millis(50), Duration::from_secs(3));
-    let mut told = String::new();
+    let mut restarts = Restarts::new(Duration::from_millis(50), Duration::from_secs(3));
     let mut stood_at = None;
     loop {
         let begun = Instant::now();
@@ -79,13 +76,9 @@ pub(crate) async fn run<P: Projector>(
             Err(error @ WorkerError::NotDrained(_)) => return Err(error),
             Err(error) => error,
         };
-        if begun.elapsed() >= WELL {
-            retry.succeeded();
-            told.clear();
-        }
         let text = error.to_string();
         let halted = error.needs_a_person();
-        if text != told {
+        if restarts.is_news(begun.elapsed(), &text) {
             if halted {
                 tracing::error!(
                     projection = P::NAME,
@@ -99,19 +92,14 @@ pub(crate) async fn run<P: Projector>(
                     "the worker starts again"
                 );
             }
-            told.clone_from(&text);
         }
         progress.update(|state| {
             state.stage = Stage::Starting;
             state.retries += 1;
             state.problem = Some(Problem { text, halted });
         });
-        tokio::select! {
-            _ = retry.wait() => {}
-            () = stopped(&mut stop) => {}
-        }
         stood_at = halted.then_some(error);
-        if *stop.borrow() {
+        if !restarts.goes_on(&mut stop).await {
             return stopped_at(stood_at, &progress);
         }
     }
@@ -128,13 +116,6 @@ fn stopped_at(stood_at: Option<WorkerError>, progress: &WorkerProgress) -> Resul
     match stood_at {
         Some(error) if halted => Err(error),
         Some(_) | None => Ok(()),
-    }
-}
-
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the process: when it is gone, stopping is right as well.
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        tracing::debug!("nobody is left to ask for a stop");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
+use artstore_sessions::restart::stopped;
 use futures::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use crate::database;
 use crate::progress::Progress;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
-use crate::runner::{self, Task, stopped};
+use crate::runner::{self, Task};
 use crate::share::Share;
 
 /// How often streams are listed.

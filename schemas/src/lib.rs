@@ -13,7 +13,6 @@
 //! - [`envelope`]: the headers
 //! - [`size`]: how large a message may be
 //! - [`bus`]: the connection and the streams
-//! - [`retry`]: waiting before another try
 //! - [`crash`]: named points at which a test ends the process
 
 pub mod actor;
@@ -25,7 +24,6 @@ pub mod event;
 pub mod json;
 pub mod ranges;
 pub mod registry;
-pub mod retry;
 pub mod size;
 pub mod source;
 pub mod subject;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use artstore_producers::progress::Progress;
-use artstore_producers::relay::{self, RelayOptions, stopped};
+use artstore_producers::relay::{self, RelayOptions};
 use artstore_producers::relay_error::RelayError;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::{progress, workers};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
+use artstore_sessions::restart::stopped;
 use clap::{Args, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;

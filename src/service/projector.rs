@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use artstore_projectors::database::connect;
 use artstore_projectors::lag::{self, Lag};
-use artstore_projectors::progress::{Durations, Progress, Stage, WorkerState};
+use artstore_projectors::progress::{Durations, Progress, WorkerState};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::projector_error::WorkerError;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
+use artstore_sessions::progress::Stage;
 use chrono::Utc;
 use futures::StreamExt as _;
 use sqlx::PgConnection;
@@ -173,8 +174,7 @@ impl View<'_> {
     fn reason(&self, limits: Limits) -> Option<String> {
         let state = self.state;
         if let Some(problem) = &state.problem {
-            let what = if problem.halted { "halted: " } else { "" };
-            return Some(format!("{what}{}", problem.text));
+            return Some(problem.to_string());
         }
         if !self.database.is_fresh() {
             return Some(format!(
@@ -388,20 +388,10 @@ fn histogram(family: &mut super::metrics::Family<'_>, labels: [(&str, &str); 2],
 
 #[cfg(test)]
 mod tests {
-    use artstore_projectors::progress::Problem;
+    use artstore_sessions::progress::Problem;
 
+    use super::super::readiness::tests::{LIMITS, ago_by};
     use super::*;
-
-    const LIMITS: Limits = Limits {
-        events: 10,
-        seconds: 30,
-    };
-
-    fn ago_by(seconds: u64) -> Instant {
-        Instant::now()
-            .checked_sub(Duration::from_secs(seconds))
-            .expect("the machine has been up for so long")
-    }
 
     fn answer<T>(value: T, seconds: u64) -> Answer<T> {
         Answer {

@@ -111,3 +111,20 @@ pub(super) fn ago(seen: Option<Instant>) -> String {
         None => "since the start".to_owned(),
     }
 }
+
+/// What the tests of relay and projector share.
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub const LIMITS: Limits = Limits {
+        events: 10,
+        seconds: 30,
+    };
+
+    pub fn ago_by(seconds: u64) -> Instant {
+        Instant::now()
+            .checked_sub(Duration::from_secs(seconds))
+            .expect("the machine has been up for so long")
+    }
+}

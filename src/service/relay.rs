@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_producers::progress::{Progress, RelayState, Stage};
+use artstore_producers::progress::{Progress, RelayState};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
+use artstore_sessions::progress::Stage;
 use chrono::Utc;
 
 use super::Role;
@@ -116,8 +117,7 @@ impl View<'_> {
     fn reason(&self, limits: Limits) -> Option<String> {
         let state = self.state;
         if let Some(problem) = &state.problem {
-            let what = if problem.halted { "halted: " } else { "" };
-            return Some(format!("{what}{}", problem.text));
+            return Some(problem.to_string());
         }
         if !is_fresh(self.reached.last, STALE) {
             let why = self.reached.error.as_deref().unwrap_or("no answer yet");
@@ -301,20 +301,11 @@ impl Role for RelayRole {
 
 #[cfg(test)]
 mod tests {
-    use artstore_producers::progress::{Backlog, Problem};
+    use artstore_producers::progress::Backlog;
+    use artstore_sessions::progress::Problem;
 
+    use super::super::readiness::tests::{LIMITS, ago_by};
     use super::*;
-
-    const LIMITS: Limits = Limits {
-        events: 10,
-        seconds: 30,
-    };
-
-    fn ago_by(seconds: u64) -> Instant {
-        Instant::now()
-            .checked_sub(Duration::from_secs(seconds))
-            .expect("the machine has been up for so long")
-    }
 
     fn judge(state: &RelayState, reached: Option<Instant>) -> (Option<String>, Option<u64>, f64) {
         let reached = Reached {

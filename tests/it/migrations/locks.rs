@@ -131,3 +131,33 @@ fn an_index_whose_build_is_given_up_does_not_stay() {
         assert_eq!(text(&mut conn, index).await, "true");
     });
 }
+
+/// It has no session, and stays until somebody ends it by its name.
+#[test]
+fn a_prepared_transaction_in_the_way_of_a_step_is_named() {
+    run(async {
+        let url = database("prepared").await;
+        let module = storage(ELEMENT);
+        let (mut conn, mut forgotten) = (connect(&url).await, connect(&url).await);
+        up(&mut conn, &module, Some(1)).await.unwrap();
+        let name = Uuid::new_v4();
+        exec(
+            &mut forgotten,
+            &format!("begin; delete from storage_elem_01_wal; prepare transaction '{name}'"),
+        )
+        .await;
+        exec(&mut conn, "set lock_timeout = '20ms'").await;
+        let error = Migrator::new(&mut conn, &module)
+            .patience(Duration::from_secs(1))
+            .run(Goal::Up(None))
+            .await
+            .unwrap_err();
+        exec(&mut forgotten, &format!("rollback prepared '{name}'")).await;
+        let named = format!("prepared transaction \"{name}\" (no session, transaction open for");
+        assert!(error.to_string().contains(&named), "{error}");
+        assert!(
+            error.to_string().contains("on storage_elem_01_wal"),
+            "{error}"
+        );
+    });
+}

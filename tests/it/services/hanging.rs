@@ -1,5 +1,11 @@
 //! Streams that do not answer, more than are asked at once, are no reason to call the database dead.
 
+use artstore::stack::{Stack, StackOptions};
+use artstore_schemas::source::Source;
+
+use super::frozen::Frozen;
+use super::shares::active;
+use super::watched::Watched;
 use super::*;
 
 const STREAMS: usize = 24;

@@ -3,6 +3,8 @@
 
 use artstore_schemas::element::MAX_LENGTH;
 
+use super::shares::active;
+use super::watched::Watched;
 use super::*;
 
 #[test]

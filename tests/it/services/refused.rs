@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use async_nats::Subscriber;
 use futures::StreamExt as _;
 
+use artstore_schemas::source::Source;
+
+use super::watched::Watched;
 use super::*;
 
 const ROWS: u64 = 3;

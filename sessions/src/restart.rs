@@ -1,0 +1,76 @@
+//! From one session to the next: what is remembered between them is only how often it went wrong,
+//! and what was said of it.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::retry::Retry;
+
+/// A session that lived for so long was well: what ends it is new, and the next try comes soon.
+const WELL: Duration = Duration::from_secs(60);
+
+/// The pauses between sessions, and what was said of the last one's end.
+#[derive(Debug)]
+pub struct Restarts {
+    retry: Retry,
+    told: String,
+}
+
+impl Restarts {
+    /// The pauses start at about `first` and grow to about `most`.
+    pub fn new(first: Duration, most: Duration) -> Self {
+        Self {
+            retry: Retry::new(first, most),
+            told: String::new(),
+        }
+    }
+
+    /// A session that lived for so long has ended with this error. Whether that is to be said: once,
+    /// since a thing that a person has to mend stays the same for hours.
+    pub fn is_news(&mut self, lived: Duration, error: &str) -> bool {
+        if lived >= WELL {
+            self.retry.succeeded();
+            self.told.clear();
+        }
+        if self.told == error {
+            return false;
+        }
+        error.clone_into(&mut self.told);
+        true
+    }
+
+    /// Waits before the next session. False where it was asked to stop, which ends the wait.
+    pub async fn goes_on(&mut self, stop: &mut watch::Receiver<bool>) -> bool {
+        tokio::select! {
+            _ = self.retry.wait() => {}
+            () = stopped(stop) => {}
+        }
+        !*stop.borrow()
+    }
+}
+
+/// Resolves when the process is asked to stop.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the process: when it is gone, stopping is right as well.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        tracing::debug!("nobody is left to ask for a stop");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_said_once_and_again_after_a_session_that_was_well() {
+        let mut restarts = Restarts::new(Duration::ZERO, Duration::ZERO);
+        let short = Duration::from_secs(1);
+        assert!(restarts.is_news(short, "a"));
+        assert!(!restarts.is_news(short, "a"));
+        assert!(restarts.is_news(short, "b"));
+        assert!(restarts.is_news(short, "a"));
+        assert!(restarts.is_news(WELL, "a"));
+        assert!(!restarts.is_news(short, "a"));
+    }
+}

@@ -1,0 +1,39 @@
+//! Roles as services: what they show is true, they end in order and in time, and share the work.
+//! One theme a file.
+//!
+//! - `refused`: a relay that may not publish
+//! - `long_names`: sharing the streams of the longest names
+//! - `hanging`: streams that do not answer
+//! - `watched`: a service as it is seen over HTTP
+
+mod frozen;
+mod hanging;
+mod long_names;
+mod refused;
+mod settings;
+mod shares;
+mod shown;
+mod stops;
+mod watched;
+
+use std::time::{Duration, Instant};
+
+use crate::load::{create, new_file};
+use crate::support::*;
+
+/// A stop ends within this, whatever hangs.
+const BOUND: Duration = Duration::from_secs(16);
+
+async fn file(world: &World, element: usize) {
+    let name = world.elements[element].0.clone();
+    let mut element = (name, world.element(element).await);
+    create(&mut element, &new_file("a.pdf")).await.unwrap();
+}
+
+/// Ends with this code, in time.
+async fn ends(process: &mut Process, code: i32) {
+    let asked = Instant::now();
+    let status = process.ended().await;
+    assert_eq!(status.code(), Some(code), "{}", process.log());
+    assert!(asked.elapsed() < BOUND, "{:?}", asked.elapsed());
+}
