@@ -48,7 +48,7 @@ async fn all(
     patience: Duration,
 ) -> Result<(), MigrateError> {
     for statement in statements {
-        let mut waiting = Waiting::new(patience);
+        let mut waiting = Waiting::concurrent(patience);
         let mut wait = FIRST_WAIT;
         let held = holders::named(conn, task.module).await?;
         if !held.is_empty() {
@@ -60,9 +60,12 @@ async fn all(
                 discard(conn, task, statement).await;
                 return Err(task.failed(Failure::Work(source)));
             }
-            if let Err(error) = waiting.refused(conn, task).await {
+            if let Err(mut error) = waiting.refused(conn, task).await {
                 // A unique one would already be enforced, though the step is given up.
-                discard(conn, task, statement).await;
+                let left = discard(conn, task, statement).await;
+                if let MigrateError::Blocked { index_left, .. } = &mut error {
+                    *index_left = left;
+                }
                 return Err(error);
             }
             wait *= 2;
@@ -93,11 +96,10 @@ async fn one(
     Ok(())
 }
 
-/// A failed build leaves an index that costs every writer and helps no reader.
-async fn discard(conn: &mut PgConnection, task: &Task<'_>, statement: &str) {
-    let Some(index) = built_index(statement) else {
-        return;
-    };
+/// A failed build leaves an index that costs every writer and helps no reader. Returns it where it
+/// stays: whoever holds the table keeps it from being dropped as well.
+async fn discard(conn: &mut PgConnection, task: &Task<'_>, statement: &str) -> Option<String> {
+    let index = built_index(statement)?;
     let dropped = match is_valid(conn, index).await {
         Ok(Some(false)) => drop_index(conn, index).await,
         Ok(Some(true) | None) => Ok(()),
@@ -106,7 +108,9 @@ async fn discard(conn: &mut PgConnection, task: &Task<'_>, statement: &str) {
     if let Err(error) = dropped {
         tracing::warn!(module = %task.module, index, %error,
             "the unfinished index was not dropped: the next up or down does it");
+        return Some(index.to_owned());
     }
+    None
 }
 
 async fn drop_index(conn: &mut PgConnection, index: &str) -> Result<(), sqlx::Error> {

@@ -173,11 +173,18 @@ pub enum MigrateError {
     /// A step could not get its locks.
     #[error(
         "{direction} step {step} of {module} got no lock on its tables in {waited_s} s: \
-         {progress}; {}; end them or wait, and try again (--patience SECONDS waits longer)",
+         {progress}{}; {}; end them or wait, and try again (--patience SECONDS waits longer)",
+        match index_left {
+            Some(index) => format!(
+                ", but for the unfinished index {index}, which could not be dropped: it costs every \
+                 writer, and a unique one refuses rows, until the step is tried again"
+            ),
+            None => String::new(),
+        },
         if holders.is_empty() {
             "nobody holds one any more".to_owned()
         } else {
-            format!("locks are held by {}", holders.join(", "))
+            format!("it waited for {}", holders.join(", "))
         }
     )]
     Blocked {
@@ -189,10 +196,13 @@ pub enum MigrateError {
         direction: &'static str,
         /// How long it was tried, in seconds.
         waited_s: u64,
-        /// Who held locks on the module's tables right after the last attempt.
+        /// Who held locks on the module's tables right after the last attempt, or, where that may
+        /// have kept it waiting, an old snapshot.
         holders: Vec<String>,
         /// What was kept of the step.
         progress: Progress,
+        /// An index whose building was given up and that could not be dropped either.
+        index_left: Option<String>,
     },
     /// A step failed.
     #[error(

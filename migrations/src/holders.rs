@@ -94,6 +94,36 @@ pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>,
     holders.map_err(failed)
 }
 
+/// Transactions of this database that read in an older snapshot, the oldest first, as
+/// [`named`] names holders.
+///
+/// # Errors
+///
+/// The database did not answer.
+pub(crate) async fn snapshots(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<Vec<String>, MigrateError> {
+    sqlx::query_scalar(
+        "select format('pid %s (%s%s, transaction open for %s s) with an old snapshot',
+             pid, state,
+             case when application_name <> '' then ', ' || application_name end,
+             extract(epoch from clock_timestamp() - xact_start)::bigint)
+         from pg_catalog.pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()
+             and backend_type = 'client backend' and backend_xmin is not null
+         order by xact_start
+         limit $1",
+    )
+    .bind(i64::try_from(NAMED).unwrap_or(i64::MAX))
+    .fetch_all(conn)
+    .await
+    .map_err(MigrateError::database(
+        "looking for who holds an old snapshot",
+        module,
+    ))
+}
+
 /// Those that have been open for the longest, as errors and logs name them. Asked right after a try,
 /// since the session that waits can't ask; a holder that blocked us for a while is most likely still
 /// there.

@@ -22,6 +22,8 @@ pub(crate) struct Waiting {
     started: Instant,
     patience: Duration,
     pause: Duration,
+    /// Whether old snapshots are waited for as well.
+    snapshots: bool,
 }
 
 impl Waiting {
@@ -30,6 +32,16 @@ impl Waiting {
             started: Instant::now(),
             patience,
             pause: FIRST_PAUSE,
+            snapshots: false,
+        }
+    }
+
+    /// For a statement outside a transaction: it also waits for every older snapshot of the
+    /// database, whatever that reads.
+    pub(crate) fn concurrent(patience: Duration) -> Self {
+        Self {
+            snapshots: true,
+            ..Self::new(patience)
         }
     }
 
@@ -44,7 +56,10 @@ impl Waiting {
         conn: &mut PgConnection,
         task: &Task<'_>,
     ) -> Result<(), MigrateError> {
-        let holders = holders::named(conn, task.module).await?;
+        let mut holders = holders::named(conn, task.module).await?;
+        if self.snapshots && holders.is_empty() {
+            holders = holders::snapshots(conn, task.module).await?;
+        }
         if self.left().is_zero() {
             return Err(MigrateError::Blocked {
                 module: task.module.clone(),
@@ -53,6 +68,7 @@ impl Waiting {
                 waited_s: self.started.elapsed().as_secs(),
                 holders,
                 progress: task.progress(),
+                index_left: None,
             });
         }
         tracing::warn!(module = %task.module, step = %task.step,

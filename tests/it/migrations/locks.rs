@@ -117,6 +117,10 @@ fn an_index_whose_build_is_given_up_does_not_stay() {
             .await
             .unwrap_err();
         assert!(matches!(error, MigrateError::Blocked { .. }), "{error}");
+        assert!(
+            error.to_string().contains("with an old snapshot"),
+            "{error}"
+        );
         let left = texts(
             &mut conn,
             "select format('%s, unique: %s, refuses rows: %s', indexrelid::regclass, indisunique, indisready)
@@ -124,6 +128,21 @@ fn an_index_whose_build_is_given_up_does_not_stay() {
         )
         .await;
         assert!(left.is_empty(), "{left:?}");
+        exec(&mut report, "rollback").await;
+
+        // One that has read the table keeps the index from being dropped: it is named.
+        exec(
+            &mut report,
+            "begin isolation level repeatable read; select count(*) from users",
+        )
+        .await;
+        let error = Migrator::new(&mut conn, &module)
+            .patience(Duration::from_secs(1))
+            .run(Goal::Down(3))
+            .await
+            .unwrap_err();
+        let named = "but for the unfinished index ix_users_username";
+        assert!(error.to_string().contains(named), "{error}");
         exec(&mut report, "rollback").await;
         let migrator = Migrator::new(&mut conn, &module);
         assert_eq!(migrator.run(Goal::Down(3)).await.unwrap().len(), 1);
