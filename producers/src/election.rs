@@ -171,6 +171,19 @@ pub async fn refuse_pooler(options: &PgConnectOptions) -> Result<(), RelayError>
     Ok(())
 }
 
+/// Whether a relay has the source's lock now, as any session of its database sees it.
+pub async fn is_held(connection: &mut PgConnection, source: &Source) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select 1 from pg_locks \
+         where locktype = 'advisory' and granted and objsubid = 1 \
+           and database = (select oid from pg_database where datname = current_database()) \
+           and classid::bigint << 32 | objid::bigint = $1)",
+    )
+    .bind(lock_key(source))
+    .fetch_one(connection)
+    .await
+}
+
 async fn session(connection: &mut PgConnection) -> Result<i32, RelayError> {
     let row = sqlx::raw_sql("select pg_backend_pid()")
         .fetch_one(connection)

@@ -382,10 +382,10 @@ fn a_stuck_projector_is_not_ready_until_it_goes_on_and_numbers_agree() {
 }
 
 /// Processes that do not run for as long as this exists.
-struct Frozen(Vec<u32>);
+pub struct Frozen(Vec<u32>);
 
 impl Frozen {
-    fn new(pids: Vec<u32>) -> Self {
+    pub fn new(pids: Vec<u32>) -> Self {
         signal(&pids, "-STOP");
         Self(pids)
     }
@@ -410,7 +410,7 @@ fn signal(pids: &[u32], signal: &str) {
 }
 
 /// PostgreSQL with all its sessions.
-fn postgres_pids(stack: &Stack) -> Vec<u32> {
+pub fn postgres_pids(stack: &Stack) -> Vec<u32> {
     let pid = std::fs::read_to_string(stack.postgres_data().join("postmaster.pid")).unwrap();
     let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
     let mut pids = vec![postmaster];
