@@ -55,12 +55,14 @@ pub struct Problem {
 /// Up to where a source, its stream and its projections are known to agree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Proven {
-    /// Everything up to this position agrees.
-    pub position: i64,
+    /// Everything up to this position agrees; none before anything was checked.
+    pub position: Option<i64>,
     /// When that was found, in seconds ago.
     pub seconds: f64,
     /// How many findings there are.
     pub findings: u64,
+    /// Why the check does not go on, while it does not.
+    pub problem: Option<String>,
 }
 
 /// What a relay says of one source.

@@ -260,17 +260,28 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
             Some(format!("artstore relay accept-source --source {name}")),
         );
     }
-    if let Some(proven) = source.proven.as_ref().filter(|proven| proven.findings > 0) {
-        found.add(
-            Weight::Damage,
-            name,
-            format!(
-                "source, stream and cache do not agree: {} finding(s)",
-                proven.findings
-            ),
-            "list them",
-            Some(format!("artstore verify --source {name}")),
-        );
+    if let Some(proven) = &source.proven {
+        if proven.findings > 0 {
+            found.add(
+                Weight::Damage,
+                name,
+                format!(
+                    "source and stream do not agree: findings: {}",
+                    proven.findings
+                ),
+                "list them, with what mends each",
+                Some(format!("artstore verify --source {name}")),
+            );
+        }
+        if let Some(problem) = &proven.problem {
+            found.add(
+                Weight::Weakened,
+                name,
+                format!("the check of source and stream does not go on: {problem}"),
+                "do what it says; it then goes on by itself",
+                command_in(problem),
+            );
+        }
     }
     of_relays(found, name, &source.relay, nats);
     if let Some(pending) = source.pending
@@ -283,7 +294,7 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
             name,
             format!(
                 "an operation has been pending for {}: its process may be dead",
-                super::screen::age(oldest)
+                super::lines::age(oldest)
             ),
             "list and resolve what was left behind",
             Some(format!("artstore wal pending --element {name}")),
@@ -339,7 +350,7 @@ fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool) {
             name,
             format!(
                 "rows wait and nothing was read or published for {}: the relay on {who} is stuck",
-                super::screen::age(seconds)
+                super::lines::age(seconds)
             ),
             "look at its log and for locks in the database; restart it if it hangs",
             None,
@@ -431,8 +442,8 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
             &about,
             format!(
                 "{} behind and no progress for {}: {who} is stuck",
-                super::screen::events(place.lag_events.unwrap_or(0)),
-                super::screen::age(place.state_seconds.unwrap_or(0.0))
+                super::lines::events(place.lag_events.unwrap_or(0)),
+                super::lines::age(place.state_seconds.unwrap_or(0.0))
             ),
             "look at its log and for locks in the query database; restart it if it hangs",
             None,

@@ -14,7 +14,6 @@ use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_schemas::source::Source;
-use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use sqlx::PgConnection;
@@ -22,13 +21,8 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answers::{self, Answers};
-use super::database::{self, Checkpoint, SourceFacts};
-use super::judge::{self, Seen};
-use super::{
-    Mirror, Pace, Place, ProjectionStatus, Relays, Rows, Server, SourceStatus, Status, StreamFacts,
-    StreamStatus, Workers, Working,
-};
-use crate::service::answer::{Process, Stage};
+use super::database::{self, Checkpoint};
+use super::{Server, Status, StreamFacts, compose, judge};
 
 /// How long each part may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -53,7 +47,7 @@ struct Database {
 }
 
 /// A database that was asked.
-type Asked<T> = Result<T, String>;
+pub(super) type Asked<T> = Result<T, String>;
 
 impl Watcher {
     /// At these sources and this read model.
@@ -80,16 +74,17 @@ impl Watcher {
         let names: Vec<Source> = self.sources.iter().map(|(s, _)| s.clone()).collect();
         let read_model = async {
             let read_model = self.read_model.as_mut()?;
-            Some(match read_model.reach(until).await {
+            let checkpoints = match read_model.reach(until).await {
                 Ok(()) => read_model.ask(until, database::checkpoints).await,
                 Err(error) => Err(error),
-            })
+            };
+            Some((checkpoints, Instant::now()))
         };
         let sources = join_all(self.sources.iter_mut().map(|(_, d)| d.reach(until)));
         let nats = reach_nats(&mut self.bus, &self.nats, &names, until);
         let (nats, reached, before) = tokio::join!(nats, sources, read_model);
-        let asked = Instant::now();
-        if matches!(before, Some(Ok(_))) {
+        let (before, asked) = before.unzip();
+        if let (Some(Ok(_)), Some(asked)) = (&before, asked) {
             sleep_until(asked + APART).await;
         }
         let now = Instant::now();
@@ -153,13 +148,13 @@ impl Watcher {
         let sources = self.sources.iter().zip(facts).zip(counts);
         let sources = sources.map(|(((source, database), facts), count)| {
             let looked = streams.get(source).and_then(|looked| looked.as_ref().ok());
-            of_source(source, &database.options, facts, count, looked, answers)
+            compose::of_source(source, &database.options, facts, count, looked, answers)
         });
-        let elapsed = read_at.duration_since(asked).as_secs_f64();
+        let elapsed = read_at.duration_since(asked.unwrap_or(now)).as_secs_f64();
         let projections = match &places {
             Some(places) => {
                 let before = before.and_then(Result::ok).unwrap_or_default();
-                projections(&listed, &before, places, elapsed, &streams, answers)
+                compose::projections(&listed, &before, places, elapsed, &streams, answers)
             }
             None => Vec::new(),
         };
@@ -174,7 +169,7 @@ impl Watcher {
             sources: sources.collect(),
             streams: listed
                 .iter()
-                .map(|source| of_stream(source, streams.get(source).copied()))
+                .map(|source| compose::of_stream(source, streams.get(source).copied()))
                 .collect(),
             read_model: self.read_model.as_ref().map(|database| Server {
                 name: database::shown(&database.options),
@@ -303,10 +298,10 @@ async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
 }
 
 /// What the read model's database says.
-struct Places {
-    checkpoints: Vec<Checkpoint>,
+pub(super) struct Places {
+    pub(super) checkpoints: Vec<Checkpoint>,
     /// By projection and source.
-    workers: BTreeMap<(String, Source), Presence>,
+    pub(super) workers: BTreeMap<(String, Source), Presence>,
 }
 
 async fn places(connection: &mut PgConnection, listed: &[Source]) -> Result<Places, sqlx::Error> {
@@ -325,7 +320,10 @@ async fn places(connection: &mut PgConnection, listed: &[Source]) -> Result<Plac
 }
 
 /// Which streams each projection reads: as it says itself, and as its checkpoints say.
-fn read_by(checkpoints: &[Checkpoint], listed: &[Source]) -> BTreeMap<String, Vec<Source>> {
+pub(super) fn read_by(
+    checkpoints: &[Checkpoint],
+    listed: &[Source],
+) -> BTreeMap<String, Vec<Source>> {
     let mut all: BTreeMap<String, BTreeSet<Source>> = BTreeMap::new();
     let read = listed.iter().filter(|source| QueryCache.reads(source));
     all.insert(QueryCache::NAME.to_owned(), read.cloned().collect());
@@ -352,11 +350,11 @@ fn ends(places: &Option<Asked<Places>>, source: &Source) -> BTreeSet<u64> {
 }
 
 /// What NATS says of a stream.
-struct Looked {
-    facts: StreamFacts,
-    tail: Asked<Tail>,
+pub(super) struct Looked {
+    pub(super) facts: StreamFacts,
+    pub(super) tail: Asked<Tail>,
     /// When the message behind a sequence was stored.
-    behind: BTreeMap<u64, DateTime<Utc>>,
+    pub(super) behind: BTreeMap<u64, DateTime<Utc>>,
 }
 
 async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Asked<Looked> {
@@ -375,236 +373,8 @@ async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Ask
         }
     }
     Ok(Looked {
-        facts: stream_facts(&info),
+        facts: compose::stream_facts(&info),
         tail,
         behind,
     })
-}
-
-fn stream_facts(info: &Info) -> StreamFacts {
-    let others = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
-    let behind = others.clone().filter(|peer| !peer.current || peer.offline);
-    let behind = behind.count();
-    let replicas = info.config.num_replicas.max(1);
-    let state = &info.state;
-    StreamFacts {
-        messages: state.messages,
-        last_sequence: state.last_sequence,
-        last_seconds: (state.messages > 0).then(|| since(state.last_timestamp)),
-        bytes: state.bytes,
-        created: info.created,
-        replicas,
-        replicas_current: replicas.saturating_sub(behind),
-        replicas_lag: others.filter_map(|peer| peer.lag).max().unwrap_or(0),
-        mirror: info.mirror.as_ref().map(|mirror| Mirror {
-            of: mirror.name.clone(),
-            lag: mirror.lag,
-            heard_seconds: mirror.active.map(|active| active.as_secs_f64()),
-        }),
-    }
-}
-
-/// In seconds; the server's clock may be ahead of ours.
-fn since(time: DateTime<Utc>) -> f64 {
-    let since = (Utc::now() - time).to_std().unwrap_or_default();
-    since.as_secs_f64()
-}
-
-fn of_stream(source: &Source, looked: Option<&Asked<Looked>>) -> StreamStatus {
-    let (facts, problem) = match looked {
-        Some(Ok(looked)) => (
-            Some(looked.facts.clone()),
-            looked.tail.as_ref().err().cloned(),
-        ),
-        Some(Err(error)) => (None, Some(error.clone())),
-        None => (None, Some("not known without NATS".to_owned())),
-    };
-    StreamStatus {
-        source: source.to_string(),
-        stream: source.stream(),
-        problem,
-        facts,
-    }
-}
-
-fn of_source(
-    source: &Source,
-    options: &PgConnectOptions,
-    facts: Asked<SourceFacts>,
-    count: Option<Asked<Rows>>,
-    looked: Option<&Looked>,
-    answers: Option<&Answers>,
-) -> SourceStatus {
-    let tail = looked.and_then(|looked| looked.tail.as_ref().ok());
-    let missing = tail.map(|tail| tail.gaps.missing());
-    let unpublished = count
-        .as_ref()
-        .and_then(|count| count.as_ref().ok())
-        .copied();
-    let problem = match (&facts, &count) {
-        (Err(error), _) | (Ok(_), Some(Err(error))) => Some(error.clone()),
-        (Ok(_), Some(Ok(_)) | None) => None,
-    };
-    let facts = facts.ok();
-    let name = source.to_string();
-    let answers = answers.map(|answers| {
-        let mut answers = answers.relays.clone();
-        answers.retain(|answer| answer.source == name);
-        answers.sort_by(|a, b| a.process.cmp(&b.process));
-        answers
-    });
-    let lock_held = facts.as_ref().map(|facts| facts.lock_held);
-    let stages = answers.as_ref();
-    let stages = stages.map(|a| a.iter().map(|a| (a.stage, a.problem.as_ref())));
-    let (state, relay_problem) = judge::working(lock_held, 0, stages);
-    let of = |stage| {
-        let all = answers.iter().flatten();
-        all.filter(move |answer| answer.stage == stage)
-    };
-    let active = of(Stage::Active).next();
-    SourceStatus {
-        stream: source.stream(),
-        database: Server {
-            name: database::shown(options),
-            problem,
-        },
-        position: facts.as_ref().map(|facts| facts.position),
-        high: tail.map(|tail| tail.gaps.high()),
-        missing: missing.as_ref().map(|missing| missing.positions()),
-        missing_ranges: missing.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
-        unpublished,
-        pending: facts.map(|facts| facts.pending),
-        proven: answers
-            .iter()
-            .flatten()
-            .find_map(|answer| answer.proven.clone()),
-        relay: Relays {
-            state,
-            lock_held,
-            standing_by: of(Stage::StandingBy).count(),
-            problem: relay_problem,
-            stuck_seconds: active
-                .filter(|_| state == Working::Active)
-                .and_then(|active| judge::stuck(active, unpublished)),
-            answers,
-        },
-        source: name,
-    }
-}
-
-fn projections(
-    listed: &[Source],
-    before: &[Checkpoint],
-    places: &Asked<Places>,
-    elapsed: f64,
-    streams: &BTreeMap<&Source, &Asked<Looked>>,
-    answers: Option<&Answers>,
-) -> Vec<ProjectionStatus> {
-    let known = places.as_ref().ok();
-    let checkpoints = known.map_or(&[][..], |places| &places.checkpoints);
-    let all = read_by(checkpoints, listed).into_iter();
-    all.map(|(projection, sources)| {
-        let of = |all: &'_ [Checkpoint], stream: &str| {
-            let found = all
-                .iter()
-                .find(|c| c.projection == projection && c.stream == stream);
-            found.cloned()
-        };
-        let processes = answers.map(|answers| {
-            let all = answers.projectors.iter();
-            all.filter(|answer| answer.projection == projection)
-                .collect::<Vec<_>>()
-        });
-        let mut names: Vec<Process> = processes
-            .iter()
-            .flatten()
-            .map(|a| a.process.clone())
-            .collect();
-        names.sort();
-        let place = |source: Source| {
-            let stream = source.stream();
-            let checkpoint = of(checkpoints, &stream);
-            let looked = streams.get(&source).and_then(|looked| looked.as_ref().ok());
-            let present = known.and_then(|p| p.workers.get(&(projection.clone(), source.clone())));
-            let workers = workers_of(&source, present.copied(), processes.as_deref());
-            let sequence = known.map(|_| checkpoint.as_ref().map_or(0, |c| c.sequence));
-            let rate = sequence.map(|sequence| {
-                let before = of(before, &stream).map_or(0, |c| c.sequence);
-                sequence.saturating_sub(before) as f64 / elapsed.max(0.001)
-            });
-            let oldest = sequence
-                .and_then(|s| looked?.behind.get(&s))
-                .map(|time| since(*time));
-            let halted = workers.state == Working::Halted;
-            let (state, state_seconds) = match (sequence, looked) {
-                (Some(_), Some(looked)) => judge::pace(Seen {
-                    checkpoint: checkpoint.as_ref(),
-                    stream: &looked.facts,
-                    oldest,
-                    rate,
-                    halted,
-                }),
-                _ if halted => (Pace::Halted, None),
-                _ => (Pace::NotKnown, None),
-            };
-            let lag = sequence.and_then(|s| Some(looked?.facts.last_sequence.saturating_sub(s)));
-            let lag = lag.filter(|_| state != Pace::OffTheStream);
-            Place {
-                source: source.to_string(),
-                stream,
-                sequence,
-                high: checkpoint.map(|checkpoint| checkpoint.high),
-                lag_events: lag,
-                lag_seconds: lag.and_then(|lag| if lag == 0 { Some(0.0) } else { oldest }),
-                rate,
-                state,
-                state_seconds,
-                workers,
-            }
-        };
-        let mut versions = checkpoints.iter().filter(|c| c.projection == projection);
-        ProjectionStatus {
-            version: versions.next().map(|checkpoint| checkpoint.version),
-            processes: names,
-            streams: sources.into_iter().map(place).collect(),
-            projection: projection.clone(),
-        }
-    })
-    .collect()
-}
-
-fn workers_of(
-    source: &Source,
-    present: Option<Presence>,
-    processes: Option<&[&crate::service::answer::ProjectorAnswer]>,
-) -> Workers {
-    let name = source.to_string();
-    let answers = processes.map(|processes| {
-        let workers = processes.iter().flat_map(|process| {
-            let mine = process
-                .workers
-                .iter()
-                .filter(|worker| worker.source == name);
-            mine.map(|worker| (&process.process, worker))
-        });
-        workers.collect::<Vec<_>>()
-    });
-    let lock_held = present.map(|present| present.held);
-    let stages = answers.as_ref();
-    let stages = stages.map(|a| a.iter().map(|(_, w)| (w.stage, w.problem.as_ref())));
-    let others = present.map_or(0, |present| present.sessions - i64::from(present.held));
-    let (state, problem) = judge::working(lock_held, others, stages);
-    let of = |stage| {
-        let all = answers.iter().flatten();
-        let these = all.filter(move |(_, worker)| worker.stage == stage);
-        these.map(|(process, _)| (*process).clone())
-    };
-    Workers {
-        state,
-        sessions: present.map(|present| present.sessions),
-        lock_held,
-        active: of(Stage::Active).next(),
-        standing_by: of(Stage::StandingBy).collect(),
-        problem,
-    }
 }

@@ -67,9 +67,10 @@ fn source(name: &str) -> SourceStatus {
             stuck_seconds: None,
         },
         proven: Some(Proven {
-            position: 4_711,
+            position: Some(4_711),
             seconds: 12.0,
             findings: 0,
+            problem: None,
         }),
     }
 }
@@ -536,9 +537,10 @@ fn the_most_important_comes_first_with_its_command() {
     status = healthy();
     status.sources[0].position = Some(4_710);
     status.sources[1].proven = Some(Proven {
-        position: 3,
+        position: None,
         seconds: 1.0,
         findings: 2,
+        problem: Some("no connection".to_owned()),
     });
     let found = troubles(&status);
     let commands: Vec<&str> = found.iter().flat_map(|t| t.command.as_deref()).collect();
