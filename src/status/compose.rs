@@ -72,16 +72,14 @@ pub(super) fn of_source(
     source: &Source,
     options: &PgConnectOptions,
     facts: Asked<SourceFacts>,
-    count: Option<Asked<Rows>>,
+    count: Option<Asked<(Rows, i64)>>,
     looked: Option<&Looked>,
     answers: Option<&Answers>,
 ) -> SourceStatus {
     let tail = looked.and_then(|looked| looked.tail.as_ref().ok());
     let missing = tail.map(|tail| tail.gaps.missing());
-    let unpublished = count
-        .as_ref()
-        .and_then(|count| count.as_ref().ok())
-        .copied();
+    let counted = count.as_ref().and_then(|count| count.as_ref().ok());
+    let unpublished = counted.map(|(rows, _)| *rows);
     let problem = match (&facts, &count) {
         (Err(error), _) | (Ok(_), Some(Err(error))) => Some(error.clone()),
         (Ok(_), Some(Ok(_)) | None) => None,
@@ -109,7 +107,12 @@ pub(super) fn of_source(
             name: database::shown(options),
             problem,
         },
-        position: facts.as_ref().map(|facts| facts.position),
+        position: match (counted, &facts) {
+            (Some((_, position)), _) => Some(*position),
+            // Read before the end of the stream was: it may have passed this meanwhile.
+            (None, Some(facts)) => Some(facts.position),
+            (None, None) => None,
+        },
         high: tail.map(|tail| tail.gaps.high()),
         missing: missing.as_ref().map(|missing| missing.positions()),
         missing_ranges: missing.map(|m| m.as_slice().to_vec()).unwrap_or_default(),

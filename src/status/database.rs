@@ -78,15 +78,7 @@ pub async fn source(
     connection: &mut PgConnection,
     source: &Source,
 ) -> Result<SourceFacts, sqlx::Error> {
-    let sequence = match source {
-        Source::Element(element) => format!("public.{element}_wal_position_seq"),
-        Source::Admin | Source::Query => "public.event_outbox_position_seq".to_owned(),
-    };
-    let position =
-        sqlx::query_scalar("select coalesce(pg_sequence_last_value($1::text::regclass), 0)")
-            .bind(sequence)
-            .fetch_one(&mut *connection)
-            .await?;
+    let position = position(connection, source).await?;
     let pending = match source {
         Source::Element(element) => {
             let sql = format!(
@@ -113,13 +105,25 @@ pub async fn source(
     })
 }
 
-/// Finished rows that are above `high` or among the `missing`.
+async fn position(connection: &mut PgConnection, source: &Source) -> Result<i64, sqlx::Error> {
+    let sequence = match source {
+        Source::Element(element) => format!("public.{element}_wal_position_seq"),
+        Source::Admin | Source::Query => "public.event_outbox_position_seq".to_owned(),
+    };
+    sqlx::query_scalar("select coalesce(pg_sequence_last_value($1::text::regclass), 0)")
+        .bind(sequence)
+        .fetch_one(connection)
+        .await
+}
+
+/// Finished rows that are above `high` or among the `missing`, and the last position that was given
+/// out. Asked after the stream was read, so that the source is never taken to be behind it.
 pub async fn unpublished(
     connection: &mut PgConnection,
     source: &Source,
     high: i64,
     missing: &Ranges,
-) -> Result<Rows, sqlx::Error> {
+) -> Result<(Rows, i64), sqlx::Error> {
     let time = match source {
         Source::Element(_) => "coalesce(t.completed_at, t.started_at)",
         Source::Admin | Source::Query => "t.occurred_at",
@@ -133,9 +137,9 @@ pub async fn unpublished(
         .bind(ranges.iter().map(|range| range.first).collect::<Vec<_>>())
         .bind(ranges.iter().map(|range| range.last).collect::<Vec<_>>())
         .bind(MOST)
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await?;
-    rows(&row)
+    Ok((rows(&row)?, position(connection, source).await?))
 }
 
 /// A time that others wrote may be infinite, and then has no age.

@@ -247,6 +247,8 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
         );
     }
     if let (Some(position), Some(high)) = (source.position, source.high)
+        // Read in this order where the rows could be counted.
+        && source.unpublished.is_some()
         && position < high
     {
         found.add(
