@@ -6,6 +6,7 @@
 //! - [`stack`]: a private NATS and PostgreSQL
 //! - [`system`]: the whole system on it, in one process
 //! - [`service`]: how a running part shows its health and its numbers
+//! - [`status`]: how everything is, at one moment
 //! - [`verify`]: whether source, stream and cache agree
 //! - [`commands`]: what can be asked for
 
@@ -13,6 +14,7 @@ pub mod commands;
 pub mod config;
 pub mod service;
 pub mod stack;
+pub mod status;
 pub mod system;
 pub mod telemetry;
 pub mod verify;

@@ -7,6 +7,7 @@ use artstore_migrations::Module;
 use artstore_producers::progress::Progress;
 use artstore_producers::publish::PublishMode;
 use artstore_producers::relay::{self, RelayOptions};
+use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusOptions};
@@ -17,6 +18,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::service::answer;
 use crate::stack::{Stack, StackOptions};
 
 /// A private stack with migrated databases and streams.
@@ -133,7 +135,16 @@ impl System {
             poll_interval: Duration::from_millis(200),
         };
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
-        let task = async move { Ok(relay::run(bus, options, Progress::default(), stop).await?) };
+        let progress = Progress::default();
+        let shown = vec![(options.source.clone(), progress.clone())];
+        let answering = answer::for_relays(bus.clone(), shown, |_| None);
+        let task = async move {
+            // The relay ends when it is asked to, and with it the answers.
+            tokio::select! {
+                ended = relay::run(bus, options, progress, stop) => Ok(ended?),
+                never = async { answering.await; std::future::pending().await } => never,
+            }
+        };
         running.tasks.push(tokio::spawn(task));
         Ok(())
     }
@@ -143,8 +154,14 @@ impl System {
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
         let database = self.query_database()?;
         let progress = artstore_projectors::progress::Progress::default();
-        let task =
-            async move { Ok(workers::run(QueryCache, bus, database, progress, stop).await?) };
+        let (name, version) = (QueryCache::NAME, QueryCache::VERSION);
+        let answering = answer::for_projector(bus.clone(), name, version, progress.clone());
+        let task = async move {
+            tokio::select! {
+                ended = workers::run(QueryCache, bus, database, progress, stop) => Ok(ended?),
+                never = async { answering.await; std::future::pending().await } => never,
+            }
+        };
         running.tasks.push(tokio::spawn(task));
         Ok(())
     }

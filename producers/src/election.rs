@@ -137,6 +137,19 @@ pub async fn refuse_pooler(database: &PgConnectOptions) -> Result<(), RelayError
     Ok(check.refuse_pooler().await?)
 }
 
+/// Whether a relay has the source's lock now, as any session of its database sees it.
+pub async fn is_held(connection: &mut PgConnection, source: &Source) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select 1 from pg_locks \
+         where locktype = 'advisory' and granted and objsubid = 1 \
+           and database = (select oid from pg_database where datname = current_database()) \
+           and classid::bigint << 32 | objid::bigint = $1)",
+    )
+    .bind(lock_key(source))
+    .fetch_one(connection)
+    .await
+}
+
 async fn try_lock(connection: &mut PgConnection, source: &Source) -> Result<bool, RelayError> {
     Ok(sqlx::query_scalar("select pg_try_advisory_lock($1)")
         .bind(lock_key(source))

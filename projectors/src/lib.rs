@@ -6,6 +6,7 @@
 //! - [`database`]: sessions of the read model
 //! - [`runner`]: one worker: one projection, one stream
 //! - `share`: how processes share the streams
+//! - [`presence`]: who works on them, as the database sees it
 //! - [`workers`]: all workers of a projection
 //! - [`progress`]: what they tell of themselves
 //! - [`lag`]: how far a projection is behind, measured from outside
@@ -18,6 +19,7 @@ pub mod checkpoint;
 pub mod consumer;
 pub mod database;
 pub mod lag;
+pub mod presence;
 pub mod progress;
 pub mod projector;
 pub mod projector_error;

@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::checkpoint::{self, Checkpoint};
 use crate::consumer::StreamReader;
 use crate::database::{connect, lock, release};
+use crate::presence;
 use crate::progress::{WorkerProgress, WorkerState};
 use crate::projector::{Projector, Received, Rejection};
 use crate::projector_error::{Halt, Previous, WorkerError};
@@ -145,7 +146,7 @@ struct Place {
 impl<P: Projector> Worker<P> {
     /// From connecting to an error or the end.
     async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, WorkerError> {
-        let key = format!("artstore/projector/{}/{}", P::NAME, self.stream);
+        let key = presence::lock_key(P::NAME, &self.stream);
         let elected = tokio::select! {
             elected = self.elect(&key) => elected?,
             () = stopped(stop) => return Ok(End::Stop),
@@ -172,8 +173,7 @@ impl<P: Projector> Worker<P> {
         let Task {
             source, progress, ..
         } = &self.task;
-        // At most 55 of the 63 bytes that the server keeps of a name: `share` counts by it.
-        let name = format!("artstore {} {source}", P::NAME);
+        let name = presence::session_name(P::NAME, source);
         let mut connection = connect::<P>(&self.task.database, &name).await?;
         self.task.bus.stream_info(&self.stream).await?;
         let mut told = false;

@@ -62,6 +62,18 @@ impl Source {
     pub fn nudge_subject(&self) -> String {
         format!("artstore.nudge.{self}")
     }
+
+    /// The core-NATS subject on which each relay of this source says how it is, as JSON, to whoever
+    /// asks with a subject for the answer.
+    pub fn status_subject(&self) -> String {
+        format!("artstore.status.{self}")
+    }
+}
+
+/// The core-NATS subject on which each process of a projection says how it is. It has a token more
+/// than a source's, whatever an element is called.
+pub fn projection_status_subject(projection: &str) -> String {
+    format!("artstore.status.projection.{projection}")
 }
 
 impl fmt::Display for Source {

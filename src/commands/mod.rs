@@ -8,6 +8,7 @@ pub mod health;
 pub mod migrate;
 pub mod run;
 pub mod search;
+pub mod status;
 pub mod wal;
 
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ pub enum Command {
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
+    /// Show how sources, streams and projections are, and what to do where something is wrong
+    Status(status::StatusCommand),
     /// Find files in the query cache
     Search(Box<search::SearchCommand>),
     /// Ask a running service how it is: what a container's health check calls
@@ -65,6 +68,7 @@ impl Command {
             Self::Bus(_)
             | Self::Wal(_)
             | Self::Search(_)
+            | Self::Status(_)
             | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)
@@ -82,6 +86,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
+        Command::Status(command) => status::run(&config, &command).await,
         Command::Health(command) => health::run(&command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,

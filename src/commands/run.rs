@@ -8,6 +8,7 @@ use anyhow::{anyhow, bail};
 use artstore_producers::progress::Progress;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_producers::relay_error::RelayError;
+use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::{progress, workers};
 use artstore_schemas::bus::Bus;
@@ -20,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::stop_signal;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
-use crate::service::{Limits, ProjectorRole, RelayRole, Service};
+use crate::service::{Limits, ProjectorRole, RelayRole, Service, answer};
 
 /// The longest that stopping may take. The parts end by themselves before, and know better why
 /// something did not.
@@ -129,6 +130,9 @@ async fn run_relay(
             running.spawn(async move { (source, relay::run(bus, options, progress, stop).await) });
         service.watch(what, relay);
     }
+    let answering = answer::for_relays(bus.clone(), shown.clone(), |_| None);
+    let answering = tokio::spawn(answering);
+    service.watch("answering `artstore status`", answering.abort_handle());
     let interval = command.settings.poll_interval();
     let role = Arc::new(RelayRole::new(shown, interval, limits(&command.service)));
     let measuring = tokio::spawn(Arc::clone(&role).measure(bus));
@@ -175,6 +179,14 @@ async fn run_projector(
     let measuring = tokio::spawn(Arc::clone(&role).measure(bus.clone(), database.clone()));
     service.watch("measuring", measuring.abort_handle());
     service.show(role);
+    let answering = answer::for_projector(
+        bus.clone(),
+        QueryCache::NAME,
+        QueryCache::VERSION,
+        progress.clone(),
+    );
+    let answering = tokio::spawn(answering);
+    service.watch("answering `artstore status`", answering.abort_handle());
     let projector = workers::run(QueryCache, bus, database, progress, stop);
     let projector = tokio::spawn(projector);
     service.watch("the projector", projector.abort_handle());

@@ -3,7 +3,7 @@
 
 mod arguments;
 mod record;
-mod table;
+pub(crate) mod table;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -5,8 +5,10 @@
 //! - [`metrics`]: the text form of numbers
 //! - [`readiness`]: whether a part is caught up and able to write
 //! - [`relay`], [`projector`]: what each part shows
+//! - [`answer`]: what it answers to `artstore status`, over NATS
 //! - [`http`]: the server
 
+pub mod answer;
 mod http;
 mod metrics;
 mod projector;

@@ -299,6 +299,27 @@ fn what_compose_starts_works_as_plain_processes() {
         let (status, said) = smoke.output().await;
         assert!(status.success(), "{said}");
 
+        // Relay and projector may answer whoever asks how they are, and are who it says.
+        let mut look = Program::new(&["status", "--json"]);
+        for (name, value) in &compose::environment(&root["services"]["tools"]) {
+            look = look.env(name, &here(value, &stack, &nats, 0));
+        }
+        let (status, said) = look.output().await;
+        assert!(status.success(), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let [relay_pid, projector_pid] = [0, 1].map(|index| {
+            let (_, _, process): &(_, _, Process) = &running[index];
+            process.pid()
+        });
+        for source in said["sources"].as_array().unwrap() {
+            assert_eq!(
+                source["relay"]["answers"][0]["pid"], relay_pid,
+                "{source:#}"
+            );
+        }
+        let processes = &said["projections"][0]["processes"];
+        assert_eq!(processes[0]["pid"], projector_pid, "{processes:#}");
+
         // The relay's role reads and no more; a module's role has no way into another's database.
         let mut relay = pg(&url("artstore_relay", "RELAY_DB_PASSWORD", database)).await;
         for sql in [

@@ -158,7 +158,7 @@ fn line(text: &mut String, columns: &[Column], widths: &[usize], cell: impl Fn(&
 
 /// A text that does nothing to the terminal: signs that move the cursor, colour, or turn the
 /// direction of writing are shown as what they are.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         let turns = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
@@ -172,7 +172,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Cut in the middle: of a name, beginning and extension say the most.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -194,7 +194,7 @@ fn taken(characters: impl Iterator<Item = char>, width: usize) -> String {
         .collect()
 }
 
-fn human(bytes: i64) -> String {
+pub(crate) fn human(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -210,7 +210,7 @@ fn human(bytes: i64) -> String {
     format!("{size:.decimals$} {}", UNITS[unit])
 }
 
-fn grouped(number: i64) -> String {
+pub(crate) fn grouped(number: i64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -37,7 +37,7 @@ fn signal(pids: &[u32], signal: &str) {
 }
 
 /// PostgreSQL with all its sessions.
-fn postgres_pids(stack: &Stack) -> Vec<u32> {
+pub fn postgres_pids(stack: &Stack) -> Vec<u32> {
     let pid = std::fs::read_to_string(stack.postgres_data().join("postmaster.pid")).unwrap();
     let postmaster: u32 = pid.lines().next().unwrap().parse().unwrap();
     let mut pids = vec![postmaster];

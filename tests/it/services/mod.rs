@@ -6,7 +6,7 @@
 //! - `hanging`: streams that do not answer
 //! - `watched`: a service as it is seen over HTTP
 
-mod frozen;
+pub mod frozen;
 mod hanging;
 mod long_names;
 mod refused;

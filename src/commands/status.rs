@@ -1,0 +1,111 @@
+//! `artstore status`: how everything is on one screen, once or again and again.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use artstore_schemas::source::Source;
+use artstore_sessions::restart::stopped;
+use clap::Args;
+use sqlx::postgres::PgConnectOptions;
+use tokio::time::Instant;
+
+use super::search::table::width;
+use super::stop_signal;
+use crate::config::{Config, ConfigError};
+use crate::status::look::Watcher;
+use crate::status::{Status, screen};
+
+/// Between the beginnings of two looks.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How it is shown.
+#[derive(Debug, Args)]
+pub struct StatusCommand {
+    /// Look again every two seconds, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// Print JSON; with --watch, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command: 0 where all is well, 1 where something is wrong. With --watch, 0 at its end.
+pub async fn run(config: &Config, command: &StatusCommand) -> anyhow::Result<ExitCode> {
+    let mut watcher = watcher(config)?;
+    if !command.watch {
+        let status = watcher.look().await;
+        print(&shown(&status, command)?)?;
+        // Not by returning: a name server that does not answer would keep the runtime from ending.
+        std::process::exit(i32::from(!status.well));
+    }
+    let mut stop = stop_signal()?;
+    let redrawn = std::io::stdout().is_terminal() && !command.json;
+    loop {
+        let begun = Instant::now();
+        let status = tokio::select! {
+            status = watcher.look() => status,
+            () = stopped(&mut stop) => break,
+        };
+        let text = shown(&status, command)?;
+        let printed = match (redrawn, command.json) {
+            // From the top, and nothing left of what was there.
+            (true, _) => print(&format!("\x1b[H\x1b[2J{text}")),
+            (false, true) => print(&text),
+            (false, false) => print(&format!("{text}\n")),
+        };
+        match printed {
+            // Whoever reads only the first looks has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            printed => printed?,
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(begun + EVERY) => {}
+            () = stopped(&mut stop) => break,
+        }
+    }
+    std::process::exit(0);
+}
+
+fn shown(status: &Status, command: &StatusCommand) -> anyhow::Result<String> {
+    if command.json && command.watch {
+        return Ok(format!("{}\n", serde_json::to_string(status)?));
+    }
+    if command.json {
+        return Ok(format!("{}\n", serde_json::to_string_pretty(status)?));
+    }
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = wanted && std::io::stdout().is_terminal();
+    Ok(screen::show(status, width(), colour))
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn watcher(config: &Config) -> Result<Watcher, ConfigError> {
+    let elements = config.elements()?.into_iter();
+    let mut sources: Vec<(Source, PgConnectOptions)> = elements
+        .map(|(name, database)| (Source::Element(name), database))
+        .collect();
+    // DB_HOST and the others are the element's.
+    if config.admin_database_url.is_some() {
+        sources.extend(
+            config
+                .admin_database()?
+                .map(|database| (Source::Admin, database)),
+        );
+    }
+    let query = config.query_database()?;
+    sources.extend(query.clone().map(|database| (Source::Query, database)));
+    if sources.is_empty() {
+        return Err(ConfigError(
+            "there is nothing to look at: set ARTSTORE_ELEMENTS, STORAGE_DATABASE_URL with \
+             --element, ADMIN_DATABASE_URL or QUERY_DATABASE_URL"
+                .to_owned(),
+        ));
+    }
+    Ok(Watcher::new(config.bus("artstore status"), sources, query))
+}

@@ -1,0 +1,274 @@
+//! What relays and projectors answer to `artstore status`: over core NATS, as JSON, on
+//! `artstore.status.…`. It is what a process says of itself; what it can't know, such as a lock that
+//! another one has, the asker reads from the databases.
+
+use std::time::Instant;
+
+use artstore_producers::progress::Progress;
+use artstore_projectors::progress as projector;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::source::{Source, projection_status_subject};
+use artstore_sessions::progress as told;
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+
+/// What every answer's subject begins with. Another one could be that of a stream, and a message
+/// in it that no relay wrote stops the relay.
+const INBOX: &str = "_INBOX.";
+
+/// A process of ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Process {
+    /// The host's name.
+    pub host: String,
+    /// The process' number on it.
+    pub pid: u32,
+    /// The program's version.
+    pub program: String,
+}
+
+/// Where a relay or a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// On the way to a session, or between two.
+    Starting,
+    /// Another one has the lock.
+    StandingBy,
+    /// It has the lock.
+    Active,
+    /// It was asked to stop.
+    Stopping,
+    /// Something that a newer program says.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why the last session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What happened, and what to do.
+    pub text: String,
+    /// Whether a person has to act.
+    pub halted: bool,
+}
+
+/// Up to where a source, its stream and its projections are known to agree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proven {
+    /// Everything up to this position agrees; none before anything was checked.
+    pub position: Option<i64>,
+    /// When that was found, in seconds ago.
+    pub seconds: f64,
+    /// How many findings there are.
+    pub findings: u64,
+    /// Why the check does not go on, while it does not.
+    pub problem: Option<String>,
+}
+
+/// What a relay says of one source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RelayAnswer {
+    /// The source.
+    pub source: String,
+    /// Who answers.
+    #[serde(flatten)]
+    pub process: Process,
+    /// Where it is.
+    pub stage: Stage,
+    /// For how long it has had the lock, in seconds; none where it does not.
+    pub active_seconds: Option<f64>,
+    /// The stream's last sequence, as it knows it.
+    pub sequence: u64,
+    /// The position of that message.
+    pub position: Option<i64>,
+    /// The highest position in the stream.
+    pub high: i64,
+    /// How many positions below it are neither in the stream nor void.
+    pub missing: i64,
+    /// Messages stored and acknowledged since the process started.
+    pub published: u64,
+    /// Finished rows that the last poll saw and that are not published; an upper bound where that
+    /// poll was cut at its limit.
+    pub backlog: u64,
+    /// Everything that was finished so many seconds ago is published; none before that is known.
+    pub caught_up_seconds: Option<f64>,
+    /// Since the source last answered a poll, in seconds.
+    pub polled_seconds: Option<f64>,
+    /// Since a batch was last acknowledged, in seconds.
+    pub stored_seconds: Option<f64>,
+    /// What is wrong.
+    pub problem: Option<Problem>,
+    /// What was proven; none where this relay does not verify.
+    pub proven: Option<Proven>,
+}
+
+/// What a projector says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProjectorAnswer {
+    /// The projection.
+    pub projection: String,
+    /// Who answers.
+    #[serde(flatten)]
+    pub process: Process,
+    /// The form of the tables that this program builds.
+    pub version: u32,
+    /// Its workers, one a stream.
+    pub workers: Vec<WorkerAnswer>,
+}
+
+/// What it says of one stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerAnswer {
+    /// The stream's source.
+    pub source: String,
+    /// Where it is.
+    pub stage: Stage,
+    /// Events applied and committed since the process started.
+    pub applied: u64,
+    /// Since it last committed, or heard from the database, in seconds.
+    pub sign_seconds: Option<f64>,
+    /// What is wrong.
+    pub problem: Option<Problem>,
+}
+
+impl Process {
+    /// This one.
+    pub fn this() -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+        Self {
+            host: host.map_or_else(|_| "(unknown)".to_owned(), |host| host.trim().to_owned()),
+            pid: std::process::id(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+impl From<told::Stage> for Stage {
+    fn from(stage: told::Stage) -> Self {
+        match stage {
+            told::Stage::Starting => Self::Starting,
+            told::Stage::StandingBy => Self::StandingBy,
+            told::Stage::Active => Self::Active,
+            told::Stage::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<told::Problem> for Problem {
+    fn from(problem: told::Problem) -> Self {
+        Self {
+            text: problem.text,
+            halted: problem.halted,
+        }
+    }
+}
+
+impl RelayAnswer {
+    /// As the relay's progress shows it now.
+    pub fn new(source: &Source, progress: &Progress, proven: Option<Proven>) -> Self {
+        let state = progress.read();
+        let active = state.stage == told::Stage::Active;
+        Self {
+            source: source.to_string(),
+            process: Process::this(),
+            stage: state.stage.into(),
+            active_seconds: seconds(state.active_since.filter(|_| active)),
+            sequence: state.sequence,
+            position: state.position,
+            high: state.high,
+            missing: state.missing,
+            published: state.published,
+            backlog: state.backlog.rows,
+            caught_up_seconds: seconds(state.backlog.caught_up),
+            polled_seconds: seconds(state.polled),
+            stored_seconds: seconds(state.stored),
+            problem: state.problem.map(Problem::from),
+            proven,
+        }
+    }
+}
+
+impl ProjectorAnswer {
+    /// As the workers' progress shows it now.
+    pub fn new(projection: &str, version: u32, progress: &projector::Progress) -> Self {
+        let workers = progress.workers().into_iter();
+        Self {
+            projection: projection.to_owned(),
+            process: Process::this(),
+            version,
+            workers: workers
+                .map(|(source, state)| WorkerAnswer {
+                    source: source.to_string(),
+                    stage: state.stage.into(),
+                    applied: state.applied,
+                    sign_seconds: seconds(state.sign),
+                    problem: state.problem.map(Problem::from),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Seconds since then, to the millisecond.
+fn seconds(at: Option<Instant>) -> Option<f64> {
+    at.map(|at| at.elapsed().as_millis() as f64 / 1_000.0)
+}
+
+/// Answers for the relays of a process until the connection is closed or this is dropped. `proven`
+/// says what is proven of a source now.
+pub async fn for_relays(
+    bus: Bus,
+    relays: Vec<(Source, Progress)>,
+    proven: impl Fn(&Source) -> Option<Proven>,
+) {
+    let answer = |index: usize| {
+        let (source, progress) = &relays[index];
+        serde_json::to_vec(&RelayAnswer::new(source, progress, proven(source)))
+    };
+    let subjects = relays.iter().map(|(source, _)| source.status_subject());
+    answer_on(&bus, subjects.collect(), answer).await;
+}
+
+/// Answers for the projector of a process, likewise.
+pub async fn for_projector(
+    bus: Bus,
+    projection: &'static str,
+    version: u32,
+    progress: projector::Progress,
+) {
+    let answer = |_| serde_json::to_vec(&ProjectorAnswer::new(projection, version, &progress));
+    answer_on(&bus, vec![projection_status_subject(projection)], answer).await;
+}
+
+/// Answers each question with what is true at that moment. An answer that can't be sent is the
+/// asker's loss alone.
+async fn answer_on(
+    bus: &Bus,
+    subjects: Vec<String>,
+    answer: impl Fn(usize) -> serde_json::Result<Vec<u8>>,
+) {
+    let mut questions = Vec::with_capacity(subjects.len());
+    for (index, subject) in subjects.into_iter().enumerate() {
+        match bus.client.subscribe(subject.clone()).await {
+            Ok(subscription) => questions.push(subscription.map(move |asked| (index, asked))),
+            Err(error) => tracing::warn!(subject, %error, "`artstore status` gets no answer here"),
+        }
+    }
+    let mut questions = futures::stream::select_all(questions);
+    while let Some((index, asked)) = questions.next().await {
+        let Some(reply) = asked.reply.filter(|reply| reply.starts_with(INBOX)) else {
+            continue;
+        };
+        let sent = match answer(index) {
+            Ok(body) => bus.client.publish(reply, body.into()).await,
+            Err(error) => {
+                tracing::warn!(%error, "an answer to `artstore status` can't be written");
+                continue;
+            }
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "an answer to `artstore status` was not sent");
+        }
+    }
+}

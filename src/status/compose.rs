@@ -1,0 +1,255 @@
+//! What was read becomes the status: a source with its relays, a stream, a projection with its
+//! workers. Pure but for the clock: what a part could not say stays unknown.
+
+use std::collections::BTreeMap;
+
+use artstore_projectors::presence::Presence;
+use artstore_schemas::source::Source;
+use async_nats::jetstream::stream::Info;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnectOptions;
+
+use super::answers::Answers;
+use super::database::{self, Checkpoint, SourceFacts};
+use super::judge::{self, Seen};
+use super::look::{Asked, Looked, Places, read_by};
+use super::{
+    Mirror, Pace, Place, ProjectionStatus, Relays, Rows, Server, SourceStatus, StreamFacts,
+    StreamStatus, Workers, Working,
+};
+use crate::service::answer::{Process, ProjectorAnswer, Stage};
+
+/// What NATS says of a stream.
+pub(super) fn stream_facts(info: &Info) -> StreamFacts {
+    let others = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
+    let behind = others.clone().filter(|peer| !peer.current || peer.offline);
+    let behind = behind.count();
+    let replicas = info.config.num_replicas.max(1);
+    let state = &info.state;
+    StreamFacts {
+        messages: state.messages,
+        last_sequence: state.last_sequence,
+        last_seconds: (state.messages > 0).then(|| since(state.last_timestamp)),
+        bytes: state.bytes,
+        created: info.created,
+        replicas,
+        replicas_current: replicas.saturating_sub(behind),
+        replicas_lag: others.filter_map(|peer| peer.lag).max().unwrap_or(0),
+        mirror: info.mirror.as_ref().map(|mirror| Mirror {
+            of: mirror.name.clone(),
+            lag: mirror.lag,
+            heard_seconds: mirror.active.map(|active| active.as_secs_f64()),
+        }),
+    }
+}
+
+/// In seconds; the server's clock may be ahead of ours.
+fn since(time: DateTime<Utc>) -> f64 {
+    let since = (Utc::now() - time).to_std().unwrap_or_default();
+    since.as_secs_f64()
+}
+
+/// A stream; `looked`: none where NATS could not be asked.
+pub(super) fn of_stream(source: &Source, looked: Option<&Asked<Looked>>) -> StreamStatus {
+    let (facts, problem) = match looked {
+        Some(Ok(looked)) => (
+            Some(looked.facts.clone()),
+            looked.tail.as_ref().err().cloned(),
+        ),
+        Some(Err(error)) => (None, Some(error.clone())),
+        None => (None, Some("not known without NATS".to_owned())),
+    };
+    StreamStatus {
+        source: source.to_string(),
+        stream: source.stream(),
+        problem,
+        facts,
+    }
+}
+
+/// A source, from its database, its stream and its relays.
+pub(super) fn of_source(
+    source: &Source,
+    options: &PgConnectOptions,
+    facts: Asked<SourceFacts>,
+    count: Option<Asked<(Rows, i64)>>,
+    looked: Option<&Looked>,
+    answers: Option<&Answers>,
+) -> SourceStatus {
+    let tail = looked.and_then(|looked| looked.tail.as_ref().ok());
+    let missing = tail.map(|tail| tail.gaps.missing());
+    let counted = count.as_ref().and_then(|count| count.as_ref().ok());
+    let unpublished = counted.map(|(rows, _)| *rows);
+    let problem = match (&facts, &count) {
+        (Err(error), _) | (Ok(_), Some(Err(error))) => Some(error.clone()),
+        (Ok(_), Some(Ok(_)) | None) => None,
+    };
+    let facts = facts.ok();
+    let name = source.to_string();
+    let answers = answers.map(|answers| {
+        let mut answers = answers.relays.clone();
+        answers.retain(|answer| answer.source == name);
+        answers.sort_by(|a, b| a.process.cmp(&b.process));
+        answers
+    });
+    let lock_held = facts.as_ref().map(|facts| facts.lock_held);
+    let stages = answers.as_ref();
+    let stages = stages.map(|a| a.iter().map(|a| (a.stage, a.problem.as_ref())));
+    let (state, relay_problem) = judge::working(lock_held, 0, stages);
+    let of = |stage| {
+        let all = answers.iter().flatten();
+        all.filter(move |answer| answer.stage == stage)
+    };
+    let active = of(Stage::Active).next();
+    SourceStatus {
+        stream: source.stream(),
+        database: Server {
+            name: database::shown(options),
+            problem,
+        },
+        position: match (counted, &facts) {
+            (Some((_, position)), _) => Some(*position),
+            // Read before the end of the stream was: it may have passed this meanwhile.
+            (None, Some(facts)) => Some(facts.position),
+            (None, None) => None,
+        },
+        high: tail.map(|tail| tail.gaps.high()),
+        missing: missing.as_ref().map(|missing| missing.positions()),
+        missing_ranges: missing.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
+        unpublished,
+        pending: facts.map(|facts| facts.pending),
+        proven: answers
+            .iter()
+            .flatten()
+            .find_map(|answer| answer.proven.clone()),
+        relay: Relays {
+            state,
+            lock_held,
+            standing_by: of(Stage::StandingBy).count(),
+            problem: relay_problem,
+            stuck_seconds: active
+                .filter(|_| state == Working::Active)
+                .and_then(|active| judge::stuck(active, unpublished)),
+            answers,
+        },
+        source: name,
+    }
+}
+
+/// All projections, from their checkpoints `elapsed` seconds apart, the streams and the processes.
+pub(super) fn projections(
+    listed: &[Source],
+    before: &[Checkpoint],
+    places: &Asked<Places>,
+    elapsed: f64,
+    streams: &BTreeMap<&Source, &Asked<Looked>>,
+    answers: Option<&Answers>,
+) -> Vec<ProjectionStatus> {
+    let known = places.as_ref().ok();
+    let checkpoints = known.map_or(&[][..], |places| &places.checkpoints);
+    let all = read_by(checkpoints, listed).into_iter();
+    all.map(|(projection, sources)| {
+        let of = |all: &'_ [Checkpoint], stream: &str| {
+            let found = all
+                .iter()
+                .find(|c| c.projection == projection && c.stream == stream);
+            found.cloned()
+        };
+        let processes = answers.map(|answers| {
+            let all = answers.projectors.iter();
+            all.filter(|answer| answer.projection == projection)
+                .collect::<Vec<_>>()
+        });
+        let mut names: Vec<Process> = processes
+            .iter()
+            .flatten()
+            .map(|a| a.process.clone())
+            .collect();
+        names.sort();
+        let place = |source: Source| {
+            let stream = source.stream();
+            let checkpoint = of(checkpoints, &stream);
+            let looked = streams.get(&source).and_then(|looked| looked.as_ref().ok());
+            let present = known.and_then(|p| p.workers.get(&(projection.clone(), source.clone())));
+            let workers = workers_of(&source, present.copied(), processes.as_deref());
+            let sequence = known.map(|_| checkpoint.as_ref().map_or(0, |c| c.sequence));
+            let rate = sequence.map(|sequence| {
+                let before = of(before, &stream).map_or(0, |c| c.sequence);
+                sequence.saturating_sub(before) as f64 / elapsed.max(0.001)
+            });
+            let oldest = sequence
+                .and_then(|s| looked?.behind.get(&s))
+                .map(|time| since(*time));
+            let halted = workers.state == Working::Halted;
+            let (state, state_seconds) = match (sequence, looked) {
+                (Some(_), Some(looked)) => judge::pace(Seen {
+                    checkpoint: checkpoint.as_ref(),
+                    stream: &looked.facts,
+                    oldest,
+                    rate,
+                    halted,
+                }),
+                _ if halted => (Pace::Halted, None),
+                _ => (Pace::NotKnown, None),
+            };
+            let lag = sequence.and_then(|s| Some(looked?.facts.last_sequence.saturating_sub(s)));
+            let lag = lag.filter(|_| state != Pace::OffTheStream);
+            Place {
+                source: source.to_string(),
+                stream,
+                sequence,
+                high: checkpoint.map(|checkpoint| checkpoint.high),
+                lag_events: lag,
+                lag_seconds: lag.and_then(|lag| if lag == 0 { Some(0.0) } else { oldest }),
+                rate,
+                state,
+                state_seconds,
+                workers,
+            }
+        };
+        let mut versions = checkpoints.iter().filter(|c| c.projection == projection);
+        ProjectionStatus {
+            version: versions.next().map(|checkpoint| checkpoint.version),
+            processes: names,
+            streams: sources.into_iter().map(place).collect(),
+            projection: projection.clone(),
+        }
+    })
+    .collect()
+}
+
+fn workers_of(
+    source: &Source,
+    present: Option<Presence>,
+    processes: Option<&[&ProjectorAnswer]>,
+) -> Workers {
+    let name = source.to_string();
+    let answers = processes.map(|processes| {
+        let workers = processes.iter().flat_map(|process| {
+            let mine = process
+                .workers
+                .iter()
+                .filter(|worker| worker.source == name);
+            mine.map(|worker| (&process.process, worker))
+        });
+        workers.collect::<Vec<_>>()
+    });
+    let lock_held = present.map(|present| present.held);
+    let stages = answers.as_ref();
+    let stages = stages.map(|a| a.iter().map(|(_, w)| (w.stage, w.problem.as_ref())));
+    let others = present.map_or(0, |present| present.sessions - i64::from(present.held));
+    let (state, problem) = judge::working(lock_held, others, stages);
+    let of = |stage| {
+        let all = answers.iter().flatten();
+        let these = all.filter(move |(_, worker)| worker.stage == stage);
+        these.map(|(process, _)| (*process).clone())
+    };
+    Workers {
+        state,
+        sessions: present.map(|present| present.sessions),
+        lock_held,
+        active: of(Stage::Active).next(),
+        standing_by: of(Stage::StandingBy).collect(),
+        problem,
+    }
+}

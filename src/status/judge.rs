@@ -1,0 +1,466 @@
+//! What is wrong, and what to do. Pure: what was seen goes in, words come out.
+//!
+//! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
+//! done it is a matter of time, and where there is work and nobody does it, something is wrong.
+
+use chrono::{DateTime, Utc};
+
+use super::database::Checkpoint;
+use super::{Pace, Place, Relays, Rows, SourceStatus, Status, StreamFacts, Trouble, Working};
+use crate::service::answer::{Problem, Process, RelayAnswer, Stage};
+
+/// Work that nobody has touched for so long is stuck: more than a take-over takes.
+const STUCK: f64 = 10.0;
+
+/// An operation that is pending for so long was left behind, as `artstore wal pending` takes it.
+const LEFT_BEHIND: f64 = 3_600.0;
+
+/// How much something matters; the first first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// Nothing can be said or done without it.
+    Nats,
+    Database,
+    /// What is there is not what should be there.
+    Damage,
+    /// A person has to act before anything goes on.
+    Halted,
+    /// Nobody works.
+    Nobody,
+    /// Somebody should, and does not.
+    Stuck,
+    /// It works, with less safety.
+    Weakened,
+    LeftBehind,
+}
+
+/// How those who work on something stand together, and what is wrong with the one that matters.
+/// `others`: how many there are besides, as the database sees it. `answers`: none where they could
+/// not be asked.
+pub fn working<'a>(
+    lock_held: Option<bool>,
+    others: i64,
+    answers: Option<impl Iterator<Item = (Stage, Option<&'a Problem>)> + Clone>,
+) -> (Working, Option<Problem>) {
+    let Some(answers) = answers else {
+        let state = match lock_held {
+            Some(true) => Working::Active,
+            Some(false) if others > 0 => Working::Waiting,
+            Some(false) => Working::None,
+            None => Working::NotKnown,
+        };
+        return (state, None);
+    };
+    let mut problems = answers.clone().filter_map(|(_, problem)| problem);
+    let halted = problems.clone().find(|problem| problem.halted);
+    if let Some((_, problem)) = answers.clone().find(|(stage, _)| *stage == Stage::Active) {
+        // One that can't go on has the lock for a moment, again and again.
+        let state = match problem {
+            Some(problem) if problem.halted => Working::Halted,
+            Some(_) | None => Working::Active,
+        };
+        return (state, problem.cloned());
+    }
+    if let Some(halted) = halted {
+        return (Working::Halted, Some(halted.clone()));
+    }
+    let problem = problems.next().cloned();
+    let state = match lock_held {
+        Some(true) => Working::Silent,
+        Some(false) | None if others > 0 || answers.clone().next().is_some() => Working::Waiting,
+        Some(false) | None => Working::None,
+    };
+    (state, problem)
+}
+
+/// For how long a relay has not got on, though it should have.
+pub fn stuck(relay: &RelayAnswer, unpublished: Option<Rows>) -> Option<f64> {
+    let active = relay.active_seconds?;
+    let last = |seconds: Option<f64>| seconds.map_or(active, |seconds| seconds.min(active));
+    // It polls at least every four seconds, and while it publishes batches are acknowledged.
+    let sign = last(relay.polled_seconds).min(last(relay.stored_seconds));
+    if sign >= STUCK {
+        return Some(sign);
+    }
+    let rows = unpublished.map_or(relay.backlog > 0, |unpublished| unpublished.rows > 0);
+    let waiting = last(relay.caught_up_seconds).min(last(relay.stored_seconds));
+    (rows && waiting >= STUCK).then_some(waiting)
+}
+
+/// What decides how a projection gets on in a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// None where nothing was applied yet.
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// Read after the checkpoint.
+    pub stream: &'a StreamFacts,
+    /// How long the oldest message that is not applied has been there, in seconds.
+    pub oldest: Option<f64>,
+    /// Messages applied in a second.
+    pub rate: Option<f64>,
+    /// Whether its worker has halted.
+    pub halted: bool,
+}
+
+/// How a projection gets on in a stream, and the seconds that belong to that.
+pub fn pace(seen: Seen<'_>) -> (Pace, Option<f64>) {
+    let stream = seen.stream;
+    let sequence = seen.checkpoint.map_or(0, |checkpoint| checkpoint.sequence);
+    // A mirror that is behind its origin will get there.
+    let behind = stream.mirror.as_ref().is_some_and(|mirror| mirror.lag > 0);
+    let other = seen
+        .checkpoint
+        .is_some_and(|checkpoint| !same(checkpoint.stream_created_at, stream.created));
+    if other || (sequence > stream.last_sequence && !behind) {
+        return (Pace::OffTheStream, None);
+    }
+    if seen.halted {
+        return (Pace::Halted, None);
+    }
+    let lag = stream.last_sequence.saturating_sub(sequence);
+    if lag == 0 {
+        return (Pace::UpToDate, stream.last_seconds);
+    }
+    if let Some(rate) = seen.rate.filter(|rate| *rate > 0.0) {
+        return (Pace::CatchingUp, Some(lag as f64 / rate));
+    }
+    // The oldest may have come only now, after a silence.
+    let moved = seen.checkpoint.map(|checkpoint| checkpoint.moved_seconds);
+    match (moved, seen.oldest) {
+        (Some(moved), Some(oldest)) if moved.min(oldest) >= STUCK => {
+            (Pace::Stuck, Some(moved.min(oldest)))
+        }
+        (None, Some(oldest)) if oldest >= STUCK => (Pace::Stuck, Some(oldest)),
+        _ => (Pace::CatchingUp, None),
+    }
+}
+
+/// PostgreSQL keeps microseconds, NATS nanoseconds.
+fn same(kept: DateTime<Utc>, created: DateTime<Utc>) -> bool {
+    (kept - created).num_milliseconds() == 0
+}
+
+/// Everything that is wrong, the most important first.
+pub fn troubles(status: &Status) -> Vec<Trouble> {
+    let mut found = Found::default();
+    let nats = status.nats.problem.is_none();
+    if let Some(problem) = &status.nats.problem {
+        found.add(
+            Weight::Nats,
+            "NATS",
+            format!("{}: {problem}", status.nats.name),
+            "check the server and NATS_URL; what it knows is not shown",
+            None,
+        );
+    }
+    if let Some(read_model) = &status.read_model
+        && let Some(problem) = &read_model.problem
+    {
+        found.add(
+            Weight::Database,
+            "query database",
+            format!("{}: {problem}", read_model.name),
+            "check the server, its rights and QUERY_DATABASE_URL",
+            command_in(problem),
+        );
+    }
+    for source in &status.sources {
+        of_source(&mut found, source, nats);
+    }
+    let relays = status.sources.iter().map(|source| &source.relay);
+    let halts: Vec<&str> = relays
+        .filter_map(|relay| Some(relay.problem.as_ref()?.text.as_str()))
+        .collect();
+    for stream in &status.streams {
+        let problem = stream.problem.as_ref().filter(|_| nats);
+        // The relay reads the same, and knows more.
+        let told = |problem: &&String| halts.iter().any(|halt| halt.contains(problem.as_str()));
+        if let Some(problem) = problem.filter(|problem| !told(problem)) {
+            let todo = "look at the stream and at NATS";
+            let command = command_in(problem);
+            found.add(
+                Weight::Damage,
+                &stream.source,
+                problem.clone(),
+                todo,
+                command,
+            );
+        }
+        if let Some(facts) = &stream.facts {
+            of_stream(&mut found, &stream.source, &stream.stream, facts);
+        }
+    }
+    for projection in &status.projections {
+        for place in &projection.streams {
+            of_place(&mut found, &projection.projection, place, nats);
+        }
+    }
+    found.0.sort_by_key(|(weight, _)| *weight);
+    found.0.into_iter().map(|(_, trouble)| trouble).collect()
+}
+
+#[derive(Default)]
+struct Found(Vec<(Weight, Trouble)>);
+
+impl Found {
+    fn add(
+        &mut self,
+        weight: Weight,
+        about: &str,
+        what: String,
+        todo: &str,
+        command: Option<String>,
+    ) {
+        let trouble = Trouble {
+            about: about.to_owned(),
+            what,
+            todo: todo.to_owned(),
+            command,
+        };
+        self.0.push((weight, trouble));
+    }
+
+    /// What a relay or worker says is wrong with it.
+    fn problem(&mut self, who: &str, about: &str, problem: &Problem) {
+        let (weight, what) = match problem.halted {
+            true => (Weight::Halted, "has halted"),
+            false => (Weight::Stuck, "starts again"),
+        };
+        let todo = match problem.halted {
+            true => "do what it says; it then goes on by itself",
+            false => "it tries again by itself; if it does not get on, do what it says",
+        };
+        let text = format!("the {who} {what}: {}", problem.text);
+        self.add(weight, about, text, todo, command_in(&problem.text));
+    }
+}
+
+fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
+    let name = &source.source;
+    if let Some(problem) = &source.database.problem {
+        found.add(
+            Weight::Database,
+            name,
+            format!("database {}: {problem}", source.database.name),
+            "check the server, its rights and the URL of the database",
+            command_in(problem),
+        );
+    }
+    if let (Some(position), Some(high)) = (source.position, source.high)
+        // Read in this order where the rows could be counted.
+        && source.unpublished.is_some()
+        && position < high
+    {
+        found.add(
+            Weight::Damage,
+            name,
+            format!(
+                "the stream has position {high}, but the source gave out only {position}: it was \
+                 set back to an earlier state"
+            ),
+            "restore a newer state of it, or accept it as it is",
+            Some(format!("artstore relay accept-source --source {name}")),
+        );
+    }
+    if let Some(proven) = &source.proven {
+        if proven.findings > 0 {
+            found.add(
+                Weight::Damage,
+                name,
+                format!(
+                    "source and stream do not agree: findings: {}",
+                    proven.findings
+                ),
+                "list them, with what mends each",
+                Some(format!("artstore verify --source {name}")),
+            );
+        }
+        if let Some(problem) = &proven.problem {
+            found.add(
+                Weight::Weakened,
+                name,
+                format!("the check of source and stream does not go on: {problem}"),
+                "do what it says; it then goes on by itself",
+                command_in(problem),
+            );
+        }
+    }
+    of_relays(found, name, &source.relay, nats);
+    if let Some(pending) = source.pending
+        && let Some(oldest) = pending
+            .oldest_seconds
+            .filter(|oldest| *oldest >= LEFT_BEHIND)
+    {
+        found.add(
+            Weight::LeftBehind,
+            name,
+            format!(
+                "an operation has been pending for {}: its process may be dead",
+                super::lines::age(oldest)
+            ),
+            "list and resolve what was left behind",
+            Some(format!("artstore wal pending --element {name}")),
+        );
+    }
+}
+
+fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool) {
+    let answers = relays.answers.as_deref().unwrap_or_default();
+    let active = answers.iter().find(|answer| answer.stage == Stage::Active);
+    if let Some(problem) = &relays.problem {
+        found.problem("relay", name, problem);
+    }
+    for other in answers {
+        let told = relays.problem.as_ref() == other.problem.as_ref();
+        if let Some(problem) = other.problem.as_ref().filter(|_| !told) {
+            let who = format!("relay on {}", shown(&other.process));
+            found.problem(&who, name, problem);
+        }
+    }
+    let start = || Some(format!("artstore run relay --source {name}"));
+    match relays.state {
+        Working::None => found.add(
+            Weight::Nobody,
+            name,
+            "no relay runs: finished rows are not published".to_owned(),
+            "start one, under something that starts it again",
+            start(),
+        ),
+        // Without NATS nobody asks for a lock.
+        Working::Waiting if relays.problem.is_none() && nats => found.add(
+            Weight::Nobody,
+            name,
+            "no relay is active, though some run: one is taking over, or can't".to_owned(),
+            "look again in some seconds; then look at their logs",
+            None,
+        ),
+        Working::Silent => found.add(
+            Weight::Stuck,
+            name,
+            "a relay has the lock and does not answer: it is frozen, or may not answer on \
+             artstore.status.> (NATS permissions)"
+                .to_owned(),
+            "look at its log; restart it if it hangs",
+            None,
+        ),
+        Working::Active | Working::Halted | Working::Waiting | Working::NotKnown => {}
+    }
+    if let (Some(seconds), Some(active)) = (relays.stuck_seconds, active) {
+        let who = shown(&active.process);
+        found.add(
+            Weight::Stuck,
+            name,
+            format!(
+                "rows wait and nothing was read or published for {}: the relay on {who} is stuck",
+                super::lines::age(seconds)
+            ),
+            "look at its log and for locks in the database; restart it if it hangs",
+            None,
+        );
+    }
+}
+
+fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts) {
+    if facts.replicas_current < facts.replicas {
+        let (current, wanted) = (facts.replicas_current, facts.replicas);
+        found.add(
+            Weight::Weakened,
+            source,
+            format!(
+                "stream {stream}: {current} of {wanted} replicas are up to date ({} operations \
+                 behind)",
+                facts.replicas_lag
+            ),
+            "look at the NATS server that is down or behind",
+            None,
+        );
+    }
+    let Some(mirror) = &facts.mirror else { return };
+    let cut_off = mirror.heard_seconds.is_none_or(|heard| heard >= STUCK);
+    if mirror.lag > 0 && cut_off {
+        found.add(
+            Weight::Stuck,
+            source,
+            format!(
+                "the mirror {stream} is {} messages behind {} and hears nothing of it",
+                mirror.lag, mirror.of
+            ),
+            "check the connection to the server of the origin",
+            None,
+        );
+    }
+}
+
+fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
+    let about = format!("{projection} of {}", place.source);
+    if place.state == Pace::OffTheStream {
+        found.add(
+            Weight::Damage,
+            &about,
+            format!(
+                "the checkpoint (sequence {}) is no place of stream {}: the stream was made again \
+                 or lost its end, or the checkpoint was changed",
+                place.sequence.unwrap_or(0),
+                place.stream
+            ),
+            "bring it back to a place that can be proved",
+            Some(format!("artstore projection repair {projection}")),
+        );
+    }
+    if let Some(problem) = &place.workers.problem {
+        found.problem("projection", &about, problem);
+    }
+    match place.workers.state {
+        Working::None => found.add(
+            Weight::Nobody,
+            &about,
+            "no projector runs: nothing is applied".to_owned(),
+            "start one, under something that starts it again",
+            Some("artstore run projector".to_owned()),
+        ),
+        Working::Waiting if place.workers.problem.is_none() && nats => found.add(
+            Weight::Nobody,
+            &about,
+            "no worker is active, though some run: one is taking over, or can't".to_owned(),
+            "look again in some seconds; then look at their logs",
+            None,
+        ),
+        // Its lock and its checkpoint say enough.
+        Working::Silent
+        | Working::Active
+        | Working::Halted
+        | Working::Waiting
+        | Working::NotKnown => {}
+    }
+    let idle = matches!(place.workers.state, Working::None | Working::Waiting);
+    if place.state == Pace::Stuck && !idle && place.workers.problem.is_none() {
+        let who = place.workers.active.as_ref();
+        let who = who.map_or_else(
+            || "the worker".to_owned(),
+            |p| format!("the worker on {}", shown(p)),
+        );
+        found.add(
+            Weight::Stuck,
+            &about,
+            format!(
+                "{} behind and no progress for {}: {who} is stuck",
+                super::lines::events(place.lag_events.unwrap_or(0)),
+                super::lines::age(place.state_seconds.unwrap_or(0.0))
+            ),
+            "look at its log and for locks in the query database; restart it if it hangs",
+            None,
+        );
+    }
+}
+
+/// A process as it is named.
+pub fn shown(process: &Process) -> String {
+    format!("{} (process {})", process.host, process.pid)
+}
+
+/// The command that a text names: our texts have commands between backticks.
+fn command_in(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("`artstore ")?;
+    let (command, _) = rest.split_once('`')?;
+    Some(format!("artstore {command}"))
+}

@@ -1,0 +1,380 @@
+//! One look at everything. First all servers are reached and asked for what is needed to see a
+//! rate, then, a second later, everything is read: a checkpoint before the end of its stream, the
+//! end of a stream before the rows that may be missing in it. So a lag is never understated. All
+//! parts are asked at once, each with its deadline: a look ends within some five seconds, whatever
+//! hangs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use artstore_producers::tail::{self, Tail};
+use artstore_projectors::presence::{self, Presence};
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
+use artstore_projectors::workers;
+use artstore_schemas::bus::{Bus, BusError, BusOptions, without_password};
+use artstore_schemas::source::Source;
+use chrono::{DateTime, Utc};
+use futures::future::join_all;
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::answers::{self, Answers};
+use super::database::{self, Checkpoint};
+use super::{Server, Status, StreamFacts, compose, judge};
+
+/// How long each part may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Checkpoints come first, and streams must not have to wait for them for long.
+const CHECKPOINTS: Duration = Duration::from_millis(1_000);
+
+/// Between the two looks at a checkpoint.
+const APART: Duration = Duration::from_secs(1);
+
+/// Who looks. Connections are kept from one look to the next.
+pub struct Watcher {
+    nats: BusOptions,
+    bus: Option<Bus>,
+    sources: Vec<(Source, Database)>,
+    read_model: Option<Database>,
+}
+
+struct Database {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+/// A database that was asked.
+pub(super) type Asked<T> = Result<T, String>;
+
+impl Watcher {
+    /// At these sources and this read model.
+    pub fn new(
+        nats: BusOptions,
+        sources: Vec<(Source, PgConnectOptions)>,
+        read_model: Option<PgConnectOptions>,
+    ) -> Self {
+        let sources = sources.into_iter();
+        Self {
+            nats,
+            bus: None,
+            sources: sources
+                .map(|(s, options)| (s, Database::new(options)))
+                .collect(),
+            read_model: read_model.map(Database::new),
+        }
+    }
+
+    /// Looks once.
+    pub async fn look(&mut self) -> Status {
+        let begun = Instant::now();
+        let until = begun + PATIENCE;
+        let names: Vec<Source> = self.sources.iter().map(|(s, _)| s.clone()).collect();
+        let read_model = async {
+            let read_model = self.read_model.as_mut()?;
+            let checkpoints = match read_model.reach(until).await {
+                Ok(()) => read_model.ask(until, database::checkpoints).await,
+                Err(error) => Err(error),
+            };
+            Some((checkpoints, Instant::now()))
+        };
+        let sources = join_all(self.sources.iter_mut().map(|(_, d)| d.reach(until)));
+        let nats = reach_nats(&mut self.bus, &self.nats, &names, until);
+        let (nats, reached, before) = tokio::join!(nats, sources, read_model);
+        let (before, asked) = before.unzip();
+        if let (Some(Ok(_)), Some(asked)) = (&before, asked) {
+            sleep_until(asked + APART).await;
+        }
+        let now = Instant::now();
+        let until = now + PATIENCE;
+
+        let listed = match &nats {
+            Ok((_, listed)) => listed.clone(),
+            Err(_) => names.clone(),
+        };
+        let facts = self.sources.iter_mut().zip(&reached);
+        let facts = join_all(facts.map(async |((source, database), reached)| {
+            reached.clone()?;
+            database
+                .ask(until, async |c| database::source(c, source).await)
+                .await
+        }));
+        let bus = self.bus.as_ref().filter(|_| nats.is_ok());
+        let read_model = self.read_model.as_mut();
+        let streams = async {
+            let places = match (&before, read_model) {
+                (Some(Ok(_)), Some(database)) => {
+                    let until = now + CHECKPOINTS;
+                    Some(
+                        database
+                            .ask(until, async |c| places(c, &listed).await)
+                            .await,
+                    )
+                }
+                (Some(Err(error)), _) => Some(Err(error.clone())),
+                (Some(Ok(_)) | None, _) => None,
+            };
+            let places = (places, Instant::now());
+            let streams = listed.iter().map(async |source| {
+                let bus = bus?;
+                let ends = ends(&places.0, source);
+                let looked = timeout_at(until, look_at_stream(bus, source, &ends)).await;
+                Some(looked.unwrap_or_else(|_| Err(late())))
+            });
+            let streams = join_all(streams).await;
+            (places, streams)
+        };
+        let (facts, ((places, read_at), streams)) = tokio::join!(facts, streams);
+        let streams: BTreeMap<&Source, &Asked<Looked>> = listed
+            .iter()
+            .zip(&streams)
+            .filter_map(|(source, looked)| Some((source, looked.as_ref()?)))
+            .collect();
+        let until = Instant::now() + PATIENCE / 2;
+        let counts = self.sources.iter_mut().zip(&facts);
+        let counts = join_all(counts.map(async |((source, database), facts)| {
+            let tail = streams.get(&*source)?.as_ref().ok()?.tail.as_ref().ok()?;
+            facts.as_ref().ok()?;
+            let (high, missing) = (tail.gaps.high(), tail.gaps.missing());
+            let count =
+                async |c: &mut PgConnection| database::unpublished(c, source, high, &missing).await;
+            Some(database.ask(until, count).await)
+        }))
+        .await;
+
+        let answers = nats.as_ref().ok().map(|(answers, _)| answers);
+        let sources = self.sources.iter().zip(facts).zip(counts);
+        let sources = sources.map(|(((source, database), facts), count)| {
+            let looked = streams.get(source).and_then(|looked| looked.as_ref().ok());
+            compose::of_source(source, &database.options, facts, count, looked, answers)
+        });
+        let elapsed = read_at.duration_since(asked.unwrap_or(now)).as_secs_f64();
+        let projections = match &places {
+            Some(places) => {
+                let before = before.and_then(Result::ok).unwrap_or_default();
+                compose::projections(&listed, &before, places, elapsed, &streams, answers)
+            }
+            None => Vec::new(),
+        };
+        let mut status = Status {
+            at: Utc::now(),
+            well: false,
+            troubles: Vec::new(),
+            nats: Server {
+                name: without_password(&self.nats.url),
+                problem: nats.as_ref().err().cloned(),
+            },
+            sources: sources.collect(),
+            streams: listed
+                .iter()
+                .map(|source| compose::of_stream(source, streams.get(source).copied()))
+                .collect(),
+            read_model: self.read_model.as_ref().map(|database| Server {
+                name: database::shown(&database.options),
+                problem: places.as_ref().and_then(|p| p.as_ref().err().cloned()),
+            }),
+            projections,
+        };
+        status.troubles = judge::troubles(&status);
+        status.well = status.troubles.is_empty();
+        let broken = streams.values().any(|looked| looked.is_err());
+        if nats.is_err() || broken {
+            self.bus = None;
+        }
+        status
+    }
+}
+
+fn late() -> String {
+    format!("does not answer within {} s", PATIENCE.as_secs())
+}
+
+impl Database {
+    fn new(options: PgConnectOptions) -> Self {
+        Self {
+            options,
+            connection: None,
+        }
+    }
+
+    /// Connects, where there is no connection that still answers.
+    async fn reach(&mut self, until: Instant) -> Asked<()> {
+        if let Some(connection) = &mut self.connection {
+            let answer = sqlx::Connection::ping(connection);
+            match timeout_at(until, answer).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => self.connection = None,
+                Err(_) => {
+                    self.connection = None;
+                    return Err(late());
+                }
+            }
+        }
+        match timeout_at(until, database::connect(&self.options, PATIENCE)).await {
+            Ok(Ok(connection)) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(format!("can't be reached: {error}")),
+            Err(_) => Err(late()),
+        }
+    }
+
+    /// Asks it something. A connection whose answer did not come is not used again.
+    async fn ask<T>(
+        &mut self,
+        until: Instant,
+        question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Asked<T> {
+        let Some(connection) = &mut self.connection else {
+            return Err(late());
+        };
+        let answer = match timeout_at(until, question(connection)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => Err(told(&error)),
+            Err(_) => Err(late()),
+        };
+        self.connection = None;
+        answer
+    }
+}
+
+/// What a database's error means here.
+fn told(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() {
+        Some("42P01" | "42703") => {
+            format!("{error}: is it the right database? If it is, run `artstore migrate up`")
+        }
+        Some("57014") => format!(
+            "a question was not answered within {} s",
+            PATIENCE.as_secs()
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// Connects to NATS, lists the streams, and asks the processes.
+async fn reach_nats(
+    bus: &mut Option<Bus>,
+    options: &BusOptions,
+    sources: &[Source],
+    until: Instant,
+) -> Asked<(Answers, Vec<Source>)> {
+    let reach = async {
+        let bus = match bus {
+            Some(bus) => bus,
+            None => bus.insert(Bus::connect(options).await?),
+        };
+        let answers = answers::ask(bus, sources, &[QueryCache::NAME]);
+        let (answers, listed) = tokio::join!(answers, list(bus, until));
+        let mut all: BTreeSet<Source> = listed.into_iter().collect();
+        all.extend(sources.iter().cloned());
+        Ok::<_, BusError>((answers?, all.into_iter().collect()))
+    };
+    match timeout_at(until, reach).await {
+        Ok(Ok(reached)) => Ok(reached),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(late()),
+    }
+}
+
+/// All streams of ours. A user who may not list them sees those of the configured sources.
+async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
+    let until = until.min(Instant::now() + PATIENCE / 2);
+    match timeout_at(until, workers::list(bus)).await {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(error)) => {
+            tracing::info!(%error, "only the streams of the configured sources are shown");
+            Vec::new()
+        }
+        Err(_) => {
+            tracing::info!("no list of streams: only those of the configured sources are shown");
+            Vec::new()
+        }
+    }
+}
+
+/// What the read model's database says.
+pub(super) struct Places {
+    pub(super) checkpoints: Vec<Checkpoint>,
+    /// By projection and source.
+    pub(super) workers: BTreeMap<(String, Source), Presence>,
+}
+
+async fn places(connection: &mut PgConnection, listed: &[Source]) -> Result<Places, sqlx::Error> {
+    let checkpoints = database::checkpoints(connection).await?;
+    let mut workers = BTreeMap::new();
+    for (projection, sources) in read_by(&checkpoints, listed) {
+        let present = presence::read(connection, &projection, &sources).await?;
+        for (source, present) in sources.into_iter().zip(present) {
+            workers.insert((projection.clone(), source), present);
+        }
+    }
+    Ok(Places {
+        checkpoints,
+        workers,
+    })
+}
+
+/// Which streams each projection reads: as it says itself, and as its checkpoints say.
+pub(super) fn read_by(
+    checkpoints: &[Checkpoint],
+    listed: &[Source],
+) -> BTreeMap<String, Vec<Source>> {
+    let mut all: BTreeMap<String, BTreeSet<Source>> = BTreeMap::new();
+    let read = listed.iter().filter(|source| QueryCache.reads(source));
+    all.insert(QueryCache::NAME.to_owned(), read.cloned().collect());
+    for checkpoint in checkpoints {
+        if let Some(source) = Source::of_stream(&checkpoint.stream) {
+            let sources = all.entry(checkpoint.projection.clone()).or_default();
+            sources.insert(source);
+        }
+    }
+    let all = all.into_iter();
+    all.map(|(name, sources)| (name, sources.into_iter().collect()))
+        .collect()
+}
+
+/// The sequences of this stream up to which projections have read it.
+fn ends(places: &Option<Asked<Places>>, source: &Source) -> BTreeSet<u64> {
+    let Some(Ok(places)) = places else {
+        return BTreeSet::new();
+    };
+    let stream = source.stream();
+    let of_stream = places.checkpoints.iter().filter(|c| c.stream == stream);
+    // One that has read nothing stands at 0.
+    of_stream.map(|c| c.sequence).chain([0]).collect()
+}
+
+/// What NATS says of a stream.
+pub(super) struct Looked {
+    pub(super) facts: StreamFacts,
+    pub(super) tail: Asked<Tail>,
+    /// When the message behind a sequence was stored.
+    pub(super) behind: BTreeMap<u64, DateTime<Utc>>,
+}
+
+async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Asked<Looked> {
+    let stream = source.stream();
+    let info = bus.stream_info(&stream).await.map_err(|e| e.to_string())?;
+    let last = info.state.last_sequence;
+    let tail = tail::read(bus, source).await.map_err(|e| e.to_string());
+    let handle = bus.jetstream.get_stream_no_info(&stream).await;
+    let handle = handle.map_err(|e| format!("stream {stream}: {e}"))?;
+    let mut behind = BTreeMap::new();
+    for end in ends.iter().filter(|end| **end < last) {
+        let next = (end + 1).max(info.state.first_sequence);
+        // One that is gone has no age; the lag is counted all the same.
+        if let Ok(message) = handle.get_raw_message(next).await {
+            behind.insert(*end, message.time);
+        }
+    }
+    Ok(Looked {
+        facts: compose::stream_facts(&info),
+        tail,
+        behind,
+    })
+}

@@ -1,0 +1,286 @@
+//! How everything is, at one moment: sources, streams and projections, and what is wrong. It is read
+//! from the databases and from NATS, and asked of the processes; nothing is changed. A part that
+//! can't be reached is shown as such, in bounded time, and the rest all the same.
+//!
+//! - [`answers`]: what running processes say of themselves
+//! - [`database`]: what the databases of sources and read model say
+//! - [`look`]: one look at everything, each part with its deadline
+//! - `compose`: what was read, put together
+//! - [`judge`]: what is wrong, and what to do
+//! - `lines`: lines and tables of a given width
+//! - [`screen`]: the same for people
+//!
+//! The fields of these types are those of `--json`, described in docs/operations.md.
+
+pub mod answers;
+mod compose;
+pub mod database;
+pub mod judge;
+mod lines;
+pub mod look;
+pub mod screen;
+#[cfg(test)]
+mod tests;
+
+use artstore_schemas::ranges::Range;
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::service::answer::{Problem, Process, Proven, RelayAnswer};
+
+/// Everything.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// When it was looked at.
+    pub at: DateTime<Utc>,
+    /// Whether nothing is wrong.
+    pub well: bool,
+    /// What is wrong, the most important first.
+    pub troubles: Vec<Trouble>,
+    /// NATS.
+    pub nats: Server,
+    /// The sources whose databases are configured.
+    pub sources: Vec<SourceStatus>,
+    /// Their streams, and all others of ours.
+    pub streams: Vec<StreamStatus>,
+    /// The read model's database; none where it is not configured.
+    pub read_model: Option<Server>,
+    /// The projections in it.
+    pub projections: Vec<ProjectionStatus>,
+}
+
+/// A server, or a database on it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Server {
+    /// Which one; never with a password.
+    pub name: String,
+    /// Why what it knows is not known.
+    pub problem: Option<String>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// What it is about: a source, `PROJECTION of SOURCE`, a stream's source, `NATS`, a database.
+    pub about: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do, for people.
+    pub todo: String,
+    /// The command to start with; none where a person has to look at a server or a log.
+    pub command: Option<String>,
+}
+
+/// A source.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceStatus {
+    /// The element's name, `admin` or `query`.
+    pub source: String,
+    /// Its stream.
+    pub stream: String,
+    /// Its database.
+    pub database: Server,
+    /// The last position that was given out.
+    pub position: Option<i64>,
+    /// The highest position in the stream; 0 before the first.
+    pub high: Option<i64>,
+    /// How many positions below it are neither in the stream nor known to be void.
+    pub missing: Option<i64>,
+    /// Which ones.
+    #[serde(serialize_with = "ranges")]
+    pub missing_ranges: Vec<Range>,
+    /// Finished rows without a message.
+    pub unpublished: Option<Rows>,
+    /// Operations that nobody has finished; an outbox never has any.
+    pub pending: Option<Rows>,
+    /// Its relays.
+    pub relay: Relays,
+    /// Up to where everything is known to agree; none where no relay verifies.
+    pub proven: Option<Proven>,
+}
+
+/// Rows, counted up to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Rows {
+    /// How many.
+    pub rows: i64,
+    /// There are more than that.
+    pub at_least: bool,
+    /// The age of the oldest by what it says of its own time, in seconds.
+    #[serde(serialize_with = "rounded")]
+    pub oldest_seconds: Option<f64>,
+}
+
+/// The relays of a source.
+#[derive(Debug, Clone, Serialize)]
+pub struct Relays {
+    /// How they stand together.
+    pub state: Working,
+    /// Whether one has the source's lock, as the database sees it.
+    pub lock_held: Option<bool>,
+    /// How many stand by, of those that answered.
+    pub standing_by: usize,
+    /// What each of them says; none where NATS could not be asked.
+    pub answers: Option<Vec<RelayAnswer>>,
+    /// What is wrong with the one that matters most.
+    pub problem: Option<Problem>,
+    /// For how long rows have been waiting with nothing published, in seconds; none where it gets on.
+    #[serde(serialize_with = "rounded")]
+    pub stuck_seconds: Option<f64>,
+}
+
+/// Whether somebody works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Working {
+    /// One does.
+    Active,
+    /// One has the lock and does not answer.
+    Silent,
+    /// A person has to act.
+    Halted,
+    /// There are some, but none has the lock.
+    Waiting,
+    /// Nobody does.
+    None,
+    /// Neither the database nor NATS says.
+    NotKnown,
+}
+
+/// A stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamStatus {
+    /// Its source.
+    pub source: String,
+    /// Its name.
+    pub stream: String,
+    /// Why the rest is not known.
+    pub problem: Option<String>,
+    /// What NATS says.
+    #[serde(flatten)]
+    pub facts: Option<StreamFacts>,
+}
+
+/// What NATS says of a stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamFacts {
+    /// How many messages it has.
+    pub messages: u64,
+    /// The last sequence.
+    pub last_sequence: u64,
+    /// Since the last message was stored, in seconds; none before the first.
+    #[serde(serialize_with = "rounded")]
+    pub last_seconds: Option<f64>,
+    /// Its size in bytes, as stored.
+    pub bytes: u64,
+    /// When it was made.
+    pub created: DateTime<Utc>,
+    /// How many copies it is to have.
+    pub replicas: usize,
+    /// How many of them are there and up to date.
+    pub replicas_current: usize,
+    /// How many operations the others are behind.
+    pub replicas_lag: u64,
+    /// Of which stream it is a mirror.
+    pub mirror: Option<Mirror>,
+}
+
+/// What a stream is a mirror of.
+#[derive(Debug, Clone, Serialize)]
+pub struct Mirror {
+    /// The origin.
+    pub of: String,
+    /// How many messages it is behind.
+    pub lag: u64,
+    /// Since it last heard from the origin, in seconds; none where it never did.
+    #[serde(serialize_with = "rounded")]
+    pub heard_seconds: Option<f64>,
+}
+
+/// A projection.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProjectionStatus {
+    /// Its name.
+    pub projection: String,
+    /// The form of its tables, as its checkpoints say.
+    pub version: Option<i32>,
+    /// The processes that answered.
+    pub processes: Vec<Process>,
+    /// Its place in each stream.
+    pub streams: Vec<Place>,
+}
+
+/// A projection's place in a stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct Place {
+    /// The stream's source.
+    pub source: String,
+    /// The stream.
+    pub stream: String,
+    /// The sequence of the last message applied; 0 at the start.
+    pub sequence: Option<u64>,
+    /// The source's highest position that the rows show.
+    pub high: Option<i64>,
+    /// How many messages are not applied.
+    pub lag_events: Option<u64>,
+    /// How long the oldest of them has been in the stream, in seconds; 0 where there is none.
+    #[serde(serialize_with = "rounded")]
+    pub lag_seconds: Option<f64>,
+    /// Messages applied in a second, over the last second.
+    #[serde(serialize_with = "rounded")]
+    pub rate: Option<f64>,
+    /// How it gets on.
+    pub state: Pace,
+    /// For `up-to-date`: since when the stream has had nothing new. For `catching-up`: how long it
+    /// will take at this rate. For `stuck`: for how long there was work and no progress. In seconds.
+    #[serde(serialize_with = "rounded")]
+    pub state_seconds: Option<f64>,
+    /// Its workers.
+    pub workers: Workers,
+}
+
+/// How a projection gets on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pace {
+    /// Everything is applied.
+    UpToDate,
+    /// There is more, and it is being applied.
+    CatchingUp,
+    /// There is more, and for some time nothing of it was applied.
+    Stuck,
+    /// A person has to act.
+    Halted,
+    /// The checkpoint is no place of this stream.
+    OffTheStream,
+    /// The database or NATS does not say.
+    NotKnown,
+}
+
+/// The workers of a projection on a stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct Workers {
+    /// How they stand together.
+    pub state: Working,
+    /// How many there are, as the database sees it.
+    pub sessions: Option<i64>,
+    /// Whether one has the stream's lock, as the database sees it.
+    pub lock_held: Option<bool>,
+    /// Who works on it, of those that answered.
+    pub active: Option<Process>,
+    /// Who would take over.
+    pub standing_by: Vec<Process>,
+    /// What is wrong with the one that matters most.
+    pub problem: Option<Problem>,
+}
+
+/// Times are measured over a network: milliseconds are all that they are good for.
+fn rounded<S: Serializer>(seconds: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    let rounded = seconds.map(|seconds| (seconds * 1_000.0).round() / 1_000.0);
+    rounded.serialize(serializer)
+}
+
+/// As pairs: first and last.
+fn ranges<S: Serializer>(ranges: &[Range], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ranges.iter().map(|range| [range.first, range.last]))
+}

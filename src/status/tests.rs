@@ -1,0 +1,555 @@
+//! The whole screen, sign by sign, and what is judged wrong.
+
+use chrono::{TimeZone as _, Utc};
+
+use super::database::Checkpoint;
+use super::judge::{Seen, pace, stuck, troubles, working};
+use super::*;
+use crate::service::answer::{Process, Stage};
+
+/// As long as a name may be.
+const LONG: &str = "storage_elem_with_a_name_so_long_1";
+
+const MINUTE: f64 = 60.0;
+const HOUR: f64 = 3_600.0;
+
+fn process(host: &str, pid: u32) -> Process {
+    Process {
+        host: host.to_owned(),
+        pid,
+        program: "0.1.0".to_owned(),
+    }
+}
+
+fn answer(source: &str, process: Process, stage: Stage) -> RelayAnswer {
+    RelayAnswer {
+        source: source.to_owned(),
+        process,
+        stage,
+        active_seconds: (stage == Stage::Active).then_some(HOUR),
+        sequence: 4_700,
+        position: Some(4_711),
+        high: 4_711,
+        missing: 0,
+        published: 12,
+        backlog: 0,
+        caught_up_seconds: Some(0.1),
+        polled_seconds: Some(0.1),
+        stored_seconds: Some(HOUR),
+        problem: None,
+        proven: None,
+    }
+}
+
+fn source(name: &str) -> SourceStatus {
+    SourceStatus {
+        source: name.to_owned(),
+        stream: format!("ARTSTORE_WAL_{name}"),
+        database: Server {
+            name: format!("artstore_{name} at db:5432"),
+            problem: None,
+        },
+        position: Some(4_711),
+        high: Some(4_711),
+        missing: Some(0),
+        missing_ranges: Vec::new(),
+        unpublished: Some(none()),
+        pending: Some(none()),
+        relay: Relays {
+            state: Working::Active,
+            lock_held: Some(true),
+            standing_by: 1,
+            answers: Some(vec![
+                answer(name, process("alpha", 41), Stage::Active),
+                answer(name, process("beta", 7), Stage::StandingBy),
+            ]),
+            problem: None,
+            stuck_seconds: None,
+        },
+        proven: Some(Proven {
+            position: Some(4_711),
+            seconds: 12.0,
+            findings: 0,
+            problem: None,
+        }),
+    }
+}
+
+fn none() -> Rows {
+    Rows {
+        rows: 0,
+        at_least: false,
+        oldest_seconds: None,
+    }
+}
+
+fn facts() -> StreamFacts {
+    StreamFacts {
+        messages: 4_700,
+        last_sequence: 4_700,
+        last_seconds: Some(2.0 * HOUR),
+        bytes: 5_000_000,
+        created: Utc.timestamp_opt(1_700_000_000, 123_456_789).unwrap(),
+        replicas: 3,
+        replicas_current: 3,
+        replicas_lag: 0,
+        mirror: None,
+    }
+}
+
+fn stream(name: &str) -> StreamStatus {
+    StreamStatus {
+        source: name.to_owned(),
+        stream: format!("ARTSTORE_WAL_{name}"),
+        problem: None,
+        facts: Some(facts()),
+    }
+}
+
+fn place(name: &str) -> Place {
+    Place {
+        source: name.to_owned(),
+        stream: format!("ARTSTORE_WAL_{name}"),
+        sequence: Some(4_700),
+        high: Some(4_711),
+        lag_events: Some(0),
+        lag_seconds: Some(0.0),
+        rate: Some(0.0),
+        state: Pace::UpToDate,
+        state_seconds: Some(2.0 * HOUR),
+        workers: Workers {
+            state: Working::Active,
+            sessions: Some(2),
+            lock_held: Some(true),
+            active: Some(process("alpha", 42)),
+            standing_by: vec![process("beta", 8)],
+            problem: None,
+        },
+    }
+}
+
+fn healthy() -> Status {
+    let names = ["storage_elem_01", LONG];
+    judged(Status {
+        at: Utc.timestamp_opt(1_800_000_000, 0).unwrap(),
+        well: true,
+        troubles: Vec::new(),
+        nats: Server {
+            name: "nats://nats:4222".to_owned(),
+            problem: None,
+        },
+        sources: names.map(source).to_vec(),
+        streams: names.map(stream).to_vec(),
+        read_model: Some(Server {
+            name: "artstore at db:5432".to_owned(),
+            problem: None,
+        }),
+        projections: vec![ProjectionStatus {
+            projection: "query-cache".to_owned(),
+            version: Some(1),
+            processes: Vec::new(),
+            streams: names.map(place).to_vec(),
+        }],
+    })
+}
+
+fn judged(mut status: Status) -> Status {
+    status.troubles = troubles(&status);
+    status.well = status.troubles.is_empty();
+    status
+}
+
+fn shown(status: &Status) -> String {
+    let text = screen::show(status, 80, false);
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+    text
+}
+
+#[test]
+fn the_screen_when_all_is_well() {
+    let status = healthy();
+    assert!(status.well);
+    assert_eq!(
+        shown(&status),
+        "\
+artstore, 2027-01-15 08:00:00 UTC
+
+SOURCE           POSITION  PUBLISHED  UNPUBLISHED  MISSING  PENDING  RELAY
+storage_elem_01     4,711      4,711            0        0        0  active +1
+storage_elem_with_a_name_so_long_1
+                    4,711      4,711            0        0        0  active +1
+proven up to: storage_elem_01 4,711 (12 s ago),
+    storage_elem_with_a_name_so_long_1 4,711 (12 s ago)
+relays: alpha 41 active for 2, beta 7 active for 0 of 2
+
+STREAM OF                           MESSAGES     SIZE  LAST MESSAGE  REPLICAS
+storage_elem_01                        4,700  4.8 MiB       2 h ago    3 of 3
+storage_elem_with_a_name_so_long_1     4,700  4.8 MiB       2 h ago    3 of 3
+
+QUERY-CACHE v1   SEQUENCE  BEHIND  LAG  RATE  WORKERS    STATE
+storage_elem_01     4,700       0    -   0/s  active +1  nothing new for 2 h
+storage_elem_with_a_name_so_long_1
+                    4,700       0    -   0/s  active +1  nothing new for 2 h
+workers: alpha 42 active for 2, beta 8 active for 0 of 2
+
+All is well.
+"
+    );
+}
+
+/// Everything at once: halted, down, stuck, catching up, a replica and a mirror behind.
+fn unhealthy() -> Status {
+    let mut status = healthy();
+    let [first, second] = &mut status.sources[..] else {
+        panic!("two sources");
+    };
+    first.position = Some(1_204_711);
+    first.missing = Some(4);
+    first.missing_ranges = vec![
+        Range {
+            first: 12,
+            last: 14,
+        },
+        Range {
+            first: 20,
+            last: 20,
+        },
+    ];
+    first.unpublished = Some(Rows {
+        rows: 100_000,
+        at_least: true,
+        oldest_seconds: Some(3.0 * MINUTE),
+    });
+    first.pending = Some(Rows {
+        rows: 3,
+        at_least: false,
+        oldest_seconds: Some(50.0 * HOUR),
+    });
+    first.proven = None;
+    first.relay.state = Working::Halted;
+    first.relay.problem = Some(Problem {
+        text: "stream ARTSTORE_WAL_storage_elem_01 was written from another database: restore \
+               it, or run `artstore relay accept-source --source storage_elem_01`"
+            .to_owned(),
+        halted: true,
+    });
+    second.database.problem = Some("does not answer within 2 s".to_owned());
+    (second.position, second.unpublished, second.pending) = (None, None, None);
+    (second.relay.lock_held, second.proven) = (None, None);
+    let facts = status.streams[0].facts.as_mut().unwrap();
+    (facts.replicas_current, facts.replicas_lag) = (2, 1_234);
+    facts.mirror = Some(Mirror {
+        of: "ARTSTORE_WAL_far_away".to_owned(),
+        lag: 77,
+        heard_seconds: Some(40.0),
+    });
+    let [first, second] = &mut status.projections[0].streams[..] else {
+        panic!("two places");
+    };
+    first.sequence = Some(2_000_000_000);
+    (first.lag_events, first.lag_seconds) = (Some(12_040), Some(45.0));
+    (first.state, first.state_seconds) = (Pace::Stuck, Some(40.0));
+    (second.lag_events, second.lag_seconds) = (Some(12_040), Some(45.0));
+    second.rate = Some(301.4);
+    (second.state, second.state_seconds) = (Pace::CatchingUp, Some(40.0));
+    judged(status)
+}
+
+#[test]
+fn the_screen_when_much_is_wrong() {
+    let status = unhealthy();
+    assert!(!status.well);
+    assert_eq!(
+        shown(&status),
+        "\
+artstore, 2027-01-15 08:00:00 UTC
+
+SOURCE            POSITION  PUBLISHED  UNPUBLISHED  MISSING  PENDING  RELAY
+storage_elem_01  1,204,711      4,711     100,000+        4        3  HALTED +1
+    missing 12-14, 20; oldest unpublished row 3 min; oldest pending operation 2
+      d
+storage_elem_with_a_name_so_long_1
+                         ?      4,711            ?        0        ?  active +1
+    database artstore_storage_elem_with_a_name_so_long_1 at db:5432: does not
+      answer within 2 s
+proven up to: not verified
+relays: alpha 41 active for 2, beta 7 active for 0 of 2
+
+STREAM OF        MESSAGES     SIZE  LAST MESSAGE  REPLICAS     MIRROR
+storage_elem_01     4,700  4.8 MiB       2 h ago    2 of 3  77 behind
+    a replica is 1,234 operations behind
+storage_elem_with_a_name_so_long_1
+                    4,700  4.8 MiB       2 h ago    3 of 3          -
+
+QUERY-CACHE v1        SEQUENCE  BEHIND   LAG   RATE  WORKERS    STATE
+storage_elem_01  2,000,000,000  12,040  45 s    0/s  active +1  STUCK for 40 s
+storage_elem_with_a_name_so_long_1
+                         4,700  12,040  45 s  301/s  active +1  40 s to catch up
+workers: alpha 42 active for 2, beta 8 active for 0 of 2
+
+NOT WELL: storage_elem_with_a_name_so_long_1: database
+    artstore_storage_elem_with_a_name_so_long_1 at db:5432: does not answer
+    within 2 s
+  DO: check the server, its rights and the URL of the database
+ALSO: storage_elem_01: the relay has halted: stream ARTSTORE_WAL_storage_elem_01
+    was written from another database: restore it, or run `artstore relay
+    accept-source --source storage_elem_01`
+  DO: do what it says; it then goes on by itself:
+      artstore relay accept-source --source storage_elem_01
+ALSO: storage_elem_01: the mirror ARTSTORE_WAL_storage_elem_01 is 77 messages
+    behind ARTSTORE_WAL_far_away and hears nothing of it
+  DO: check the connection to the server of the origin
+and 3 more, which `artstore status --json` lists
+"
+    );
+}
+
+#[test]
+fn words_say_everything_and_colour_only_marks_lines() {
+    let status = unhealthy();
+    let coloured = screen::show(&status, 80, true);
+    assert!(coloured.contains("\x1b[31mNOT WELL"));
+    let plain: String = ["\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[0m"]
+        .iter()
+        .fold(coloured, |text, code| text.replace(code, ""));
+    assert_eq!(plain, shown(&status));
+    // What another process says does nothing to the terminal.
+    let mut status = healthy();
+    status.nats.problem = Some("\x1b[2J".to_owned());
+    assert!(!shown(&judged(status)).contains('\x1b'));
+}
+
+#[test]
+fn what_is_not_known_is_never_shown_as_nothing() {
+    let mut status = healthy();
+    status.nats.problem = Some("does not answer within 2 s".to_owned());
+    for source in &mut status.sources {
+        (source.high, source.missing, source.unpublished) = (None, None, None);
+        source.relay.answers = None;
+        source.relay.standing_by = 0;
+    }
+    for stream in &mut status.streams {
+        (stream.facts, stream.problem) = (None, Some("not known without NATS".to_owned()));
+    }
+    for place in &mut status.projections[0].streams {
+        (place.lag_events, place.lag_seconds, place.rate) = (None, None, None);
+        (place.state, place.state_seconds) = (Pace::NotKnown, None);
+    }
+    let status = judged(status);
+    assert_eq!(status.troubles.len(), 1, "{:?}", status.troubles);
+    let text = shown(&status);
+    for row in [
+        "storage_elem_01     4,711          ?            ?        ?        0  active\n",
+        "storage_elem_01                            ?     ?             ?         ?\n",
+        "storage_elem_01     4,700       ?    ?     ?  active +1  not known\n",
+        "NOT WELL: NATS: nats://nats:4222: does not answer within 2 s\n",
+    ] {
+        assert!(text.contains(row), "{row}{text}");
+    }
+}
+
+#[test]
+fn a_lag_is_judged_by_progress_and_not_by_its_size() {
+    let stream = StreamFacts {
+        last_sequence: 1_000_000,
+        ..facts()
+    };
+    let checkpoint = |sequence, moved_seconds| Checkpoint {
+        projection: "query-cache".to_owned(),
+        stream: "ARTSTORE_WAL_elem".to_owned(),
+        version: 1,
+        sequence,
+        high: 1,
+        // As PostgreSQL keeps it: to the microsecond.
+        stream_created_at: Utc.timestamp_opt(1_700_000_000, 123_457_000).unwrap(),
+        moved_seconds,
+    };
+    let judge = |checkpoint: Option<Checkpoint>, oldest, rate, halted| {
+        pace(Seen {
+            checkpoint: checkpoint.as_ref(),
+            stream: &stream,
+            oldest,
+            rate: Some(rate),
+            halted,
+        })
+    };
+    let silent = judge(Some(checkpoint(1_000_000, 2.0 * HOUR)), None, 0.0, false);
+    assert_eq!(silent, (Pace::UpToDate, Some(2.0 * HOUR)));
+    let far = judge(Some(checkpoint(0, 0.1)), Some(9.0 * HOUR), 1_000.0, false);
+    assert_eq!(far, (Pace::CatchingUp, Some(1_000.0)));
+    // Between two batches, or new work after a long silence.
+    for (moved, oldest) in [(3.0, HOUR), (HOUR, 3.0)] {
+        let short = judge(Some(checkpoint(999_999, moved)), Some(oldest), 0.0, false);
+        assert_eq!(short, (Pace::CatchingUp, None));
+    }
+    let still = judge(Some(checkpoint(999_999, 40.0)), Some(50.0), 0.0, false);
+    assert_eq!(still, (Pace::Stuck, Some(40.0)));
+    let never = judge(None, Some(50.0), 0.0, false);
+    assert_eq!(never, (Pace::Stuck, Some(50.0)));
+    let halted = judge(Some(checkpoint(999_999, 40.0)), Some(50.0), 0.0, true);
+    assert_eq!(halted, (Pace::Halted, None));
+    let beyond = judge(Some(checkpoint(1_000_001, 1.0)), None, 0.0, false);
+    assert_eq!(beyond, (Pace::OffTheStream, None));
+    let mut other = checkpoint(5, 1.0);
+    other.stream_created_at += chrono::TimeDelta::seconds(1);
+    assert_eq!(judge(Some(other), None, 9.0, false).0, Pace::OffTheStream);
+    let mirror = StreamFacts {
+        mirror: Some(Mirror {
+            of: "ARTSTORE_WAL_elem".to_owned(),
+            lag: 7,
+            heard_seconds: Some(0.1),
+        }),
+        ..stream.clone()
+    };
+    let ahead = checkpoint(1_000_001, 1.0);
+    let seen = Seen {
+        checkpoint: Some(&ahead),
+        stream: &mirror,
+        oldest: None,
+        rate: None,
+        halted: false,
+    };
+    assert_eq!(pace(seen).0, Pace::UpToDate, "the mirror will get there");
+}
+
+#[test]
+fn a_relay_is_stuck_when_rows_wait_and_nothing_moves() {
+    let rows = |rows| Some(Rows { rows, ..none() });
+    let mut relay = answer("elem", process("alpha", 1), Stage::Active);
+    assert_eq!(stuck(&relay, rows(0)), None, "silent for an hour");
+    assert_eq!(stuck(&relay, rows(7)), None, "they came just now");
+    relay.caught_up_seconds = Some(40.0);
+    assert_eq!(
+        stuck(&relay, rows(7)),
+        Some(40.0),
+        "polled, and not published"
+    );
+    relay.stored_seconds = Some(0.2);
+    assert_eq!(
+        stuck(&relay, rows(7)),
+        None,
+        "a large backlog is being published"
+    );
+    (relay.stored_seconds, relay.polled_seconds) = (Some(50.0), Some(45.0));
+    assert_eq!(
+        stuck(&relay, None),
+        Some(45.0),
+        "the source does not answer"
+    );
+    relay.active_seconds = Some(2.0);
+    assert_eq!(stuck(&relay, rows(7)), None, "it has just taken over");
+    relay.active_seconds = None;
+    assert_eq!(stuck(&relay, rows(7)), None, "it stands by");
+}
+
+#[test]
+fn who_works_is_told_from_locks_and_answers_together() {
+    let halted = Problem {
+        text: "set back".to_owned(),
+        halted: true,
+    };
+    let passing = Problem {
+        text: "try again".to_owned(),
+        halted: false,
+    };
+    type Answers<'a> = Option<Vec<(Stage, Option<&'a Problem>)>>;
+    let state = |lock, others, answers: Answers<'_>| {
+        working(lock, others, answers.as_ref().map(|a| a.iter().copied()))
+    };
+    use Stage::{Active, StandingBy, Starting};
+    let cases: [(Option<bool>, i64, Answers<'_>, Working); 11] = [
+        (
+            Some(true),
+            0,
+            Some(vec![(Active, None), (StandingBy, None)]),
+            Working::Active,
+        ),
+        (
+            Some(true),
+            0,
+            Some(vec![(Active, Some(&passing))]),
+            Working::Active,
+        ),
+        (
+            Some(true),
+            0,
+            Some(vec![(Active, Some(&halted))]),
+            Working::Halted,
+        ),
+        (
+            Some(false),
+            0,
+            Some(vec![(Starting, Some(&halted))]),
+            Working::Halted,
+        ),
+        (
+            Some(true),
+            0,
+            Some(vec![(StandingBy, None)]),
+            Working::Silent,
+        ),
+        (
+            Some(false),
+            0,
+            Some(vec![(StandingBy, None)]),
+            Working::Waiting,
+        ),
+        (Some(false), 1, Some(vec![]), Working::Waiting),
+        (Some(false), 0, Some(vec![]), Working::None),
+        (None, 0, Some(vec![(Active, None)]), Working::Active),
+        (Some(true), 0, None, Working::Active),
+        (None, 0, None, Working::NotKnown),
+    ];
+    for (lock, others, answers, expected) in cases {
+        let text = format!("{lock:?} {others} {answers:?}");
+        assert_eq!(state(lock, others, answers).0, expected, "{text}");
+    }
+}
+
+#[test]
+fn the_most_important_comes_first_with_its_command() {
+    let mut status = unhealthy();
+    let told: Vec<(&str, Option<&str>)> = status
+        .troubles
+        .iter()
+        .map(|trouble| (trouble.about.as_str(), trouble.command.as_deref()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (LONG, None),
+            (
+                "storage_elem_01",
+                Some("artstore relay accept-source --source storage_elem_01")
+            ),
+            ("storage_elem_01", None),
+            ("query-cache of storage_elem_01", None),
+            ("storage_elem_01", None),
+            (
+                "storage_elem_01",
+                Some("artstore wal pending --element storage_elem_01")
+            ),
+        ]
+    );
+    // Set back, and nobody runs to notice it; findings of a proof.
+    status = healthy();
+    status.sources[0].position = Some(4_710);
+    status.sources[1].proven = Some(Proven {
+        position: None,
+        seconds: 1.0,
+        findings: 2,
+        problem: Some("no connection".to_owned()),
+    });
+    let found = troubles(&status);
+    let commands: Vec<&str> = found.iter().flat_map(|t| t.command.as_deref()).collect();
+    let verify = format!("artstore verify --source {LONG}");
+    assert_eq!(
+        commands,
+        [
+            "artstore relay accept-source --source storage_elem_01",
+            &verify
+        ]
+    );
+}
