@@ -19,10 +19,8 @@ pub fn show(status: &Status, width: usize, colour: bool) -> String {
         Tone::Plain,
     )];
     if let Some(problem) = &status.nats.problem {
-        lines.push(Line::new(
-            format!("NATS {}: {problem}", status.nats.name),
-            Tone::Bad,
-        ));
+        let text = format!("NATS {}: {problem}", status.nats.name);
+        lines.extend(wrapped(&text, 4, width, Tone::Bad));
     }
     if !status.sources.is_empty() {
         lines.push(Line::empty());
@@ -50,7 +48,7 @@ pub fn show(status: &Status, width: usize, colour: bool) -> String {
             }
             if let Some(problem) = &database.problem {
                 let text = format!("query database {}: {problem}", database.name);
-                lines.push(Line::new(text, Tone::Bad));
+                lines.extend(wrapped(&text, 4, width, Tone::Bad));
             }
         }
     }
