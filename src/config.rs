@@ -26,18 +26,20 @@ pub struct Config {
         env = "NATS_URL",
         default_value = "nats://127.0.0.1:4222",
         hide_env_values = true,
-        global = true
+        global = true,
+        hide_short_help = true
     )]
     pub nats_url: String,
     /// A NATS credentials file
-    #[arg(long, env = "NATS_CREDENTIALS", global = true)]
+    #[arg(long, env = "NATS_CREDENTIALS", global = true, hide_short_help = true)]
     pub nats_credentials: Option<PathBuf>,
     /// The admin module's database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
     #[arg(
         long,
         env = "ADMIN_DATABASE_URL",
         hide_env_values = true,
-        global = true
+        global = true,
+        hide_short_help = true
     )]
     pub admin_database_url: Option<String>,
     /// The query module's database
@@ -45,7 +47,8 @@ pub struct Config {
         long,
         env = "QUERY_DATABASE_URL",
         hide_env_values = true,
-        global = true
+        global = true,
+        hide_short_help = true
     )]
     pub query_database_url: Option<String>,
     /// One element's database; its name is given by --element
@@ -53,18 +56,30 @@ pub struct Config {
         long,
         env = "STORAGE_DATABASE_URL",
         hide_env_values = true,
-        global = true
+        global = true,
+        hide_short_help = true
     )]
     pub storage_database_url: Option<String>,
     /// All elements and their databases: NAME=URL,… (wins over STORAGE_DATABASE_URL)
-    #[arg(long, env = "ARTSTORE_ELEMENTS", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "ARTSTORE_ELEMENTS",
+        hide_env_values = true,
+        global = true,
+        hide_short_help = true
+    )]
     pub elements: Option<String>,
     /// Where elements' APIs are reached, as events carry it: NAME=URL,…
-    #[arg(long, env = "ARTSTORE_ELEMENT_API_URLS", global = true)]
+    #[arg(
+        long,
+        env = "ARTSTORE_ELEMENT_API_URLS",
+        global = true,
+        hide_short_help = true
+    )]
     pub element_api_urls: Option<String>,
     /// An element's name, which is its table prefix (storage_elem_01); of ARTSTORE_ELEMENTS, only
     /// this one is migrated
-    #[arg(long, env = "DB_TABLE_PREFIX", global = true)]
+    #[arg(long, env = "DB_TABLE_PREFIX", global = true, hide_short_help = true)]
     pub element: Option<String>,
     #[command(flatten)]
     db: DbParts,
@@ -72,10 +87,10 @@ pub struct Config {
     query: QueryParts,
     /// What is logged to standard error: error, warn, info, debug or trace (info for services, warn
     /// for other commands)
-    #[arg(long, env = "LOG_LEVEL", global = true)]
+    #[arg(long, env = "LOG_LEVEL", global = true, hide_short_help = true)]
     pub log_level: Option<String>,
     /// How it is logged
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true, hide_short_help = true)]
     pub log_format: LogFormat,
 }
 
@@ -92,19 +107,25 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 struct DbParts {
     /// Host of the admin or element database, where no URL is given (localhost)
-    #[arg(long, env = "DB_HOST", global = true)]
+    #[arg(long, env = "DB_HOST", global = true, hide_short_help = true)]
     db_host: Option<String>,
     /// Its port (5432)
-    #[arg(long, env = "DB_PORT", global = true)]
+    #[arg(long, env = "DB_PORT", global = true, hide_short_help = true)]
     db_port: Option<u16>,
     /// Its user (artstore)
-    #[arg(long, env = "DB_USERNAME", global = true)]
+    #[arg(long, env = "DB_USERNAME", global = true, hide_short_help = true)]
     db_username: Option<String>,
     /// Its password
-    #[arg(long, env = "DB_PASSWORD", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "DB_PASSWORD",
+        hide_env_values = true,
+        global = true,
+        hide_short_help = true
+    )]
     db_password: Option<String>,
     /// Its database (artstore_admin or artstore_storage_01)
-    #[arg(long, env = "DB_DATABASE", global = true)]
+    #[arg(long, env = "DB_DATABASE", global = true, hide_short_help = true)]
     db_database: Option<String>,
 }
 
@@ -112,19 +133,25 @@ struct DbParts {
 #[derive(Debug, Clone, Args)]
 struct QueryParts {
     /// Host of the query database, where no URL is given (localhost)
-    #[arg(long, env = "DATABASE_HOST", global = true)]
+    #[arg(long, env = "DATABASE_HOST", global = true, hide_short_help = true)]
     database_host: Option<String>,
     /// Its port (5432)
-    #[arg(long, env = "DATABASE_PORT", global = true)]
+    #[arg(long, env = "DATABASE_PORT", global = true, hide_short_help = true)]
     database_port: Option<u16>,
     /// Its user (artstore)
-    #[arg(long, env = "DATABASE_USERNAME", global = true)]
+    #[arg(long, env = "DATABASE_USERNAME", global = true, hide_short_help = true)]
     database_username: Option<String>,
     /// Its password
-    #[arg(long, env = "DATABASE_PASSWORD", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "DATABASE_PASSWORD",
+        hide_env_values = true,
+        global = true,
+        hide_short_help = true
+    )]
     database_password: Option<String>,
     /// Its database (artstore)
-    #[arg(long, env = "DATABASE_DATABASE", global = true)]
+    #[arg(long, env = "DATABASE_DATABASE", global = true, hide_short_help = true)]
     database_database: Option<String>,
 }
 

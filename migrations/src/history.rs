@@ -127,12 +127,12 @@ pub(crate) async fn create(conn: &mut PgConnection, module: &Module) -> Result<(
 pub(crate) fn create_sql(module: &Module) -> String {
     let table = module.version_table();
     format!(
-        "create table public.{table} (
-             version integer not null,
-             name text not null,
-             checksum text not null,
-             applied_at timestamptz default clock_timestamp(),
-             constraint {table}_pkey primary key (version)
+        "create table public.{table} (\n    \
+             version integer not null,\n    \
+             name text not null,\n    \
+             checksum text not null,\n    \
+             applied_at timestamptz default clock_timestamp(),\n    \
+             constraint {table}_pkey primary key (version)\n\
          )"
     )
 }

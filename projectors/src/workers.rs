@@ -51,11 +51,21 @@ pub async fn run<P: Projector>(
         stop: stop.clone(),
     };
     let mut running: HashMap<Source, JoinHandle<Result<(), WorkerError>>> = HashMap::new();
+    let mut told_of_none = false;
     loop {
         report_ended(&mut running).await;
         tokio::select! {
             listed = list(&workers.bus) => match listed {
-                Ok(sources) => workers.start_new(sources, &mut running),
+                Ok(sources) => {
+                    workers.start_new(sources, &mut running);
+                    if running.is_empty() && !told_of_none {
+                        told_of_none = true;
+                        tracing::warn!(
+                            projection = P::NAME,
+                            "there is no stream to read: run `artstore bus init`; this goes on by itself then"
+                        );
+                    }
+                }
                 Err(error) => tracing::warn!(projection = P::NAME, %error, "no list of streams"),
             },
             () = stopped(&mut stop) => break,

@@ -33,7 +33,13 @@ pub async fn run(command: &Health) -> anyhow::Result<ExitCode> {
     let answer = tokio::time::timeout(timeout, ask(&host, port, &path))
         .await
         .with_context(|| format!("{}: no answer within {timeout:?}", command.url))?
-        .with_context(|| format!("{}: no answer", command.url))?;
+        .with_context(|| {
+            format!(
+                "{}: no answer; was the service started with --listen (ARTSTORE_LISTEN), and is \
+                 this its address (--url)?",
+                command.url
+            )
+        })?;
     let (status, body) = read(&answer).with_context(|| command.url.clone())?;
     if !body.is_empty() {
         println!("{body}");

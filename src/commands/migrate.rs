@@ -209,7 +209,7 @@ async fn status(config: &Config, which: &Which) -> anyhow::Result<ExitCode> {
         println!("{module}: version {} of {}", status.version, status.latest);
         for step in &status.steps {
             let when = match step.applied_at {
-                Some(at) => at.to_rfc3339(),
+                Some(at) => at.format("%F %T UTC").to_string(),
                 None if step.unfinished => "unfinished: go on with up or down".to_owned(),
                 None => "pending".to_owned(),
             };
@@ -247,7 +247,22 @@ async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result
         .clone()
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
     let connected = quiet.connect().await;
-    connected.with_context(|| format!("{module}: database {} can't be reached", shown(database)))
+    connected.with_context(|| {
+        format!(
+            "{module}: database {} can't be reached; check {}",
+            shown(database),
+            setting(module)
+        )
+    })
+}
+
+/// What says where a module's database is.
+fn setting(module: &Module) -> &'static str {
+    match module {
+        Module::Admin => "ADMIN_DATABASE_URL and the server",
+        Module::Query => "QUERY_DATABASE_URL and the server",
+        Module::Storage(_) => "ARTSTORE_ELEMENTS or STORAGE_DATABASE_URL, and the server",
+    }
 }
 
 /// A database as people know it: never with a password.

@@ -21,7 +21,7 @@ use crate::config::Config;
 /// ArtStore's event backbone: storage elements' write-ahead logs, through NATS JetStream, into
 /// the query cache.
 #[derive(Debug, Parser)]
-#[command(name = "artstore", version, max_term_width = 100)]
+#[command(name = "artstore", version, max_term_width = 80)]
 pub struct Cli {
     /// All settings.
     #[command(flatten)]

@@ -122,7 +122,7 @@ async fn run_pending(config: &Config, list: &List) -> anyhow::Result<ExitCode> {
     for (element, mut connection) in connect(config).await? {
         let found = pending::list(&mut connection, &element, limits, list.limit)
             .await
-            .with_context(|| format!("element {element}"))?;
+            .with_context(|| unreadable(&element))?;
         left |= found.iter().any(|pending| pending.age >= list.older_than);
         if list.json {
             report.extend(found.iter().map(|pending| as_json(&element, pending)));
@@ -234,12 +234,21 @@ async fn reach(element: &ElementName, database: &PgConnectOptions) -> anyhow::Re
     let database = database.clone().application_name("artstore wal");
     database.connect().await.with_context(|| {
         format!(
-            "element {element}: database {} at {}:{} can't be reached",
+            "element {element}: database {} at {}:{} can't be reached; check ARTSTORE_ELEMENTS or \
+             STORAGE_DATABASE_URL, and the server",
             database.get_database().unwrap_or("(default)"),
             database.get_host(),
             database.get_port()
         )
     })
+}
+
+fn unreadable(element: &ElementName) -> String {
+    format!(
+        "element {element}: its operations can't be listed; is it this element's database, is it \
+         migrated (`artstore migrate status`), and may this role read {element}_wal and \
+         {element}_files?"
+    )
 }
 
 /// Every operation whose proposal is certain.
@@ -248,7 +257,7 @@ async fn proposed(elements: &mut [Connected], limits: Limits) -> anyhow::Result<
     for (element, connection) in elements {
         let found = pending::list(connection, element, limits, i64::MAX)
             .await
-            .with_context(|| format!("element {element}"))?;
+            .with_context(|| unreadable(element))?;
         let certain = found
             .iter()
             .filter(|pending| matches!(pending.proposal, Proposal::Certain(..)));
@@ -351,7 +360,15 @@ fn tell(element: Option<&ElementName>, id: Uuid, ended: &Result<Resolved, Refuse
                 None => println!("{place}{id}  would be {outcome}: {reason}"),
             }
         }
-        Err(refused) => println!("{place}{id}  refused: {refused}"),
+        Err(refused) => println!("{place}{id}  refused: {}", refusal(refused)),
+    }
+}
+
+fn refusal(refused: &Refused) -> String {
+    match refused {
+        // All were looked at, not only the last.
+        Refused::Unknown(_) => "no configured element has such an operation".to_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -403,7 +420,7 @@ fn result_json(
             "element": element,
             "transaction_id": id,
             "result": "refused",
-            "refusal": refused.to_string(),
+            "refusal": refusal(refused),
         }),
     }
 }

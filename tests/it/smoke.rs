@@ -131,3 +131,23 @@ fn a_file_goes_the_whole_way_and_leaves_nothing() {
 async fn finished_rows(world: &World) -> u64 {
     finished(&mut world.element(0).await, &world.source(0)).await
 }
+
+#[test]
+fn on_tables_of_an_older_version_nothing_is_written_and_the_next_step_is_named() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let down = ["migrate", "down", "--to", "4", "--module", "storage"];
+        let (status, said) = world.command(&down).output().await;
+        assert!(status.success(), "{said}");
+        let smoke = ["migrate", "smoke", "--timeout", "1"];
+        let (status, said) = world.command(&smoke).output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("is at version 4 of 5: run `artstore migrate up` first"),
+            "{said}"
+        );
+        assert!(!said.contains("cleaned up"), "{said}");
+        let written = "select count(*) from elem_wal";
+        assert_eq!(value::<i64>(&mut world.element(0).await, written).await, 0);
+    });
+}

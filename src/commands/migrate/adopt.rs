@@ -168,7 +168,7 @@ fn print(adoption: &Adoption, outcome: Outcome, command: &Adopt, steps: &[Step])
         );
     }
     if command.dry_run && outcome == Outcome::Possible {
-        println!("  {:<10}", "SQL");
+        println!("  SQL");
         for sql in adoption.sql() {
             println!("{sql}\n");
         }

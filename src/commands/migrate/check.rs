@@ -106,7 +106,15 @@ pub async fn run(config: &Config, command: &Check) -> anyhow::Result<ExitCode> {
     let targets = targets(config, command.module)?;
     let mut reports = Vec::new();
     for (module, database) in &targets {
-        reports.push(of_database(module, database).await);
+        let mut report = of_database(module, database).await;
+        if let Module::Storage(element) = module
+            && config.api_url(element)?.is_none()
+        {
+            let text = "ARTSTORE_ELEMENT_API_URLS does not name it: a relay that runs so says no \
+                        storage_element_url in events, and the cache shows none";
+            report.add(Verdict::Note, "API URL", text);
+        }
+        reports.push(report);
     }
     if command.module.is_none() {
         let sources: Vec<Source> = targets.iter().map(|(module, _)| source(module)).collect();

@@ -116,12 +116,18 @@ impl Walk {
         if !self.quiet {
             println!("{}: file {}", self.element, file.id());
         }
-        let Err(failure) = self.stages(&mut file, query).await else {
+        let (source, query) = match self.ready(query).await {
+            Ok(connections) => connections,
+            // Nothing was written yet.
+            Err(failure) => {
+                self.say_failed(&failure);
+                return Err((failure, Ok(())));
+            }
+        };
+        let Err(failure) = self.stages(&mut file, source, query).await else {
             return Ok(());
         };
-        if !self.quiet {
-            println!("  {:<16} FAILED  {}", failure.stage, failure.reason);
-        }
+        self.say_failed(&failure);
         // On a connection of its own: the other one may be what failed.
         let module = Module::Storage(self.element.clone());
         let cleaned = match connect(&module, &self.database).await {
@@ -145,19 +151,36 @@ impl Walk {
         Err((failure, cleaned))
     }
 
-    async fn stages(
-        &mut self,
-        file: &mut SmokeFile,
+    fn say_failed(&self, failure: &Failure) {
+        if !self.quiet {
+            println!("  {:<16} FAILED  {}", failure.stage, failure.reason);
+        }
+    }
+
+    /// The element's and the query module's database, both with all their steps: what is missing
+    /// shows before anything is written.
+    async fn ready(
+        &self,
         query: &PgConnectOptions,
-    ) -> Result<(), Failure> {
-        // Whatever is missing shows before anything is written.
+    ) -> Result<(PgConnection, PgConnection), Failure> {
         let module = Module::Storage(self.element.clone());
         let mut source = connect(&module, &self.database)
             .await
             .map_err(failure("database"))?;
+        migrated(&mut source, &module, "database").await?;
         let mut query = connect(&Module::Query, query)
             .await
             .map_err(failure("query database"))?;
+        migrated(&mut query, &Module::Query, "query database").await?;
+        Ok((source, query))
+    }
+
+    async fn stages(
+        &mut self,
+        file: &mut SmokeFile,
+        mut source: PgConnection,
+        mut query: PgConnection,
+    ) -> Result<(), Failure> {
         let mut events = self.events(file.id()).await.map_err(failure("stream"))?;
 
         let began = Instant::now();
@@ -361,7 +384,7 @@ impl Walk {
                 ),
             });
         }
-        self.done(stage, began, format!("full-text search for {words:?}"));
+        self.done(stage, began, "full-text search for its words".to_owned());
         Ok(())
     }
 
@@ -381,6 +404,26 @@ impl Walk {
         }
         value
     }
+}
+
+/// The tables have all that the publishers' API and the projector need.
+async fn migrated(
+    connection: &mut PgConnection,
+    module: &Module,
+    stage: &'static str,
+) -> Result<(), Failure> {
+    let status = artstore_migrations::status(connection, module).await;
+    let status = status.map_err(|error| failure(stage)(error.into()))?;
+    if status.version == status.latest {
+        return Ok(());
+    }
+    Err(Failure {
+        stage,
+        reason: format!(
+            "{module} is at version {} of {}: run `artstore migrate up` first",
+            status.version, status.latest
+        ),
+    })
 }
 
 /// How a wait ended.
