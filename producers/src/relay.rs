@@ -15,12 +15,15 @@ use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::retry::Retry;
 use artstore_schemas::source::Source;
+use async_nats::Message;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::control::{Control, PAUSE};
 use crate::election::{self, Lease};
+use crate::level::{self, Levelled, Levelling};
 use crate::progress::{Problem, Progress, Stage};
 use crate::publish::PublishMode;
 use crate::relay_error::{Halt, RelayError};
@@ -97,6 +100,40 @@ pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
+/// Brings an element's stream level with its `_files`, as the relay that holds `lease`: live changes
+/// are published meanwhile, as by any relay. Every file is compared with what the stream said last of
+/// it, and what differs is published as a snapshot; a second run publishes nothing. Ends with
+/// `source.levelled`, if there was anything to publish, or if the stream was marked as not level.
+/// The lock is let go at the end. None: `stop` came first; what was compared by then is level.
+///
+/// `files_of_a_fold`: how many files are held in memory at a time, usually
+/// [`level::FILES_OF_A_FOLD`]. An error leaves the stream as any relay would: a later run goes on.
+pub async fn level(
+    bus: Bus,
+    options: RelayOptions,
+    lease: Lease,
+    files_of_a_fold: u64,
+    progress: Progress,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Levelled>, RelayError> {
+    let span = tracing::info_span!("level", source = %options.source);
+    let source = options.source.clone();
+    let relay = Relay::new(bus, options, progress.clone());
+    let mut levelling = Some(Levelling::new(files_of_a_fold));
+    let worked = async {
+        let mut connection = relay.connect().await?;
+        let tail = tail::read(&relay.bus, &source).await?;
+        relay.compare(&tail, &mut connection).await?;
+        drop(connection);
+        relay.work(&lease, &mut levelling, true, &mut stop).await
+    };
+    let worked = worked.instrument(span).await;
+    lease.release(&source).await?;
+    worked?;
+    let done = progress.read().levelling;
+    Ok(done.filter(|_| levelling.is_none()))
+}
+
 pub(crate) struct Relay {
     pub(crate) bus: Bus,
     pub(crate) options: RelayOptions,
@@ -124,46 +161,104 @@ impl Relay {
             checked = self.preflight() => checked?,
             () = stopped(&mut stop) => return Ok(()),
         }
+        let mut control = Control::open(&self.bus, &self.options.source).await?;
         let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut told = String::new();
         let mut stood_at = None;
         loop {
             let begun = Instant::now();
-            let error = match self.session(&mut stop).await {
-                Ok(()) => return self.settled(stood_at),
-                Err(error @ RelayError::NotDrained(_)) => return Err(error),
-                Err(error) => error,
-            };
-            if begun.elapsed() >= WELL {
-                retry.succeeded();
-                told.clear();
-            }
-            let text = error.to_string();
-            let halted = error.needs_a_person();
-            // Said once: a thing that a person has to mend stays the same for hours.
-            if text != told {
-                let source = self.options.source.to_string();
-                if halted {
-                    tracing::error!(source, error = text, "the relay has halted");
-                } else {
-                    tracing::warn!(source, error = text, "the relay starts again");
+            let (ended, asked) = self.session_or_request(&mut control, &mut stop).await;
+            let stopping = *stop.borrow();
+            let error = match (ended, asked) {
+                (Ok(()), Some(request)) if !stopping => {
+                    self.stand_down(&control, request, &mut stop).await;
+                    None
                 }
-                told.clone_from(&text);
+                (Ok(()), _) => return self.settled(stood_at),
+                (Err(error @ RelayError::NotDrained(_)), _) if stopping => return Err(error),
+                (Err(error), _) => Some(error),
+            };
+            if let Some(error) = error {
+                if begun.elapsed() >= WELL {
+                    retry.succeeded();
+                    told.clear();
+                }
+                let halted = error.needs_a_person();
+                self.tell(&error, &mut told);
+                tokio::select! {
+                    _ = retry.wait() => {}
+                    () = stopped(&mut stop) => {}
+                    // No lock is held here.
+                    request = control.request() => {
+                        self.stand_down(&control, request, &mut stop).await;
+                    }
+                }
+                stood_at = halted.then_some(error);
             }
-            self.progress.update(|state| {
-                state.stage = Stage::Starting;
-                state.retries += 1;
-                state.problem = Some(Problem { text, halted });
-            });
-            tokio::select! {
-                _ = retry.wait() => {}
-                () = stopped(&mut stop) => {}
-            }
-            stood_at = halted.then_some(error);
             if *stop.borrow() {
                 return self.settled(stood_at);
             }
         }
+    }
+
+    /// A session that also ends where a command asks for the lock; with that request.
+    async fn session_or_request(
+        &self,
+        control: &mut Control,
+        stop: &mut watch::Receiver<bool>,
+    ) -> (Result<(), RelayError>, Option<Message>) {
+        let (end, mut ending) = watch::channel(false);
+        let session = self.session(&mut ending);
+        tokio::pin!(session);
+        let asked = tokio::select! {
+            ended = &mut session => return (ended, None),
+            () = stopped(stop) => None,
+            request = control.request() => Some(request),
+        };
+        end.send_replace(true);
+        (session.await, asked)
+    }
+
+    /// The lock is let go: a command has a moment to take it.
+    async fn stand_down(
+        &self,
+        control: &Control,
+        request: Message,
+        stop: &mut watch::Receiver<bool>,
+    ) {
+        let source = self.options.source.to_string();
+        tracing::info!(source, "stood down: a command asked for the lock");
+        self.progress.update(|state| {
+            state.stage = Stage::StandingBy;
+            state.stood_by = Some(Instant::now());
+            state.backlog.caught_up = None;
+        });
+        control.answer(request).await;
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stopped(stop) => {}
+        }
+    }
+
+    /// Says what a session ended with. Once: a thing that a person has to mend stays the same for
+    /// hours.
+    fn tell(&self, error: &RelayError, told: &mut String) {
+        let text = error.to_string();
+        let halted = error.needs_a_person();
+        if text != *told {
+            let source = self.options.source.to_string();
+            if halted {
+                tracing::error!(source, error = text, "the relay has halted");
+            } else {
+                tracing::warn!(source, error = text, "the relay starts again");
+            }
+            told.clone_from(&text);
+        }
+        self.progress.update(|state| {
+            state.stage = Stage::Starting;
+            state.retries += 1;
+            state.problem = Some(Problem { text, halted });
+        });
     }
 
     /// What a stop ends with: the halt that the relay still stands at, or an error where nobody knows
@@ -203,7 +298,8 @@ impl Relay {
             () = stopped(stop) => return Ok(()),
         };
         crash::point("relay.elected");
-        self.work(&lease, stop).await?;
+        let mut levelling = None;
+        self.work(&lease, &mut levelling, false, stop).await?;
         lease.release(&self.options.source).await?;
         let published = self.progress.read().published;
         tracing::info!(source = %self.options.source, published, "stopped: nothing is in flight");
@@ -233,10 +329,13 @@ impl Relay {
     }
 
     /// One life as the only relay of its source. Ends without an error when it was asked to stop
-    /// and knows what became of everything that it sent.
+    /// and knows what became of everything that it sent; `until_level`: also once the stream is
+    /// level, when `levelling` is none.
     async fn work(
         &self,
         lease: &Lease,
+        levelling: &mut Option<Levelling>,
+        until_level: bool,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
@@ -265,6 +364,10 @@ impl Relay {
                 return Ok(());
             }
             crash::point("relay.reconciled");
+            if tail.levelling && levelling.is_none() {
+                tracing::info!(%source, "the stream is to be brought level with its element");
+                *levelling = Some(Levelling::new(level::FILES_OF_A_FOLD));
+            }
             let mut round = Round {
                 relay: self,
                 lease,
@@ -273,10 +376,15 @@ impl Relay {
                 tail,
                 mode,
                 suspect: &mut suspect,
+                levelling,
+                until_level,
             };
             match round.go(&mut nudges, stop).await? {
-                End::Stop => return Ok(()),
+                End::Stop | End::Level => return Ok(()),
                 End::ReadAgain => {
+                    if let Some(levelling) = levelling {
+                        levelling.forget();
+                    }
                     self.progress.update(|state| state.retries += 1);
                     self.unsettled.store(true, Ordering::Relaxed);
                     let before = std::mem::replace(&mut published, self.progress.read().published);

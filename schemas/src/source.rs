@@ -62,6 +62,12 @@ impl Source {
     pub fn nudge_subject(&self) -> String {
         format!("artstore.nudge.{self}")
     }
+
+    /// The core-NATS subject on which an operator's command asks the relays of this source to stand
+    /// down for a moment, so that it can publish in their place.
+    pub fn control_subject(&self) -> String {
+        format!("artstore.control.{self}")
+    }
 }
 
 impl fmt::Display for Source {
