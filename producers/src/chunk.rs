@@ -40,7 +40,11 @@ pub(crate) async fn read(
     after: Option<Uuid>,
 ) -> Result<Chunk, RelayError> {
     // A range of the primary key, so that a chunk costs the same anywhere in the table.
-    let behind = if after.is_some() { "where f.file_id > $2" } else { "" };
+    let behind = if after.is_some() {
+        "where f.file_id > $2"
+    } else {
+        ""
+    };
     let sql = format!(
         "select {} from public.{element}_files f {behind} order by f.file_id limit $1",
         files::SHOWN_COLUMNS

@@ -189,7 +189,10 @@ fn pooler(sign: &str) -> Halt {
     }
 }
 
-pub(crate) async fn try_lock(connection: &mut PgConnection, source: &Source) -> Result<bool, RelayError> {
+pub(crate) async fn try_lock(
+    connection: &mut PgConnection,
+    source: &Source,
+) -> Result<bool, RelayError> {
     Ok(sqlx::query_scalar("select pg_try_advisory_lock($1)")
         .bind(lock_key(source))
         .fetch_one(connection)

@@ -139,7 +139,10 @@ impl Fold {
             let (sequence, count) = (info.stream_sequence, info.consumer_sequence);
             reading.read += 1;
             if count != reading.read {
-                return Err(failed(&stream, &"messages were lost on the way to the fold"));
+                return Err(failed(
+                    &stream,
+                    &"messages were lost on the way to the fold",
+                ));
             }
             let reached = sequence >= reading.target;
             // What was published since it was opened was added already.

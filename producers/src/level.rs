@@ -34,7 +34,7 @@ const READING: Duration = Duration::from_millis(200);
 const MAX_CHANGES: usize = 1_000;
 
 /// What was found and done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Levelled {
     /// Files of the element, and files that the stream believed present.
     pub compared: u64,
@@ -235,8 +235,9 @@ fn snapshot(
 ) -> Option<Translated> {
     let last = fold.last(id);
     let said = last.and_then(|last| last.state);
-    let same = match (&said, &held) {
-        (Some(said), Some(held)) => said.is_held_as(held),
+    let state = held.as_ref().map(|file| State::of(file, &[]));
+    let same = match (&said, state.as_ref().zip(held.as_ref())) {
+        (Some(said), Some((state, file))) => said.is_held_as(state, file),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     };
@@ -244,7 +245,6 @@ fn snapshot(
         return None;
     }
     let after = last.map_or(0, |last| last.sequence);
-    let state = held.as_ref().map(|file| State::of(file, &[]));
     let event_id = snapshot_id(source, id, after, state);
     Some(translator.snapshot(event_id, id, held, at))
 }
@@ -252,7 +252,8 @@ fn snapshot(
 /// In microseconds, as events carry times.
 fn now() -> DateTime<Utc> {
     let now = Utc::now();
-    now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
+    now.duration_trunc(TimeDelta::microseconds(1))
+        .unwrap_or(now)
 }
 
 /// The bodies of a batch, to be folded once it is stored.

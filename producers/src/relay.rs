@@ -39,6 +39,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// A session that lived for so long was well: what ends it is new, and the next try comes soon.
 const WELL: Duration = Duration::from_secs(60);
 
+/// So often in a row a command fails without getting on before it gives up.
+const MOST_FAILURES: u32 = 5;
+
 /// How one source is relayed.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
@@ -120,13 +123,7 @@ pub async fn level(
     let source = options.source.clone();
     let relay = Relay::new(bus, options, progress.clone());
     let mut levelling = Some(Levelling::new(files_of_a_fold));
-    let worked = async {
-        let mut connection = relay.connect().await?;
-        let tail = tail::read(&relay.bus, &source).await?;
-        relay.compare(&tail, &mut connection).await?;
-        drop(connection);
-        relay.work(&lease, &mut levelling, true, &mut stop).await
-    };
+    let worked = relay.work_until_level(&lease, &mut levelling, &mut stop);
     let worked = worked.instrument(span).await;
     lease.release(&source).await?;
     worked?;
@@ -396,6 +393,43 @@ impl Relay {
                         () = stopped(stop) => {}
                     }
                 }
+            }
+        }
+    }
+
+    /// Goes on after what may pass by itself, as long as the lock is held and it gets on.
+    async fn work_until_level(
+        &self,
+        lease: &Lease,
+        levelling: &mut Option<Levelling>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), RelayError> {
+        let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(2));
+        let mut failures = 0;
+        let mut before = self.progress.read();
+        loop {
+            let error = match self.work(lease, levelling, true, stop).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let now = self.progress.read();
+            if (now.published, now.levelling) > (before.published, before.levelling) {
+                failures = 0;
+                retry.succeeded();
+            }
+            before = now;
+            failures += 1;
+            if error.needs_a_person() || failures > MOST_FAILURES || lease.check().is_err() {
+                return Err(error);
+            }
+            let source = self.options.source.to_string();
+            tracing::warn!(source, %error, "tried again");
+            if let Some(levelling) = levelling {
+                levelling.forget();
+            }
+            tokio::select! {
+                _ = retry.wait() => {}
+                () = stopped(stop) => return Ok(()),
             }
         }
     }

@@ -9,7 +9,7 @@ use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
 use artstore_schemas::subject::subject;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -160,6 +160,9 @@ impl Round<'_> {
             }
             if let (Some(levelling), Some(bodies)) = (&mut self.levelling, bodies) {
                 levelling.published(before, &bodies);
+                // The source's server ends a session that is silent for seconds: on a slow machine
+                // a chunk takes about as long.
+                self.connection.ping().await?;
             }
             progress.update(|state| {
                 state.sequence = self.tail.sequence;
@@ -201,6 +204,7 @@ impl Round<'_> {
         let events = std::mem::take(&mut compared.events);
         let messages = events.into_iter().map(|event| self.message(event));
         let messages = messages.collect();
+        self.connection.ping().await?;
         crash::point("level.compared");
         if !self.publish_in_batches(messages, stop).await? {
             return Ok(Step::ReadAgain);
@@ -210,9 +214,7 @@ impl Round<'_> {
         if let Some(levelling) = self.levelling.as_mut().filter(|_| !*stop.borrow()) {
             levelling.passed(&compared);
             let done = levelling.done();
-            relay
-                .progress
-                .update(|state| state.levelling = Some(done));
+            relay.progress.update(|state| state.levelling = Some(done));
         }
         Ok(Step::More)
     }
@@ -276,7 +278,9 @@ impl Round<'_> {
             }
             let event = relay.translator.translate(row);
             oldest = Some(oldest.map_or(event.time, |oldest| oldest.min(event.time)));
-            self.tail.identity.get_or_insert_with(|| poll.identity.clone());
+            self.tail
+                .identity
+                .get_or_insert_with(|| poll.identity.clone());
             messages.push(self.message(event));
         }
         if let Some(bound) = poll.bound {

@@ -3,9 +3,10 @@
 //! [`crate::level`].
 
 use artstore_schemas::event::{File, Omitted, WalEvent};
+use aws_lc_rs::digest::{SHA256, digest};
 use uuid::Uuid;
 
-use crate::translate::{sha256, text};
+use crate::translate::text;
 
 /// The digests of a file's full state. Two states are the same exactly when their digests are,
 /// whatever was left out of the one or the other because of its size.
@@ -20,24 +21,39 @@ pub struct State {
 impl State {
     /// Of a file as an event carries it; `omitted` names what was left out.
     pub fn of(file: &File, omitted: &[Omitted]) -> Self {
-        let mut rest = file.clone();
-        let description = long("file.description", rest.description.take(), omitted);
-        let metadata = long("file.metadata", rest.metadata.take().map(text), omitted);
-        let checksum = std::mem::take(&mut rest.checksum);
-        let size = std::mem::take(&mut rest.file_size);
-        let parts = serde_json::to_vec(&(rest, description, metadata));
-        let parts = parts.expect("a file has only texts as keys");
+        let mut rest = Digest::new();
+        for text in [
+            &file.original_filename,
+            &file.storage_filename,
+            &file.storage_path,
+            &file.content_type,
+            &file.created_by_id,
+            &file.created_by_username,
+        ] {
+            rest.text(Some(text));
+        }
+        rest.text(file.created_by_fullname.as_deref());
+        rest.text(file.version.as_deref());
+        rest.bytes(file.id.as_bytes());
+        rest.bytes(&file.created_at.timestamp_micros().to_be_bytes());
+        rest.bytes(&file.updated_at.timestamp_micros().to_be_bytes());
+        rest.long("file.description", file.description.as_deref(), omitted);
+        let metadata = file.metadata.clone().map(text);
+        rest.long("file.metadata", metadata.as_deref(), omitted);
+        let mut content = Digest::new();
+        content.text(Some(&file.checksum));
+        content.bytes(&file.file_size.to_be_bytes());
         Self {
-            content: digest(format!("{size} {checksum}").as_bytes()),
-            rest: digest(&parts),
+            content: content.first(),
+            rest: rest.first(),
         }
     }
 
-    /// Whether the element holds the file as the stream says. Where the element lost the checksum,
-    /// an operation's result may have told it, with the size: neither is compared then.
-    pub fn is_held_as(&self, held: &File) -> bool {
-        let other = Self::of(held, &[]);
-        self.rest == other.rest && (self.content == other.content || held.checksum.is_empty())
+    /// Whether the element holds the file as the stream says; `held`: the element's state, of the
+    /// file `file`. Where the element lost the checksum, an operation's result may have told it,
+    /// with the size: neither is compared then.
+    pub fn is_held_as(&self, held: &Self, file: &File) -> bool {
+        self.rest == held.rest && (self.content == held.content || file.checksum.is_empty())
     }
 
     fn hex(&self) -> String {
@@ -64,29 +80,70 @@ pub fn snapshot_id(source: &str, file: Uuid, after: u64, state: Option<State>) -
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
 }
 
-/// A text that may be long: its size and digest.
-fn long(field: &str, present: Option<String>, omitted: &[Omitted]) -> Option<(u64, String)> {
-    match present {
-        Some(text) => Some((text.len() as u64, sha256(&text))),
-        None => omitted
-            .iter()
-            .find(|omitted| omitted.field == field)
-            .map(|omitted| (omitted.bytes, omitted.sha256.clone())),
+/// A digest of fields, one behind the other. Each says how long it is, so that no two rows of fields
+/// are the same bytes.
+struct Digest(aws_lc_rs::digest::Context);
+
+impl Digest {
+    fn new() -> Self {
+        Self(aws_lc_rs::digest::Context::new(&SHA256))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn text(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.bytes(text.as_bytes()),
+            // No text is as long as this.
+            None => self.0.update(&u64::MAX.to_be_bytes()),
+        }
+    }
+
+    /// A text that may have been left out of a message: its size and SHA-256, which the message
+    /// tells then.
+    fn long(&mut self, field: &str, present: Option<&str>, omitted: &[Omitted]) {
+        let left_out = omitted.iter().find(|omitted| omitted.field == field);
+        match (present, left_out) {
+            (Some(text), _) => {
+                self.bytes(&(text.len() as u64).to_be_bytes());
+                self.bytes(digest(&SHA256, text.as_bytes()).as_ref());
+            }
+            (None, Some(omitted)) => {
+                self.bytes(&omitted.bytes.to_be_bytes());
+                self.bytes(&from_hex(&omitted.sha256));
+            }
+            (None, None) => self.text(None),
+        }
+    }
+
+    fn first<const N: usize>(self) -> [u8; N] {
+        let digest = self.0.finish();
+        let mut cut = [0; N];
+        cut.copy_from_slice(&digest.as_ref()[..N]);
+        cut
     }
 }
 
-fn digest<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    let mut cut = [0; N];
-    cut.copy_from_slice(&digest.as_ref()[..N]);
-    cut
+/// The bytes of a hexadecimal text; where it is none, bytes that are no digest.
+fn from_hex(text: &str) -> Vec<u8> {
+    let pairs = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(byte).collect::<Option<_>>().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::translate::sha256;
     use artstore_schemas::json::Document;
     use chrono::DateTime;
+
+    fn is_held_as(said: &State, held: &File) -> bool {
+        said.is_held_as(&State::of(held, &[]), held)
+    }
 
     fn file() -> File {
         File {
@@ -120,9 +177,9 @@ mod tests {
                 sha256: sha256(text),
             }]
         };
-        assert!(State::of(&said, &omitted("long")).is_held_as(&held));
-        assert!(!State::of(&said, &omitted("lung")).is_held_as(&held));
-        assert!(!State::of(&said, &[]).is_held_as(&held));
+        assert!(is_held_as(&State::of(&said, &omitted("long")), &held));
+        assert!(!is_held_as(&State::of(&said, &omitted("lung")), &held));
+        assert!(!is_held_as(&State::of(&said, &[]), &held));
     }
 
     #[test]
@@ -133,18 +190,21 @@ mod tests {
             file_size: 0,
             ..file()
         };
-        assert!(said.is_held_as(&lost));
-        assert!(!State::of(&lost, &[]).is_held_as(&file()), "it has it again");
+        assert!(is_held_as(&said, &lost));
+        assert!(
+            !is_held_as(&State::of(&lost, &[]), &file()),
+            "it has it again"
+        );
         let renamed = File {
             original_filename: "z".to_owned(),
             ..lost
         };
-        assert!(!said.is_held_as(&renamed));
+        assert!(!is_held_as(&said, &renamed));
         let other = File {
             checksum: "cd".to_owned(),
             ..file()
         };
-        assert!(!said.is_held_as(&other));
+        assert!(!is_held_as(&said, &other));
     }
 
     #[test]

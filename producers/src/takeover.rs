@@ -76,10 +76,15 @@ async fn held(
             let name: Option<String> = row.try_get("name")?;
             let address: Option<String> = row.try_get("address")?;
             let name = name.filter(|name| !name.is_empty());
-            let is_relay = name.as_ref().is_none_or(|n| n.starts_with("artstore relay"));
+            let is_relay = name
+                .as_ref()
+                .is_none_or(|n| n.starts_with("artstore relay"));
             let name = name.unwrap_or_else(|| "a session".to_owned());
             let address = address.map_or_else(String::new, |address| format!(" from {address}"));
-            (format!("{name:?}{address} (PostgreSQL process {pid})"), is_relay)
+            (
+                format!("{name:?}{address} (PostgreSQL process {pid})"),
+                is_relay,
+            )
         }
     };
     Ok(RelayError::Held {

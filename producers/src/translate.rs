@@ -98,7 +98,12 @@ impl Translator {
     }
 
     /// The event that says that a stream tells of every file what its element says.
-    pub(crate) fn levelled(&self, id: Uuid, at: DateTime<Utc>, data: serde_json::Value) -> Translated {
+    pub(crate) fn levelled(
+        &self,
+        id: Uuid,
+        at: DateTime<Utc>,
+        data: serde_json::Value,
+    ) -> Translated {
         let mut body = self.rowless(id, "source.levelled", at);
         body.operation.data = Document::from_value(data);
         Translated {

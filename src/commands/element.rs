@@ -72,11 +72,18 @@ pub async fn run(config: &Config, command: ElementCommand) -> anyhow::Result<Exi
     let name = "artstore element backfill";
     let lease = takeover::acquire(&bus, &database, &source, name, PATIENCE).await?;
     let progress = Progress::default();
-    let showing = tokio::spawn(show(element.clone(), database, progress.clone(), command.json));
+    let showing = tokio::spawn(show(
+        element.clone(),
+        database,
+        progress.clone(),
+        command.json,
+    ));
     let level = relay::level(bus, options, lease, FILES_OF_A_FOLD, progress.clone(), stop).await;
     showing.abort();
     let done = progress.read().levelling.unwrap_or_default();
-    let is_level = level.with_context(|| format!("element {element}"))?.is_some();
+    let is_level = level
+        .with_context(|| format!("element {element}"))?
+        .is_some();
     print(&element, done, is_level, begun.elapsed(), command.json)?;
     if !is_level && !command.json {
         eprintln!(
@@ -90,13 +97,17 @@ pub async fn run(config: &Config, command: ElementCommand) -> anyhow::Result<Exi
 fn find(config: &Config, name: &str) -> Result<(ElementName, PgConnectOptions), ConfigError> {
     let elements = config.elements()?;
     let known: Vec<String> = elements.iter().map(|(name, _)| name.to_string()).collect();
-    let found = elements.into_iter().find(|(element, _)| element.as_str() == name);
+    let found = elements
+        .into_iter()
+        .find(|(element, _)| element.as_str() == name);
     found.ok_or_else(|| {
         let known = match known.as_slice() {
             [] => "none is: set ARTSTORE_ELEMENTS, or STORAGE_DATABASE_URL with --element".into(),
             known => format!("configured are: {}", known.join(", ")),
         };
-        ConfigError(format!("no database is configured for element {name}; {known}"))
+        ConfigError(format!(
+            "no database is configured for element {name}; {known}"
+        ))
     })
 }
 
