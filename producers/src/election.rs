@@ -47,14 +47,19 @@ impl Lease {
             tokio::time::sleep(HEARTBEAT / 2).await;
             asked = Instant::now();
         }
+        Ok(Self::held(connection, asked))
+    }
+
+    /// Keeps a lock that this session got when it asked at `asked`.
+    pub(crate) fn held(connection: PgConnection, asked: Instant) -> Self {
         let last_heartbeat = Arc::new(Mutex::new(asked));
         let (end, ending) = oneshot::channel();
         let heartbeat = tokio::spawn(beat(connection, Arc::clone(&last_heartbeat), ending));
-        Ok(Self {
+        Self {
             last_heartbeat,
             heartbeat,
             end: Some(end),
-        })
+        }
     }
 
     /// Lets the lock go: once this returns, another relay has it or can have it. An error where
@@ -150,7 +155,10 @@ pub async fn is_held(connection: &mut PgConnection, source: &Source) -> Result<b
     .await
 }
 
-async fn try_lock(connection: &mut PgConnection, source: &Source) -> Result<bool, RelayError> {
+pub(crate) async fn try_lock(
+    connection: &mut PgConnection,
+    source: &Source,
+) -> Result<bool, RelayError> {
     Ok(sqlx::query_scalar("select pg_try_advisory_lock($1)")
         .bind(lock_key(source))
         .fetch_one(connection)
@@ -158,7 +166,7 @@ async fn try_lock(connection: &mut PgConnection, source: &Source) -> Result<bool
 }
 
 /// The first eight bytes of SHA-256 of a name: one key per source in a database.
-fn lock_key(source: &Source) -> i64 {
+pub(crate) fn lock_key(source: &Source) -> i64 {
     let name = format!("artstore/relay/{source}");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
     let mut key = [0; 8];

@@ -145,6 +145,14 @@ fn check_metadata(metadata: Option<&Value>) -> Result<(), PublishError> {
         })
 }
 
+/// The columns that [`read_joined`] takes, with times cut to the years that RFC 3339 can write.
+pub(crate) const SHOWN_COLUMNS: &str = "file_id, original_filename, storage_filename, \
+     storage_path, file_size, content_type, checksum, \
+     least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
+     least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
+     created_by_id, created_by_username, created_by_fullname, description, version, \
+     metadata_json::text as metadata";
+
 fn read(row: &PgRow) -> Result<File, sqlx::Error> {
     read_joined(row, row.try_get("file_id")?)
 }

@@ -12,20 +12,30 @@
 //!
 //! The relay:
 //! - [`election`]: one relay a source
+//! - `control`: standing down for an operator's command
 //! - [`source_check`]: whether a source is fit to be read
 //! - [`source`]: reading new rows
 //! - [`gaps`]: what was seen of a source and what is missing
 //! - [`translate`]: a row becomes an event
 //! - [`publish`]: messages, each accepted only in its place
 //! - [`tail`]: the relay's state, read from the stream
+//! - [`state`]: what is said of a file, small and comparable
+//! - [`fold`]: what a stream said last of each file
+//! - `chunk`: a range of an element's files
+//! - [`level`]: what differs between them is published
 //! - `round`: poll, settle, publish, again
 //! - [`relay`]: its life, from the election to the end
+//! - [`takeover`]: becoming the relay for a command
 //! - [`progress`]: what it tells of itself
 //! - [`relay_error`]: why it stops
 
+mod chunk;
+mod control;
 pub mod election;
 pub mod files;
+pub mod fold;
 pub mod gaps;
+pub mod level;
 pub mod outbox;
 pub mod pending;
 pub mod progress;
@@ -36,6 +46,8 @@ pub mod resolve;
 mod round;
 pub mod source;
 pub mod source_check;
+pub mod state;
 pub mod tail;
+pub mod takeover;
 pub mod translate;
 pub mod wal;

@@ -7,6 +7,8 @@ use std::time::Instant;
 use artstore_sessions::progress::{Problem, Stage};
 use chrono::{DateTime, Utc};
 
+use crate::level::Levelled;
+
 /// One relay's numbers. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Mutex<RelayState>>);
@@ -53,6 +55,8 @@ pub struct RelayState {
     pub stored: Option<Instant>,
     /// What was left to publish after the last poll and what was published since.
     pub backlog: Backlog,
+    /// What was compared so far, while the stream is brought level with its element.
+    pub levelling: Option<Levelled>,
     /// When the lock was last seen in another relay's hands.
     pub stood_by: Option<Instant>,
     /// Why the last session ended; none once a later one has published or has found nothing to

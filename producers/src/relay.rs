@@ -17,12 +17,15 @@ use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
 use artstore_sessions::restart::{Restarts, stopped};
 use artstore_sessions::retry::Retry;
+use async_nats::Message;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::control::{Control, PAUSE};
 use crate::election::{self, Lease};
+use crate::level::{self, Levelled, Levelling};
 use crate::progress::Progress;
 use crate::publish::PublishMode;
 use crate::relay_error::{Halt, RelayError};
@@ -34,6 +37,9 @@ use crate::translate::Translator;
 
 /// How long a relay may take to settle what is in flight when it is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// So often in a row a command fails without getting on before it gives up.
+const MOST_FAILURES: u32 = 5;
 
 /// How one source is relayed.
 #[derive(Debug, Clone)]
@@ -88,6 +94,34 @@ async fn overdue(stop: &mut watch::Receiver<bool>) {
     tokio::time::sleep(DRAIN).await;
 }
 
+/// Brings an element's stream level with its `_files`, as the relay that holds `lease`: live changes
+/// are published meanwhile, as by any relay. Every file is compared with what the stream said last of
+/// it, and what differs is published as a snapshot; a second run publishes nothing. Ends with
+/// `source.levelled`, if there was anything to publish, or if the stream was marked as not level.
+/// The lock is let go at the end. None: `stop` came first; what was compared by then is level.
+///
+/// `files_of_a_fold`: how many files are held in memory at a time, usually
+/// [`level::FILES_OF_A_FOLD`]. An error leaves the stream as any relay would: a later run goes on.
+pub async fn level(
+    bus: Bus,
+    options: RelayOptions,
+    lease: Lease,
+    files_of_a_fold: u64,
+    progress: Progress,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Option<Levelled>, RelayError> {
+    let span = tracing::info_span!("level", source = %options.source);
+    let source = options.source.clone();
+    let relay = Relay::new(bus, options, progress.clone());
+    let mut levelling = Some(Levelling::new(files_of_a_fold));
+    let worked = relay.work_until_level(&lease, &mut levelling, &mut stop);
+    let worked = worked.instrument(span).await;
+    lease.release(&source).await?;
+    worked?;
+    let done = progress.read().levelling;
+    Ok(done.filter(|_| levelling.is_none()))
+}
+
 pub(crate) struct Relay {
     pub(crate) bus: Bus,
     pub(crate) options: RelayOptions,
@@ -115,35 +149,96 @@ impl Relay {
             checked = self.preflight() => checked?,
             () = stopped(&mut stop) => return Ok(()),
         }
+        let mut control = Control::open(&self.bus, &self.options.source).await?;
         let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut stood_at = None;
         loop {
             let begun = Instant::now();
-            let error = match self.session(&mut stop).await {
-                Ok(()) => return self.settled(stood_at),
-                Err(error @ RelayError::NotDrained(_)) => return Err(error),
-                Err(error) => error,
-            };
-            let text = error.to_string();
-            let halted = error.needs_a_person();
-            if restarts.is_news(begun.elapsed(), &text) {
-                let source = self.options.source.to_string();
-                if halted {
-                    tracing::error!(source, error = text, "the relay has halted");
-                } else {
-                    tracing::warn!(source, error = text, "the relay starts again");
+            let (ended, asked) = self.session_or_request(&mut control, &mut stop).await;
+            let stopping = *stop.borrow();
+            let error = match (ended, asked) {
+                (Ok(()), Some(request)) if !stopping => {
+                    self.stand_down(&control, request, &mut stop).await;
+                    None
                 }
+                (Ok(()), _) => return self.settled(stood_at),
+                (Err(error @ RelayError::NotDrained(_)), _) if stopping => return Err(error),
+                (Err(error), _) => Some(error),
+            };
+            if let Some(error) = error {
+                let halted = error.needs_a_person();
+                self.tell(&error, begun.elapsed(), &mut restarts);
+                tokio::select! {
+                    _ = restarts.goes_on(&mut stop) => {}
+                    // No lock is held here.
+                    request = control.request() => {
+                        self.stand_down(&control, request, &mut stop).await;
+                    }
+                }
+                stood_at = halted.then_some(error);
             }
-            self.progress.update(|state| {
-                state.stage = Stage::Starting;
-                state.retries += 1;
-                state.problem = Some(Problem { text, halted });
-            });
-            stood_at = halted.then_some(error);
-            if !restarts.goes_on(&mut stop).await {
+            if *stop.borrow() {
                 return self.settled(stood_at);
             }
         }
+    }
+
+    /// A session that also ends where a command asks for the lock; with that request.
+    async fn session_or_request(
+        &self,
+        control: &mut Control,
+        stop: &mut watch::Receiver<bool>,
+    ) -> (Result<(), RelayError>, Option<Message>) {
+        let (end, mut ending) = watch::channel(false);
+        let session = self.session(&mut ending);
+        tokio::pin!(session);
+        let asked = tokio::select! {
+            ended = &mut session => return (ended, None),
+            () = stopped(stop) => None,
+            request = control.request() => Some(request),
+        };
+        end.send_replace(true);
+        (session.await, asked)
+    }
+
+    /// The lock is let go: a command has a moment to take it.
+    async fn stand_down(
+        &self,
+        control: &Control,
+        request: Message,
+        stop: &mut watch::Receiver<bool>,
+    ) {
+        let source = self.options.source.to_string();
+        tracing::info!(source, "stood down: a command asked for the lock");
+        self.progress.update(|state| {
+            state.stage = Stage::StandingBy;
+            state.stood_by = Some(Instant::now());
+            state.backlog.caught_up = None;
+        });
+        control.answer(request).await;
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stopped(stop) => {}
+        }
+    }
+
+    /// Says what a session that lived for so long has ended with.
+    fn tell(&self, error: &RelayError, lived: Duration, restarts: &mut Restarts) {
+        let text = error.to_string();
+        let halted = error.needs_a_person();
+        if restarts.is_news(lived, &text) {
+            let source = self.options.source.to_string();
+            if halted {
+                tracing::error!(source, error = text, "the relay has halted");
+            } else {
+                tracing::warn!(source, error = text, "the relay starts again");
+            }
+        }
+        self.progress.update(|state| {
+            state.stage = Stage::Starting;
+            state.retries += 1;
+            state.problem = Some(Problem { text, halted });
+        });
     }
 
     /// What a stop ends with: the halt that the relay still stands at, or an error where nobody knows
@@ -183,7 +278,8 @@ impl Relay {
             () = stopped(stop) => return Ok(()),
         };
         crash::point("relay.elected");
-        self.work(&lease, stop).await?;
+        let mut levelling = None;
+        self.work(&lease, &mut levelling, false, stop).await?;
         lease.release(&self.options.source).await?;
         let published = self.progress.read().published;
         tracing::info!(source = %self.options.source, published, "stopped: nothing is in flight");
@@ -213,10 +309,13 @@ impl Relay {
     }
 
     /// One life as the only relay of its source. Ends without an error when it was asked to stop
-    /// and knows what became of everything that it sent.
+    /// and knows what became of everything that it sent; `until_level`: also once the stream is
+    /// level, when `levelling` is none.
     async fn work(
         &self,
         lease: &Lease,
+        levelling: &mut Option<Levelling>,
+        until_level: bool,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
@@ -245,6 +344,10 @@ impl Relay {
                 return Ok(());
             }
             crash::point("relay.reconciled");
+            if tail.levelling && levelling.is_none() {
+                tracing::info!(%source, "the stream is to be brought level with its element");
+                *levelling = Some(Levelling::new(level::FILES_OF_A_FOLD));
+            }
             let mut round = Round {
                 relay: self,
                 lease,
@@ -253,10 +356,15 @@ impl Relay {
                 tail,
                 mode,
                 suspect: &mut suspect,
+                levelling,
+                until_level,
             };
             match round.go(&mut nudges, stop).await? {
-                End::Stop => return Ok(()),
+                End::Stop | End::Level => return Ok(()),
                 End::ReadAgain => {
+                    if let Some(levelling) = levelling {
+                        levelling.forget();
+                    }
                     self.progress.update(|state| state.retries += 1);
                     self.unsettled.store(true, Ordering::Relaxed);
                     let before = std::mem::replace(&mut published, self.progress.read().published);
@@ -268,6 +376,43 @@ impl Relay {
                         () = stopped(stop) => {}
                     }
                 }
+            }
+        }
+    }
+
+    /// Goes on after what may pass by itself, as long as the lock is held and it gets on.
+    async fn work_until_level(
+        &self,
+        lease: &Lease,
+        levelling: &mut Option<Levelling>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), RelayError> {
+        let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(2));
+        let mut failures = 0;
+        let mut before = self.progress.read();
+        loop {
+            let error = match self.work(lease, levelling, true, stop).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let now = self.progress.read();
+            if (now.published, now.levelling) > (before.published, before.levelling) {
+                failures = 0;
+                retry.succeeded();
+            }
+            before = now;
+            failures += 1;
+            if error.needs_a_person() || failures > MOST_FAILURES || lease.check().is_err() {
+                return Err(error);
+            }
+            let source = self.options.source.to_string();
+            tracing::warn!(source, %error, "tried again");
+            if let Some(levelling) = levelling {
+                levelling.forget();
+            }
+            tokio::select! {
+                _ = retry.wait() => {}
+                () = stopped(stop) => return Ok(()),
             }
         }
     }

@@ -30,6 +30,21 @@ pub enum RelayError {
          what the stream says"
     )]
     NotDrained(String),
+    /// Somebody else holds the source's lock and does not let it go.
+    #[error(
+        "the relay's lock of {source_name} is held by {holder}, which did not let it go within \
+         {seconds} s: {advice}"
+    )]
+    Held {
+        /// The source.
+        source_name: String,
+        /// Who holds it, as the database shows the session.
+        holder: String,
+        /// How long it was waited for, in seconds.
+        seconds: u64,
+        /// What to do.
+        advice: &'static str,
+    },
     /// Something is wrong that no further try can mend.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
@@ -63,7 +78,7 @@ impl RelayError {
         match self {
             Self::Database(error) | Self::Connect { cause: error, .. } => is_permanent(error),
             Self::Bus(error) => !error.is_transient(),
-            Self::StoodDown(_) | Self::NotDrained(_) => false,
+            Self::StoodDown(_) | Self::NotDrained(_) | Self::Held { .. } => false,
             Self::Halt(_) => true,
         }
     }
@@ -200,16 +215,17 @@ pub enum Halt {
     },
     /// The server says that a message is there already, and it is not at the stream's end.
     #[error(
-        "stream {stream}: event {id} is in the stream already, but the stream's state says that \
-         position {position} is not published: nothing more is published. The stream was put \
-         together by something else than a relay: move it away and run `artstore bus init`"
+        "stream {stream}: event {id}{} is in the stream already, but the stream's state says that \
+         it is not published: nothing more is published. The stream was put together by something \
+         else than a relay: move it away and run `artstore bus init`",
+        .position.map_or_else(String::new, |position| format!(" of position {position}"))
     )]
     Duplicate {
         /// The stream.
         stream: String,
         /// The event.
         id: Uuid,
-        /// Its position.
-        position: i64,
+        /// Its position; none for a message that no row caused.
+        position: Option<i64>,
     },
 }

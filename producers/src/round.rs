@@ -11,11 +11,13 @@ use artstore_sessions::progress::Problem;
 use artstore_sessions::restart::stopped;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::chunk::Chunk;
 use crate::election::Lease;
+use crate::level::{self, Levelling};
 use crate::progress::RelayState;
 use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::Relay;
@@ -33,6 +35,8 @@ pub(crate) enum End {
     Stop,
     /// Only the stream knows what is stored.
     ReadAgain,
+    /// The stream is level with its element, and nothing else was asked for.
+    Level,
 }
 
 /// From one reading of the stream's end to the next.
@@ -45,6 +49,22 @@ pub(crate) struct Round<'a> {
     pub(crate) mode: PublishMode,
     /// The end of the stream at which the server last spoke of a duplicate.
     pub(crate) suspect: &'a mut Option<u64>,
+    /// What there is to bring level. It outlives the round.
+    pub(crate) levelling: &'a mut Option<Levelling>,
+    /// Whether to end once it is.
+    pub(crate) until_level: bool,
+}
+
+/// How far a step of levelling came.
+enum Step {
+    /// There was nothing that it could do.
+    Nothing,
+    /// There is more to do.
+    More,
+    /// The stream is level.
+    Level,
+    /// Only the stream knows what is stored.
+    ReadAgain,
 }
 
 impl Round<'_> {
@@ -59,20 +79,30 @@ impl Round<'_> {
         loop {
             self.lease.check()?;
             let polled = Instant::now();
-            let poll = tokio::select! {
-                poll = self.poller.poll(self.connection, &self.tail.gaps) => poll?,
+            let files = self.levelling.as_ref().and_then(Levelling::wanted);
+            let mut poll = tokio::select! {
+                poll = self.poller.poll(self.connection, &self.tail.gaps, files) => poll?,
                 // It only reads: nothing is lost when it is cut off.
                 () = stopped(stop) => return Ok(End::Stop),
             };
             crash::point("relay.polled");
+            let chunk = poll.chunk.take();
             let left = self.take(poll, polled)?;
             crash::point("relay.built");
             let quiet = left.messages.is_empty();
+            // The chunk is of the same moment as these rows: it counts only behind all of them.
+            let chunk = chunk.filter(|_| left.all);
             if !self.publish_all(left, stop).await? {
                 return Ok(End::ReadAgain);
             }
             if *stop.borrow() {
                 return Ok(End::Stop);
+            }
+            match self.level(chunk, stop).await? {
+                Step::ReadAgain => return Ok(End::ReadAgain),
+                Step::Level if self.until_level => return Ok(End::Level),
+                Step::Level | Step::More => continue,
+                Step::Nothing => {}
             }
             if !quiet {
                 wait = SHORTEST_WAIT;
@@ -93,13 +123,34 @@ impl Round<'_> {
         left: Left,
         stop: &watch::Receiver<bool>,
     ) -> Result<bool, RelayError> {
+        if !self.publish_in_batches(left.messages, stop).await? {
+            return Ok(false);
+        }
+        self.relay.progress.update(|state| {
+            state.saw(&self.tail);
+            if left.all && !*stop.borrow() {
+                state.backlog.caught_up = Some(left.polled);
+                state.backlog.oldest = None;
+                state.problem = None;
+            }
+        });
+        Ok(true)
+    }
+
+    async fn publish_in_batches(
+        &mut self,
+        messages: Vec<Outgoing>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<bool, RelayError> {
         let progress = &self.relay.progress;
-        for batch in batches(left.messages) {
+        for batch in batches(messages) {
             if *stop.borrow() {
                 return Ok(true);
             }
             let count = batch.len() as u64;
-            let last = batch.last().map(|message| message.position);
+            let last = batch.last().and_then(|message| message.position);
+            let before = self.tail.sequence;
+            let bodies = self.levelling.as_ref().map(|_| level::bodies(&batch));
             let span = tracing::info_span!(
                 "batch",
                 stream = self.relay.options.source.stream(),
@@ -108,6 +159,12 @@ impl Round<'_> {
             );
             if !self.publish(batch).instrument(span).await? {
                 return Ok(false);
+            }
+            if let (Some(levelling), Some(bodies)) = (&mut self.levelling, bodies) {
+                levelling.published(before, &bodies);
+                // The source's server ends a session that is silent for seconds: on a slow machine
+                // a chunk takes about as long.
+                self.connection.ping().await?;
             }
             progress.update(|state| {
                 state.sequence = self.tail.sequence;
@@ -119,15 +176,77 @@ impl Round<'_> {
             });
             crash::point("relay.published");
         }
-        progress.update(|state| {
-            state.saw(&self.tail);
-            if left.all {
-                state.backlog.caught_up = Some(left.polled);
-                state.backlog.oldest = None;
-                state.problem = None;
-            }
-        });
         Ok(true)
+    }
+
+    /// A step of bringing the stream level: the stream read for a moment, or a chunk compared and
+    /// its snapshots published. The rows of the chunk's poll are in the stream.
+    async fn level(
+        &mut self,
+        chunk: Option<Chunk>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Step, RelayError> {
+        let relay = self.relay;
+        let Some(levelling) = self.levelling.as_mut() else {
+            return Ok(Step::Nothing);
+        };
+        if levelling.is_level() {
+            return self.tell_that_it_is_level(stop).await;
+        }
+        let Some(chunk) = chunk else {
+            if levelling.wanted().is_some() {
+                return Ok(Step::Nothing);
+            }
+            let source = &relay.options.source;
+            let end = self.tail.sequence;
+            levelling.read(&relay.bus, source, end).await?;
+            return Ok(Step::More);
+        };
+        let mut compared = levelling.compare(chunk, &relay.translator);
+        let events = std::mem::take(&mut compared.events);
+        let messages = events.into_iter().map(|event| self.message(event));
+        let messages = messages.collect();
+        self.connection.ping().await?;
+        crash::point("level.compared");
+        if !self.publish_in_batches(messages, stop).await? {
+            return Ok(Step::ReadAgain);
+        }
+        crash::point("level.stored");
+        // After a stop perhaps not all of them are: the chunk does not count.
+        if let Some(levelling) = self.levelling.as_mut().filter(|_| !*stop.borrow()) {
+            levelling.passed(&compared);
+            let done = levelling.done();
+            relay.progress.update(|state| state.levelling = Some(done));
+        }
+        Ok(Step::More)
+    }
+
+    /// Ends the levelling, and says so in the stream where it was due or found anything.
+    async fn tell_that_it_is_level(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Step, RelayError> {
+        let Some(levelling) = self.levelling.as_ref() else {
+            return Ok(Step::Nothing);
+        };
+        let (before, done) = (self.tail.sequence, levelling.done());
+        if self.tail.levelling || done.published() > 0 {
+            let event = levelling.levelled(&self.relay.translator, before);
+            self.tail.levelling = false;
+            let message = self.message(event);
+            crash::point("level.level");
+            if !self.publish_in_batches(vec![message], stop).await? {
+                return Ok(Step::ReadAgain);
+            }
+            if self.tail.sequence == before {
+                // It was asked to stop first.
+                return Ok(Step::More);
+            }
+        }
+        let source = &self.relay.options.source;
+        tracing::info!(%source, ?done, "the stream is level with its element");
+        *self.levelling = None;
+        Ok(Step::Level)
     }
 
     /// Settles what the poll proved void, then makes one message of each row, carrying the state
@@ -161,7 +280,10 @@ impl Round<'_> {
             }
             let event = relay.translator.translate(row);
             oldest = Some(oldest.map_or(event.time, |oldest| oldest.min(event.time)));
-            messages.push(self.message(event, &poll.identity));
+            self.tail
+                .identity
+                .get_or_insert_with(|| poll.identity.clone());
+            messages.push(self.message(event));
         }
         if let Some(bound) = poll.bound {
             self.tail.gaps.bound(bound);
@@ -183,7 +305,9 @@ impl Round<'_> {
         })
     }
 
-    fn message(&mut self, event: Translated, identity: &str) -> Outgoing {
+    /// A message behind the last one, with the state as it is after it. There was a poll before, so
+    /// the source's identity is known.
+    fn message(&mut self, event: Translated) -> Outgoing {
         let source = &self.relay.options.source;
         let subject = subject(source, event.key, &event.event_type);
         let envelope = Envelope {
@@ -193,12 +317,12 @@ impl Round<'_> {
             subject: event.subject,
             time: event.time,
             traceparent: event.traceparent,
-            position: Some(event.position),
+            position: event.position,
             high: self.tail.gaps.high(),
             missing: self.tail.gaps.missing(),
-            identity: identity.to_owned(),
+            identity: self.tail.identity.clone().unwrap_or_default(),
             previous: self.tail.last_id,
-            snapshot: None,
+            snapshot: event.snapshot,
             levelling: self.tail.levelling,
         };
         self.tail.last_id = Some(event.id);

@@ -13,6 +13,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
 use uuid::Uuid;
 
+use crate::chunk::{self, Chunk, Wanted};
 use crate::files;
 use crate::gaps::{Gaps, MANY_HOLES};
 use crate::relay_error::{Halt, RelayError};
@@ -211,6 +212,8 @@ pub struct Poll {
     pub identity: String,
     /// The last number that the sequence gave out.
     pub sequence_value: i64,
+    /// The chunk of `_files` that was asked for; only where everything wanted was read.
+    pub(crate) chunk: Option<Chunk>,
 }
 
 /// Polls one source.
@@ -229,11 +232,13 @@ impl Poller {
         }
     }
 
-    /// Reads everything that is wanted, up to a limit.
-    pub async fn poll(
+    /// Reads everything that is wanted, up to a limit; and, from the same snapshot, the chunk of
+    /// `_files` behind `files`, where there is one and the limit was not reached.
+    pub(crate) async fn poll(
         &mut self,
         connection: &mut PgConnection,
         gaps: &Gaps,
+        files: Option<Wanted>,
     ) -> Result<Poll, RelayError> {
         // Read before the snapshot: who holds no lock now has ended by then, visibly.
         let holders = if gaps.holes() > MANY_HOLES {
@@ -249,6 +254,13 @@ impl Poller {
         let complete = match rows.last() {
             Some(last) if cut => last.position,
             _ => i64::MAX,
+        };
+        // Of rows that the limit cut off, `_files` may show the effect already.
+        let chunk = match (files, &self.table.element) {
+            (Some(wanted), Some(element)) if complete == i64::MAX => {
+                Some(chunk::read(&mut transaction, element, wanted.after).await?)
+            }
+            _ => None,
         };
         // Assigned after the snapshot: above the id of whoever holds a number below those seen.
         let bound = if leaves_holes(gaps, &rows) {
@@ -267,6 +279,7 @@ impl Poller {
             bound,
             identity: seen.identity,
             sequence_value: seen.sequence_value,
+            chunk,
         })
     }
 
@@ -378,7 +391,7 @@ fn leaves_holes(gaps: &Gaps, rows: &[SourceRow]) -> bool {
             })
 }
 
-fn size(row: &PgRow) -> usize {
+pub(crate) fn size(row: &PgRow) -> usize {
     (0..row.len())
         .filter_map(|index| row.try_get_raw(index).ok())
         .filter_map(|value| value.as_bytes().ok().map(<[u8]>::len))

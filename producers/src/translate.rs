@@ -3,7 +3,7 @@
 //! all behind it; what is too large is left out and named.
 
 use artstore_schemas::actor::{Actor, ActorType};
-use artstore_schemas::envelope::is_traceparent;
+use artstore_schemas::envelope::{Snapshot, is_traceparent};
 use artstore_schemas::event::{
     Element, EventType, File, Omitted, Operation, OutboxEvent, OutboxOperation, Status, WalEvent,
 };
@@ -30,8 +30,10 @@ pub struct Translator {
 pub struct Translated {
     /// The row's UUID.
     pub id: Uuid,
-    /// The row's position.
-    pub position: i64,
+    /// The row's position; none where no row caused the event.
+    pub position: Option<i64>,
+    /// Why a present state is told that no new row caused.
+    pub snapshot: Option<Snapshot>,
     /// `ce-type`.
     pub event_type: EventType,
     /// What picks the partition.
@@ -70,6 +72,78 @@ impl Translator {
         encode(&self.wal_body(id, row)).len()
     }
 
+    /// The event that tells a file's present state, or that it is not there, without a row.
+    pub(crate) fn snapshot(
+        &self,
+        id: Uuid,
+        file_id: Uuid,
+        file: Option<File>,
+        at: DateTime<Utc>,
+    ) -> Translated {
+        let action = if file.is_some() { "created" } else { "deleted" };
+        let mut body = self.rowless(id, "snapshot", at);
+        body.operation.file_id = Some(file_id);
+        body.file = file;
+        Translated {
+            id,
+            position: None,
+            snapshot: Some(Snapshot::Backfill),
+            event_type: EventType::new("file", action, 1),
+            key: Some(file_id),
+            subject: Some(file_id.to_string()),
+            time: at,
+            traceparent: None,
+            body: fit(&mut body, WAL_FIELDS),
+        }
+    }
+
+    /// The event that says that a stream tells of every file what its element says.
+    pub(crate) fn levelled(
+        &self,
+        id: Uuid,
+        at: DateTime<Utc>,
+        data: serde_json::Value,
+    ) -> Translated {
+        let mut body = self.rowless(id, "source.levelled", at);
+        body.operation.data = Document::from_value(data);
+        Translated {
+            id,
+            position: None,
+            snapshot: None,
+            event_type: EventType::new("source", "levelled", 1),
+            key: None,
+            subject: None,
+            time: at,
+            traceparent: None,
+            body: encode(&body),
+        }
+    }
+
+    /// What the relay says by itself.
+    fn rowless(&self, id: Uuid, kind: &str, at: DateTime<Utc>) -> WalEvent {
+        WalEvent {
+            operation: Operation {
+                id,
+                kind: kind.to_owned(),
+                status: Status::Committed,
+                started_at: at,
+                completed_at: Some(at),
+                duration_ms: None,
+                error_message: None,
+                request_id: None,
+                file_id: None,
+                data: None,
+            },
+            actor: Actor::system(),
+            element: Element {
+                name: self.source.to_string(),
+                api_url: self.api_url.clone(),
+            },
+            file: None,
+            omitted: Vec::new(),
+        }
+    }
+
     fn wal_event(&self, id: Uuid, position: i64, row: WalRow) -> Translated {
         let (entity, action) = name(&row.operation_type, row.status);
         let key = row.file_id;
@@ -77,7 +151,8 @@ impl Translator {
         let mut body = self.wal_body(id, row);
         Translated {
             id,
-            position,
+            position: Some(position),
+            snapshot: None,
             event_type: EventType::new(entity, action, 1),
             key,
             subject: key.map(|key| key.to_string()),
@@ -183,7 +258,8 @@ fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
     };
     Translated {
         id,
-        position,
+        position: Some(position),
+        snapshot: None,
         event_type: EventType::new(row.entity, row.action, 1),
         key: row.ordering_key,
         // A subject is a name, not a text: longer ones would not fit into the headers, where a
@@ -284,14 +360,15 @@ fn encode<T: Serialize>(body: &T) -> Bytes {
         .into()
 }
 
-fn text(document: Document) -> String {
+/// A document's text, as its size and digest are told where it is left out.
+pub(crate) fn text(document: Document) -> String {
     match document {
         Document::Json(value) => value.to_string(),
         Document::Text(text) => text,
     }
 }
 
-fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -75,6 +75,11 @@ pub const FORMS: &[Form] = &[
         meaning: "A committed operation of a type that has no event type of its own.",
     },
     Form {
+        name: "artstore.source.levelled.v1",
+        body: Body::Wal,
+        meaning: "The stream says of every file what its element says: the relay compared them all.",
+    },
+    Form {
         name: "artstore.search.performed.v1",
         body: Body::SearchPerformed,
         meaning: "Somebody searched. From the query module.",

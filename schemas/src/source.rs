@@ -68,6 +68,12 @@ impl Source {
     pub fn status_subject(&self) -> String {
         format!("artstore.status.{self}")
     }
+
+    /// The core-NATS subject on which an operator's command asks the relays of this source to stand
+    /// down for a moment, so that it can publish in their place.
+    pub fn control_subject(&self) -> String {
+        format!("artstore.control.{self}")
+    }
 }
 
 /// The core-NATS subject on which each process of a projection says how it is. It has a token more

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod bus;
 pub mod demo;
 pub mod dev;
+pub mod element;
 pub mod health;
 pub mod migrate;
 pub mod run;
@@ -40,6 +41,9 @@ pub enum Command {
     /// Make the streams on NATS
     #[command(subcommand)]
     Bus(bus::BusCommand),
+    /// Bring an element's stream level with its files
+    #[command(subcommand)]
+    Element(element::ElementCommand),
     /// List and resolve operations that a dead process left pending
     #[command(subcommand)]
     Wal(wal::Wal),
@@ -66,6 +70,7 @@ impl Command {
         match self {
             Self::Run(_) | Self::Migrate(_) => "info",
             Self::Bus(_)
+            | Self::Element(_)
             | Self::Wal(_)
             | Self::Search(_)
             | Self::Status(_)
@@ -83,6 +88,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
+        Command::Element(command) => element::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,

@@ -12,6 +12,7 @@ mod support;
 
 mod abandoned;
 mod adoption;
+mod backfill;
 mod backup;
 mod cluster;
 mod compose;

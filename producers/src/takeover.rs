@@ -1,0 +1,101 @@
+//! Becoming a source's only relay for as long as an operator's command takes. It asks the relays to
+//! stand down ([`crate::control`]) and takes their lock; where none runs, or one stands halted, the
+//! lock is just taken. Once the command ends, however it ends, the lock is free and a relay goes on.
+
+use std::time::{Duration, Instant};
+
+use artstore_schemas::bus::Bus;
+use artstore_schemas::source::Source;
+use async_nats::client::Request;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgConnection, Row as _};
+
+use crate::control::STAND_DOWN;
+use crate::election::{self, Lease};
+use crate::relay_error::RelayError;
+
+/// How often the relays are asked.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
+
+/// How often the lock is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Takes the source's lock for a command, `name`, within `patience`. An error names who holds it.
+pub async fn acquire(
+    bus: &Bus,
+    database: &PgConnectOptions,
+    source: &Source,
+    name: &str,
+    patience: Duration,
+) -> Result<Lease, RelayError> {
+    election::refuse_pooler(database).await?;
+    let mut connection = election::connect(database, name).await?;
+    let begun = Instant::now();
+    let mut asked: Option<Instant> = None;
+    loop {
+        let look = Instant::now();
+        if election::try_lock(&mut connection, source).await? {
+            return Ok(Lease::held(connection, look));
+        }
+        if begun.elapsed() >= patience {
+            return Err(held(&mut connection, source, patience).await?);
+        }
+        if asked.is_none_or(|asked| asked.elapsed() >= ASKED_AGAIN) {
+            asked = Some(Instant::now());
+            ask(bus, source).await;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Asks, and waits for an answer for a moment. What counts is the lock alone.
+async fn ask(bus: &Bus, source: &Source) {
+    let request = Request::new()
+        .payload(STAND_DOWN.into())
+        .timeout(Some(ASKED_AGAIN));
+    let answer = bus.client.send_request(source.control_subject(), request);
+    if let Err(error) = answer.await {
+        tracing::debug!(%error, "no relay says that it stood down");
+    }
+}
+
+/// Who holds the lock, as far as this role may know.
+async fn held(
+    connection: &mut PgConnection,
+    source: &Source,
+    patience: Duration,
+) -> Result<RelayError, RelayError> {
+    let row = sqlx::query(include_str!("sql/lock_holder.sql"))
+        .bind(election::lock_key(source))
+        .fetch_optional(connection)
+        .await?;
+    let (holder, is_relay) = match row {
+        None => ("a session that has just ended".to_owned(), false),
+        Some(row) => {
+            let pid: i32 = row.try_get("pid")?;
+            let name: Option<String> = row.try_get("name")?;
+            let address: Option<String> = row.try_get("address")?;
+            let name = name.filter(|name| !name.is_empty());
+            let is_relay = name
+                .as_ref()
+                .is_none_or(|n| n.starts_with("artstore relay"));
+            let name = name.unwrap_or_else(|| "a session".to_owned());
+            let address = address.map_or_else(String::new, |address| format!(" from {address}"));
+            (
+                format!("{name:?}{address} (PostgreSQL process {pid})"),
+                is_relay,
+            )
+        }
+    };
+    Ok(RelayError::Held {
+        source_name: source.to_string(),
+        holder,
+        seconds: patience.as_secs(),
+        advice: if is_relay {
+            "is that relay connected to the same NATS, with the right to subscribe to \
+             artstore.control.>? If it hangs, stop it, and run this again"
+        } else {
+            "wait until that command has ended, and run this again"
+        },
+    })
+}

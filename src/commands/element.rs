@@ -1,0 +1,198 @@
+//! `artstore element backfill`: brings an element's stream level with its table of files, as the
+//! element's relay, while files change.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use artstore_producers::level::{FILES_OF_A_FOLD, Levelled};
+use artstore_producers::progress::Progress;
+use artstore_producers::relay::{self, RelayOptions};
+use artstore_producers::takeover;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::element::ElementName;
+use artstore_schemas::source::Source;
+use clap::{Args, Subcommand};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
+
+use super::stop_signal;
+use crate::config::{Config, ConfigError, RelaySettings};
+
+/// How long a relay may take to let its lock go: longer than it takes to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often the progress is shown on a terminal.
+const SHOWN: Duration = Duration::from_millis(200);
+
+/// How often it is told where there is no terminal.
+const TOLD: Duration = Duration::from_secs(10);
+
+/// What to do with an element.
+#[derive(Debug, Subcommand)]
+pub enum ElementCommand {
+    /// Compare every file with what the stream says of it, and publish what differs; while it runs,
+    /// it is the element's relay
+    Backfill(Backfill),
+}
+
+/// Which element.
+#[derive(Debug, Args)]
+pub struct Backfill {
+    /// The element
+    name: String,
+    #[command(flatten)]
+    relay: RelaySettings,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub async fn run(config: &Config, command: ElementCommand) -> anyhow::Result<ExitCode> {
+    let ElementCommand::Backfill(command) = command;
+    let (element, database) = find(config, &command.name)?;
+    let options = RelayOptions {
+        source: Source::Element(element.clone()),
+        database: database.clone(),
+        api_url: config.api_url(&element)?,
+        mode: command.relay.mode(),
+        poll_interval: command.relay.poll_interval(),
+    };
+    let stop = stop_signal()?;
+    let begun = Instant::now();
+    let bus = Bus::connect(&config.bus("artstore element backfill")).await?;
+    relay::check(&bus, &options)
+        .await
+        .with_context(|| format!("element {element}"))?;
+    let source = options.source.clone();
+    let name = "artstore element backfill";
+    let lease = takeover::acquire(&bus, &database, &source, name, PATIENCE).await?;
+    let progress = Progress::default();
+    let showing = tokio::spawn(show(
+        element.clone(),
+        database,
+        progress.clone(),
+        command.json,
+    ));
+    let level = relay::level(bus, options, lease, FILES_OF_A_FOLD, progress.clone(), stop).await;
+    showing.abort();
+    let done = progress.read().levelling.unwrap_or_default();
+    let is_level = level
+        .with_context(|| format!("element {element}"))?
+        .is_some();
+    print(&element, done, is_level, begun.elapsed(), command.json)?;
+    if !is_level && !command.json {
+        eprintln!(
+            "artstore: stopped before the end. What was published stays; run \
+             `artstore element backfill {element}` again for the rest"
+        );
+    }
+    Ok(ExitCode::from(u8::from(!is_level)))
+}
+
+fn find(config: &Config, name: &str) -> Result<(ElementName, PgConnectOptions), ConfigError> {
+    let elements = config.elements()?;
+    let known: Vec<String> = elements.iter().map(|(name, _)| name.to_string()).collect();
+    let found = elements
+        .into_iter()
+        .find(|(element, _)| element.as_str() == name);
+    found.ok_or_else(|| {
+        let known = match known.as_slice() {
+            [] => "none is: set ARTSTORE_ELEMENTS, or STORAGE_DATABASE_URL with --element".into(),
+            known => format!("configured are: {}", known.join(", ")),
+        };
+        ConfigError(format!(
+            "no database is configured for element {name}; {known}"
+        ))
+    })
+}
+
+fn print(
+    element: &ElementName,
+    done: Levelled,
+    is_level: bool,
+    took: Duration,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    if as_json {
+        let report = json!({
+            "element": element.as_str(),
+            "level": is_level,
+            "compared": done.compared,
+            "created": done.created,
+            "deleted": done.deleted,
+            "unchanged": done.unchanged,
+            "seconds": took.as_secs_f64(),
+        });
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    let line = |what: &str, count: u64| println!("{what:<34}{:>14}", HumanCount(count).to_string());
+    line("files compared", done.compared);
+    line("published, new or changed", done.created);
+    line("published, deleted", done.deleted);
+    line("unchanged", done.unchanged);
+    if is_level {
+        println!("The stream of {element} says what its files are.");
+    }
+    Ok(())
+}
+
+/// Shows how far it is, until it is ended.
+async fn show(element: ElementName, database: PgConnectOptions, progress: Progress, quiet: bool) {
+    if quiet {
+        return;
+    }
+    let terminal = std::io::stderr().is_terminal();
+    let bar = if terminal {
+        let form = "{msg} {wide_bar} {human_pos}/{human_len} files  {per_sec}  {eta}";
+        let style = ProgressStyle::with_template(form).expect("a valid template");
+        ProgressBar::new(0).with_style(style)
+    } else {
+        ProgressBar::hidden()
+    };
+    bar.set_message("reading the stream");
+    // Without it there is no estimate, which is no reason to fail.
+    let total = count(&element, &database).await.ok();
+    let mut told = Instant::now();
+    loop {
+        tokio::time::sleep(SHOWN).await;
+        let Some(done) = progress.read().levelling else {
+            bar.tick();
+            continue;
+        };
+        if bar.length() == Some(0) {
+            bar.set_length(total.unwrap_or(0));
+            bar.set_message("comparing");
+            bar.reset_elapsed();
+        }
+        bar.set_position(done.compared);
+        if !terminal && told.elapsed() >= TOLD {
+            told = Instant::now();
+            eprintln!(
+                "{} of {} files, {:.0}/s, {} s left",
+                done.compared,
+                total.map_or_else(|| "?".to_owned(), |total| total.to_string()),
+                bar.per_sec(),
+                bar.eta().as_secs(),
+            );
+        }
+    }
+}
+
+async fn count(element: &ElementName, database: &PgConnectOptions) -> anyhow::Result<u64> {
+    let mut connection = database
+        .clone()
+        .application_name("artstore element backfill (progress)")
+        .connect()
+        .await?;
+    let sql = format!("select count(*) from public.{element}_files");
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(&mut connection)
+        .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
