@@ -7,10 +7,12 @@
 //! - [`system`]: the whole system on it, in one process
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`verify`]: whether source, stream and cache agree
+//! - [`repair`]: mending a read model from the streams
 //! - [`commands`]: what can be asked for
 
 pub mod commands;
 pub mod config;
+pub mod repair;
 pub mod service;
 pub mod stack;
 pub mod system;

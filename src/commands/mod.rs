@@ -6,6 +6,7 @@ pub mod demo;
 pub mod dev;
 pub mod health;
 pub mod migrate;
+pub mod projection;
 pub mod run;
 pub mod search;
 pub mod wal;
@@ -42,6 +43,9 @@ pub enum Command {
     /// List and resolve operations that a dead process left pending
     #[command(subcommand)]
     Wal(wal::Wal),
+    /// Mend what people read from the streams
+    #[command(subcommand)]
+    Projection(projection::Projection),
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
@@ -61,7 +65,7 @@ impl Command {
     /// Services say what they do, migrations how far they are; other commands only what is wrong.
     pub fn usual_log_level(&self) -> &'static str {
         match self {
-            Self::Run(_) | Self::Migrate(_) => "info",
+            Self::Run(_) | Self::Migrate(_) | Self::Projection(_) => "info",
             Self::Bus(_)
             | Self::Wal(_)
             | Self::Search(_)
@@ -80,6 +84,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
+        Command::Projection(command) => projection::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
         Command::Health(command) => health::run(&command).await,
