@@ -27,6 +27,7 @@ mod mix;
 mod odd_files;
 mod product_rows;
 mod program;
+mod projection_repair;
 mod projector_crashes;
 mod recovery;
 mod refusals;
