@@ -130,7 +130,9 @@ impl Part<'_> {
                     "the checkpoints move faster than the streams are read; nothing of this part \
                      was changed. Stop the projector, or try again"
                 ),
-                Err(error) if tried < TRIES && is_busy(&error) => {}
+                Err(error) if tried < TRIES && is_busy(&error) => {
+                    tracing::info!("something else holds the tables, it is tried again: {error:#}");
+                }
                 Err(error) => {
                     return Err(error.context("the read model was not mended: nothing was changed"));
                 }
@@ -146,8 +148,9 @@ impl Part<'_> {
         let all = workers::list(self.bus).await?;
         sources.extend(all.contains(&Source::Query).then_some(Source::Query));
         let mut connection = self.connect().await?;
-        let places = checkpoints::places(self.bus, &mut connection, &sources).await?;
+        let stored = checkpoints::stored(&mut connection, &sources).await?;
         connection.close().await?;
+        let places = checkpoints::places(self.bus, stored).await?;
         let wanted: HashSet<Uuid> = self.files.iter().copied().collect();
         let mut streams = Streams::default();
         for (element, place) in elements.iter().zip(&places) {

@@ -36,6 +36,7 @@ mod search;
 mod services;
 mod smoke;
 mod verify_cache;
+mod verify_memory;
 mod wal_pending;
 mod wal_resolve;
 mod wrong_configuration;

@@ -227,6 +227,48 @@ fn repairs_and_projectors_do_not_get_in_each_others_way() {
     });
 }
 
+/// A projector that holds a file's rows and has not moved its checkpoint yet: the repair of that
+/// file waits for it, and it never for the repair.
+#[test]
+fn a_repair_waits_for_a_batch_that_is_being_written_and_not_in_a_circle() {
+    run(async {
+        let filled = filled(3).await;
+        filled.projector.kill().await;
+        let world = &filled.world;
+        let mut element = (world.elements[0].0.clone(), world.element(0).await);
+        let file = new_file("held.pdf");
+        create(&mut element, &file).await.unwrap();
+        world.published(0).await;
+        let projector = world.projector().stop_at("projector.applied", 1).start();
+        eventually("the projector holds the rows", || async {
+            projector.is_stopped().then_some(())
+        })
+        .await;
+        let id = file.id.to_string();
+        let command = world.command(&["projection", "repair", "query-cache", "--file", &id]);
+        let mut repair = command.start();
+        eventually("the repair waits", || async {
+            let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                       and application_name = 'artstore projection repair' \
+                       and datname = current_database()";
+            let waiting: i64 = value(&mut world.query().await, sql).await;
+            (waiting > 0).then_some(())
+        })
+        .await;
+        projector.signal("-CONT").await;
+        assert!(repair.ended().await.success(), "{}", repair.log());
+        world.applied().await;
+        clean(world).await;
+        for process in [&repair, &projector] {
+            assert!(!process.log().contains("deadlock"), "{}", process.log());
+        }
+        projector.kill().await;
+        for relay in filled.relays {
+            relay.kill().await;
+        }
+    });
+}
+
 #[test]
 fn a_report_that_is_none_is_refused_before_anything_is_changed() {
     run(async {

@@ -81,25 +81,45 @@ impl Place {
     }
 }
 
-/// Compares the checkpoints of these sources. In a repeatable-read transaction of `query`, the
-/// places are those of the rows that it sees.
-pub async fn places(
-    bus: &Bus,
-    query: &mut PgConnection,
-    sources: &[Source],
-) -> anyhow::Result<Vec<Place>> {
-    let rows = highest_rows(query).await?;
-    let mut places = Vec::with_capacity(sources.len());
+/// The checkpoints of some sources, as the database has them.
+pub type Stored = Vec<(Source, Option<Checkpoint>)>;
+
+/// Reads them. In a repeatable-read transaction they are those of the rows that it sees.
+pub async fn stored(query: &mut PgConnection, sources: &[Source]) -> sqlx::Result<Stored> {
+    let mut stored = Vec::with_capacity(sources.len());
     for source in sources {
         let checkpoint = checkpoint::load(query, QueryCache::NAME, &source.stream()).await?;
-        let behind = rows.get(&source.stream()).copied();
-        places.push(place(bus, source, checkpoint, behind).await?);
+        stored.push((source.clone(), checkpoint));
+    }
+    Ok(stored)
+}
+
+/// Compares them with their streams.
+pub async fn places(bus: &Bus, stored: Stored) -> anyhow::Result<Vec<Place>> {
+    let mut places = Vec::with_capacity(stored.len());
+    for (source, checkpoint) in stored {
+        let info = bus.stream_info(&source.stream()).await?;
+        let mut place = Place {
+            source,
+            created: info.created.trunc_subsecs(6),
+            end: info.state.last_sequence,
+            provable: checkpoint.as_ref().map_or(0, |c| c.last_sequence),
+            message: None,
+            checkpoint,
+            problems: Vec::new(),
+            rows_behind: false,
+        };
+        if let Some(checkpoint) = place.checkpoint.clone() {
+            examine(bus, &mut place, &checkpoint).await?;
+        }
+        places.push(place);
     }
     Ok(places)
 }
 
-/// The highest sequence that a row of the cache comes from, by stream.
-async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<String, u64>> {
+/// The highest sequence that a row of the cache comes from, by stream. It reads whole tables. Read
+/// before the checkpoints, so that what is applied in between is no problem.
+pub async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<String, u64>> {
     let rows = sqlx::query(
         "select stream, max(sequence) as sequence from ( \
              select stream, stream_sequence as sequence from public.file_metadata_cache \
@@ -118,36 +138,20 @@ async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<String
         .collect()
 }
 
-async fn place(
-    bus: &Bus,
-    source: &Source,
-    checkpoint: Option<Checkpoint>,
-    highest_row: Option<u64>,
-) -> anyhow::Result<Place> {
-    let info = bus.stream_info(&source.stream()).await?;
-    let mut place = Place {
-        source: source.clone(),
-        created: info.created.trunc_subsecs(6),
-        end: info.state.last_sequence,
-        provable: checkpoint.as_ref().map_or(0, |c| c.last_sequence),
-        message: None,
-        checkpoint,
-        problems: Vec::new(),
-        rows_behind: false,
-    };
-    if let Some(checkpoint) = place.checkpoint.clone() {
-        examine(bus, &mut place, &checkpoint).await?;
+/// Notes where rows come from messages behind a checkpoint.
+pub fn compare_rows(places: &mut [Place], highest: &HashMap<String, u64>) {
+    for place in places {
+        let applied = highest.get(&place.source.stream()).copied();
+        // A row changed by hand may name any sequence: only one that the stream has is a place.
+        let applied = applied.filter(|row| *row > place.provable && *row <= place.end);
+        if let Some(applied) = applied {
+            place.rows_behind = true;
+            place.problems.push(format!(
+                "it stands at {}, but rows come from messages up to {applied}",
+                place.provable
+            ));
+        }
     }
-    // A row changed by hand may name any sequence: only one that the stream has is a place.
-    let applied = highest_row.filter(|row| *row > place.provable && *row <= place.end);
-    if let Some(applied) = applied {
-        place.rows_behind = true;
-        place.problems.push(format!(
-            "it stands at {}, but rows come from messages up to {applied}",
-            place.provable
-        ));
-    }
-    Ok(place)
 }
 
 async fn examine(bus: &Bus, place: &mut Place, checkpoint: &Checkpoint) -> anyhow::Result<()> {

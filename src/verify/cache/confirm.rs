@@ -34,6 +34,8 @@ pub struct Confirm<'a> {
     pub bus: &'a Bus,
     /// All elements that have a stream, also those whose database is not known here.
     pub streams: &'a [ElementName],
+    /// Whether a checkpoint was moved back, so that rows come from messages behind it.
+    pub rows_behind: bool,
     /// How long relay and projector may take to catch up, in all.
     pub deadline: Instant,
 }
@@ -126,8 +128,9 @@ impl Confirm<'_> {
             .await?;
         let rows = rows::cached(&mut snapshot, ids).await?;
         let sources: Vec<Source> = self.streams.iter().cloned().map(Source::Element).collect();
-        let places = checkpoints::places(self.bus, &mut snapshot, &sources).await?;
+        let stored = checkpoints::stored(&mut snapshot, &sources).await?;
         snapshot.rollback().await?;
+        let places = checkpoints::places(self.bus, stored).await?;
         let rows: HashMap<Uuid, CacheRow> = rows
             .into_iter()
             .filter_map(|row| Some((row.id.parse().ok()?, row)))
@@ -172,15 +175,14 @@ impl Confirm<'_> {
         Ok(left)
     }
 
-    /// Where a checkpoint was moved back, rows come from messages behind it: they are what the
-    /// stream says further on.
+    /// Rows that come from messages behind a checkpoint are what the stream says further on.
     async fn read_on(
         &self,
         streams: &Streams,
         wanted: &HashSet<Uuid>,
         places: &[Place],
     ) -> anyhow::Result<Option<Streams>> {
-        if !places.iter().any(|place| place.rows_behind) {
+        if !self.rows_behind {
             return Ok(None);
         }
         let mut later = streams.clone();

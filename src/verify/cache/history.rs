@@ -81,9 +81,9 @@ pub async fn compare(
     )
     .fetch_all(&mut *snapshot)
     .await?;
-    let mut places = checkpoints::places(bus, &mut snapshot, &[Source::Query]).await?;
+    let stored = checkpoints::stored(&mut snapshot, &[Source::Query]).await?;
     snapshot.rollback().await?;
-    let place = places.remove(0);
+    let place = checkpoints::places(bus, stored).await?.remove(0);
     let mut unexplained = vec![0_i64; BUCKETS];
     for row in &counted {
         let bucket = usize::try_from(row.try_get::<i32, _>("bucket")?)?;

@@ -10,13 +10,17 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
+use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use async_nats::jetstream::stream::RawMessageErrorKind;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 
 /// How long the next message may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many messages are asked for at once.
+const IN_FLIGHT: usize = 64;
 
 /// A consumer that ends at a fixed sequence. It is removed by [`Messages::close`], else by the
 /// server after half a minute.
@@ -137,14 +141,46 @@ pub fn envelope(message: &Message) -> Option<Envelope> {
 
 /// A message as a projector receives it. None where it can't be read: no projector has applied it.
 pub fn received(source: &Source, sequence: u64, message: &Message) -> Option<Received> {
-    let envelope = envelope(message)?;
-    let event = event::decode(source, &envelope.event_type, &message.payload).ok()?;
+    read(
+        source,
+        sequence,
+        message.headers.as_ref()?,
+        &message.payload,
+    )
+}
+
+fn read(source: &Source, sequence: u64, headers: &HeaderMap, body: &[u8]) -> Option<Received> {
+    let envelope = Envelope::from_headers(headers).ok()?;
+    let event = event::decode(source, &envelope.event_type, body).ok()?;
     (envelope.source == source.ce_source()).then_some(Received {
         sequence,
         envelope,
         event,
-        size: message.payload.len(),
+        size: body.len(),
     })
+}
+
+/// Some messages, in the order of their sequences, as the stream's leader has them.
+pub fn each(
+    bus: &Bus,
+    source: &Source,
+    sequences: Vec<u64>,
+) -> impl Stream<Item = anyhow::Result<Option<Received>>> {
+    let (bus, source) = (bus.clone(), source.clone());
+    let get = move |sequence: u64| {
+        let (bus, source) = (bus.clone(), source.clone());
+        async move {
+            let stream = bus.jetstream.get_stream_no_info(source.stream()).await?;
+            match stream.get_raw_message(sequence).await {
+                Ok(message) => Ok(read(&source, sequence, &message.headers, &message.payload)),
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(error).with_context(|| format!("stream {}", source.stream())),
+            }
+        }
+    };
+    futures::stream::iter(sequences)
+        .map(get)
+        .buffered(IN_FLIGHT)
 }
 
 /// The headers of one message; none where there is no message or none that can be read.

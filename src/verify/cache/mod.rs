@@ -118,10 +118,12 @@ pub async fn verify(
         progress(Progress { stage, done, total });
     };
 
-    let mut places = checkpoints::places(bus, &mut query, &sources).await?;
-    if scope.history {
-        places.extend(checkpoints::places(bus, &mut query, &[Source::Query]).await?);
-    }
+    let rows = checkpoints::highest_rows(&mut query).await?;
+    let history = scope.history.then_some(Source::Query);
+    let all: Vec<Source> = sources.into_iter().chain(history).collect();
+    let stored = checkpoints::stored(&mut query, &all).await?;
+    let mut places = checkpoints::places(bus, stored).await?;
+    checkpoints::compare_rows(&mut places, &rows);
     report
         .findings
         .extend(places.iter().filter_map(checkpoints::Place::finding));
@@ -149,6 +151,7 @@ pub async fn verify(
     let confirm = Confirm {
         bus,
         streams: &streams,
+        rows_behind: places.iter().any(|place| place.rows_behind),
         deadline: Instant::now() + scope.patience,
     };
     let confirmed = confirm

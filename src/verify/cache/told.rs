@@ -3,6 +3,7 @@
 //! [`ownership`](artstore_projectors::query_cache::ownership), over whole streams.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::pin::pin;
 
 use artstore_projectors::projector::Received;
 use artstore_schemas::bus::Bus;
@@ -11,6 +12,7 @@ use artstore_schemas::event::{Event, File, WalEvent};
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
 use uuid::Uuid;
 
 use super::messages::{self, Messages, Wanted};
@@ -50,8 +52,8 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Reads on in one element's stream, behind `from` up to `to`. The files' partitions are
-    /// filtered by the server.
+    /// Reads on in one element's stream, behind `from` up to `to`: of the files' partitions, which
+    /// the server filters, the headers; of the files the whole messages.
     pub async fn read(
         &mut self,
         bus: &Bus,
@@ -68,20 +70,24 @@ impl Streams {
             from: from + 1,
             to,
             partitions: Some(partitions(files)),
-            headers_only: false,
+            headers_only: true,
         };
+        let mut sequences = Vec::new();
         let mut messages = Messages::open(bus, &source, &wanted).await?;
         while let Some((sequence, message)) = messages.next().await? {
             let id = messages::envelope(&message).and_then(|e| e.subject?.parse().ok());
-            let Some(id) = id.filter(|id| files.contains(id)) else {
-                continue;
-            };
-            if let Some(event) = messages::received(&source, sequence, &message) {
+            sequences.extend(id.is_some_and(|id| files.contains(&id)).then_some(sequence));
+        }
+        messages.close().await;
+        let mut events = pin!(messages::each(bus, &source, sequences));
+        while let Some(event) = events.next().await {
+            if let Some(event) = event?
+                && let Some(id) = event.envelope.subject.as_ref().and_then(|s| s.parse().ok())
+            {
                 let elements = self.files.entry(id).or_default();
                 elements.entry(element.clone()).or_default().add(event);
             }
         }
-        messages.close().await;
         Ok(())
     }
 
