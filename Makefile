@@ -23,7 +23,7 @@ bench: ## measure speed beside the raw limit in the same run
 	cargo build --release --locked
 	./target/release/artstore bench $(ARGS)
 
-proof: ## what verify costs at 100,000 and 1,000,000 files (takes minutes)
+proof: ## what verify costs at 100,000 and 1,000,000 files: takes minutes (PROOF_FILES=100000)
 	scripts/setup --tests
 	cargo test --locked --test it memory_is_flat -- --ignored --nocapture
 
