@@ -6,7 +6,7 @@ use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::load::{Load, create, new_file};
+use crate::load::{Load, create, new_file, update};
 use crate::support::*;
 use crate::verify_cache::{Filled, clean, filled, mend, verify};
 
@@ -236,15 +236,15 @@ fn a_repair_waits_for_a_batch_that_is_being_written_and_not_in_a_circle() {
         filled.projector.kill().await;
         let world = &filled.world;
         let mut element = (world.elements[0].0.clone(), world.element(0).await);
-        let file = new_file("held.pdf");
-        create(&mut element, &file).await.unwrap();
+        let file = filled.files[0];
+        update(&mut element, file, "held").await.unwrap();
         world.published(0).await;
         let projector = world.projector().stop_at("projector.applied", 1).start();
         eventually("the projector holds the rows", || async {
             projector.is_stopped().then_some(())
         })
         .await;
-        let id = file.id.to_string();
+        let id = file.to_string();
         let command = world.command(&["projection", "repair", "query-cache", "--file", &id]);
         let mut repair = command.start();
         eventually("the repair waits", || async {

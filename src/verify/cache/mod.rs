@@ -216,7 +216,9 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let options = database
         .clone()
         .application_name("artstore verify")
-        .log_statements(tracing::log::LevelFilter::Trace);
+        .log_statements(tracing::log::LevelFilter::Trace)
+        // Whole tables are read here: that takes its time.
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
     let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut));
