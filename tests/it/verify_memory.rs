@@ -51,7 +51,8 @@ fn memory_is_flat_and_time_linear_for_ten_times_as_many_files() {
         }
         for (small, large) in [(small.0, large.0), (small.1, large.1)] {
             assert!(large.memory < small.memory * 1.5);
-            assert!(large.seconds < small.seconds * 10.0 * 1.5);
+            // Quadratic would be 100 times as long; other work on the machine shows in it too.
+            assert!(large.seconds < small.seconds * 10.0 * 2.5);
         }
         assert_eq!(small.0.findings + large.0.findings, 0);
         for damaged in [small.1, large.1] {
