@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint
+.PHONY: help setup demo test bench proof lint
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,10 @@ bench: ## measure speed beside the raw limit in the same run
 	scripts/setup
 	cargo build --release --locked
 	./target/release/artstore bench $(ARGS)
+
+proof: ## what verify costs at 100,000 and 1,000,000 files: takes minutes (PROOF_FILES=100000)
+	scripts/setup --tests
+	cargo test --locked --test it memory_is_flat -- --ignored --nocapture
 
 lint: ## formatting and clippy, warnings denied
 	cargo fmt --all --check

@@ -8,10 +8,12 @@
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`status`]: how everything is, at one moment
 //! - [`verify`]: whether source, stream and cache agree
+//! - [`repair`]: mending a read model from the streams
 //! - [`commands`]: what can be asked for
 
 pub mod commands;
 pub mod config;
+pub mod repair;
 pub mod service;
 pub mod stack;
 pub mod status;

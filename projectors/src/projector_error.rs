@@ -187,8 +187,9 @@ pub enum Halt {
     #[error(
         "projection {projection}: stream {stream}, message {sequence}: it follows event \
          {previous}, but event {expected} was applied before it: the stream was spliced or \
-         rewritten; nothing was applied. Restore the right stream, or build the projection again \
-         (README, \"Building the cache again\")"
+         rewritten, or the checkpoint was moved; nothing was applied. Restore the right stream; \
+         where only the checkpoint is wrong, run `artstore projection repair {projection}`; else \
+         build the projection again (README, \"Building the cache again\")"
     )]
     Spliced {
         /// The projection.

@@ -263,6 +263,7 @@ impl<P: Projector> Worker<P> {
             // Where nothing is new, the question also shows the database that this worker is alive.
             if quiet || looked.elapsed() >= LOOK {
                 looked = Instant::now();
+                self.check_unmoved(connection, checkpoint.as_ref()).await?;
                 let processes = share::processes(connection).await?;
                 progress.update(WorkerState::well);
                 // Seen twice: a session that is about to end makes no difference.
@@ -272,6 +273,23 @@ impl<P: Projector> Worker<P> {
                 }
             }
         }
+    }
+
+    /// Whether the checkpoint still is where this worker left it: a person may have mended it while
+    /// the stream was quiet.
+    async fn check_unmoved(
+        &self,
+        connection: &mut PgConnection,
+        known: Option<&Checkpoint>,
+    ) -> Result<(), WorkerError> {
+        let now = checkpoint::load(connection, P::NAME, &self.stream).await?;
+        if now.as_ref() == known {
+            return Ok(());
+        }
+        Err(WorkerError::Fenced {
+            stream: self.stream.clone(),
+            sequence: known.map_or(0, |known| known.last_sequence),
+        })
     }
 
     async fn place(&mut self, connection: &mut PgConnection) -> Result<Place, WorkerError> {

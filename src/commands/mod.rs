@@ -7,6 +7,7 @@ pub mod dev;
 pub mod element;
 pub mod health;
 pub mod migrate;
+pub mod projection;
 pub mod run;
 pub mod search;
 pub mod status;
@@ -47,6 +48,9 @@ pub enum Command {
     /// List and resolve operations that a dead process left pending
     #[command(subcommand)]
     Wal(wal::Wal),
+    /// Mend what people read from the streams
+    #[command(subcommand)]
+    Projection(projection::Projection),
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
@@ -68,7 +72,7 @@ impl Command {
     /// Services say what they do, migrations how far they are; other commands only what is wrong.
     pub fn usual_log_level(&self) -> &'static str {
         match self {
-            Self::Run(_) | Self::Migrate(_) => "info",
+            Self::Run(_) | Self::Migrate(_) | Self::Projection(_) => "info",
             Self::Bus(_)
             | Self::Element(_)
             | Self::Wal(_)
@@ -90,6 +94,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bus(command) => bus::run(&config, command).await,
         Command::Element(command) => element::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
+        Command::Projection(command) => projection::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
         Command::Status(command) => status::run(&config, &command).await,

@@ -3,7 +3,7 @@
 //! - [`stream`]: what a stream holds
 //! - [`source`]: every finished row exactly once, in order
 //! - [`finding`]: what does not agree, and the command that mends it
-//! - [`cache`]: every cache row as the element's `_files` stands
+//! - [`cache`]: the read model against `_files`, streams and messages
 
 pub mod cache;
 pub mod finding;

@@ -202,10 +202,8 @@ impl World {
         assert_eq!(report.finished, report.published);
     }
 
-    /// Waits until the projector has applied every message, and checks the cache against the
-    /// elements' files.
-    pub async fn projected(&self) {
-        let mut query = self.query().await;
+    /// Waits until the projector has applied every message.
+    pub async fn applied(&self) {
         for source in self.sources() {
             if source == Source::Admin {
                 continue;
@@ -217,6 +215,12 @@ impl World {
             })
             .await;
         }
+    }
+
+    /// Waits for that, and checks the cache against the elements' files.
+    pub async fn projected(&self) {
+        self.applied().await;
+        let mut query = self.query().await;
         let mut elements = Vec::new();
         for (index, (name, _)) in self.elements.iter().enumerate() {
             elements.push((name.clone(), self.element(index).await));

@@ -63,7 +63,8 @@ async fn insert_searches(
         "insert into public.search_history (event_id, created_at, query_text, search_mode, \
              filters_applied, results_count, response_time_ms, username) \
          select * from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], \
-             $6::integer[], $7::integer[], $8::text[])",
+             $6::integer[], $7::integer[], $8::text[]) \
+         on conflict (event_id) where event_id is not null do nothing",
     )
     .bind(facts.iter().map(|f| f.id).collect::<Vec<_>>())
     .bind(facts.iter().map(|f| f.at).collect::<Vec<_>>())
@@ -121,7 +122,8 @@ async fn insert_downloads(
          select d.id, d.at, d.file_id::text, d.bytes, d.ms, d.resumed, d.username, d.element \
          from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[], $5::integer[], \
              $6::boolean[], $7::text[], $8::text[]) \
-             as d(id, at, file_id, bytes, ms, resumed, username, element)",
+             as d(id, at, file_id, bytes, ms, resumed, username, element) \
+         on conflict (event_id) where event_id is not null do nothing",
     )
     .bind(facts.iter().map(|f| f.id).collect::<Vec<_>>())
     .bind(facts.iter().map(|f| f.at).collect::<Vec<_>>())

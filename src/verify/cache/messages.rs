@@ -1,0 +1,202 @@
+//! Messages of a stream, as they stand there: from one sequence to another, where wanted only of
+//! some partitions or only their headers. Whether the stream is sound is not asked here.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use artstore_projectors::projector::Received;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::event;
+use artstore_schemas::source::Source;
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::message::Message;
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use futures::{Stream, StreamExt as _};
+
+/// How long the next message may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many messages are asked for at once.
+const IN_FLIGHT: usize = 64;
+
+/// A consumer that ends at a fixed sequence. It is removed by [`Messages::close`], else by the
+/// server after half a minute.
+pub struct Messages {
+    bus: Bus,
+    stream: String,
+    consumer: String,
+    messages: pull::Stream,
+    /// How many the consumer still has to give.
+    left: u64,
+    to: u64,
+}
+
+/// Which messages.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The first sequence.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+    /// Only these partitions; none: all.
+    pub partitions: Option<BTreeSet<u32>>,
+    /// Without bodies.
+    pub headers_only: bool,
+}
+
+impl Messages {
+    /// Begins to read.
+    pub async fn open(bus: &Bus, source: &Source, wanted: &Wanted) -> anyhow::Result<Self> {
+        let stream = source.stream();
+        let partitions = wanted.partitions.iter().flatten();
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: wanted.from.max(1),
+            },
+            filter_subjects: partitions
+                .map(|p| format!("{}.p{p:02}.>", source.subject_prefix()))
+                .collect(),
+            ack_policy: AckPolicy::None,
+            headers_only: wanted.headers_only,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        let consumer = bus
+            .jetstream
+            .create_consumer_on_stream(config, stream.clone())
+            .await
+            .with_context(|| format!("stream {stream}"))?;
+        let info = consumer.cached_info();
+        let (name, left) = (info.name.clone(), info.num_pending);
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(2_000)
+            .max_bytes_per_batch(8 * 1024 * 1024)
+            .heartbeat(Duration::from_secs(5))
+            .messages()
+            .await
+            .with_context(|| format!("stream {stream}"))?;
+        Ok(Self {
+            bus: bus.clone(),
+            stream,
+            consumer: name,
+            messages,
+            left,
+            to: wanted.to,
+        })
+    }
+
+    /// The next one with its sequence; none at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<(u64, Message)>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let stream = &self.stream;
+        let message = tokio::time::timeout(PATIENCE, self.messages.next())
+            .await
+            .with_context(|| format!("stream {stream}: no message came for {PATIENCE:?}"))?;
+        let Some(message) = message else {
+            bail!("stream {stream}: the consumer ended before the last message");
+        };
+        let message = message.with_context(|| format!("stream {stream}"))?;
+        let info = message
+            .info()
+            .map_err(|error| anyhow!("stream {stream}: {error}"))?;
+        let sequence = info.stream_sequence;
+        self.left = match sequence >= self.to {
+            true => 0,
+            false => self.left - 1,
+        };
+        Ok((sequence <= self.to).then_some((sequence, message)))
+    }
+
+    /// Removes the consumer.
+    pub async fn close(self) {
+        let Self {
+            bus,
+            stream,
+            consumer,
+            messages,
+            ..
+        } = self;
+        drop(messages);
+        let removed = bus
+            .jetstream
+            .delete_consumer_from_stream(&consumer, &stream);
+        if let Err(error) = removed.await {
+            tracing::debug!(stream, %error, "the server removes the consumer by itself");
+        }
+    }
+}
+
+/// A message's headers, where they can be read.
+pub fn envelope(message: &Message) -> Option<Envelope> {
+    Envelope::from_headers(message.headers.as_ref()?).ok()
+}
+
+/// A message as a projector receives it. None where it can't be read: no projector has applied it.
+pub fn received(source: &Source, sequence: u64, message: &Message) -> Option<Received> {
+    read(
+        source,
+        sequence,
+        message.headers.as_ref()?,
+        &message.payload,
+    )
+}
+
+fn read(source: &Source, sequence: u64, headers: &HeaderMap, body: &[u8]) -> Option<Received> {
+    let envelope = Envelope::from_headers(headers).ok()?;
+    let event = event::decode(source, &envelope.event_type, body).ok()?;
+    (envelope.source == source.ce_source()).then_some(Received {
+        sequence,
+        envelope,
+        event,
+        size: body.len(),
+    })
+}
+
+/// Some messages, in the order of their sequences, as the stream's leader has them.
+pub fn each(
+    bus: &Bus,
+    source: &Source,
+    sequences: Vec<u64>,
+) -> impl Stream<Item = anyhow::Result<Option<Received>>> {
+    let (bus, source) = (bus.clone(), source.clone());
+    let get = move |sequence: u64| {
+        let (bus, source) = (bus.clone(), source.clone());
+        async move {
+            let stream = bus.jetstream.get_stream_no_info(source.stream()).await?;
+            match stream.get_raw_message(sequence).await {
+                Ok(message) => Ok(read(&source, sequence, &message.headers, &message.payload)),
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(error).with_context(|| format!("stream {}", source.stream())),
+            }
+        }
+    };
+    futures::stream::iter(sequences)
+        .map(get)
+        .buffered(IN_FLIGHT)
+}
+
+/// The headers of one message; none where there is no message or none that can be read.
+pub async fn headers_at(
+    bus: &Bus,
+    source: &Source,
+    sequence: u64,
+) -> anyhow::Result<Option<Envelope>> {
+    if sequence == 0 {
+        return Ok(None);
+    }
+    let stream = source.stream();
+    let handle = bus.jetstream.get_stream_no_info(&stream).await?;
+    match handle.get_raw_message(sequence).await {
+        Ok(message) => Ok(Envelope::from_headers(&message.headers).ok()),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("stream {stream}")),
+    }
+}
