@@ -22,10 +22,17 @@
 //! - [`relay`]: its life, from the election to the end
 //! - [`progress`]: what it tells of itself
 //! - [`relay_error`]: why it stops
+//!
+//! For whoever checks what was published:
+//! - [`rows`]: finished rows by their positions
+//! - [`fingerprint`]: what a row says and what its message says, in one form
+//! - [`number`]: positions for finished rows that have none
 
 pub mod election;
 pub mod files;
+pub mod fingerprint;
 pub mod gaps;
+pub mod number;
 pub mod outbox;
 pub mod pending;
 pub mod progress;
@@ -34,6 +41,7 @@ pub mod relay;
 pub mod relay_error;
 pub mod resolve;
 mod round;
+pub mod rows;
 pub mod source;
 pub mod source_check;
 pub mod tail;

@@ -110,8 +110,8 @@ pub struct SourceTable {
     pub(crate) table: String,
     pub(crate) id_column: &'static str,
     pub(crate) sequence: String,
-    poll: String,
-    element: Option<ElementName>,
+    pub(crate) poll: String,
+    pub(crate) element: Option<ElementName>,
 }
 
 impl SourceTable {
@@ -145,7 +145,7 @@ impl SourceTable {
         self.id_column
     }
 
-    fn read(&self, row: &PgRow) -> Result<SourceRow, RelayError> {
+    pub(crate) fn read(&self, row: &PgRow) -> Result<SourceRow, RelayError> {
         let position = row.try_get("position")?;
         if self.element.is_some() {
             return Ok(SourceRow {
@@ -378,7 +378,7 @@ fn leaves_holes(gaps: &Gaps, rows: &[SourceRow]) -> bool {
             })
 }
 
-fn size(row: &PgRow) -> usize {
+pub(crate) fn size(row: &PgRow) -> usize {
     (0..row.len())
         .filter_map(|index| row.try_get_raw(index).ok())
         .filter_map(|value| value.as_bytes().ok().map(<[u8]>::len))

@@ -8,6 +8,7 @@ pub mod health;
 pub mod migrate;
 pub mod run;
 pub mod search;
+pub mod verify;
 pub mod wal;
 
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ pub enum Command {
     Run(run::Run),
     /// Find files in the query cache
     Search(Box<search::SearchCommand>),
+    /// Prove that every finished row is exactly one message that says the same, and name what is not
+    Verify(verify::Verify),
     /// Ask a running service how it is: what a container's health check calls
     Health(health::Health),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
@@ -65,6 +68,7 @@ impl Command {
             Self::Bus(_)
             | Self::Wal(_)
             | Self::Search(_)
+            | Self::Verify(_)
             | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)
@@ -82,6 +86,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
+        Command::Verify(command) => verify::run(&config, command).await,
         Command::Health(command) => health::run(&command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
