@@ -131,6 +131,10 @@ impl Continuous {
                 if other || !self.is_ours() {
                     return Ok(());
                 }
+                let behind = info.state.last_sequence > pass.state.links.last;
+                if behind && reader.nothing_left().await? {
+                    pass.end(info.state.last_sequence);
+                }
             }
             if caught_up && whole_table.is_none_or(|at| at.elapsed() >= WHOLE_TABLE) {
                 unnumbered(&mut pass, &mut connection).await?;

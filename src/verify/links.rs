@@ -131,7 +131,7 @@ impl Links {
             _ => false,
         };
         // Behind a message that does not count it is not known whose state was gone on from.
-        let trusted = chained && !after_hole && !epoch && self.before.len() <= 1;
+        let trusted = chained && !epoch && (first || self.before.len() == 1);
         let problem = if !chained {
             Some("it does not follow the message before it (artstore-previous)".to_owned())
         } else if trusted && !again && !self.state_follows(&envelope) {
@@ -196,6 +196,14 @@ impl Links {
             Some(_) | None => Place::None,
         };
         seen
+    }
+
+    /// Nothing stands behind the last message, up to a sequence that the stream has given out.
+    pub fn end(&mut self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
+        let flaws = self.hole(accepted, sequence + 1);
+        self.before.clear();
+        self.last = self.last.max(sequence);
+        flaws
     }
 
     fn hole(&self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {

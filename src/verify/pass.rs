@@ -120,6 +120,16 @@ impl Pass {
         self.late(connection, late).await
     }
 
+    /// The stream has given out sequences up to this one, and nothing stands behind the last
+    /// message.
+    pub fn end(&mut self, sequence: u64) {
+        let high = self.state.links.high;
+        for flaw in self.state.links.end(&self.accepted, sequence) {
+            self.state.sound.get_or_insert(high);
+            self.flaw(flaw);
+        }
+    }
+
     fn flaw(&mut self, flaw: Flaw) {
         let (first, last) = flaw.sequences;
         let candidate = |sequence| Candidate {

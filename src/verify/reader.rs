@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use uuid::Uuid;
@@ -121,6 +121,13 @@ impl Reader {
         }
     }
 
+    /// Whether the stream holds nothing behind what was read. (The last messages may be gone: then
+    /// it has given out sequences that never come.)
+    pub async fn nothing_left(&self) -> anyhow::Result<bool> {
+        let mut consumer = self.consumer().await?;
+        Ok(consumer.info().await?.num_pending == 0)
+    }
+
     fn take(&mut self, message: async_nats::jetstream::Message) -> anyhow::Result<Option<Message>> {
         let sequence = message.info().map_err(|e| anyhow!("{e}"))?.stream_sequence;
         let hole = self.subjects.is_none() && sequence != self.next;
@@ -149,6 +156,18 @@ impl Reader {
     }
 
     async fn open(&self) -> anyhow::Result<pull::Stream> {
+        let consumer = self.consumer().await?;
+        Ok(consumer
+            .stream()
+            .max_messages_per_batch(PULL_MESSAGES)
+            .max_bytes_per_batch(PULL_BYTES)
+            .heartbeat(Duration::from_secs(5))
+            .expires(Duration::from_secs(30))
+            .messages()
+            .await?)
+    }
+
+    async fn consumer(&self) -> anyhow::Result<Consumer<pull::Config>> {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: self.next,
@@ -160,18 +179,10 @@ impl Reader {
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
         };
-        let consumer = self
+        Ok(self
             .bus
             .jetstream
             .create_consumer_on_stream(config, self.stream.clone())
-            .await?;
-        Ok(consumer
-            .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .max_bytes_per_batch(PULL_BYTES)
-            .heartbeat(Duration::from_secs(5))
-            .expires(Duration::from_secs(30))
-            .messages()
             .await?)
     }
 }

@@ -224,7 +224,7 @@ async fn missing(
 /// missing before it, or the message that does not belong there.
 fn explained(left: &mut Candidates) {
     let own: HashSet<u64> = [
-        Kind::MessageExtra,
+        Kind::MessageChanged,
         Kind::MessageDoubled,
         Kind::MessageForeign,
     ]

@@ -129,8 +129,14 @@ pub async fn run(
     let mut reader = Reader::new(bus, &source, pass.state.links.last);
     while pass.state.links.last < sequence {
         let batch = reader.batch(BATCH, Duration::from_secs(1)).await?;
-        if batch.is_empty() && !is_there(bus, &source, sequence).await? {
-            anyhow::bail!("stream {} was made anew while it was read", source.stream());
+        if batch.is_empty() {
+            let info = bus.stream_info(&source.stream()).await?;
+            if info.state.last_sequence < sequence {
+                anyhow::bail!("stream {} was made anew while it was read", source.stream());
+            }
+            if reader.nothing_left().await? {
+                pass.end(info.state.last_sequence);
+            }
         }
         pass.messages(connection, &batch).await?;
         pass.rows_behind(connection).await?;
@@ -169,11 +175,6 @@ pub async fn run(
     report(pass, connection, bus, fixed)
         .await
         .map(|report| Ended::Done(Box::new(report)))
-}
-
-async fn is_there(bus: &Bus, source: &Source, sequence: u64) -> anyhow::Result<bool> {
-    let info = bus.stream_info(&source.stream()).await?;
-    Ok(info.state.last_sequence >= sequence)
 }
 
 /// Rows that the relay did not publish in time.

@@ -34,6 +34,7 @@ mod relay_crashes;
 mod search;
 mod services;
 mod smoke;
+mod verify;
 mod wal_pending;
 mod wal_resolve;
 mod wrong_configuration;

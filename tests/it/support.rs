@@ -425,6 +425,11 @@ impl Process {
             .unwrap()
     }
 
+    /// Waits for its end without a deadline of its own.
+    pub async fn ended_late(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
     pub async fn signal(&self, signal: &str) {
         let sent = tokio::process::Command::new("kill")
             .args([signal, &self.pid().to_string()])
