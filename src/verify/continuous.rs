@@ -119,7 +119,7 @@ impl Continuous {
             let caught_up = batch.len() < BATCH;
             pass.messages(&mut connection, &batch).await?;
             if caught_up {
-                pass.rows_up_to(&mut connection, pass.state.links.high)
+                pass.rows_up_to(&mut connection, pass.state.links.highest())
                     .await?;
             } else {
                 pass.rows_behind(&mut connection).await?;

@@ -26,6 +26,9 @@ pub struct Links {
     before: Vec<Uuid>,
     /// The highest position in the stream, as its last message says.
     pub high: i64,
+    /// The highest that a message has said which follows from the one before it: above `high` only
+    /// behind damage.
+    pub reached: i64,
     /// What is missing below it.
     #[serde(with = "super::as_text")]
     pub missing: Ranges,
@@ -76,6 +79,11 @@ pub struct Seen {
 }
 
 impl Links {
+    /// The highest position that any message speaks of: nothing above it was published.
+    pub fn highest(&self) -> i64 {
+        self.high.max(self.reached)
+    }
+
     /// The event of the last message, where it is known.
     pub fn last_id(&self) -> Option<Uuid> {
         self.before.last().copied()
@@ -157,6 +165,12 @@ impl Links {
         } else {
             None
         };
+        if problem.is_none() {
+            self.reached = self.reached.max(envelope.high);
+        }
+        if epoch {
+            self.reached = envelope.high;
+        }
         if let Some(detail) = problem.filter(|_| !accepted.breaks(sequence)) {
             seen.flaws.push(Flaw {
                 kind: Kind::StreamBroken,

@@ -171,7 +171,7 @@ impl Pass {
 
     /// Reads the rows that the stream has left well behind.
     pub async fn rows_behind(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
-        let behind = self.state.links.high - DISTANCE;
+        let behind = self.state.links.reached - DISTANCE;
         let most = self.state.matching.messages + AHEAD;
         self.rows(connection, behind, most).await
     }
@@ -194,7 +194,7 @@ impl Pass {
     ) -> anyhow::Result<()> {
         let links = &self.state.links;
         let horizon = self.accepted.horizon(links.last);
-        let target = position.min(links.high).min(horizon);
+        let target = position.min(links.highest()).min(horizon);
         while self.state.matching.cursor < target && self.state.matching.rows < most {
             let first = self.state.matching.cursor + 1;
             let (rows, complete) = rows::between(connection, &self.table, first, target).await?;

@@ -145,12 +145,12 @@ pub async fn run(
         }
     }
     // What was finished before, and is not in the stream yet: the relay publishes it.
-    let mut progress = (pass.state.links.high.min(position), usize::MAX);
+    let mut progress = (pass.state.links.highest().min(position), usize::MAX);
     let mut deadline = Instant::now() + wait;
     loop {
         pass.rows_up_to(connection, position).await?;
         let (high, owed) = (
-            pass.state.links.high.min(position),
+            pass.state.links.highest().min(position),
             pass.state.matching.owed().len(),
         );
         if high >= position && owed == 0 {
