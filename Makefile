@@ -1,10 +1,10 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench proof lint
+.PHONY: help setup demo test bench proof lint soak-verify measure-verify
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## find what is needed, install what is missing
 	scripts/setup
@@ -30,3 +30,11 @@ proof: ## what verify costs at 100,000 and 1,000,000 files: takes minutes (PROOF
 lint: ## formatting and clippy, warnings denied
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+soak-verify: ## ten minutes of mixed load with kills, checked all the time: no false alarm
+	scripts/setup --tests
+	cargo test --locked --test it -- --ignored --nocapture no_false_alarm_in_ten_minutes
+
+measure-verify: ## memory and time of a check of 100,000 and of 1,000,000 rows
+	scripts/setup --tests
+	cargo test --locked --test it -- --ignored --nocapture memory_is_flat_and_time_linear

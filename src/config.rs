@@ -8,6 +8,7 @@ use std::time::Duration;
 use artstore_producers::publish::PublishMode;
 use artstore_schemas::bus::BusOptions;
 use artstore_schemas::element::ElementName;
+use artstore_schemas::source::Source;
 use clap::{Args, ValueEnum};
 use sqlx::postgres::PgConnectOptions;
 
@@ -164,6 +165,11 @@ pub struct RelaySettings {
     /// The longest wait between two polls of a quiet source, in milliseconds, at most 4000
     #[arg(long, env = "ARTSTORE_POLL_INTERVAL_MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=4_000))]
     pub poll_interval_ms: u64,
+    /// Check each source against its stream as long as the relay runs: the metrics
+    /// artstore_proven_position and artstore_findings, and an event verification.finding in the
+    /// admin module's outbox
+    #[arg(long, env = "ARTSTORE_VERIFY")]
+    pub verify: bool,
 }
 
 /// How a service shows itself.
@@ -261,6 +267,39 @@ impl Config {
         };
         let element = |database| Ok((self.element()?, database));
         database.map(element).into_iter().collect()
+    }
+
+    /// All configured sources with their databases, or those that are named.
+    pub fn sources(&self, only: &[String]) -> Result<Vec<(Source, PgConnectOptions)>, ConfigError> {
+        let mut sources: Vec<(Source, PgConnectOptions)> = self
+            .elements()?
+            .into_iter()
+            .map(|(name, database)| (Source::Element(name), database))
+            .collect();
+        let admin_by_parts = only == ["admin"];
+        if admin_by_parts || self.admin_database_url.is_some() {
+            sources.extend(self.admin_database()?.map(|d| (Source::Admin, d)));
+        }
+        sources.extend(self.query_database()?.map(|d| (Source::Query, d)));
+        for wanted in only {
+            if !sources
+                .iter()
+                .any(|(source, _)| source.to_string() == *wanted)
+            {
+                return Err(ConfigError(format!(
+                    "--source {wanted}: no database is configured for it"
+                )));
+            }
+        }
+        sources.retain(|(source, _)| only.is_empty() || only.contains(&source.to_string()));
+        if sources.is_empty() {
+            return Err(ConfigError(
+                "there is no source: set ARTSTORE_ELEMENTS, STORAGE_DATABASE_URL with --element, \
+                 ADMIN_DATABASE_URL or QUERY_DATABASE_URL"
+                    .to_owned(),
+            ));
+        }
+        Ok(sources)
     }
 
     /// Where an element's API is reached, if that is configured.

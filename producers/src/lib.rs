@@ -28,14 +28,21 @@
 //! - [`takeover`]: becoming the relay for a command
 //! - [`progress`]: what it tells of itself
 //! - [`relay_error`]: why it stops
+//!
+//! For whoever checks what was published:
+//! - [`rows`]: finished rows by their positions
+//! - [`fingerprint`]: what a row says and what its message says, in one form
+//! - [`number`]: positions for finished rows that have none
 
 mod chunk;
 mod control;
 pub mod election;
 pub mod files;
+pub mod fingerprint;
 pub mod fold;
 pub mod gaps;
 pub mod level;
+pub mod number;
 pub mod outbox;
 pub mod pending;
 pub mod progress;
@@ -44,6 +51,7 @@ pub mod relay;
 pub mod relay_error;
 pub mod resolve;
 mod round;
+pub mod rows;
 pub mod source;
 pub mod source_check;
 pub mod state;

@@ -4,7 +4,9 @@
 use artstore_schemas::actor::Actor;
 use artstore_schemas::size::MAX_BODY_BYTES;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryScalar;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 use uuid::Uuid;
 
 use crate::wal::PublishError;
@@ -35,6 +37,43 @@ pub async fn insert(
     actor: &Actor,
     event: &OutboxInsert,
 ) -> Result<(Uuid, i64), PublishError> {
+    check(actor, event)?;
+    let id = Uuid::new_v4();
+    let position = bound(INSERT.to_owned() + " returning position", id, actor, event)
+        .fetch_one(connection)
+        .await?;
+    Ok((id, position))
+}
+
+/// Inserts the event under an id of the caller's, unless an event with that id is there already.
+/// Returns whether it was inserted.
+pub async fn insert_once(
+    connection: &mut PgConnection,
+    id: Uuid,
+    actor: &Actor,
+    event: &OutboxInsert,
+) -> Result<bool, PublishError> {
+    check(actor, event)?;
+    // Asked first: an insert that comes to nothing would still draw a position.
+    let known: bool =
+        sqlx::query_scalar("select exists (select from public.event_outbox where event_id = $1)")
+            .bind(id)
+            .fetch_one(&mut *connection)
+            .await?;
+    if known {
+        return Ok(false);
+    }
+    let sql = INSERT.to_owned() + " on conflict (event_id) do nothing returning position";
+    let inserted: Option<i64> = bound(sql, id, actor, event)
+        .fetch_optional(connection)
+        .await?;
+    Ok(inserted.is_some())
+}
+
+const INSERT: &str = "insert into public.event_outbox (event_id, entity, action, ordering_key, \
+     subject, data, actor, request_id, traceparent) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+fn check(actor: &Actor, event: &OutboxInsert) -> Result<(), PublishError> {
     artstore_schemas::json::check(&event.data).map_err(|reason| PublishError::UnsafeJson {
         field: "data",
         reason,
@@ -43,22 +82,23 @@ pub async fn insert(
     if bytes > MAX_BODY_BYTES / 2 {
         return Err(PublishError::TooLarge { bytes });
     }
-    let id = Uuid::new_v4();
-    let position = sqlx::query_scalar(
-        "insert into public.event_outbox (event_id, entity, action, ordering_key, subject, data, \
-             actor, request_id, traceparent) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning position",
-    )
-    .bind(id)
-    .bind(&event.entity)
-    .bind(&event.action)
-    .bind(event.ordering_key)
-    .bind(&event.subject)
-    .bind(&event.data)
-    .bind(sqlx::types::Json(actor))
-    .bind(&event.request_id)
-    .bind(&event.traceparent)
-    .fetch_one(connection)
-    .await?;
-    Ok((id, position))
+    Ok(())
+}
+
+fn bound<'a>(
+    sql: String,
+    id: Uuid,
+    actor: &'a Actor,
+    event: &'a OutboxInsert,
+) -> QueryScalar<'a, Postgres, i64, PgArguments> {
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(id)
+        .bind(&event.entity)
+        .bind(&event.action)
+        .bind(event.ordering_key)
+        .bind(&event.subject)
+        .bind(&event.data)
+        .bind(sqlx::types::Json(actor))
+        .bind(&event.request_id)
+        .bind(&event.traceparent)
 }

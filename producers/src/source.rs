@@ -111,8 +111,8 @@ pub struct SourceTable {
     pub(crate) table: String,
     pub(crate) id_column: &'static str,
     pub(crate) sequence: String,
-    poll: String,
-    element: Option<ElementName>,
+    pub(crate) poll: String,
+    pub(crate) element: Option<ElementName>,
 }
 
 impl SourceTable {
@@ -146,7 +146,7 @@ impl SourceTable {
         self.id_column
     }
 
-    fn read(&self, row: &PgRow) -> Result<SourceRow, RelayError> {
+    pub(crate) fn read(&self, row: &PgRow) -> Result<SourceRow, RelayError> {
         let position = row.try_get("position")?;
         if self.element.is_some() {
             return Ok(SourceRow {

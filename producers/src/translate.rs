@@ -5,7 +5,8 @@
 use artstore_schemas::actor::{Actor, ActorType};
 use artstore_schemas::envelope::{Snapshot, is_traceparent};
 use artstore_schemas::event::{
-    Element, EventType, File, Omitted, Operation, OutboxEvent, OutboxOperation, Status, WalEvent,
+    Element, Event, EventType, File, Omitted, Operation, OutboxEvent, OutboxOperation, Status,
+    WalEvent,
 };
 use artstore_schemas::json::Document;
 use artstore_schemas::size::MAX_BODY_BYTES;
@@ -64,6 +65,20 @@ impl Translator {
         match row.content {
             Content::Wal(wal) => self.wal_event(row.id, row.position, *wal),
             Content::Outbox(outbox) => outbox_event(row.id, row.position, *outbox),
+        }
+    }
+
+    /// The event of a row with nothing left out; its body is empty here.
+    pub(crate) fn tell(&self, row: SourceRow) -> (Translated, Event) {
+        match row.content {
+            Content::Wal(wal) => {
+                let told = wal_told(row.id, row.position, &wal);
+                (told, Event::Wal(Box::new(self.wal_body(row.id, *wal))))
+            }
+            Content::Outbox(outbox) => {
+                let (told, body) = outbox_told(row.id, row.position, *outbox);
+                (told, Event::Outbox(Box::new(body)))
+            }
         }
     }
 
@@ -145,20 +160,11 @@ impl Translator {
     }
 
     fn wal_event(&self, id: Uuid, position: i64, row: WalRow) -> Translated {
-        let (entity, action) = name(&row.operation_type, row.status);
-        let key = row.file_id;
-        let time = row.completed_at.unwrap_or(row.started_at);
+        let told = wal_told(id, position, &row);
         let mut body = self.wal_body(id, row);
         Translated {
-            id,
-            position: Some(position),
-            snapshot: None,
-            event_type: EventType::new(entity, action, 1),
-            key,
-            subject: key.map(|key| key.to_string()),
-            time,
-            traceparent: None,
             body: fit(&mut body, WAL_FIELDS),
+            ..told
         }
     }
 
@@ -212,6 +218,21 @@ impl Translator {
     }
 }
 
+fn wal_told(id: Uuid, position: i64, row: &WalRow) -> Translated {
+    let (entity, action) = name(&row.operation_type, row.status);
+    Translated {
+        id,
+        position: Some(position),
+        snapshot: None,
+        event_type: EventType::new(entity, action, 1),
+        key: row.file_id,
+        subject: row.file_id.map(|key| key.to_string()),
+        time: row.completed_at.unwrap_or(row.started_at),
+        traceparent: None,
+        body: Bytes::new(),
+    }
+}
+
 /// `entity` and `action` of an operation; one that is not known is still told of.
 fn name(operation_type: &str, status: Status) -> (&'static str, &'static str) {
     match (status, operation_type) {
@@ -244,8 +265,16 @@ fn with_checksum(mut file: File, operation_data: &str) -> File {
 }
 
 fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
+    let (told, mut body) = outbox_told(id, position, row);
+    Translated {
+        body: fit(&mut body, OUTBOX_FIELDS),
+        ..told
+    }
+}
+
+fn outbox_told(id: Uuid, position: i64, row: OutboxRow) -> (Translated, OutboxEvent) {
     let actor = serde_json::from_str(&row.actor).unwrap_or_else(|_| unreadable(&row.actor));
-    let mut body = OutboxEvent {
+    let body = OutboxEvent {
         operation: OutboxOperation {
             id,
             kind: format!("{}.{}", row.entity, row.action),
@@ -256,7 +285,7 @@ fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
         data: Document::from_text(&row.data),
         omitted: Vec::new(),
     };
-    Translated {
+    let told = Translated {
         id,
         position: Some(position),
         snapshot: None,
@@ -267,8 +296,9 @@ fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
         subject: row.subject.map(|s| s.chars().take(255).collect()),
         time: row.occurred_at,
         traceparent: row.traceparent.filter(|text| is_traceparent(text)),
-        body: fit(&mut body, OUTBOX_FIELDS),
-    }
+        body: Bytes::new(),
+    };
+    (told, body)
 }
 
 /// An outbox row may come from any program; an actor that can't be read is kept as it stands.
@@ -281,9 +311,9 @@ fn unreadable(actor: &str) -> Actor {
 }
 
 /// A field that may be left out: its name, and a function that takes its text out of the body.
-type Field<T> = (&'static str, fn(&mut T) -> Option<String>);
+pub(crate) type Field<T> = (&'static str, fn(&mut T) -> Option<String>);
 
-const WAL_FIELDS: &[Field<WalEvent>] = &[
+pub(crate) const WAL_FIELDS: &[Field<WalEvent>] = &[
     ("file.description", |e| e.file.as_mut()?.description.take()),
     ("file.metadata", |e| {
         e.file.as_mut()?.metadata.take().map(text)
@@ -303,7 +333,7 @@ const WAL_FIELDS: &[Field<WalEvent>] = &[
     ("actor.session_id", |e| e.actor.session_id.take()),
 ];
 
-const OUTBOX_FIELDS: &[Field<OutboxEvent>] = &[
+pub(crate) const OUTBOX_FIELDS: &[Field<OutboxEvent>] = &[
     ("data", |e| e.data.take().map(text)),
     ("operation.request_id", |e| e.operation.request_id.take()),
     ("actor.id", |e| e.actor.id.take()),
@@ -346,11 +376,23 @@ fn fit<T: Body>(body: &mut T, fields: &[Field<T>]) -> Bytes {
             // Every other field is bounded by its column, or by what counts as a row of ours.
             return bytes;
         };
-        body.omitted().push(Omitted {
-            field: (*name).to_owned(),
-            bytes: text.len() as u64,
-            sha256: sha256(&text),
-        });
+        body.omitted().push(omitted(name, &text));
+    }
+}
+
+/// Takes out all that may be left out, and names it as if it had been.
+pub(crate) fn take_out<T>(body: &mut T, fields: &[Field<T>]) -> Vec<Omitted> {
+    fields
+        .iter()
+        .filter_map(|(name, take)| take(body).map(|text| omitted(name, &text)))
+        .collect()
+}
+
+fn omitted(field: &str, text: &str) -> Omitted {
+    Omitted {
+        field: field.to_owned(),
+        bytes: text.len() as u64,
+        sha256: sha256(text),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod projection;
 pub mod run;
 pub mod search;
 pub mod status;
+pub mod verify;
 pub mod wal;
 
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ pub enum Command {
     Status(status::StatusCommand),
     /// Find files in the query cache
     Search(Box<search::SearchCommand>),
+    /// Prove that every finished row is exactly one message that says the same, and name what is not
+    Verify(verify::Verify),
     /// Ask a running service how it is: what a container's health check calls
     Health(health::Health),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
@@ -78,6 +81,7 @@ impl Command {
             | Self::Wal(_)
             | Self::Search(_)
             | Self::Status(_)
+            | Self::Verify(_)
             | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)
@@ -98,6 +102,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
         Command::Status(command) => status::run(&config, &command).await,
+        Command::Verify(command) => verify::run(&config, command).await,
         Command::Health(command) => health::run(&command).await,
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,

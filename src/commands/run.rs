@@ -15,13 +15,14 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use artstore_sessions::restart::stopped;
 use clap::{Args, Subcommand};
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::stop_signal;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
 use crate::service::{Limits, ProjectorRole, RelayRole, Service, answer};
+use crate::verify::continuous::Continuous;
+use crate::verify::proven::Proven;
 
 /// The longest that stopping may take. The parts end by themselves before, and know better why
 /// something did not.
@@ -120,11 +121,25 @@ async fn run_relay(
         return Ok(());
     };
     let mut shown = Vec::new();
+    let mut proving = Vec::new();
     let mut running = JoinSet::new();
     for options in relays {
         let (bus, stop, progress) = (bus.clone(), stop.clone(), Progress::default());
         let source = options.source.clone();
         shown.push((source.clone(), progress.clone()));
+        if command.settings.verify {
+            proving.push(Continuous {
+                bus: bus.clone(),
+                source: source.clone(),
+                database: options.database.clone(),
+                admin: match &config.admin_database_url {
+                    Some(_) => config.admin_database()?,
+                    None => None,
+                },
+                relay: progress.clone(),
+                proven: Proven::default(),
+            });
+        }
         let what = format!("the relay of {source}");
         let relay =
             running.spawn(async move { (source, relay::run(bus, options, progress, stop).await) });
@@ -134,7 +149,15 @@ async fn run_relay(
     let answering = tokio::spawn(answering);
     service.watch("answering `artstore status`", answering.abort_handle());
     let interval = command.settings.poll_interval();
-    let role = Arc::new(RelayRole::new(shown, interval, limits(&command.service)));
+    let mut role = RelayRole::new(shown, interval, limits(&command.service));
+    let mut checking = JoinSet::new();
+    for continuous in proving {
+        role = role.proving(&continuous.source, continuous.proven.clone());
+        let what = format!("the check of {}", continuous.source);
+        let check = checking.spawn(continuous.run(stop.clone()));
+        service.watch(what, check);
+    }
+    let role = Arc::new(role);
     let measuring = tokio::spawn(Arc::clone(&role).measure(bus));
     service.watch("measuring", measuring.abort_handle());
     service.show(role);
@@ -148,6 +171,8 @@ async fn run_relay(
             break;
         }
     }
+    // It only reads: nothing is lost when it is cut off.
+    checking.shutdown().await;
     result
 }
 
@@ -195,36 +220,7 @@ async fn run_projector(
 }
 
 fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, ConfigError> {
-    let mut sources: Vec<(Source, PgConnectOptions)> = config
-        .elements()?
-        .into_iter()
-        .map(|(name, database)| (Source::Element(name), database))
-        .collect();
-    let admin_by_parts = command.source == ["admin"];
-    if admin_by_parts || config.admin_database_url.is_some() {
-        sources.extend(config.admin_database()?.map(|d| (Source::Admin, d)));
-    }
-    sources.extend(config.query_database()?.map(|d| (Source::Query, d)));
-    for wanted in &command.source {
-        if !sources
-            .iter()
-            .any(|(source, _)| source.to_string() == *wanted)
-        {
-            return Err(ConfigError(format!(
-                "--source {wanted}: no database is configured for it"
-            )));
-        }
-    }
-    let wanted =
-        |source: &Source| command.source.is_empty() || command.source.contains(&source.to_string());
-    sources.retain(|(source, _)| wanted(source));
-    if sources.is_empty() {
-        return Err(ConfigError(
-            "the relay has no source: set ARTSTORE_ELEMENTS, STORAGE_DATABASE_URL with --element, \
-             ADMIN_DATABASE_URL or QUERY_DATABASE_URL"
-                .to_owned(),
-        ));
-    }
+    let sources = config.sources(&command.source)?;
     sources
         .into_iter()
         .map(|(source, database)| {

@@ -1,6 +1,8 @@
 //! `artstore wal pending` and `artstore wal resolve`: operations whose process died before it
 //! finished them, listed with what `_files` says, and finished by a person's decision.
 
+mod number;
+
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,6 +31,8 @@ pub enum Wal {
     Pending(List),
     /// Finish operations whose process is dead
     Resolve(Resolve),
+    /// Give finished rows a position that have none, because the trigger was off
+    Number(number::Number),
 }
 
 /// Which operations.
@@ -112,6 +116,7 @@ pub async fn run(config: &Config, command: Wal) -> anyhow::Result<ExitCode> {
     match command {
         Wal::Pending(list) => run_pending(config, &list).await,
         Wal::Resolve(resolve) => run_resolve(config, &resolve).await,
+        Wal::Number(number) => number::run(config, &number).await,
     }
 }
 

@@ -12,6 +12,21 @@ use chrono::Utc;
 use super::Role;
 use super::metrics::{Kind, Text};
 use super::readiness::{EVERY, Limits, PATIENCE, Part, Readiness, STALE, ago, is_fresh};
+use crate::verify::finding::Kind as Found;
+use crate::verify::proven::{Proven, ProvenState};
+
+/// What a check of a source can find.
+const FOUND: [Found; 9] = [
+    Found::MessageMissing,
+    Found::MessageExtra,
+    Found::MessageDoubled,
+    Found::MessageChanged,
+    Found::MessageDisordered,
+    Found::StreamHole,
+    Found::StreamBroken,
+    Found::MessageForeign,
+    Found::RowUnnumbered,
+];
 
 /// The relays of a process.
 pub struct RelayRole {
@@ -25,6 +40,8 @@ struct Watched {
     source: Source,
     progress: Progress,
     reached: Mutex<Reached>,
+    /// Where the source is checked continuously.
+    proven: Option<Proven>,
 }
 
 /// What asking for the stream gave.
@@ -41,6 +58,7 @@ impl RelayRole {
             source,
             progress,
             reached: Mutex::default(),
+            proven: None,
         });
         Self {
             started: Instant::now(),
@@ -48,6 +66,21 @@ impl RelayRole {
             poll_interval,
             sources: sources.collect(),
         }
+    }
+
+    /// Shows what a continuous check of a source knows.
+    pub fn proving(mut self, source: &Source, proven: Proven) -> Self {
+        let watched = self.sources.iter_mut().find(|w| w.source == *source);
+        if let Some(watched) = watched {
+            watched.proven = Some(proven);
+        }
+        self
+    }
+
+    /// How far the sources that are checked continuously are proven.
+    pub fn proven(&self) -> Vec<(Source, ProvenState)> {
+        let proven = |w: &Watched| Some((w.source.clone(), w.proven.as_ref()?.read()));
+        self.sources.iter().filter_map(proven).collect()
     }
 
     /// Asks for the streams again and again, until it is aborted. A quiet relay would not notice
@@ -101,6 +134,46 @@ impl Watched {
 
     fn reached(&self) -> MutexGuard<'_, Reached> {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RelayRole {
+    fn proven_metrics(&self, text: &mut Text) {
+        let proven = self.proven();
+        if proven.is_empty() {
+            return;
+        }
+        let mut family = text.family(
+            "artstore_proven_position",
+            Kind::Gauge,
+            "Every position up to this one has its row and its message, and they agree.",
+        );
+        for (source, state) in &proven {
+            if let Some(position) = state.position {
+                family.sample(&[("source", &source.to_string())], position);
+            }
+        }
+        let mut family = text.family(
+            "artstore_findings",
+            Kind::Gauge,
+            "What does not agree, by kind; `artstore verify` lists it.",
+        );
+        for (source, state) in &proven {
+            for kind in FOUND {
+                let count = state.findings.get(&kind).copied().unwrap_or(0);
+                let (source, kind) = (source.to_string(), kind.to_string());
+                family.sample(&[("source", &source), ("kind", &kind)], count);
+            }
+        }
+        let mut family = text.family(
+            "artstore_proven_up",
+            Kind::Gauge,
+            "1 while the check goes on.",
+        );
+        for (source, state) in &proven {
+            let on = state.problem.is_none() && is_fresh(state.updated, STALE);
+            family.sample(&[("source", &source.to_string())], u8::from(on));
+        }
     }
 }
 
@@ -296,6 +369,7 @@ impl Role for RelayRole {
             "Time since the source last answered a poll.",
             &|v| mine(v).then(|| v.state.polled.unwrap_or(v.started).elapsed().as_secs_f64()),
         );
+        self.proven_metrics(text);
     }
 }
 

@@ -1,10 +1,10 @@
 //! What does not agree: which event, which file, where, and the command that mends it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The kinds of findings. The names are those of `--json` and of the events about findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A finished row has no message.
@@ -55,4 +55,25 @@ pub struct Finding {
     pub detail: String,
     /// The command that mends it, as it can be typed.
     pub mend: String,
+}
+
+impl std::fmt::Display for Kind {
+    /// As `--json` names it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::MessageMissing => "message-missing",
+            Self::MessageExtra => "message-extra",
+            Self::MessageDoubled => "message-doubled",
+            Self::MessageChanged => "message-changed",
+            Self::MessageDisordered => "message-disordered",
+            Self::StreamHole => "stream-hole",
+            Self::StreamBroken => "stream-broken",
+            Self::MessageForeign => "message-foreign",
+            Self::RowUnnumbered => "row-unnumbered",
+            Self::Checkpoint => "checkpoint",
+            Self::RowMissing => "row-missing",
+            Self::RowExtra => "row-extra",
+            Self::RowDifferent => "row-different",
+        })
+    }
 }

@@ -37,6 +37,7 @@ mod search;
 mod services;
 mod smoke;
 mod status;
+mod verify;
 mod verify_cache;
 mod verify_memory;
 mod wal_pending;

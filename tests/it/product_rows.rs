@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use artstore::verify;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -147,12 +146,9 @@ async fn published_in_some_order(world: &World) {
         (world.last_sequence(&source).await >= rows).then_some(())
     })
     .await;
-    let report = verify::source::compare(&mut connection, &world.bus, &source)
-        .await
-        .unwrap();
-    let wrong = [&report.missing, &report.extra, &report.different];
-    assert!(wrong.iter().all(|ids| ids.is_empty()), "{report:?}");
-    assert_eq!(report.finished, report.published);
+    let report = world.checked(&source, &mut connection).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.rows, report.messages);
 }
 
 async fn agree(world: &World) {

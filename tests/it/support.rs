@@ -175,7 +175,20 @@ impl World {
 
     /// All messages of a source, contiguous and chained.
     pub async fn messages(&self, source: &Source) -> Vec<Envelope> {
-        verify::stream::read(&self.bus, source).await.unwrap()
+        let last = self.last_sequence(source).await;
+        let mut reader = verify::reader::Reader::new(&self.bus, source, 0);
+        let mut envelopes: Vec<Envelope> = Vec::new();
+        while (envelopes.len() as u64) < last {
+            let batch = reader.batch(1_000, Duration::from_secs(30)).await.unwrap();
+            assert!(!batch.is_empty(), "{source}: its messages do not come");
+            for message in batch {
+                let envelope = Envelope::from_headers(&message.headers).unwrap();
+                assert_eq!(message.sequence, envelopes.len() as u64 + 1);
+                assert_eq!(envelope.previous, envelopes.last().map(|before| before.id));
+                envelopes.push(envelope);
+            }
+        }
+        envelopes
     }
 
     /// Waits until an element's stream has a message for each finished row, and checks that each
@@ -193,13 +206,22 @@ impl World {
             })
             .await;
         }
-        let report = verify::source::compare(&mut connection, &self.bus, &source)
-            .await
-            .unwrap();
+        let report = self.checked(&source, &mut connection).await;
         assert!(report.is_clean(), "{report:?}");
         // Writers in tests hold the file's row until they commit, whatever API they use.
-        assert!(report.overtaken.is_empty(), "{report:?}");
-        assert_eq!(report.finished, report.published);
+        assert_eq!(report.overtaken, 0, "{report:?}");
+        assert_eq!(report.rows, report.messages);
+    }
+
+    /// A source against its stream.
+    pub async fn checked(
+        &self,
+        source: &Source,
+        connection: &mut PgConnection,
+    ) -> verify::source::Report {
+        verify::source::compare(connection, &self.bus, source, Duration::from_secs(10))
+            .await
+            .unwrap()
     }
 
     /// Waits until the projector has applied every message.
@@ -405,6 +427,11 @@ impl Process {
             .await
             .unwrap_or_else(|_| panic!("still running; its log:\n{}", self.log()))
             .unwrap()
+    }
+
+    /// Waits for its end without a deadline of its own.
+    pub async fn ended_late(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
     }
 
     pub async fn signal(&self, signal: &str) {

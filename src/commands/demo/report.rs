@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::system::System;
 use crate::verify;
+use crate::verify::finding::Kind;
 
 /// The demo's result.
 #[derive(Debug, Serialize)]
@@ -42,6 +43,9 @@ struct Hit {
     element: String,
     rank: f32,
 }
+
+/// How long the relay may take for what is finished.
+const WAIT: Duration = Duration::from_secs(10);
 
 const SEARCHES: [&str; 3] = ["relay", "gaps", "проверено"];
 
@@ -98,15 +102,23 @@ impl Report {
     async fn sources(&mut self, system: &System) -> anyhow::Result<()> {
         for source in system.sources() {
             let mut connection = system.source_database(&source)?.connect().await?;
-            let found = verify::source::compare(&mut connection, &system.bus, &source).await?;
-            self.finished += found.finished;
-            self.published += found.published;
-            self.missing += found.missing.len();
-            self.extra += found.extra.len();
-            self.different += found.different.len();
-            self.disordered += found.disordered.len();
-            if !found.is_clean() {
-                self.findings.push(format!("{source}: {found:?}"));
+            let found =
+                verify::source::compare(&mut connection, &system.bus, &source, WAIT).await?;
+            self.finished += usize::try_from(found.rows)?;
+            self.published += usize::try_from(found.messages)?;
+            for (kind, count) in &found.counts {
+                let sum = match kind {
+                    Kind::MessageMissing | Kind::RowUnnumbered | Kind::StreamHole => {
+                        &mut self.missing
+                    }
+                    Kind::MessageExtra | Kind::MessageDoubled => &mut self.extra,
+                    Kind::MessageDisordered => &mut self.disordered,
+                    _ => &mut self.different,
+                };
+                *sum += usize::try_from(*count)?;
+            }
+            for finding in found.findings.iter().take(20) {
+                self.findings.push(format!("{source}: {finding:?}"));
             }
         }
         Ok(())

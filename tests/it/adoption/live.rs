@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use artstore::verify;
 use artstore_migrations::{Module, Origin, adopt, inspect};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -172,13 +171,10 @@ async fn adopted_while_it_is_written_to(made: Made) {
         (world.last_sequence(&source).await >= finished).then_some(())
     })
     .await;
-    let report = verify::source::compare(&mut element, &world.bus, &source)
-        .await
-        .unwrap();
+    let report = world.checked(&source, &mut element).await;
     // Not their order: the writers finish in another transaction than they change.
-    let wrong = [&report.missing, &report.extra, &report.different];
-    assert!(wrong.iter().all(|ids| ids.is_empty()), "{report:?}");
-    assert_eq!(report.finished, report.published);
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.rows, report.messages);
     // Files that no operation tells of are known to `_files` alone.
     let untold = format!(
         "delete from {ELEMENT}_files as file where not exists (select from {ELEMENT}_wal as wal \

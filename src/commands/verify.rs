@@ -1,0 +1,199 @@
+//! `artstore verify`: whether everything agrees, and if not, exactly what does not. It reads, and
+//! changes nothing. Exit code 0: all agrees; 1: it does not, or could not be checked.
+
+mod progress;
+mod table;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::crash;
+use artstore_schemas::source::Source;
+use clap::Args;
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
+use tokio::sync::watch;
+
+use self::progress::Progress;
+use super::stop_signal;
+use crate::config::Config;
+use crate::verify::pass::{NewDecision, State};
+use crate::verify::resume::{About, ResumeFile};
+use crate::verify::source::{self, Ended, Report};
+
+/// The state is kept at most so often, and takes at most a twentieth of the time.
+const KEEP: Duration = Duration::from_secs(2);
+
+/// How often a check begins anew because a break of its source was accepted meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What to check, and how.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Only these sources: an element's name, admin or query
+    #[arg(long)]
+    source: Vec<String>,
+    /// Keep the state of the check in this file now and then, and go on from it where it exists;
+    /// it is removed when all is checked
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// How many seconds the relay may take for what was finished before the check, without any of
+    /// it coming
+    #[arg(
+        long,
+        env = "ARTSTORE_VERIFY_WAIT_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 60
+    )]
+    wait: u64,
+    /// Print JSON: up to 100,000 findings of each source, and how many there are
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
+    let sources = config.sources(&command.source)?;
+    let stop = stop_signal()?;
+    let bus = Bus::connect(&config.bus("artstore verify")).await?;
+    let mut check = Check {
+        file: command
+            .resume
+            .as_deref()
+            .map(ResumeFile::open)
+            .transpose()?,
+        command,
+        bus,
+        stop,
+    };
+    let mut reports = Vec::new();
+    for (source, database) in sources {
+        let checked = check.source(&source, &database).await;
+        let report = checked.with_context(|| format!("source {source}"))?;
+        let Some(report) = report else {
+            eprintln!("artstore: {}", check.stopped());
+            return Ok(ExitCode::FAILURE);
+        };
+        reports.push(report);
+    }
+    // Checkpoints and cache are compared here, by `verify::cache`.
+    let clean = reports.iter().all(Report::is_clean);
+    if check.command.json {
+        println!("{}", json!({"agree": clean, "sources": reports}));
+    } else {
+        print!("{}", table::show(&reports));
+    }
+    if let Some(file) = check.file {
+        file.finish()?;
+    }
+    Ok(ExitCode::from(u8::from(!clean)))
+}
+
+struct Check {
+    command: Verify,
+    bus: Bus,
+    stop: watch::Receiver<bool>,
+    file: Option<ResumeFile>,
+}
+
+impl Check {
+    /// None: it was stopped.
+    async fn source(
+        &mut self,
+        source: &Source,
+        database: &PgConnectOptions,
+    ) -> anyhow::Result<Option<Report>> {
+        let mut connection = connect(database).await?;
+        let about = About::read(&mut connection, &self.bus, source).await?;
+        let mut state = match &self.file {
+            Some(file) => file.state(&self.bus, source, &about).await?,
+            None => State::default(),
+        };
+        for _ in 1..ATTEMPTS {
+            match self.pass(source, &mut connection, &about, state).await {
+                Err(error) if error.is::<NewDecision>() => state = State::default(),
+                ended => return ended,
+            }
+        }
+        self.pass(source, &mut connection, &about, state).await
+    }
+
+    async fn pass(
+        &mut self,
+        source: &Source,
+        connection: &mut PgConnection,
+        about: &About,
+        state: State,
+    ) -> anyhow::Result<Option<Report>> {
+        let wait = Duration::from_secs(self.command.wait);
+        let mut progress = Progress::new(source, state.links.last, self.command.json);
+        let pass = source::begin(&self.bus, source, state).await?;
+        let (file, stop) = (&mut self.file, &self.stop);
+        let mut failed = None;
+        // The first time at once: a file that can't be written is not found out after hours.
+        let mut keep_at = Instant::now();
+        let ended = source::run(connection, &self.bus, pass, wait, |pass, fixed| {
+            progress.show(pass, fixed);
+            if *stop.borrow() {
+                return ControlFlow::Break(());
+            }
+            if let Some(file) = file.as_mut().filter(|_| Instant::now() >= keep_at) {
+                let begun = Instant::now();
+                if let Err(error) = file.save(about, pass) {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
+                crash::point("verify.kept");
+                keep_at = Instant::now() + KEEP.max(begun.elapsed() * 20);
+            }
+            ControlFlow::Continue(())
+        })
+        .await;
+        progress.finish();
+        if let Some(error) = failed {
+            return Err(error.context("--resume"));
+        }
+        match ended? {
+            Ended::Done(report) => Ok(Some(*report)),
+            Ended::Stopped(pass) => {
+                if let Some(file) = &mut self.file {
+                    file.save(about, &pass).context("--resume")?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn stopped(&self) -> String {
+        match &self.command.resume {
+            Some(path) => format!(
+                "stopped before the end: `artstore verify --resume {}` goes on from here",
+                path.display()
+            ),
+            None => "stopped before the end: nothing is said of what was not checked \
+                     (with --resume FILE, a later run goes on)"
+                .to_owned(),
+        }
+    }
+}
+
+async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+    let options = database
+        .clone()
+        .application_name("artstore verify")
+        .options([("default_transaction_read_only", "on")])
+        .log_statements(tracing::log::LevelFilter::Trace);
+    options.connect().await.with_context(|| {
+        format!(
+            "database {} at {}:{} can't be reached",
+            options.get_database().unwrap_or("(default)"),
+            options.get_host(),
+            options.get_port()
+        )
+    })
+}

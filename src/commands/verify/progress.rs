@@ -1,0 +1,82 @@
+//! How far a check is: a bar on a terminal, plain lines otherwise, both on standard error.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use artstore_schemas::source::Source;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::verify::pass::Pass;
+use crate::verify::source::Fixed;
+
+/// How often a line is written.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The progress of one source.
+pub(super) struct Progress {
+    source: String,
+    /// None: lines.
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    /// Where it began, and when.
+    begun: (u64, Instant),
+    next_line: Instant,
+}
+
+impl Progress {
+    /// From a sequence on; with `quiet`, nothing is shown.
+    pub(super) fn new(source: &Source, behind: u64, quiet: bool) -> Self {
+        if behind > 0 && !quiet {
+            eprintln!("{source}: goes on behind message {behind}");
+        }
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let form = "{msg:20} {bar:24} {pos:>10}/{len} {per_sec:>12} {eta:>4}";
+            let style =
+                ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(0).with_style(style);
+            bar.set_message(source.to_string());
+            bar.set_position(behind);
+            bar.reset_eta();
+            bar
+        });
+        Self {
+            source: source.to_string(),
+            bar,
+            quiet,
+            begun: (behind, Instant::now()),
+            next_line: Instant::now() + EVERY,
+        }
+    }
+
+    pub(super) fn show(&mut self, pass: &Pass, fixed: Fixed) {
+        let (at, of) = (pass.state.links.last, fixed.sequence);
+        if let Some(bar) = &self.bar {
+            bar.set_length(of.max(at));
+            bar.set_position(at);
+        } else if !self.quiet && Instant::now() >= self.next_line {
+            self.next_line = Instant::now() + EVERY;
+            let done = at.saturating_sub(self.begun.0);
+            let rate = done as f64 / self.begun.1.elapsed().as_secs_f64();
+            let left = of.saturating_sub(at) as f64 / rate.max(1.0);
+            if at < of {
+                eprintln!(
+                    "{}: {at} of {of} messages, {rate:.0}/s, {left:.0} s left",
+                    self.source
+                );
+            } else {
+                let owed = pass.state.matching.owed().len();
+                eprintln!(
+                    "{}: all {of} messages read; waiting for the relay ({owed} rows below \
+                     position {}, and those above)",
+                    self.source, pass.state.links.high
+                );
+            }
+        }
+    }
+
+    pub(super) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `artstore wal number`: positions for finished rows that have none, because the trigger that
+//! gives them was off. What it mends, `artstore verify` finds.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use artstore_producers::number;
+use artstore_producers::rows;
+use artstore_producers::source::SourceTable;
+use clap::Args;
+use serde_json::json;
+use sqlx::ConnectOptions as _;
+
+use crate::config::Config;
+
+/// How many rows are listed.
+const LISTED: usize = 20;
+
+/// Whose rows.
+#[derive(Debug, Args)]
+pub struct Number {
+    /// The source: an element's name, admin or query
+    #[arg(long)]
+    source: String,
+    /// Do it; without it, only the rows are listed
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<ExitCode> {
+    let sources = config.sources(std::slice::from_ref(&command.source))?;
+    for (source, database) in sources {
+        let database = database.application_name("artstore wal number");
+        let mut connection = database
+            .connect()
+            .await
+            .with_context(|| format!("source {source}: its database can't be reached"))?;
+        let table = SourceTable::of(&source);
+        let (ids, count) = rows::unnumbered(&mut connection, &table, LISTED).await?;
+        let numbered = if command.yes {
+            let numbered = number::number(&mut connection, &source).await;
+            numbered.with_context(|| {
+                format!(
+                    "{}: nothing was changed; this needs the table's owner, and the table free \
+                     for a moment",
+                    table.name()
+                )
+            })?
+        } else {
+            0
+        };
+        if command.json {
+            let found = json!({"source": source.to_string(), "found": count, "numbered": numbered});
+            println!("{found}");
+            continue;
+        }
+        for id in &ids {
+            println!("{id}");
+        }
+        if count > ids.len() as u64 {
+            println!("and {} more", count - ids.len() as u64);
+        }
+        match (count, command.yes) {
+            (_, true) => println!("{numbered} rows have a position now; the relay publishes them"),
+            (0, false) => println!("every finished row has a position"),
+            (count, false) => println!(
+                "{count} finished rows have no position; --yes gives them some, above all others"
+            ),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,298 @@
+//! A stream against itself: contiguous from 1, each message chained to the one before it, from
+//! the right source and readable, and the relay's state in it as it follows from the message
+//! before. A message that belongs there goes on to [`super::matching`].
+
+use artstore_producers::fingerprint::Said;
+use artstore_schemas::envelope::{Envelope, Snapshot};
+use artstore_schemas::event;
+use artstore_schemas::ranges::Ranges;
+use artstore_schemas::source::Source;
+use artstore_schemas::subject;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::accepted::{self, Accepted};
+use super::finding::Kind;
+use super::matching::Entry;
+use super::reader::{self, Message};
+
+/// Where the check of a stream stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Links {
+    /// The last sequence that was read.
+    pub last: u64,
+    /// The events that the next message may follow: that of the last one, and where the last one
+    /// doesn't belong there also the one before it. None at the start and behind a hole.
+    before: Vec<Uuid>,
+    /// The highest position in the stream, as its last message says.
+    pub high: i64,
+    /// The highest that a message has said which follows from the one before it: above `high` only
+    /// behind damage.
+    pub reached: i64,
+    /// What is missing below it.
+    #[serde(with = "super::as_text")]
+    pub missing: Ranges,
+    identity: Option<String>,
+}
+
+/// What is wrong with the stream itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// What kind.
+    pub kind: Kind,
+    /// Where: both ends included; one message but for a hole.
+    pub sequences: (u64, u64),
+    /// The message's event.
+    pub id: Option<Uuid>,
+    /// Its position.
+    pub position: Option<i64>,
+    /// The event that it says it follows.
+    pub follows: Option<Uuid>,
+    /// What exactly.
+    pub detail: String,
+}
+
+/// What a message is to its source.
+#[derive(Debug)]
+pub enum Place {
+    /// Nothing to be compared with a row.
+    None,
+    /// It tells of the row at this position.
+    Row(i64, Entry),
+    /// An operator's decision about what stands before it; `epoch`: a new epoch of the source
+    /// begins with it.
+    Decision {
+        /// Whether positions begin anew.
+        epoch: bool,
+    },
+}
+
+/// A message that was looked at.
+#[derive(Debug)]
+pub struct Seen {
+    /// What is wrong.
+    pub flaws: Vec<Flaw>,
+    /// What it is to its source.
+    pub place: Place,
+    /// The file that it changes, where its place among the file's changes means something.
+    pub file: Option<Uuid>,
+}
+
+impl Links {
+    /// The highest position that any message speaks of: nothing above it was published.
+    pub fn highest(&self) -> i64 {
+        self.high.max(self.reached)
+    }
+
+    /// The event of the last message, where it is known.
+    pub fn last_id(&self) -> Option<Uuid> {
+        self.before.last().copied()
+    }
+
+    /// Looks at the next message.
+    pub fn see(&mut self, source: &Source, accepted: &Accepted, message: &Message) -> Seen {
+        let sequence = message.sequence;
+        let mut seen = Seen {
+            flaws: self.hole(accepted, sequence),
+            place: Place::None,
+            file: None,
+        };
+        let after_hole = sequence != self.last + 1;
+        if after_hole {
+            self.before.clear();
+        }
+        let first = self.last == 0 && !after_hole;
+        self.last = sequence;
+        let read = Envelope::from_headers(&message.headers)
+            .map_err(|error| error.to_string())
+            .and_then(|envelope| {
+                let said = belongs(source, &envelope, message)?;
+                Ok((envelope, said))
+            });
+        let (envelope, said) = match read {
+            Ok(read) if !accepted.ignores(sequence) => read,
+            read => {
+                let id = reader::id_of(message);
+                if let (Err(detail), false) = (read, accepted.ignores(sequence)) {
+                    seen.flaws.push(Flaw {
+                        kind: Kind::MessageForeign,
+                        id,
+                        detail,
+                        ..Flaw::at(sequence)
+                    });
+                }
+                // What comes next may follow it, or step over it.
+                match id {
+                    Some(id) => self.before.push(id),
+                    None => self.before.clear(),
+                }
+                return seen;
+            }
+        };
+        let epoch = accepted::is_epoch(&envelope);
+        let chained = match envelope.previous {
+            None => first || (after_hole && sequence > 1),
+            Some(id) => self.before.contains(&id) || (self.before.is_empty() && !first),
+        };
+        let again = match envelope.position {
+            Some(p) if envelope.snapshot.is_none() => p <= self.high && !self.missing.contains(p),
+            _ => false,
+        };
+        // Behind a message that does not count it is not known whose state was gone on from.
+        let trusted = chained && !epoch && (first || self.before.len() == 1);
+        let problem = if !chained {
+            Some("it does not follow the message before it (artstore-previous)".to_owned())
+        } else if trusted && !again && !self.state_follows(&envelope) {
+            Some(format!(
+                "it says that positions up to {} were seen, without {:?}, which does not follow \
+                 from the message before it: up to {}, without {:?}",
+                envelope.high,
+                envelope.missing.to_string(),
+                self.high,
+                self.missing.to_string()
+            ))
+        } else if !epoch
+            && self
+                .identity
+                .as_ref()
+                .is_some_and(|i| *i != envelope.identity)
+        {
+            Some(format!(
+                "it comes from database {}, the messages before it from {}",
+                envelope.identity,
+                self.identity.as_deref().unwrap_or_default()
+            ))
+        } else {
+            None
+        };
+        if problem.is_none() {
+            self.reached = self.reached.max(envelope.high);
+        }
+        if epoch {
+            self.reached = envelope.high;
+        }
+        if let Some(detail) = problem.filter(|_| !accepted.breaks(sequence)) {
+            seen.flaws.push(Flaw {
+                kind: Kind::StreamBroken,
+                id: Some(envelope.id),
+                position: envelope.position,
+                follows: envelope.previous.filter(|_| !chained),
+                detail,
+                ..Flaw::at(sequence)
+            });
+        }
+        self.before = vec![envelope.id];
+        self.high = envelope.high;
+        self.missing = envelope.missing.clone();
+        self.identity = Some(envelope.identity.clone());
+        seen.place = match envelope.position {
+            _ if accepted::is_decision(&envelope) => Place::Decision { epoch },
+            Some(position) if accepted.survives(sequence, position) => {
+                let republished = envelope.snapshot == Some(Snapshot::Republish);
+                if matches!(source, Source::Element(_)) && !republished {
+                    let subject = envelope.subject.as_deref();
+                    seen.file = subject.and_then(|subject| subject.parse().ok());
+                }
+                let whole = said.digest();
+                Place::Row(
+                    position,
+                    Entry {
+                        id: envelope.id,
+                        sequence,
+                        whole,
+                        stateless: said.without_state().digest(),
+                        republished,
+                        again,
+                        over: None,
+                    },
+                )
+            }
+            Some(_) | None => Place::None,
+        };
+        seen
+    }
+
+    /// Nothing stands behind the last message, up to a sequence that the stream has given out.
+    pub fn end(&mut self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
+        let flaws = self.hole(accepted, sequence + 1);
+        self.before.clear();
+        self.last = self.last.max(sequence);
+        flaws
+    }
+
+    fn hole(&self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
+        if sequence <= self.last + 1 {
+            return Vec::new();
+        }
+        let left = accepted.left_of_hole(self.last + 1..=sequence - 1);
+        let flaw = |range: std::ops::RangeInclusive<u64>| Flaw {
+            kind: Kind::StreamHole,
+            sequences: (*range.start(), *range.end()),
+            detail: "the stream has no message here".to_owned(),
+            ..Flaw::at(sequence)
+        };
+        left.into_iter().map(flaw).collect()
+    }
+
+    /// Whether the state that a message carries is the one before it with its own position, less
+    /// what turned out to be void.
+    fn state_follows(&self, envelope: &Envelope) -> bool {
+        let own = envelope
+            .position
+            .filter(|_| envelope.snapshot.is_none())
+            .unwrap_or(0);
+        if envelope.high != self.high.max(own) {
+            return false;
+        }
+        if envelope.missing.contains(own) {
+            return false;
+        }
+        envelope.missing == self.missing
+            || envelope.missing.as_slice().iter().all(|range| {
+                let new = range.first > self.high && range.last < own;
+                let old = self.missing.as_slice();
+                let place = old.partition_point(|old| old.first <= range.first);
+                new || (place > 0 && old[place - 1].last >= range.last)
+            })
+    }
+}
+
+impl Flaw {
+    fn at(sequence: u64) -> Self {
+        Self {
+            kind: Kind::StreamBroken,
+            sequences: (sequence, sequence),
+            id: None,
+            position: None,
+            follows: None,
+            detail: String::new(),
+        }
+    }
+}
+
+/// Whether a message belongs into its source's stream and can be read: what it says, or why not.
+fn belongs(source: &Source, envelope: &Envelope, message: &Message) -> Result<Said, String> {
+    if envelope.source != source.ce_source() {
+        return Err(format!("it comes from {}", envelope.source));
+    }
+    if !subject::belongs(&message.subject, source, &envelope.event_type) {
+        return Err(format!(
+            "its subject {} does not fit its type {}",
+            message.subject, envelope.event_type
+        ));
+    }
+    // Every header as the relay would write it; what it added to publish is not looked at.
+    for (name, values) in envelope.to_headers().iter() {
+        let stands = message.headers.get_all(name.clone());
+        if !values.iter().eq(stands) {
+            return Err(format!("its header {name} is not as the relay writes it"));
+        }
+    }
+    let without_row = envelope.event_type.entity == accepted::ENTITY;
+    if envelope.position.is_none() && envelope.snapshot.is_none() && !without_row {
+        return Err("it has no position".to_owned());
+    }
+    let event = event::decode(source, &envelope.event_type, &message.body)
+        .map_err(|error| error.to_string())?;
+    Ok(Said::by_message(&message.subject, envelope, event))
+}

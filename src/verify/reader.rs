@@ -1,0 +1,210 @@
+//! Reading a stream with its bodies, in sequence order, without acknowledgements. What it reads
+//! goes to [`super::links`].
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use artstore_schemas::bus::Bus;
+use artstore_schemas::source::Source;
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+use uuid::Uuid;
+
+/// The most messages of one pull request; far below what a subscription holds.
+const PULL_MESSAGES: usize = 2_000;
+
+/// The most bytes of one pull request.
+const PULL_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often a lost consumer is made anew before that counts as an error.
+const ATTEMPTS: usize = 20;
+
+/// A message as it stands in the stream.
+#[derive(Debug)]
+pub struct Message {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Reads on from one place of a stream.
+pub struct Reader {
+    bus: Bus,
+    stream: String,
+    subjects: Option<String>,
+    /// The sequence behind the last message.
+    next: u64,
+    messages: Option<pull::Stream>,
+    /// Where the consumer was made anew because of a hole: a second at the same place is real.
+    hole_at: Option<u64>,
+    failures: usize,
+}
+
+impl Reader {
+    /// Everything behind a sequence.
+    pub fn new(bus: &Bus, source: &Source, behind: u64) -> Self {
+        Self {
+            bus: bus.clone(),
+            stream: source.stream(),
+            subjects: None,
+            next: behind + 1,
+            messages: None,
+            hole_at: None,
+            failures: 0,
+        }
+    }
+
+    /// Everything on one subject; its sequences need not be contiguous.
+    pub fn of_subject(bus: &Bus, source: &Source, subject: String) -> Self {
+        Self {
+            subjects: Some(subject),
+            ..Self::new(bus, source, 0)
+        }
+    }
+
+    /// Waits for a message, then takes with it what is there already, up to `most`. Empty: nothing
+    /// came within `patience`.
+    pub async fn batch(&mut self, most: usize, patience: Duration) -> anyhow::Result<Vec<Message>> {
+        let mut batch = Vec::new();
+        loop {
+            if self.messages.is_none() {
+                match self.open().await {
+                    Ok(messages) => self.messages = Some(messages),
+                    Err(error) => {
+                        self.failed(error)?;
+                        tokio::time::sleep(Duration::from_millis(250)).await;
+                        continue;
+                    }
+                }
+            }
+            let messages = self.messages.as_mut().expect("it was opened above");
+            let next = if batch.is_empty() {
+                match tokio::time::timeout(patience, messages.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return Ok(batch),
+                }
+            } else {
+                match messages.next().now_or_never() {
+                    Some(next) => next,
+                    None => return Ok(batch),
+                }
+            };
+            let read = match next {
+                Some(Ok(message)) => self.take(message),
+                Some(Err(error)) => Err(anyhow!("{error}")),
+                None => Err(anyhow!("its consumer has ended")),
+            };
+            match read {
+                Ok(Some(message)) => {
+                    batch.push(message);
+                    if batch.len() >= most {
+                        return Ok(batch);
+                    }
+                }
+                // The first hole may be the consumer's.
+                Ok(None) => self.messages = None,
+                Err(error) => {
+                    self.messages = None;
+                    self.failed(error)?;
+                }
+            }
+            if self.messages.is_none() && !batch.is_empty() {
+                return Ok(batch);
+            }
+        }
+    }
+
+    /// Whether the stream holds nothing behind what was read. (The last messages may be gone: then
+    /// it has given out sequences that never come.)
+    pub async fn nothing_left(&self) -> anyhow::Result<bool> {
+        let mut consumer = self.consumer().await?;
+        Ok(consumer.info().await?.num_pending == 0)
+    }
+
+    fn take(&mut self, message: async_nats::jetstream::Message) -> anyhow::Result<Option<Message>> {
+        let sequence = message.info().map_err(|e| anyhow!("{e}"))?.stream_sequence;
+        let hole = self.subjects.is_none() && sequence != self.next;
+        if hole && self.hole_at != Some(self.next) {
+            self.hole_at = Some(self.next);
+            return Ok(None);
+        }
+        self.next = sequence + 1;
+        self.failures = 0;
+        let (message, _) = message.split();
+        Ok(Some(Message {
+            sequence,
+            subject: message.subject.to_string(),
+            headers: message.headers.unwrap_or_default(),
+            body: message.payload,
+        }))
+    }
+
+    fn failed(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+        self.failures += 1;
+        if self.failures > ATTEMPTS {
+            return Err(error.context(format!("stream {} can't be read", self.stream)));
+        }
+        tracing::debug!(stream = self.stream, %error, "the consumer is made anew");
+        Ok(())
+    }
+
+    async fn open(&self) -> anyhow::Result<pull::Stream> {
+        let consumer = self.consumer().await?;
+        Ok(consumer
+            .stream()
+            .max_messages_per_batch(PULL_MESSAGES)
+            .max_bytes_per_batch(PULL_BYTES)
+            .heartbeat(Duration::from_secs(5))
+            .expires(Duration::from_secs(30))
+            .messages()
+            .await?)
+    }
+
+    async fn consumer(&self) -> anyhow::Result<Consumer<pull::Config>> {
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: self.next,
+            },
+            filter_subject: self.subjects.clone().unwrap_or_default(),
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: Duration::from_secs(60),
+            ..pull::Config::default()
+        };
+        Ok(self
+            .bus
+            .jetstream
+            .create_consumer_on_stream(config, self.stream.clone())
+            .await?)
+    }
+}
+
+/// The event that a message says it is.
+pub fn id_of(message: &Message) -> Option<Uuid> {
+    message.headers.get("ce-id")?.as_str().parse().ok()
+}
+
+/// One message, by its sequence; none where there is none.
+pub async fn message(bus: &Bus, source: &Source, sequence: u64) -> anyhow::Result<Option<Message>> {
+    use async_nats::jetstream::stream::RawMessageErrorKind;
+    let stream = source.stream();
+    let handle = bus.jetstream.get_stream_no_info(&stream).await?;
+    match handle.get_raw_message(sequence).await {
+        Ok(message) => Ok(Some(Message {
+            sequence,
+            subject: message.subject.to_string(),
+            headers: message.headers,
+            body: message.payload,
+        })),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("stream {stream}, message {sequence}")),
+    }
+}

@@ -1,0 +1,171 @@
+//! The command: what it prints, how it ends, and a check that is killed and goes on.
+
+use serde_json::Value;
+
+use super::*;
+
+/// Finished rows in one statement.
+pub async fn bulk(world: &World, rows: usize) {
+    let mut element = world.element(0).await;
+    execute(
+        &mut element,
+        format!(
+            "insert into elem_wal (transaction_id, operation_type, status, operation_data) \
+             select gen_random_uuid(), 'cache_rebuild', 'committed', '{{}}' \
+             from generate_series(1, {rows})"
+        ),
+    )
+    .await;
+}
+
+fn verify(world: &World, more: &[&str]) -> Program {
+    let arguments = ["verify", "--source", "elem", "--wait", "1"];
+    let arguments: Vec<&str> = arguments.iter().chain(more).copied().collect();
+    world.command(&arguments)
+}
+
+#[test]
+fn the_command_says_what_agrees_what_does_not_and_what_mends_it() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        filled(&world).await;
+        // All sources; those without a row agree as well.
+        let (status, said) = world.command(&["verify"]).output().await;
+        assert_eq!(status.code(), Some(0), "{said}");
+        let lines: Vec<Vec<&str>> = said
+            .lines()
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[1], ["elem", "22", "22", "22", "0", "0"], "{said}");
+        assert_eq!(lines[2], ["admin", "0", "0", "0", "0", "0"], "{said}");
+        assert!(said.ends_with("\nAll agree.\n"), "{said}");
+
+        let source = world.source(0);
+        let mut messages = all(&world.bus, &source).await;
+        messages.remove(6);
+        replace(&world, &source, &messages).await;
+        let (status, said) = verify(&world, &[]).output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        for part in [
+            "elem: 1 message-missing\n",
+            "  position 7, event ",
+            "  mend: artstore relay republish --source elem\n",
+            "\n1 finding.\n",
+        ] {
+            assert!(said.contains(part), "{part:?} is not in:\n{said}");
+        }
+        let (status, said) = verify(&world, &["--json"]).output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["agree"], false);
+        let report = &said["sources"][0];
+        assert_eq!(report["counts"]["message-missing"], 1);
+        assert_eq!(report["findings"][0]["position"], 7);
+        assert_eq!(report["proven"], 6);
+
+        let (status, said) = world
+            .command(&["verify", "--source", "none"])
+            .finish()
+            .await;
+        assert_eq!(status.code(), Some(2), "{said}");
+    });
+}
+
+#[test]
+fn a_check_that_is_killed_goes_on_where_it_was_and_finds_the_same() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        bulk(&world, 5_000).await;
+        let relay = world.relay(0).start();
+        world.published(0).await;
+        relay.kill().await;
+        let mut element = world.element(0).await;
+        // Before and behind the place where it is killed.
+        for position in [17, 4_321] {
+            let forge = format!("update elem_wal set user_id = '7' where position = {position}");
+            execute(&mut element, forge).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let file = path.to_str().unwrap();
+
+        let mut killed = verify(&world, &["--resume", file])
+            .crash_at("verify.kept", 1)
+            .start();
+        assert_eq!(killed.ended().await.code(), None, "{}", killed.log());
+        let state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let last = &state["sources"]["elem"]["state"]["links"]["last"];
+        assert!((1..5_000).contains(&last.as_u64().unwrap()), "{last}");
+
+        // A stream that was made anew is another one; so is one with another history.
+        let kept = std::fs::read(&path).unwrap();
+        for (field, text) in [("created", "made at"), ("identity", "database")] {
+            let mut other = state.clone();
+            other["sources"]["elem"]["about"][field] = "1970-01-01".into();
+            std::fs::write(&path, other.to_string()).unwrap();
+            let (status, said) = verify(&world, &["--resume", file]).finish().await;
+            assert_eq!(status.code(), Some(2), "{said}");
+            assert!(
+                said.contains(text) && said.contains("remove the file"),
+                "{said}"
+            );
+        }
+        std::fs::write(&path, kept).unwrap();
+
+        let mut resumed = verify(&world, &["--resume", file, "--json"]).start();
+        assert_eq!(resumed.ended().await.code(), Some(1), "{}", resumed.log());
+        let said: Value = serde_json::from_str(&resumed.output()).unwrap();
+        let report = &said["sources"][0];
+        assert_eq!(
+            (&report["rows"], &report["messages"]),
+            (&5_000.into(), &5_000.into())
+        );
+        let positions: Vec<&Value> = report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| &finding["position"])
+            .collect();
+        assert_eq!(positions, [17, 4_321], "{said}");
+        assert!(!path.exists(), "all is checked: the next run begins anew");
+    });
+}
+
+#[test]
+fn a_check_that_is_stopped_keeps_where_it_was() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        bulk(&world, 1_500).await;
+        let relay = world.relay(0).start();
+        world.published(0).await;
+        relay.kill().await;
+        // A row that nobody publishes: the check waits for the relay.
+        bulk(&world, 1).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let arguments = [
+            "verify",
+            "--source",
+            "elem",
+            "--resume",
+            path.to_str().unwrap(),
+        ];
+        let mut stopped = world.command(&arguments).start();
+        eventually("it has read all messages", || async {
+            let state = std::fs::read(&path).ok()?;
+            let state: Value = serde_json::from_slice(&state).ok()?;
+            let last = state["sources"]["elem"]["state"]["links"]["last"].as_u64();
+            (last == Some(1_500)).then_some(())
+        })
+        .await;
+        stopped.signal("-INT").await;
+        assert_eq!(stopped.ended().await.code(), Some(1), "{}", stopped.log());
+        let said = stopped.log();
+        assert!(said.contains("goes on from here"), "{said}");
+        let relay = world.relay(0).start();
+        let (status, said) = world.command(&arguments).output().await;
+        assert!(status.success(), "{said}");
+        assert!(said.contains("1501"), "{said}");
+        relay.kill().await;
+    });
+}
