@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use artstore::stack::{Stack, StackOptions};
 use artstore_schemas::element::ElementName;
+use futures::StreamExt as _;
 use serde_json::Value;
 use sqlx::PgConnection;
 use tokio::process::Command;
@@ -154,6 +155,36 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
             .await;
         }
         let relay = connect(&nats.url("relay", &variables)).await;
+        // A command asks with the relay's user, and is answered in its inbox; nobody else may ask.
+        let asked = "artstore.control.storage_elem_01";
+        let mut requests = relay.client.subscribe(asked).await.unwrap();
+        relay.client.flush().await.unwrap();
+        let command = connect(&nats.url("relay", &variables)).await;
+        let answer = tokio::spawn(async move {
+            let answer = command.client.request(asked, "stand down".into()).await;
+            answer.unwrap().payload
+        });
+        let request = requests.next().await.unwrap();
+        let reply = request.reply.unwrap();
+        relay.client.publish(reply, "ok".into()).await.unwrap();
+        assert_eq!(answer.await.unwrap(), "ok");
+        for user in ["setup", "reader"] {
+            let bus = connect(&nats.url(user, &variables)).await;
+            bus.client
+                .publish(asked, "stand down".into())
+                .await
+                .unwrap();
+            bus.client.flush().await.unwrap();
+            eventually("the server refuses it", || async {
+                let refused = |line: &str| {
+                    line.contains("Publish Violation")
+                        && line.contains(asked)
+                        && line.contains(&format!("user:{user}\""))
+                };
+                nats.log().lines().any(refused).then_some(())
+            })
+            .await;
+        }
         let source = artstore_schemas::source::Source::Element("storage_elem_01".parse().unwrap());
         let info = relay.stream_info(&source.stream()).await.unwrap();
         assert_eq!(info.state.messages, 0);
