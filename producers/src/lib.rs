@@ -9,6 +9,11 @@
 //! For operators:
 //! - [`pending`]: operations that nobody finished, and what became of them
 //! - [`resolve`]: finishing one of them by a person's decision
+//! - `walk`: a whole stream, in order
+//! - [`scan`]: a whole stream beside its whole source
+//! - [`mend`]: what the commands on a stream share
+//! - [`accept`]: a new epoch, after a source lost something
+//! - [`republish`]: a damaged stream is put right
 //!
 //! The relay:
 //! - [`election`]: one relay a source
@@ -23,19 +28,24 @@
 //! - [`progress`]: what it tells of itself
 //! - [`relay_error`]: why it stops
 
+pub mod accept;
 pub mod election;
 pub mod files;
 pub mod gaps;
+pub mod mend;
 pub mod outbox;
 pub mod pending;
 pub mod progress;
 pub mod publish;
 pub mod relay;
 pub mod relay_error;
+pub mod republish;
 pub mod resolve;
 mod round;
+pub mod scan;
 pub mod source;
 pub mod source_check;
 pub mod tail;
 pub mod translate;
 pub mod wal;
+mod walk;

@@ -49,8 +49,8 @@ impl PublishMode {
 pub struct Outgoing {
     /// Its event.
     pub id: Uuid,
-    /// Its row's position.
-    pub position: i64,
+    /// Its row's position; none for a message that no row caused.
+    pub position: Option<i64>,
     /// Its subject.
     pub subject: String,
     /// Its headers.
@@ -88,8 +88,8 @@ pub enum PublishFailure {
     Duplicate {
         /// The event.
         id: Uuid,
-        /// Its position.
-        position: i64,
+        /// Its position; none for a message that no row caused.
+        position: Option<i64>,
     },
     /// No clear answer: the messages may or may not be stored.
     #[error("no acknowledgement: {0}")]
@@ -158,7 +158,7 @@ async fn pipelined(
 fn check_ack(
     ack: &PublishAck,
     id: Uuid,
-    position: i64,
+    position: Option<i64>,
     sequence: u64,
 ) -> Result<(), PublishFailure> {
     if ack.duplicate {

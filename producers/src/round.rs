@@ -97,7 +97,7 @@ impl Round<'_> {
                 return Ok(true);
             }
             let count = batch.len() as u64;
-            let last = batch.last().map(|message| message.position);
+            let last = batch.last().and_then(|message| message.position);
             let span = tracing::info_span!(
                 "batch",
                 stream = self.relay.options.source.stream(),
@@ -202,7 +202,7 @@ impl Round<'_> {
         self.tail.last_id = Some(event.id);
         Outgoing {
             id: event.id,
-            position: event.position,
+            position: Some(event.position),
             subject,
             headers: envelope.to_headers(),
             body: event.body,
@@ -230,7 +230,7 @@ impl Round<'_> {
             Err(PublishFailure::Duplicate { id, position }) if suspected => Err(Halt::Duplicate {
                 stream: source.stream(),
                 id,
-                position,
+                position: position.unwrap_or_default(),
             }
             .into()),
             Err(failure) => {

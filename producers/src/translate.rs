@@ -65,6 +65,77 @@ impl Translator {
         }
     }
 
+    /// The event of a record that no row caused: an operator's decision, with its facts.
+    pub(crate) fn record(
+        &self,
+        id: Uuid,
+        event_type: &EventType,
+        actor: Actor,
+        facts: serde_json::Value,
+    ) -> Bytes {
+        let kind = format!("{}.{}", event_type.entity, event_type.action);
+        let at = Utc::now();
+        let data = Document::from_value(facts);
+        match &self.source {
+            Source::Element(_) => encode(&WalEvent {
+                actor,
+                ..self.rowless(id, &kind, at, data)
+            }),
+            Source::Admin | Source::Query => encode(&OutboxEvent {
+                operation: OutboxOperation {
+                    id,
+                    kind,
+                    occurred_at: at,
+                    request_id: None,
+                },
+                actor,
+                data,
+                omitted: Vec::new(),
+            }),
+        }
+    }
+
+    /// The event that tells a file's present state, or that it is not there, without a row.
+    pub(crate) fn present_state(
+        &self,
+        id: Uuid,
+        file_id: Uuid,
+        file: Option<File>,
+    ) -> (EventType, Bytes) {
+        let action = if file.is_some() { "created" } else { "deleted" };
+        let mut body = self.rowless(id, "snapshot", Utc::now(), None);
+        body.operation.file_id = Some(file_id);
+        body.file = file;
+        (
+            EventType::new("file", action, 1),
+            fit(&mut body, WAL_FIELDS),
+        )
+    }
+
+    fn rowless(&self, id: Uuid, kind: &str, at: DateTime<Utc>, data: Option<Document>) -> WalEvent {
+        WalEvent {
+            operation: Operation {
+                id,
+                kind: kind.to_owned(),
+                status: Status::Committed,
+                started_at: at,
+                completed_at: Some(at),
+                duration_ms: None,
+                error_message: None,
+                request_id: None,
+                file_id: None,
+                data,
+            },
+            actor: Actor::system(),
+            element: Element {
+                name: self.source.to_string(),
+                api_url: self.api_url.clone(),
+            },
+            file: None,
+            omitted: Vec::new(),
+        }
+    }
+
     /// The size of a WAL event's body with nothing left out.
     pub(crate) fn full_size(&self, id: Uuid, row: WalRow) -> usize {
         encode(&self.wal_body(id, row)).len()

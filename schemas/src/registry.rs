@@ -75,6 +75,18 @@ pub const FORMS: &[Form] = &[
         meaning: "A committed operation of a type that has no event type of its own.",
     },
     Form {
+        name: "artstore.source.accepted.v1",
+        body: Body::Wal,
+        meaning: "An operator accepted a source that was set back, restored or promoted: a new epoch \
+                  of the stream begins. No row caused it.",
+    },
+    Form {
+        name: "artstore.source.damage-accepted.v1",
+        body: Body::Wal,
+        meaning: "An operator accepted damage of the stream: the places that its readers step over. \
+                  No row caused it.",
+    },
+    Form {
         name: "artstore.search.performed.v1",
         body: Body::SearchPerformed,
         meaning: "Somebody searched. From the query module.",

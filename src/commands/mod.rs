@@ -6,6 +6,7 @@ pub mod demo;
 pub mod dev;
 pub mod health;
 pub mod migrate;
+pub mod relay;
 pub mod run;
 pub mod search;
 pub mod wal;
@@ -42,6 +43,9 @@ pub enum Command {
     /// List and resolve operations that a dead process left pending
     #[command(subcommand)]
     Wal(wal::Wal),
+    /// Decide about a source that was set back, or a stream that was damaged
+    #[command(subcommand)]
+    Relay(relay::RelayCommand),
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
@@ -64,6 +68,7 @@ impl Command {
             Self::Run(_) | Self::Migrate(_) => "info",
             Self::Bus(_)
             | Self::Wal(_)
+            | Self::Relay(_)
             | Self::Search(_)
             | Self::Health(_)
             | Self::Dev(_)
@@ -80,6 +85,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
+        Command::Relay(command) => relay::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
         Command::Health(command) => health::run(&command).await,

@@ -181,18 +181,22 @@ async fn run_projector(
     Ok(())
 }
 
-fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, ConfigError> {
+/// The configured sources with their databases; all, or those that are named.
+pub(super) fn sources(
+    config: &Config,
+    named: &[String],
+) -> Result<Vec<(Source, PgConnectOptions)>, ConfigError> {
     let mut sources: Vec<(Source, PgConnectOptions)> = config
         .elements()?
         .into_iter()
         .map(|(name, database)| (Source::Element(name), database))
         .collect();
-    let admin_by_parts = command.source == ["admin"];
+    let admin_by_parts = named == ["admin"];
     if admin_by_parts || config.admin_database_url.is_some() {
         sources.extend(config.admin_database()?.map(|d| (Source::Admin, d)));
     }
     sources.extend(config.query_database()?.map(|d| (Source::Query, d)));
-    for wanted in &command.source {
+    for wanted in named {
         if !sources
             .iter()
             .any(|(source, _)| source.to_string() == *wanted)
@@ -202,8 +206,7 @@ fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, 
             )));
         }
     }
-    let wanted =
-        |source: &Source| command.source.is_empty() || command.source.contains(&source.to_string());
+    let wanted = |source: &Source| named.is_empty() || named.contains(&source.to_string());
     sources.retain(|(source, _)| wanted(source));
     if sources.is_empty() {
         return Err(ConfigError(
@@ -212,7 +215,11 @@ fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, 
                 .to_owned(),
         ));
     }
-    sources
+    Ok(sources)
+}
+
+fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, ConfigError> {
+    sources(config, &command.source)?
         .into_iter()
         .map(|(source, database)| {
             let api_url = match &source {

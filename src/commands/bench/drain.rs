@@ -137,7 +137,7 @@ pub async fn messages(
         }
         messages.push(Outgoing {
             id,
-            position: 0,
+            position: None,
             subject: message.subject.to_string(),
             headers,
             body: message.payload.clone(),
