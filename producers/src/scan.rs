@@ -297,12 +297,16 @@ impl<'a> Judge<'a> {
         };
         let envelope = envelope.expect("what can't be read is ignored");
         self.end_ignored = false;
-        if broken {
+        match file {
             // The order is in doubt: of both messages.
-            self.unclear_files.extend(self.last_file);
-            self.unclear_files.extend(file);
-        } else if let Some(file) = file {
-            self.unclear_files.remove(&file);
+            Some(file) if broken => {
+                self.unclear_files.extend(self.last_file);
+                self.unclear_files.insert(file);
+            }
+            Some(file) => {
+                self.unclear_files.remove(&file);
+            }
+            None => {}
         }
         self.last_file = file;
         self.tail = Tail {

@@ -187,7 +187,7 @@ fn removed_messages_are_published_again_even_after_a_crash_in_between() {
             .finish()
             .await;
         assert_eq!(status.code(), None, "{log}");
-        goes_on(&world).await;
+        mended(&world).await;
     });
 }
 
