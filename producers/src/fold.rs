@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
+use artstore_schemas::breaks;
 use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event, WalEvent};
 use artstore_schemas::source::Source;
@@ -57,6 +59,8 @@ pub struct Fold {
     source: Source,
     partitions: Vec<u32>,
     files: BTreeMap<Uuid, Last>,
+    /// Messages that readers pass over.
+    damage: Damage,
     /// What is still to be read of the stream.
     reading: Option<Reading>,
 }
@@ -84,6 +88,7 @@ impl Fold {
             source: source.clone(),
             partitions,
             files: BTreeMap::new(),
+            damage: breaks::damage(bus, source).await?,
             reading: None,
         };
         if target == 0 {
@@ -146,7 +151,7 @@ impl Fold {
             }
             let reached = sequence >= reading.target;
             // What was published since it was opened was added already.
-            if sequence <= reading.target {
+            if sequence <= reading.target && !self.damage.ignores(sequence) {
                 let event = read(&self.source, sequence, &message)?;
                 self.add(sequence, &event);
             }
@@ -239,6 +244,7 @@ async fn last_of(
 
 fn read(source: &Source, sequence: u64, message: &Message) -> Result<WalEvent, RelayError> {
     let foreign = |problem: String| Halt::ForeignStream {
+        source_name: source.to_string(),
         stream: source.stream(),
         sequence,
         problem,

@@ -9,6 +9,11 @@
 //! For operators:
 //! - [`pending`]: operations that nobody finished, and what became of them
 //! - [`resolve`]: finishing one of them by a person's decision
+//! - `walk`: a whole stream, in order
+//! - [`scan`]: a whole stream beside its whole source
+//! - [`mend`]: what the commands on a stream share
+//! - [`accept`]: a new epoch, after a source lost something
+//! - [`republish`]: a damaged stream is put right
 //!
 //! The relay:
 //! - [`election`]: one relay a source
@@ -34,6 +39,7 @@
 //! - [`fingerprint`]: what a row says and what its message says, in one form
 //! - [`number`]: positions for finished rows that have none
 
+pub mod accept;
 mod chunk;
 mod control;
 pub mod election;
@@ -42,6 +48,7 @@ pub mod fingerprint;
 pub mod fold;
 pub mod gaps;
 pub mod level;
+pub mod mend;
 pub mod number;
 pub mod outbox;
 pub mod pending;
@@ -49,9 +56,11 @@ pub mod progress;
 pub mod publish;
 pub mod relay;
 pub mod relay_error;
+pub mod republish;
 pub mod resolve;
 mod round;
 pub mod rows;
+pub mod scan;
 pub mod source;
 pub mod source_check;
 pub mod state;
@@ -59,3 +68,4 @@ pub mod tail;
 pub mod takeover;
 pub mod translate;
 pub mod wal;
+mod walk;

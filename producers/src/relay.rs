@@ -464,6 +464,7 @@ impl Relay {
         let stream = || self.options.source.stream();
         if let Some(in_stream) = tail.identity.as_ref().filter(|i| *i != identity) {
             return Err(Halt::OtherIdentity {
+                source_name: self.options.source.to_string(),
                 stream: stream(),
                 in_stream: in_stream.clone(),
                 here: identity.to_owned(),
@@ -472,6 +473,7 @@ impl Relay {
         }
         if sequence < tail.gaps.high() {
             return Err(Halt::SequenceBehind {
+                source_name: self.options.source.to_string(),
                 stream: stream(),
                 high: tail.gaps.high(),
                 sequence,

@@ -150,11 +150,13 @@ pub enum Halt {
     #[error(
         "stream {stream} was written from the database {in_stream}, this one is {here} \
          (system identifier, database, timeline): the source was restored, promoted or replaced, \
-         and what it lost can't be known from here; nothing was published. Put the right database \
-         behind the source's URL; if this one is to be the source from now on, see README, \
-         \"Accepting another source\""
+         nothing was published. Put the right database behind the source's URL; if this one is to \
+         be the source from now on, `artstore relay accept-source --source {source_name}` shows \
+         what it lost and goes on from it (README, \"Accepting another source\")"
     )]
     OtherIdentity {
+        /// The source.
+        source_name: String,
         /// The stream.
         stream: String,
         /// The identity in its last message.
@@ -166,10 +168,12 @@ pub enum Halt {
     #[error(
         "stream {stream} has position {high}, but the source's sequence is at {sequence}: the \
          source was set back to an earlier state; nothing was published. Restore it to a state \
-         that holds position {high}; if its loss is accepted, see README, \"Accepting another \
-         source\""
+         that holds position {high}; if its loss is accepted, `artstore relay accept-source --source \
+         {source_name}` shows what it lost and goes on from it (README, \"Accepting another source\")"
     )]
     SequenceBehind {
+        /// The source.
+        source_name: String,
         /// The stream.
         stream: String,
         /// The highest position seen.
@@ -182,10 +186,13 @@ pub enum Halt {
         "stream {stream} has {count} message(s) that the source does not hold any more, from \
          position {first} to {last} (first: message {sequence}, event {id}): the source was set \
          back to an earlier state, or finished rows were deleted; nothing was published. Restore \
-         it to a state that holds position {last}; if its loss is accepted, see README, \
-         \"Accepting another source\""
+         it to a state that holds position {last}; if its loss is accepted, `artstore relay \
+         accept-source --source {source_name}` shows what it lost and goes on from it (README, \
+         \"Accepting another source\")"
     )]
     SetBack {
+        /// The source.
+        source_name: String,
         /// The stream.
         stream: String,
         /// How many such messages there are.
@@ -202,10 +209,13 @@ pub enum Halt {
     /// The stream is not one that this relay wrote.
     #[error(
         "stream {stream}, message {sequence}: {problem}; it was not written by a relay of this \
-         source, or was changed: nothing was published; move that stream away and run \
-         `artstore bus init`"
+         source, or the stream was changed: nothing was published. `artstore relay republish \
+         --source {source_name}` shows all of the damage and puts the stream right; restoring the \
+         stream undamaged does too"
     )]
     ForeignStream {
+        /// The source.
+        source_name: String,
         /// The stream.
         stream: String,
         /// The message.

@@ -6,9 +6,11 @@ use std::collections::HashSet;
 
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{File, Status};
+use artstore_schemas::ranges::Range;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
+use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
 use uuid::Uuid;
@@ -24,6 +26,17 @@ const MAX_ROWS: i64 = 1_000;
 
 /// A poll stops taking rows beyond this much text, and asks for fewer rows the next time.
 const MAX_POLL_BYTES: usize = 32 * 1024 * 1024;
+
+/// Which row it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Its position.
+    pub position: i64,
+    /// Its UUID.
+    pub id: Uuid,
+    /// The file that it is about; of an outbox, its subject.
+    pub file: Option<String>,
+}
 
 /// A finished row.
 #[derive(Debug, Clone)]
@@ -144,6 +157,94 @@ impl SourceTable {
     /// The column with the row's UUID.
     pub fn id_column(&self) -> &'static str {
         self.id_column
+    }
+
+    /// The finished rows in these ranges with the state of `_files` in the same statement: at most
+    /// `limit`, in position order.
+    pub(crate) async fn rows(
+        &self,
+        connection: &mut PgConnection,
+        ranges: &[Range],
+        limit: i64,
+    ) -> Result<Vec<SourceRow>, RelayError> {
+        let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
+        let rows = sqlx::query(AssertSqlSafe(self.poll.clone()))
+            .bind(first)
+            .bind(last)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
+        rows.iter().map(|row| self.read(row)).collect()
+    }
+
+    /// As [`Self::rows`], but with the state of `_files` whatever the row says of its file.
+    pub(crate) async fn present_rows(
+        &self,
+        connection: &mut PgConnection,
+        ranges: &[Range],
+        limit: i64,
+    ) -> Result<Vec<SourceRow>, RelayError> {
+        let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
+        let found = sqlx::query(AssertSqlSafe(self.poll.clone()))
+            .bind(first)
+            .bind(last)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
+        let mut rows = Vec::with_capacity(found.len());
+        for row in &found {
+            let mut read = self.read(row)?;
+            if let Content::Wal(wal) = &mut read.content
+                && let WalState::Recorded(recorded) = &wal.state
+            {
+                let present: Option<Uuid> = row.try_get("file_present")?;
+                let file = present.map(|id| files::read_joined(row, id)).transpose()?;
+                wal.state = WalState::Joined {
+                    operation_data: row.try_get("operation_data")?,
+                    recorded: Some(recorded.clone()),
+                    file: file.map(Box::new),
+                };
+            }
+            rows.push(read);
+        }
+        Ok(rows)
+    }
+
+    /// Positions, ids and files (of an outbox: subjects) of the finished rows in these ranges: at
+    /// most `limit`, in position order.
+    pub(crate) async fn ids(
+        &self,
+        connection: &mut PgConnection,
+        ranges: &[Range],
+        limit: i64,
+    ) -> Result<Vec<Found>, RelayError> {
+        let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
+        let file = match self.element {
+            Some(_) => "file_id::text",
+            None => "subject",
+        };
+        let sql = format!(
+            "select r.position, r.id, r.file from unnest($1::bigint[], $2::bigint[]) as wanted(first, last) \
+             cross join lateral (select position, {} as id, {file} as file from public.{} \
+                 where position between wanted.first and wanted.last order by position limit $3) r \
+             order by r.position limit $3",
+            self.id_column, self.table
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(first)
+            .bind(last)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Found {
+                    position: row.try_get("position")?,
+                    id: row.try_get("id")?,
+                    file: row.try_get("file")?,
+                })
+            })
+            .collect()
     }
 
     pub(crate) fn read(&self, row: &PgRow) -> Result<SourceRow, RelayError> {

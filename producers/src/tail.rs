@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use artstore_schemas::breaks;
 use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -62,6 +64,7 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
                 let now = bus.stream_info(&stream).await?;
                 if now.state.last_sequence == sequence {
                     return Err(Halt::ForeignStream {
+                        source_name: source.to_string(),
                         stream,
                         sequence,
                         problem: "its last message was removed".to_owned(),
@@ -84,15 +87,31 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
     }
 }
 
-/// Compares the stream's last messages with the source, position and id. A row that is gone, or
-/// another one, means that the source was set back.
+/// Compares the stream's last messages with the source, position and id; behind an accepted break also
+/// the last ones that survived it. A row that is gone, or another one, means that the source was set
+/// back. What was lost at an accepted break, and damage that was accepted, is passed over.
 pub async fn compare(
     bus: &Bus,
     source: &Source,
     tail: &Tail,
     connection: &mut PgConnection,
 ) -> Result<(), RelayError> {
-    let published = last_messages(bus, source, tail).await?;
+    if tail.sequence == 0 {
+        return Ok(());
+    }
+    let epochs = breaks::epochs(bus, source).await?;
+    let damage = breaks::damage(bus, source).await?;
+    let first = tail.sequence.saturating_sub(COMPARED - 1).max(1);
+    let mut published = Vec::new();
+    if let Some(last) = epochs.last().filter(|epoch| epoch.sequence >= first) {
+        // Before the break the stream may end with more lost messages than are compared.
+        let last = last.last_agreeing.min(first - 1);
+        let first = last.saturating_sub(COMPARED - 1).max(1);
+        published = messages(bus, source, first, last, &damage).await?;
+    }
+    published.extend(messages(bus, source, first, tail.sequence, &damage).await?);
+    let survives = |m: &Published| m.position.is_none_or(|p| epochs.survives(m.sequence, p));
+    published.retain(survives);
     let positions: Vec<i64> = published.iter().filter_map(|m| m.position).collect();
     let table = SourceTable::of(source);
     let sql = format!(
@@ -119,6 +138,7 @@ pub async fn compare(
     };
     let (low, high) = positions.fold((i64::MAX, 0), |(low, high), p| (low.min(p), high.max(p)));
     Err(Halt::SetBack {
+        source_name: source.to_string(),
         stream: source.stream(),
         count: lost.len(),
         first: low,
@@ -136,20 +156,22 @@ struct Published {
     position: Option<i64>,
 }
 
-/// The last messages' headers, in order, each checked against the one before it.
-async fn last_messages(
+/// The headers of the messages from `first` to `last`, in order, each checked against the one before
+/// it. Accepted damage is stepped over.
+async fn messages(
     bus: &Bus,
     source: &Source,
-    tail: &Tail,
+    first: u64,
+    last: u64,
+    damage: &Damage,
 ) -> Result<Vec<Published>, RelayError> {
     let stream = source.stream();
-    if tail.sequence == 0 {
+    if last < first {
         return Ok(Vec::new());
     }
-    let start = tail.sequence.saturating_sub(COMPARED - 1).max(1);
     let config = pull::Config {
         deliver_policy: DeliverPolicy::ByStartSequence {
-            start_sequence: start,
+            start_sequence: first,
         },
         ack_policy: AckPolicy::None,
         headers_only: true,
@@ -162,16 +184,22 @@ async fn last_messages(
         .create_consumer_on_stream(config, stream.clone())
         .await
         .map_err(|e| failed(&stream, &e))?;
-    let expected = usize::try_from(tail.sequence - start + 1).unwrap_or(usize::MAX);
+    let most = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
     let mut messages = consumer
         .fetch()
-        .max_messages(expected)
+        .max_messages(most)
         .expires(Duration::from_secs(5))
         .messages()
         .await
         .map_err(|e| failed(&stream, &e))?;
-    let mut published: Vec<Published> = Vec::with_capacity(expected);
-    while published.len() < expected {
+    let mut published: Vec<Published> = Vec::with_capacity(most);
+    let mut next = first;
+    // The chain is known from the first message on that counts.
+    let mut before: Option<Uuid> = None;
+    while next <= last {
+        if damage.covers_hole(next, last) {
+            break;
+        }
         let Some(message) = messages.next().await else {
             return Err(failed(&stream, &"its last messages did not come in time"));
         };
@@ -180,25 +208,29 @@ async fn last_messages(
             .info()
             .map_err(|e| failed(&stream, &e))?
             .stream_sequence;
+        let foreign = |problem: String| Halt::ForeignStream {
+            source_name: source.to_string(),
+            stream: stream.clone(),
+            sequence,
+            problem,
+        };
+        if sequence != next && !damage.covers_hole(next, sequence - 1) {
+            return Err(foreign(format!("message {next} is missing before it")).into());
+        }
+        if sequence > last {
+            break;
+        }
+        next = sequence + 1;
+        if damage.ignores(sequence) {
+            continue;
+        }
         let headers = message.headers.as_ref().cloned().unwrap_or_default();
         let envelope = envelope(source, sequence, &headers)?;
-        let expected = start + published.len() as u64;
-        let before = published.last().map(|m| m.id);
-        let problem = if sequence != expected {
-            Some(format!("message {expected} is missing before it"))
-        } else if before.is_some() && envelope.previous != before {
-            Some("it does not follow the message before it (artstore-previous)".to_owned())
-        } else {
-            None
-        };
-        if let Some(problem) = problem {
-            return Err(Halt::ForeignStream {
-                stream,
-                sequence,
-                problem,
-            }
-            .into());
+        if before.is_some() && envelope.previous != before && !damage.covers_break(sequence) {
+            let problem = "it does not follow the message before it (artstore-previous)";
+            return Err(foreign(problem.to_owned()).into());
         }
+        before = Some(envelope.id);
         published.push(Published {
             sequence,
             id: envelope.id,
@@ -214,6 +246,7 @@ fn envelope(
     headers: &async_nats::HeaderMap,
 ) -> Result<Envelope, RelayError> {
     let foreign = |problem: String| Halt::ForeignStream {
+        source_name: source.to_string(),
         stream: source.stream(),
         sequence,
         problem,

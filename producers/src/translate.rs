@@ -68,6 +68,38 @@ impl Translator {
         }
     }
 
+    /// The event of a record that no row caused: an operator's decision, with its facts.
+    pub(crate) fn record(
+        &self,
+        id: Uuid,
+        event_type: &EventType,
+        actor: Actor,
+        facts: serde_json::Value,
+    ) -> Bytes {
+        let kind = format!("{}.{}", event_type.entity, event_type.action);
+        let at = Utc::now();
+        let data = Document::from_value(facts);
+        match &self.source {
+            Source::Element(_) => {
+                let mut body = self.rowless(id, &kind, at);
+                body.actor = actor;
+                body.operation.data = data;
+                encode(&body)
+            }
+            Source::Admin | Source::Query => encode(&OutboxEvent {
+                operation: OutboxOperation {
+                    id,
+                    kind,
+                    occurred_at: at,
+                    request_id: None,
+                },
+                actor,
+                data,
+                omitted: Vec::new(),
+            }),
+        }
+    }
+
     /// The event of a row with nothing left out; its body is empty here.
     pub(crate) fn tell(&self, row: SourceRow) -> (Translated, Event) {
         match row.content {

@@ -1,10 +1,13 @@
 //! Reading a stream from a checkpoint on: contiguous, chained, and from the right source, or not
-//! at all. There are no acknowledgements: the checkpoint is the only position. What it reads goes
+//! at all, but for damage that an operator accepted (`artstore_schemas::damage`). There are no
+//! acknowledgements: the checkpoint is the only position. What it reads goes
 //! to [`crate::runner`] in batches.
 
 use std::time::Duration;
 
+use artstore_schemas::breaks;
 use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
@@ -34,6 +37,9 @@ pub struct StreamReader {
     messages: pull::Stream,
     /// The sequence and the event of the last message that was read.
     last: (u64, Option<Uuid>),
+    bus: Bus,
+    /// The places that an operator accepted; looked up again at each that is not among them.
+    damage: Damage,
     /// Where the consumer was made anew because of a hole already.
     hole_at: Option<u64>,
     /// What came behind the messages that were given out: it is told with the next call.
@@ -77,7 +83,10 @@ impl StreamReader {
             .messages()
             .await
             .map_err(|e| failed(&e))?;
+        let damage = breaks::damage(bus, source).await?;
         Ok(Self {
+            bus: bus.clone(),
+            damage,
             projection,
             source: source.clone(),
             stream,
@@ -107,15 +116,16 @@ impl StreamReader {
         let mut bytes = 0;
         while let Some(message) = next {
             let received = match message {
-                Some(Ok(message)) => self.read(&message),
+                Some(Ok(message)) => self.take(&message).await,
                 Some(Err(error)) => Err(self.ended(&error)),
                 None => Err(self.ended(&"it has ended")),
             };
             match received {
-                Ok(received) => {
+                Ok(Some(received)) => {
                     bytes += received.size;
                     batch.push(received);
                 }
+                Ok(None) => {}
                 Err(error) if batch.is_empty() => return Err(error),
                 // What came before it is applied first.
                 Err(error) => {
@@ -128,7 +138,24 @@ impl StreamReader {
             }
             next = self.messages.next().now_or_never();
         }
-        Ok(Some(batch))
+        // All that came may be messages that do not count.
+        Ok(Some(batch).filter(|batch| !batch.is_empty()))
+    }
+
+    /// Reads a message; none for one that does not count. What is wrong with it may have been
+    /// accepted since the list was looked up.
+    async fn take(&mut self, message: &Message) -> Result<Option<Received>, WorkerError> {
+        match self.read(message) {
+            Err(error @ (WorkerError::Hole { .. } | WorkerError::Halt(_))) => {
+                let damage = breaks::damage(&self.bus, &self.source).await?;
+                if damage == self.damage {
+                    return Err(error);
+                }
+                self.damage = damage;
+                self.read(message)
+            }
+            read => read,
+        }
     }
 
     fn ended(&self, reason: &dyn std::fmt::Display) -> WorkerError {
@@ -138,20 +165,25 @@ impl StreamReader {
         }
     }
 
-    fn read(&mut self, message: &Message) -> Result<Received, WorkerError> {
+    fn read(&mut self, message: &Message) -> Result<Option<Received>, WorkerError> {
         let info = message.info().map_err(|error| self.ended(&error))?;
         let sequence = info.stream_sequence;
         let expected = self.last.0 + 1;
-        if sequence != expected {
+        if sequence != expected && !self.damage.covers_hole(expected, sequence - 1) {
             return Err(self.hole(expected, sequence));
+        }
+        if self.damage.ignores(sequence) {
+            self.last.0 = sequence;
+            return Ok(None);
         }
         let headers = message.headers.clone().unwrap_or_default();
         let envelope = Envelope::from_headers(&headers)
             .map_err(|error| self.unreadable(sequence, None, error.to_string()))?;
         let id = Some(envelope.id);
-        if envelope.previous != self.last.1 {
+        if envelope.previous != self.last.1 && !self.damage.covers_break(sequence) {
             return Err(Halt::Spliced {
                 projection: self.projection,
+                source_name: self.source.to_string(),
                 stream: self.stream.clone(),
                 sequence,
                 previous: Previous(envelope.previous),
@@ -171,12 +203,12 @@ impl StreamReader {
         let event = event::decode(&self.source, &envelope.event_type, &message.payload)
             .map_err(|error| self.unreadable(sequence, id, error.to_string()))?;
         self.last = (sequence, id);
-        Ok(Received {
+        Ok(Some(Received {
             sequence,
             envelope,
             event,
             size: message.payload.len(),
-        })
+        }))
     }
 
     /// The first hole may be the consumer's; a second at the same place is the stream's.
@@ -184,6 +216,7 @@ impl StreamReader {
         if self.hole_at == Some(expected) {
             return Halt::Hole {
                 projection: self.projection,
+                source_name: self.source.to_string(),
                 stream: self.stream.clone(),
                 expected,
                 found,
@@ -198,8 +231,9 @@ impl StreamReader {
     }
 
     fn unreadable(&self, sequence: u64, id: Option<Uuid>, reason: String) -> WorkerError {
-        Halt::Event {
+        Halt::Unreadable {
             projection: self.projection,
+            source_name: self.source.to_string(),
             stream: self.stream.clone(),
             sequence,
             id: Previous(id),

@@ -151,8 +151,8 @@ pub enum Halt {
     #[error(
         "projection {projection}: stream {stream} was created at {created}, but the checkpoint \
          (sequence {sequence}) is of one created at {known}: the stream was removed and made \
-         again; nothing was applied. Restore the stream from a backup, or build the projection \
-         again (README, \"Building the cache again\")"
+         again; nothing was applied. Restore the stream from a backup; or, if this one holds what \
+         the source has, bring the projection to it: `artstore projection repair {projection}`"
     )]
     Recreated {
         /// The projection.
@@ -170,8 +170,9 @@ pub enum Halt {
     #[error(
         "projection {projection}: stream {stream} ends at {last}, but the checkpoint is at \
          {sequence}: the stream lost its end (an old backup?); nothing was applied. Where the \
-         source still has the rows, start its relay, which publishes them again; else restore the \
-         stream's newer state, or build the projection again (README, \"Building the cache again\")"
+         source still has the rows, start its relay, which publishes them again; where that does \
+         not lead back to the checkpoint, restore the stream's newer state, or run `artstore \
+         projection repair {projection}`"
     )]
     Behind {
         /// The projection.
@@ -187,11 +188,13 @@ pub enum Halt {
     #[error(
         "projection {projection}: stream {stream}, message {sequence}: it follows event \
          {previous}, but event {expected} was applied before it: the stream was spliced or \
-         rewritten, or the checkpoint was moved; nothing was applied. Restore the right stream; \
-         where only the checkpoint is wrong, run `artstore projection repair {projection}`; else \
-         build the projection again (README, \"Building the cache again\")"
+         rewritten, or the checkpoint was moved; nothing was applied. Restore the right stream; or `artstore relay republish \
+         --source {source_name}`, which shows the damage and puts the stream right; where it finds \
+         none (the checkpoint was moved, or the stream was replaced as a whole), `artstore projection repair {projection}`"
     )]
     Spliced {
+        /// The source.
+        source_name: String,
         /// The projection.
         projection: &'static str,
         /// The stream.
@@ -206,10 +209,13 @@ pub enum Halt {
     /// Messages are missing in the stream.
     #[error(
         "projection {projection}: stream {stream}: message {expected} is missing, {found} came \
-         instead, twice: the stream has a hole; nothing was applied. Restore the stream, or \
-         build the projection again (README, \"Building the cache again\")"
+         instead, twice: the stream has a hole; nothing was applied. Restore the stream; or \
+         `artstore relay republish --source {source_name}`, which shows what is missing and \
+         publishes it again"
     )]
     Hole {
+        /// The source.
+        source_name: String,
         /// The projection.
         projection: &'static str,
         /// The stream.
@@ -218,6 +224,27 @@ pub enum Halt {
         expected: u64,
         /// The sequence that came.
         found: u64,
+    },
+    /// A message is not an event of its stream.
+    #[error(
+        "projection {projection}: stream {stream}, message {sequence} (event {id}) can't be \
+         applied: {reason}; this stream stands still until that is mended. If no newer version of \
+         this program is needed to read it: `artstore relay republish --source {source_name}` \
+         shows the damage and puts the stream right"
+    )]
+    Unreadable {
+        /// The projection.
+        projection: &'static str,
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// The message.
+        sequence: u64,
+        /// Its event, where it could be read.
+        id: Previous,
+        /// What is wrong.
+        reason: String,
     },
     /// An event can't be applied.
     #[error(

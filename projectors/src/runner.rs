@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use artstore_schemas::breaks;
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
@@ -358,8 +359,14 @@ impl<P: Projector> Worker<P> {
         }
         let applied = self.event_at(sequence).await?;
         if applied != checkpoint.last_event_id {
+            // What was applied there may have been damaged since, and that accepted.
+            let damage = breaks::damage(&self.task.bus, &self.task.source).await?;
+            if damage.covers_hole(sequence, sequence) || damage.ignores(sequence) {
+                return Ok(created);
+            }
             return Err(Halt::Spliced {
                 projection,
+                source_name: self.task.source.to_string(),
                 stream,
                 sequence,
                 previous: Previous(applied),

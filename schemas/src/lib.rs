@@ -11,15 +11,21 @@
 //! - [`subject`]: the subject of a message and its partition
 //! - [`ranges`]: sets of positions, as they stand in a header
 //! - [`envelope`]: the headers
+//! - [`epoch`]: a source that was accepted after a break, and which messages survive it
+//! - [`damage`]: places of a stream that readers step over
 //! - [`size`]: how large a message may be
 //! - [`bus`]: the connection and the streams
+//! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
 
 pub mod actor;
+pub mod breaks;
 pub mod bus;
 pub mod crash;
+pub mod damage;
 pub mod element;
 pub mod envelope;
+pub mod epoch;
 pub mod event;
 pub mod json;
 pub mod ranges;

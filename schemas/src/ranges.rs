@@ -7,8 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// A range of positions, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Range {
     /// The first position.
     pub first: i64,
@@ -47,6 +50,97 @@ impl Ranges {
     pub fn contains(&self, position: i64) -> bool {
         let after = self.0.partition_point(|r| r.first <= position);
         after > 0 && self.0[after - 1].last >= position
+    }
+
+    /// Adds a position. Cheap where positions come nearly ascending.
+    pub fn insert(&mut self, position: i64) {
+        let index = self.0.partition_point(|r| r.first <= position);
+        if index > 0 && self.0[index - 1].last >= position {
+            return;
+        }
+        let after_one = index > 0 && self.0[index - 1].last + 1 == position;
+        let before_one = self.0.get(index).is_some_and(|r| r.first == position + 1);
+        match (after_one, before_one) {
+            (true, true) => {
+                self.0[index - 1].last = self.0[index].last;
+                self.0.remove(index);
+            }
+            (true, false) => self.0[index - 1].last = position,
+            (false, true) => self.0[index].first = position,
+            (false, false) => self.0.insert(
+                index,
+                Range {
+                    first: position,
+                    last: position,
+                },
+            ),
+        }
+    }
+
+    /// What is in either set.
+    pub fn union(&self, other: &Self) -> Self {
+        let mut all: Vec<Range> = self.0.iter().chain(&other.0).copied().collect();
+        all.sort_by_key(|range| range.first);
+        let mut merged: Vec<Range> = Vec::with_capacity(all.len());
+        for range in all {
+            match merged.last_mut() {
+                Some(before) if range.first <= before.last.saturating_add(1) => {
+                    before.last = before.last.max(range.last);
+                }
+                _ => merged.push(range),
+            }
+        }
+        Self(merged)
+    }
+
+    /// What of the set is at or below a position.
+    pub fn up_to(&self, last: i64) -> Self {
+        self.0
+            .iter()
+            .filter(|range| range.first <= last)
+            .map(|range| Range {
+                first: range.first,
+                last: range.last.min(last),
+            })
+            .collect()
+    }
+
+    /// What is in this set and not in the other.
+    pub fn minus(&self, other: &Self) -> Self {
+        let last = self.0.last().map_or(0, |range| range.last);
+        let gaps = other.gaps(last).0;
+        let mut left = Vec::new();
+        let mut first = 0;
+        for range in &self.0 {
+            while gaps.get(first).is_some_and(|gap| gap.last < range.first) {
+                first += 1;
+            }
+            let overlapping = gaps[first..].iter().take_while(|g| g.first <= range.last);
+            left.extend(overlapping.map(|gap| Range {
+                first: gap.first.max(range.first),
+                last: gap.last.min(range.last),
+            }));
+        }
+        Self(left)
+    }
+
+    /// What is not in the set, from 1 to `last`.
+    pub fn gaps(&self, last: i64) -> Self {
+        let mut gaps = Vec::new();
+        let mut next = 1;
+        for range in self.up_to(last).0 {
+            if range.first > next {
+                gaps.push(Range {
+                    first: next,
+                    last: range.first - 1,
+                });
+            }
+            next = range.last.saturating_add(1);
+        }
+        if next <= last {
+            gaps.push(Range { first: next, last });
+        }
+        Self(gaps)
     }
 
     /// The first range.
@@ -126,6 +220,32 @@ fn parse_item(item: &str, before: i64) -> Option<Range> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the order of insertion: the set and what is not in it are what a plain set says.
+        #[test]
+        fn a_set_is_what_was_put_into_it(positions in prop::collection::vec(1_i64..60, 0..80), last in 1_i64..70) {
+            let mut ranges = Ranges::default();
+            for position in &positions {
+                ranges.insert(*position);
+            }
+            prop_assert_eq!(ranges.to_string().parse(), Ok(ranges.clone()));
+            let (low, high): (Vec<i64>, Vec<i64>) = positions.iter().partition(|p| *p % 3 == 0);
+            let of = |some: Vec<i64>| {
+                let mut ranges = Ranges::default();
+                some.into_iter().for_each(|p| ranges.insert(p));
+                ranges
+            };
+            prop_assert_eq!(&of(low.clone()).union(&of(high.clone())), &ranges);
+            prop_assert_eq!(ranges.minus(&of(low)), of(high));
+            let (gaps, cut) = (ranges.gaps(last), ranges.up_to(last));
+            for p in 1..70 {
+                prop_assert_eq!(ranges.contains(p), positions.contains(&p));
+                prop_assert_eq!(gaps.contains(p), p <= last && !positions.contains(&p));
+                prop_assert_eq!(cut.contains(p), p <= last && positions.contains(&p));
+            }
+        }
+    }
 
     #[test]
     fn reads_what_the_documentation_says() {

@@ -80,6 +80,18 @@ pub const FORMS: &[Form] = &[
         meaning: "The stream says of every file what its element says: the relay compared them all.",
     },
     Form {
+        name: "artstore.source.accepted.v1",
+        body: Body::Wal,
+        meaning: "An operator accepted a source that was set back, restored or promoted: a new epoch \
+                  of the stream begins. No row caused it.",
+    },
+    Form {
+        name: "artstore.source.damage-accepted.v1",
+        body: Body::Wal,
+        meaning: "An operator accepted damage of the stream: the places that its readers step over. \
+                  No row caused it.",
+    },
+    Form {
         name: "artstore.search.performed.v1",
         body: Body::SearchPerformed,
         meaning: "Somebody searched. From the query module.",

@@ -8,6 +8,7 @@ pub mod element;
 pub mod health;
 pub mod migrate;
 pub mod projection;
+pub mod relay;
 pub mod run;
 pub mod search;
 pub mod status;
@@ -52,6 +53,9 @@ pub enum Command {
     /// Mend what people read from the streams
     #[command(subcommand)]
     Projection(projection::Projection),
+    /// Decide about a source that was set back, or a stream that was damaged
+    #[command(subcommand)]
+    Relay(relay::RelayCommand),
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
@@ -79,6 +83,7 @@ impl Command {
             Self::Bus(_)
             | Self::Element(_)
             | Self::Wal(_)
+            | Self::Relay(_)
             | Self::Search(_)
             | Self::Status(_)
             | Self::Verify(_)
@@ -99,6 +104,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Element(command) => element::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Projection(command) => projection::run(&config, command).await,
+        Command::Relay(command) => relay::run(&config, command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
         Command::Status(command) => status::run(&config, &command).await,

@@ -6,11 +6,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use artstore_schemas::bus::Bus;
+use artstore_schemas::damage::{Damage, DamageAccepted, Sequences};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event};
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
-use serde::{Deserialize, Serialize};
 
 use super::reader::{Message, Reader};
 
@@ -37,20 +37,6 @@ pub struct Epoch {
     pub high: i64,
     /// Positions at or below it that do not.
     pub missing: Ranges,
-}
-
-/// What a `source.damage-accepted` lists, by sequences of the stream.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Damage {
-    /// Sequences without a message, as first and last of each range.
-    #[serde(default)]
-    pub holes: Vec<(u64, u64)>,
-    /// Messages that don't count.
-    #[serde(default)]
-    pub ignored: Vec<u64>,
-    /// Messages that don't follow the one before them.
-    #[serde(default)]
-    pub breaks: Vec<u64>,
 }
 
 impl Accepted {
@@ -102,10 +88,9 @@ impl Accepted {
                 Event::Outbox(event) => event.data,
             };
             let facts = facts.and_then(|facts| facts.value()).unwrap_or_default();
-            if let Ok(damage) = serde_json::from_value::<Damage>(facts) {
-                self.damage.holes.extend(damage.holes);
-                self.damage.ignored.extend(damage.ignored);
-                self.damage.breaks.extend(damage.breaks);
+            // A record lists all places of those before it.
+            if let Ok(record) = serde_json::from_value::<DamageAccepted>(facts) {
+                self.damage = record.damage;
             }
         }
     }
@@ -133,18 +118,18 @@ impl Accepted {
 
     /// Whether a message does not count.
     pub fn ignores(&self, sequence: u64) -> bool {
-        self.damage.ignored.contains(&sequence)
+        self.damage.ignores(sequence)
     }
 
     /// Whether it is accepted that a message does not follow the one before it.
     pub fn breaks(&self, sequence: u64) -> bool {
-        self.damage.breaks.contains(&sequence)
+        self.damage.covers_break(sequence)
     }
 
     /// The part of a hole that nobody has accepted.
     pub fn left_of_hole(&self, hole: RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         let mut left = vec![hole];
-        for (first, last) in &self.damage.holes {
+        for Sequences { first, last } in &self.damage.holes {
             left = left
                 .into_iter()
                 .flat_map(|range| {
@@ -209,7 +194,9 @@ mod tests {
     #[test]
     fn of_a_hole_remains_what_nobody_accepted() {
         let damage = Damage {
-            holes: vec![(3, 4), (8, 20)],
+            holes: [(3, 4), (8, 20)]
+                .map(|(first, last)| Sequences { first, last })
+                .into(),
             ..Damage::default()
         };
         let accepted = Accepted {

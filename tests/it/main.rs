@@ -11,6 +11,7 @@
 mod support;
 
 mod abandoned;
+mod accept_source;
 mod adoption;
 mod backfill;
 mod backup;
@@ -33,6 +34,7 @@ mod projector_crashes;
 mod recovery;
 mod refusals;
 mod relay_crashes;
+mod republish;
 mod search;
 mod services;
 mod smoke;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::load::{create, new_file};
 use crate::support::*;
 
-async fn rows(connection: &mut PgConnection, count: usize) {
+pub async fn rows(connection: &mut PgConnection, count: usize) {
     execute(
         connection,
         format!(
@@ -26,13 +26,13 @@ async fn rows(connection: &mut PgConnection, count: usize) {
 }
 
 /// Publishes everything there is, with a relay that is then ended.
-async fn publish_all(world: &World) {
+pub async fn publish_all(world: &World) {
     let relay = world.relay(0).start();
     world.published(0).await;
     relay.kill().await;
 }
 
-async fn copy(from: &Path, to: &Path) {
+pub async fn copy(from: &Path, to: &Path) {
     for step in [vec!["rm", "-rf"], vec!["cp", "-a"]] {
         let mut command = tokio::process::Command::new(step[0]);
         command.arg(step[1]);

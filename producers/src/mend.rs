@@ -1,0 +1,208 @@
+//! What an operator's commands on a stream share: the decision, the source's lock for as long as they
+//! work, publishing behind the stream's end, and why they refuse.
+
+use std::time::Duration;
+
+use artstore_schemas::actor::Actor;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::event::EventType;
+use artstore_schemas::subject::subject;
+use bytes::Bytes;
+use chrono::Utc;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::election::{self, Lease};
+use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
+use crate::relay::RelayOptions;
+use crate::relay_error::RelayError;
+use crate::source::SourceTable;
+use crate::source_check;
+use crate::tail::Tail;
+use crate::takeover;
+use crate::translate::Translator;
+
+/// How long a relay may take to let its lock go: longer than it takes to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An operator's word.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Why: it travels with the record.
+    pub reason: String,
+    /// Who, as the command's system knows them.
+    pub by: String,
+}
+
+/// Why a command changed nothing, or stopped on its way; it can be run again.
+#[derive(Debug, thiserror::Error)]
+pub enum MendError {
+    /// Source or stream failed, or can't be read.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// The stream is damaged.
+    #[error(
+        "stream {stream} is damaged in {places} place(s), the first at message {first}: {problem}; \
+         nothing was changed. Mend the stream first: `artstore relay republish --source {source_name}`"
+    )]
+    Damaged {
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// How many places.
+        places: usize,
+        /// The first one.
+        first: u64,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The source is not the one that the stream was written from.
+    #[error(
+        "the source is not as its stream says ({problem}); nothing was changed. Decide that first: \
+         `artstore relay accept-source --source {source_name}`"
+    )]
+    OtherSource {
+        /// The source.
+        source_name: String,
+        /// What shows it.
+        problem: String,
+    },
+    /// No message of the stream has its row in this database.
+    #[error(
+        "not one of the {lost} messages of stream {stream} has its row in this database: is it \
+         the right one for this source? Nothing was changed. If everything that the source had is \
+         really lost, and this database takes its place, add --nothing-agrees"
+    )]
+    NothingAgrees {
+        /// The stream.
+        stream: String,
+        /// How many messages there are.
+        lost: u64,
+    },
+    /// The sequence would give out a position again.
+    #[error(
+        "the source's sequence {sequence} is at {at}, but its table holds a row at position \
+         {position}: new rows would fail. Set it with `select setval('{sequence}', {position})`, \
+         and try again; nothing was changed"
+    )]
+    Sequence {
+        /// The sequence.
+        sequence: String,
+        /// Where it is.
+        at: i64,
+        /// The highest position.
+        position: i64,
+    },
+    /// A message was not taken.
+    #[error(
+        "the stream did not take a message: {0}; what is stored before it stays. Run the command \
+         again: it goes on from what the stream says"
+    )]
+    Publish(#[from] PublishFailure),
+}
+
+impl From<sqlx::Error> for MendError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Relay(error.into())
+    }
+}
+
+/// A connection to the source, checked as the relay checks it.
+pub(crate) async fn connect(options: &RelayOptions, name: &str) -> Result<PgConnection, MendError> {
+    election::refuse_pooler(&options.database).await?;
+    let mut connection = election::connect(&options.database, name).await?;
+    source_check::check(&mut connection, &SourceTable::of(&options.source)).await?;
+    Ok(connection)
+}
+
+/// Takes the source's lock; its relays stand down for the command.
+pub(crate) async fn lock(
+    bus: &Bus,
+    options: &RelayOptions,
+    name: &str,
+) -> Result<Lease, MendError> {
+    let RelayOptions {
+        source, database, ..
+    } = options;
+    Ok(takeover::acquire(bus, database, source, name, PATIENCE).await?)
+}
+
+/// Publishes behind the stream's end, each message chained to the one before it.
+pub(crate) struct Publisher<'a> {
+    pub(crate) bus: &'a Bus,
+    pub(crate) lease: &'a Lease,
+    pub(crate) translator: &'a Translator,
+    pub(crate) tail: Tail,
+    pub(crate) identity: String,
+}
+
+impl Publisher<'_> {
+    /// The envelope of the next message; its own parts are still to be filled in.
+    pub(crate) fn envelope(&self, id: Uuid, event_type: EventType) -> Envelope {
+        Envelope {
+            id,
+            source: self.translator.source().ce_source(),
+            event_type,
+            subject: None,
+            time: Utc::now(),
+            traceparent: None,
+            position: None,
+            high: self.tail.gaps.high(),
+            missing: self.tail.gaps.missing(),
+            identity: self.identity.clone(),
+            previous: self.tail.last_id,
+            snapshot: None,
+            levelling: self.tail.levelling,
+        }
+    }
+
+    /// Publishes a record.
+    pub(crate) async fn record(
+        &mut self,
+        event_type: EventType,
+        actor: Actor,
+        facts: serde_json::Value,
+    ) -> Result<u64, MendError> {
+        let id = Uuid::new_v4();
+        let body = self.translator.record(id, &event_type, actor, facts);
+        let envelope = self.envelope(id, event_type);
+        self.publish(vec![self.outgoing(envelope, None, body, None)])
+            .await?;
+        self.tail.last_id = Some(id);
+        Ok(self.tail.sequence)
+    }
+
+    /// A message that is ready. `message_id` is what the server compares for duplicates, where
+    /// the event's id is to be published a second time.
+    pub(crate) fn outgoing(
+        &self,
+        envelope: Envelope,
+        key: Option<Uuid>,
+        body: Bytes,
+        message_id: Option<String>,
+    ) -> Outgoing {
+        let subject = subject(self.translator.source(), key, &envelope.event_type);
+        let mut headers = envelope.to_headers();
+        if let Some(message_id) = message_id {
+            headers.insert("Nats-Msg-Id", message_id);
+        }
+        Outgoing {
+            id: envelope.id,
+            position: envelope.position,
+            subject,
+            headers,
+            body,
+        }
+    }
+
+    /// Stores a batch as a whole or not at all, and only directly behind what is known.
+    pub(crate) async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<(), MendError> {
+        self.lease.check()?;
+        let count = batch.len() as u64;
+        publish::publish(self.bus, PublishMode::Atomic, batch, self.tail.sequence).await?;
+        self.tail.sequence += count;
+        Ok(())
+    }
+}

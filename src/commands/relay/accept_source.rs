@@ -1,0 +1,157 @@
+//! `artstore relay accept-source`.
+
+use std::process::ExitCode;
+
+use artstore_producers::accept::{self, Accepted, Break};
+use artstore_schemas::bus::Bus;
+use artstore_schemas::source::Source;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::super::stop_signal;
+use super::{Choice, SHOWN, ranges_json, rest, shown};
+use crate::config::Config;
+
+/// Which source, and whether.
+#[derive(Debug, Args)]
+pub struct AcceptSource {
+    #[command(flatten)]
+    choice: Choice,
+    /// Accept also a database that holds not one row of the stream
+    #[arg(long, requires = "yes")]
+    nothing_agrees: bool,
+}
+
+/// Runs the command.
+pub async fn run(config: &Config, bus: &Bus, command: &AcceptSource) -> anyhow::Result<ExitCode> {
+    let choice = &command.choice;
+    let (decision, options) = (choice.decision()?, choice.options(config)?);
+    let mut found = accept::examine(bus, &options).await?;
+    let mut record = None;
+    if let Some(decision) = decision.filter(|_| found.is_break()) {
+        let (accept, stop) = (command.nothing_agrees, stop_signal()?);
+        (found, record) = accept::accept(bus, &options, &decision, accept, stop).await?;
+    }
+    if choice.json {
+        let report = report(&options.source, &found, record);
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        show(&options.source, &found, record);
+    }
+    Ok(ExitCode::from(u8::from(
+        found.is_break() && record.is_none(),
+    )))
+}
+
+fn show(source: &Source, found: &Break, record: Option<Accepted>) {
+    let scan = &found.scan;
+    let stream = source.stream();
+    if !found.is_break() {
+        println!("nothing to accept: {source} holds every row that stream {stream} tells of");
+        return;
+    }
+    println!("source {source}, stream {stream}\n");
+    if let (true, Some(old)) = (found.other_identity(), &scan.tail.identity) {
+        println!("written from      {old}");
+        println!("this database     {}", scan.identity);
+    }
+    println!("agree up to       position {}", found.high);
+    println!("position sequence {}", scan.sequence_value);
+    println!();
+    println!(
+        "in the stream, not in the source: {} messages",
+        scan.lost_count
+    );
+    if scan.lost_count > 0 {
+        println!("  positions {}", shown(&scan.lost_positions));
+        println!("  files     {}", scan.lost_files.len());
+        println!(
+            "  {:>10} {:>10}  {:36}  file",
+            "message", "position", "event"
+        );
+        for lost in scan.lost.iter().take(SHOWN) {
+            let file = lost.file.as_deref().unwrap_or("-");
+            println!(
+                "  {:>10} {:>10}  {}  {file}",
+                lost.sequence, lost.position, lost.id
+            );
+        }
+        rest(scan.lost.len());
+    }
+    println!();
+    println!(
+        "in the source, not in the stream: {} rows",
+        found.new_positions.positions()
+    );
+    if !found.new_rows.is_empty() {
+        println!("  positions {}", shown(&found.new_positions));
+        println!("  {:>10}  {:36}  file", "position", "event");
+        for row in found.new_rows.iter().take(SHOWN) {
+            let file = row.file.as_deref().unwrap_or("-");
+            println!("  {:>10}  {}  {file}", row.position, row.id);
+        }
+        rest(found.new_rows.len());
+    }
+    println!();
+    match record {
+        Some(Accepted { sequence, levelled }) => {
+            println!("accepted: message {sequence} begins a new epoch");
+            match (levelled, source) {
+                (Some(levelled), _) => println!(
+                    "files: {} compared, {} published as they are now, {} as deleted",
+                    levelled.compared, levelled.created, levelled.deleted
+                ),
+                (None, Source::Element(_)) => {
+                    println!("stopped before all files were compared: the relay goes on with it")
+                }
+                (None, Source::Admin | Source::Query) => {
+                    println!("the relay publishes the rows above and goes on");
+                }
+            }
+        }
+        None => {
+            if scan.agreed.is_empty() && scan.lost_count > 0 {
+                println!("Not one message has its row here: is it the right database?");
+            }
+            println!(
+                "Nothing was changed. To go on from this source, with the loss of what only the stream \
+                 has:\n  artstore relay accept-source --source {source} --yes --reason TEXT{}",
+                match scan.agreed.is_empty() && scan.lost_count > 0 {
+                    true => " --nothing-agrees",
+                    false => "",
+                }
+            );
+        }
+    }
+}
+
+fn report(source: &Source, found: &Break, record: Option<Accepted>) -> Value {
+    let scan = &found.scan;
+    json!({
+        "source": source.to_string(),
+        "stream": source.stream(),
+        "break": found.is_break(),
+        "accepted": record.map(|accepted| accepted.sequence),
+        "files": record.and_then(|accepted| accepted.levelled).map(|levelled| json!({
+            "compared": levelled.compared,
+            "created": levelled.created,
+            "deleted": levelled.deleted,
+            "unchanged": levelled.unchanged,
+        })),
+        "identity": {"stream": scan.tail.identity, "source": scan.identity},
+        "sequence": scan.sequence_value,
+        "high": found.high,
+        "missing": ranges_json(&found.missing),
+        "lost": {
+            "messages": scan.lost_count,
+            "positions": ranges_json(&scan.lost_positions),
+            "files": scan.lost_files,
+            "list": scan.lost,
+        },
+        "new": {
+            "rows": found.new_positions.positions(),
+            "positions": ranges_json(&found.new_positions),
+            "list": found.new_rows,
+        },
+    })
+}

@@ -1,0 +1,368 @@
+//! A source that lost something is refused, shown exactly, and accepted by an operator's word: then
+//! the relay goes on, and each row that the source holds has one message that survives.
+
+use std::collections::BTreeMap;
+
+use artstore::stack::{PostgresStop, Stack, StackOptions};
+use artstore_producers::source::SourceTable;
+use artstore_schemas::breaks;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Row as _};
+use uuid::Uuid;
+
+use crate::load::{create, new_file};
+use crate::refusals::{copy, publish_all, rows};
+use crate::support::*;
+
+/// Creates files, one operation each.
+async fn files(world: &World, count: usize) {
+    let mut element = (world.elements[0].0.clone(), world.element(0).await);
+    for n in 0..count {
+        create(&mut element, &new_file(&n.to_string()))
+            .await
+            .unwrap();
+    }
+}
+
+/// The positions and ids of an element's finished rows.
+async fn held(world: &World) -> BTreeMap<i64, Uuid> {
+    let source = world.source(0);
+    let table = SourceTable::of(&source);
+    let sql = format!(
+        "select position, {} as id from {} where position is not null",
+        table.id_column(),
+        table.name()
+    );
+    let mut connection = world.element(0).await;
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .fetch_all(&mut connection)
+        .await;
+    let rows = rows.unwrap();
+    rows.iter()
+        .map(|row| (row.get("position"), row.get("id")))
+        .collect()
+}
+
+/// The positions and ids of the messages that survive every break: each once.
+async fn surviving(world: &World) -> BTreeMap<i64, Uuid> {
+    let source = world.source(0);
+    let epochs = breaks::epochs(&world.bus, &source).await.unwrap();
+    let mut surviving = BTreeMap::new();
+    for (message, sequence) in world.messages(&source).await.into_iter().zip(1..) {
+        let Some(position) = message.position else {
+            continue;
+        };
+        if epochs.survives(sequence, position) {
+            let before = surviving.insert(position, message.id);
+            assert_eq!(before, None, "position {position} twice");
+        }
+    }
+    surviving
+}
+
+/// Runs a relay until each row has one message.
+async fn goes_on(world: &World) {
+    let relay = world.relay(0).start();
+    eventually("each row has one message that survives", || async {
+        (surviving(world).await == held(world).await).then_some(())
+    })
+    .await;
+    relay.kill().await;
+}
+
+fn accept(world: &World, arguments: &[&str]) -> Program {
+    let mut program = world.command(&["relay", "accept-source", "--source", "elem"]);
+    for argument in arguments {
+        program = program.argument(argument);
+    }
+    program
+}
+
+const YES: &[&str] = &["--yes", "--reason", "the disk burned"];
+
+async fn shown(world: &World) -> Value {
+    let (status, output) = accept(world, &["--json"]).output().await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    serde_json::from_str(&output).unwrap()
+}
+
+async fn accepted(world: &World) {
+    let (status, output) = accept(world, YES).output().await;
+    assert!(status.success(), "{output}");
+    assert!(output.contains("begins a new epoch"), "{output}");
+}
+
+async fn refused(world: &World, text: &str) {
+    let (status, log) = world.relay(0).finish().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(text), "{log}");
+    let command = "artstore relay accept-source --source elem";
+    assert!(log.replace("\\\n", "").contains(command), "{log}");
+}
+
+#[test]
+fn a_healthy_source_has_nothing_to_accept_and_another_database_needs_a_word() {
+    run(async {
+        let mut world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        files(&world, 5).await;
+        let relay = world.relay(0).start();
+        world.published(0).await;
+        for arguments in [&[], YES] {
+            let (status, output) = accept(&world, arguments).output().await;
+            assert!(status.success(), "{output}");
+            assert!(output.contains("nothing to accept"), "{output}");
+        }
+        assert_eq!(
+            world.last_sequence(&source).await,
+            5,
+            "nothing was published"
+        );
+        relay.kill().await;
+
+        // An element's database, and not this one's.
+        let other = database("elem").await;
+        migrate(
+            &other,
+            artstore_migrations::Module::Storage("elem".parse().unwrap()),
+        )
+        .await;
+        world.elements[0].1 = other;
+        files(&world, 7).await;
+        let (status, log) = accept(&world, YES).finish().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(
+            log.contains("is it the right one for this source?"),
+            "{log}"
+        );
+        assert_eq!(
+            world.last_sequence(&source).await,
+            5,
+            "nothing was published"
+        );
+        let word = ["--yes", "--reason", "a new beginning", "--nothing-agrees"];
+        let (status, output) = accept(&world, &word).output().await;
+        assert!(status.success(), "{output}");
+        goes_on(&world).await;
+    });
+}
+
+#[test]
+fn a_source_is_set_back_twice_and_accepted() {
+    run(async {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let world = World::on(&stack, 0, &["elem"], 1).await;
+        let source = world.source(0);
+        files(&world, 5).await;
+        publish_all(&world).await;
+        let data = stack.postgres_data();
+        let backup = data.with_file_name("backup");
+        stack.stop_postgres(PostgresStop::Fast).await.unwrap();
+        copy(&data, &backup).await;
+        let set_back = async || {
+            stack.stop_postgres(PostgresStop::Fast).await.unwrap();
+            copy(&backup, &data).await;
+            stack.start_postgres().await.unwrap();
+        };
+        stack.start_postgres().await.unwrap();
+        files(&world, 4).await;
+        publish_all(&world).await;
+        let lost: Vec<Uuid> = held(&world).await.into_values().skip(5).collect();
+        set_back().await;
+        refused(&world, "sequence is at").await;
+        // Positions 6 to 8 are used again, by other rows.
+        files(&world, 3).await;
+
+        let before = shown(&world).await;
+        assert_eq!(before["lost"]["messages"], 4);
+        assert_eq!(before["lost"]["positions"][0]["first"], 6);
+        assert_eq!(before["lost"]["positions"][0]["last"], 9);
+        assert_eq!(before["lost"]["files"].as_array().unwrap().len(), 4);
+        let listed = before["lost"]["list"].as_array().unwrap();
+        let ids: Vec<Uuid> = listed
+            .iter()
+            .map(|lost| lost["id"].as_str().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(ids, lost);
+        assert_eq!(before["new"]["rows"], 3);
+        assert_eq!(before["high"], 5);
+        assert_eq!(
+            world.last_sequence(&source).await,
+            9,
+            "nothing was published"
+        );
+
+        accepted(&world).await;
+        assert_eq!(world.last_sequence(&source).await, 10, "one record");
+        let record = world.messages(&source).await.pop().unwrap();
+        assert!(record.levelling, "the files are to be compared");
+        assert_eq!((record.high, record.position), (5, None));
+        goes_on(&world).await;
+        let projector = world.projector().start();
+        // The states of lost files are the backfill's to bring level: what a relay does that finds
+        // `levelling`. Here only what was published is projected.
+        let last = world.last_sequence(&source).await;
+        eventually("all of it is projected", || async {
+            (checkpoint(&world.query_url, &source).await >= last).then_some(())
+        })
+        .await;
+        projector.kill().await;
+
+        // Again; and killed on both sides of the record.
+        set_back().await;
+        refused(&world, "sequence is at").await;
+        let sequence = world.last_sequence(&source).await;
+        let (status, _) = accept(&world, YES)
+            .crash_at("accept.recording", 1)
+            .finish()
+            .await;
+        assert_eq!(status.code(), None, "killed");
+        assert_eq!(world.last_sequence(&source).await, sequence);
+        let (status, _) = accept(&world, YES)
+            .crash_at("accept.recorded", 1)
+            .finish()
+            .await;
+        assert_eq!(status.code(), None, "killed");
+        assert_eq!(world.last_sequence(&source).await, sequence + 1);
+        files(&world, 20).await;
+        goes_on(&world).await;
+
+        // A row from before the first break is gone: seen through both epochs.
+        let mut connection = world.element(0).await;
+        execute(&mut connection, "delete from elem_wal where position = 2").await;
+        refused(
+            &world,
+            "1 message(s) that the source does not hold any more",
+        )
+        .await;
+        accepted(&world).await;
+        goes_on(&world).await;
+        drop(world);
+        stack.stop().await.unwrap();
+    });
+}
+
+/// More was lost than the relay compares: what survived before it is compared all the same.
+#[test]
+fn a_second_set_back_is_noticed_below_a_long_lost_end() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let mut connection = world.element(0).await;
+        rows(&mut connection, 20).await;
+        rows(&mut connection, 1_500).await;
+        publish_all(&world).await;
+        let delete = "delete from elem_wal where position > 20";
+        execute(&mut connection, delete).await;
+        refused(&world, "1000 message(s) that the source does not hold").await;
+        accepted(&world).await;
+        let delete = "delete from elem_wal where position between 11 and 20";
+        execute(&mut connection, delete).await;
+        refused(&world, "10 message(s) that the source does not hold").await;
+        accepted(&world).await;
+        rows(&mut connection, 5).await;
+        goes_on(&world).await;
+    });
+}
+
+#[test]
+fn a_dump_that_was_restored_into_another_cluster_is_accepted() {
+    run(async {
+        let (stack, other) = tokio::join!(
+            Stack::start(StackOptions::default()),
+            Stack::start(StackOptions::default())
+        );
+        let (stack, other) = (stack.unwrap(), other.unwrap());
+        let mut world = World::on(&stack, 0, &["elem"], 1).await;
+        files(&world, 6).await;
+        let url = world.elements[0].1.clone();
+        let dumped = stack
+            .postgres_command("pg_dump")
+            .args(["--no-owner", &url])
+            .stdout(std::process::Stdio::piped())
+            .output()
+            .await
+            .unwrap();
+        assert!(dumped.status.success());
+        let dump = stack.directory().join("dump.sql");
+        std::fs::write(&dump, dumped.stdout).unwrap();
+        files(&world, 3).await;
+        publish_all(&world).await;
+
+        other.create_database("restored").await.unwrap();
+        let restored = other.database_url("restored");
+        let loaded = other
+            .postgres_command("psql")
+            .args(["-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", &restored])
+            .stdin(std::fs::File::open(&dump).unwrap())
+            .status()
+            .await;
+        assert!(loaded.unwrap().success());
+        world.elements[0].1 = restored;
+        refused(&world, "was written from the database").await;
+        files(&world, 2).await;
+        let before = shown(&world).await;
+        assert_eq!(before["lost"]["messages"], 3);
+        assert_eq!(before["new"]["rows"], 2);
+        assert_ne!(before["identity"]["stream"], before["identity"]["source"]);
+        accepted(&world).await;
+        goes_on(&world).await;
+        drop(world);
+        stack.stop().await.unwrap();
+        other.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_standby_that_was_promoted_without_the_tail_is_accepted() {
+    run(async {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let mut world = World::on(&stack, 0, &["elem"], 1).await;
+        files(&world, 6).await;
+        let standby = stack.postgres_data().with_file_name("standby");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port().to_string();
+        drop(free);
+        let backup = stack
+            .postgres_command("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-p", &stack.postgres_port().to_string()])
+            .args(["-U", "artstore", "-R", "-c", "fast", "-D"])
+            .arg(&standby)
+            .status()
+            .await;
+        assert!(backup.unwrap().success());
+        // The tail never reaches it.
+        files(&world, 3).await;
+        publish_all(&world).await;
+        let control = async |words: &[&str]| {
+            let ended = stack
+                .postgres_command("pg_ctl")
+                .args(["-w", "-D"])
+                .arg(&standby)
+                .args(words)
+                .stdout(std::process::Stdio::null())
+                .status()
+                .await;
+            assert!(ended.unwrap().success(), "pg_ctl {words:?}");
+        };
+        let log = standby.with_file_name("standby.log");
+        let options = format!("-p {port} -c unix_socket_directories='' -c primary_conninfo=''");
+        control(&["start", "-l", log.to_str().unwrap(), "-o", &options]).await;
+        world.elements[0].1 = world.elements[0]
+            .1
+            .replace(&stack.postgres_port().to_string(), &port);
+        let (status, log) = accept(&world, YES).finish().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("is a standby"), "{log}");
+        control(&["promote"]).await;
+        refused(&world, "restored, promoted or replaced").await;
+        let before = shown(&world).await;
+        assert_eq!(before["lost"]["messages"], 3);
+        assert_eq!(before["high"], 6);
+        accepted(&world).await;
+        files(&world, 4).await;
+        goes_on(&world).await;
+        control(&["stop", "-m", "immediate"]).await;
+        drop(world);
+        stack.stop().await.unwrap();
+    });
+}

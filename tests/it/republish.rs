@@ -1,0 +1,301 @@
+//! A stream that was damaged is refused, shown, and put right behind the damage: then relay and
+//! projector go on, and the cache is as the element's files are.
+
+use artstore_schemas::event::EventType;
+use artstore_schemas::source::Source;
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::load::{create, delete, new_file, update};
+use crate::refusals::publish_all;
+use crate::support::*;
+
+/// Files are created, changed and deleted, and published.
+async fn filled(world: &World) {
+    let mut element = (world.elements[0].0.clone(), world.element(0).await);
+    for n in 0..4 {
+        let file = new_file(&n.to_string());
+        create(&mut element, &file).await.unwrap();
+        update(&mut element, file.id, &format!("changed {n}"))
+            .await
+            .unwrap();
+        if n == 3 {
+            delete(&mut element, file.id).await.unwrap();
+        }
+    }
+    publish_all(world).await;
+}
+
+/// All messages, as they stand.
+async fn raw(world: &World, source: &Source) -> Vec<StreamMessage> {
+    let stream = world
+        .bus
+        .jetstream
+        .get_stream(source.stream())
+        .await
+        .unwrap();
+    let last = world.last_sequence(source).await;
+    let mut messages = Vec::new();
+    for sequence in 1..=last {
+        messages.push(stream.get_raw_message(sequence).await.unwrap());
+    }
+    messages
+}
+
+/// Makes the stream again from these messages.
+async fn remake(world: &World, source: &Source, messages: Vec<StreamMessage>) {
+    let name = source.stream();
+    let mut config = world.bus.stream_info(&name).await.unwrap().config;
+    config.deny_delete = false;
+    world.bus.jetstream.delete_stream(&name).await.unwrap();
+    world.bus.jetstream.create_stream(config).await.unwrap();
+    for message in messages {
+        let mut headers = HeaderMap::new();
+        for (name, values) in message.headers.iter() {
+            let name: &str = name.as_ref();
+            // Without those that the server acts on.
+            if !name.starts_with("Nats-") {
+                headers.insert(name, values[0].as_str());
+            }
+        }
+        let publish = PublishMessage::build()
+            .headers(headers)
+            .payload(message.payload);
+        let sent = world
+            .bus
+            .jetstream
+            .send_publish(message.subject, publish)
+            .await;
+        sent.unwrap().await.unwrap();
+    }
+}
+
+fn republish(world: &World, arguments: &[&str]) -> Program {
+    let mut program = world.command(&["relay", "republish", "--source", "elem"]);
+    for argument in arguments {
+        program = program.argument(argument);
+    }
+    program
+}
+
+const YES: &[&str] = &["--yes", "--reason", "an accident"];
+
+/// What the command shows; it changes nothing.
+async fn shown(world: &World) -> Value {
+    let before = world.last_sequence(&world.source(0)).await;
+    let (status, output) = republish(world, &["--json"]).output().await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert_eq!(world.last_sequence(&world.source(0)).await, before);
+    serde_json::from_str(&output).unwrap()
+}
+
+/// Put right, relay and projector go on, and a second run finds nothing.
+async fn mended(world: &World) {
+    let (status, output) = republish(world, YES).output().await;
+    assert!(status.success(), "{output}");
+    goes_on(world).await;
+}
+
+async fn goes_on(world: &World) {
+    let (status, output) = republish(world, &[]).output().await;
+    assert!(status.success(), "{output}");
+    assert!(output.contains("nothing to republish"), "{output}");
+    let mut element = (world.elements[0].0.clone(), world.element(0).await);
+    let before = world.last_sequence(&world.source(0)).await;
+    create(&mut element, &new_file("after")).await.unwrap();
+    let relay = world.relay(0).start();
+    eventually("the relay goes on", || async {
+        (world.last_sequence(&world.source(0)).await > before).then_some(())
+    })
+    .await;
+    let projector = world.projector().start();
+    world.projected().await;
+    projector.kill().await;
+    relay.kill().await;
+}
+
+/// The projector halts, and names the command.
+async fn halts(world: &World, text: &str) {
+    let projector = world.projector().start();
+    projector.says(text).await;
+    projector.says("artstore relay republish").await;
+    projector.kill().await;
+}
+
+/// The relay too.
+async fn relay_halts(world: &World, text: &str) {
+    let (status, log) = world.relay(0).finish().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(text), "{log}");
+    assert!(log.contains("artstore relay republish"), "{log}");
+}
+
+#[test]
+fn a_message_that_was_cut_out_is_published_again() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let mut messages = raw(&world, &source).await;
+        messages.remove(3);
+        remake(&world, &source, messages).await;
+        halts(&world, "the stream was spliced or rewritten").await;
+        relay_halts(&world, "does not follow the message before it").await;
+        let damage = shown(&world).await;
+        assert_eq!(damage["places"][0]["first"], 4);
+        assert_eq!(damage["rows"]["count"], 1);
+        assert_eq!(damage["rows"]["list"][0]["position"], 4);
+        mended(&world).await;
+    });
+}
+
+#[test]
+fn removed_messages_are_published_again_even_after_a_crash_in_between() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let messages = raw(&world, &source).await;
+        let last = messages.len() as u64;
+        remake(&world, &source, messages).await;
+        let projector = world.projector().start();
+        world.projected().await;
+        projector.kill().await;
+        let stream = world
+            .bus
+            .jetstream
+            .get_stream(source.stream())
+            .await
+            .unwrap();
+        // In the middle, and the end, on which the projector stands.
+        for sequence in [2, 3, 7, last] {
+            assert!(stream.delete_message(sequence).await.unwrap());
+        }
+        relay_halts(&world, "its last message was removed").await;
+        let damage = shown(&world).await;
+        assert_eq!(damage["places"][0]["first"], 2);
+        assert_eq!(damage["places"][0]["last"], 3);
+        for (point, code) in [("republish.recording", 1), ("republish.recorded", 1)] {
+            let (status, _) = republish(&world, YES).crash_at(point, code).finish().await;
+            assert_eq!(status.code(), None, "killed at {point}");
+        }
+        assert_eq!(world.last_sequence(&source).await, last + 1, "one record");
+        let (status, log) = republish(&world, YES)
+            .crash_at("republish.rows", 1)
+            .finish()
+            .await;
+        assert_eq!(status.code(), None, "{log}");
+        mended(&world).await;
+    });
+}
+
+#[test]
+fn a_doubled_message_is_passed_over() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let mut messages = raw(&world, &source).await;
+        messages.insert(5, messages[4].clone());
+        remake(&world, &source, messages).await;
+        halts(&world, "the stream was spliced or rewritten").await;
+        let damage = shown(&world).await;
+        assert_eq!(damage["places"][0]["first"], 6);
+        assert_eq!(damage["places"].as_array().unwrap().len(), 1);
+        mended(&world).await;
+    });
+}
+
+/// One that can't be read, and one that can: the first stops the projector, the second nobody but
+/// the comparison with the source.
+#[test]
+fn changed_messages_are_passed_over_and_their_rows_published_again() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let mut messages = raw(&world, &source).await;
+        messages[2].payload = "{}".into();
+        let text = String::from_utf8(messages[5].payload.to_vec()).unwrap();
+        let changed = text.replace("changed 2", "forged");
+        assert_ne!(text, changed);
+        messages[5].payload = changed.into();
+        remake(&world, &source, messages).await;
+        halts(&world, "can't be applied").await;
+        let damage = shown(&world).await;
+        let places = damage["places"].as_array().unwrap();
+        let numbers: Vec<u64> = places
+            .iter()
+            .map(|p| p["first"].as_u64().unwrap())
+            .collect();
+        assert_eq!(numbers, [3, 4, 6, 7], "and the ones that followed them");
+        mended(&world).await;
+    });
+}
+
+#[test]
+fn messages_that_changed_places_end_in_the_present_state() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let mut messages = raw(&world, &source).await;
+        // A file's creation behind its change; and the last two.
+        messages.swap(2, 3);
+        let last = messages.len() - 1;
+        messages.swap(last - 1, last);
+        remake(&world, &source, messages).await;
+        halts(&world, "the stream was spliced or rewritten").await;
+        relay_halts(&world, "does not follow the message before it").await;
+        mended(&world).await;
+    });
+}
+
+#[test]
+fn a_foreign_message_is_passed_over() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let mut messages = raw(&world, &source).await;
+        let mut forged = messages[1].clone();
+        let last = messages.last().unwrap();
+        forged.headers.insert("ce-id", Uuid::new_v4().to_string());
+        let previous = last.headers.get("ce-id").unwrap().as_str().to_owned();
+        forged.headers.insert("artstore-previous", previous);
+        forged.headers.insert(
+            "artstore-high",
+            last.headers.get("artstore-high").unwrap().as_str(),
+        );
+        messages.push(forged);
+        // One without any of our headers, and of another source.
+        let mut other = messages[0].clone();
+        other.headers = HeaderMap::new();
+        messages.push(other);
+        let mut other = messages[0].clone();
+        other
+            .headers
+            .insert("ce-source", "/artstore/elements/other");
+        other.subject = artstore_schemas::subject::subject(
+            &source,
+            None,
+            &EventType::new("file", "created", 1),
+        )
+        .into();
+        messages.push(other);
+        let count = messages.len() as u64;
+        remake(&world, &source, messages).await;
+        halts(&world, "can't be applied").await;
+        relay_halts(&world, "it comes from /artstore/elements/other").await;
+        let damage = shown(&world).await;
+        let places = damage["places"].as_array().unwrap();
+        let numbers: Vec<u64> = places
+            .iter()
+            .map(|p| p["first"].as_u64().unwrap())
+            .collect();
+        assert_eq!(numbers, [count - 2, count - 1, count]);
+        mended(&world).await;
+    });
+}
