@@ -392,7 +392,10 @@ fn is_busy(error: &anyhow::Error) -> bool {
 /// whose command is this one.
 pub fn from_report(text: &str) -> anyhow::Result<Damage> {
     let report: serde_json::Value = serde_json::from_str(text).context("no JSON")?;
-    let findings = report.get("findings").unwrap_or(&report);
+    let findings = report.pointer("/cache/findings");
+    let findings = findings
+        .or_else(|| report.get("findings"))
+        .unwrap_or(&report);
     let Some(findings) = findings.as_array() else {
         bail!("no findings in it: expected what `artstore verify --json` prints");
     };

@@ -145,7 +145,15 @@ async fn run_relay(
             running.spawn(async move { (source, relay::run(bus, options, progress, stop).await) });
         service.watch(what, relay);
     }
-    let answering = answer::for_relays(bus.clone(), shown.clone(), |_| None);
+    let proofs: Vec<(Source, Proven)> = proving
+        .iter()
+        .map(|check: &Continuous| (check.source.clone(), check.proven.clone()))
+        .collect();
+    let proven = move |source: &Source| {
+        let (_, proven) = proofs.iter().find(|(of, _)| of == source)?;
+        answer::Proven::of(&proven.read())
+    };
+    let answering = answer::for_relays(bus.clone(), shown.clone(), proven);
     let answering = tokio::spawn(answering);
     service.watch("answering `artstore status`", answering.abort_handle());
     let interval = command.settings.poll_interval();

@@ -12,16 +12,19 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
+use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_sessions::restart::stopped;
 use clap::Args;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::watch;
 
-use self::progress::Progress;
+use self::progress::{CacheProgress, Progress};
 use super::stop_signal;
 use crate::config::Config;
+use crate::verify::cache;
 use crate::verify::pass::{NewDecision, State};
 use crate::verify::resume::{About, ResumeFile};
 use crate::verify::source::{self, Ended, Report};
@@ -72,8 +75,8 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
         stop,
     };
     let mut reports = Vec::new();
-    for (source, database) in sources {
-        let checked = check.source(&source, &database).await;
+    for (source, database) in &sources {
+        let checked = check.source(source, database).await;
         let report = checked.with_context(|| format!("source {source}"))?;
         let Some(report) = report else {
             eprintln!("artstore: {}", check.stopped());
@@ -81,12 +84,25 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
         };
         reports.push(report);
     }
-    // Checkpoints and cache are compared here, by `verify::cache`.
-    let clean = reports.iter().all(Report::is_clean);
+    let mut stop = check.stop.clone();
+    let cache = tokio::select! {
+        checked = check.cache(config, &sources) => checked?,
+        () = stopped(&mut stop) => {
+            eprintln!("artstore: {}", check.stopped());
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let cache_is_clean = cache
+        .as_ref()
+        .is_none_or(|cache| cache.findings.is_empty() && !cache.truncated);
+    let clean = cache_is_clean && reports.iter().all(Report::is_clean);
     if check.command.json {
-        println!("{}", json!({"agree": clean, "sources": reports}));
+        println!(
+            "{}",
+            json!({"agree": clean, "sources": reports, "cache": cache})
+        );
     } else {
-        print!("{}", table::show(&reports));
+        print!("{}", table::show(&reports, cache.as_ref()));
     }
     if let Some(file) = check.file {
         file.finish()?;
@@ -102,6 +118,41 @@ struct Check {
 }
 
 impl Check {
+    /// The read model against the elements among these sources, and against the query module's
+    /// stream where that is among them. None: its database is not configured, or nothing in it
+    /// comes from these sources.
+    async fn cache(
+        &self,
+        config: &Config,
+        sources: &[(Source, PgConnectOptions)],
+    ) -> anyhow::Result<Option<cache::Report>> {
+        let elements: Vec<(ElementName, PgConnectOptions)> = sources
+            .iter()
+            .filter_map(|(source, database)| match source {
+                Source::Element(name) => Some((name.clone(), database.clone())),
+                Source::Admin | Source::Query => None,
+            })
+            .collect();
+        let history = sources.iter().any(|(source, _)| *source == Source::Query);
+        let Some(query) = config.query_database()? else {
+            return Ok(None);
+        };
+        if elements.is_empty() && !history {
+            return Ok(None);
+        }
+        let scope = cache::Scope {
+            bus: &self.bus,
+            query: &query,
+            elements: &elements,
+            history,
+            patience: Duration::from_secs(self.command.wait),
+        };
+        let mut progress = CacheProgress::new(self.command.json);
+        let report = cache::verify(&scope, &mut |now| progress.show(now)).await;
+        progress.finish();
+        report.map(Some).context("the query cache")
+    }
+
     /// None: it was stopped.
     async fn source(
         &mut self,

@@ -12,6 +12,8 @@ use artstore_sessions::progress as told;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::verify::proven::ProvenState;
+
 /// What every answer's subject begins with. Another one could be that of a stream, and a message
 /// in it that no relay wrote stops the relay.
 const INBOX: &str = "_INBOX.";
@@ -64,6 +66,18 @@ pub struct Proven {
     pub findings: u64,
     /// Why the check does not go on, while it does not.
     pub problem: Option<String>,
+}
+
+impl Proven {
+    /// As the check of a source shows it; none before its first step.
+    pub fn of(state: &ProvenState) -> Option<Self> {
+        Some(Self {
+            position: state.position,
+            seconds: seconds(state.updated)?,
+            findings: state.findings.values().sum(),
+            problem: state.problem.clone(),
+        })
+    }
 }
 
 /// What a relay says of one source.

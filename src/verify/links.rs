@@ -135,11 +135,15 @@ impl Links {
             Some(id) => self.before.contains(&id) || (self.before.is_empty() && !first),
         };
         let again = match envelope.position {
+            // An operator has accepted that it stands out of its place.
+            Some(_) if accepted.breaks(sequence) => false,
             Some(p) if envelope.snapshot.is_none() => p <= self.high && !self.missing.contains(p),
             _ => false,
         };
         // Behind a message that does not count it is not known whose state was gone on from.
-        let trusted = chained && !epoch && (first || self.before.len() == 1);
+        // A decision has looked at the whole stream for its state.
+        let decision = accepted::is_decision(&envelope);
+        let trusted = chained && !decision && (first || self.before.len() == 1);
         let problem = if !chained {
             Some("it does not follow the message before it (artstore-previous)".to_owned())
         } else if trusted && !again && !self.state_follows(&envelope) {
@@ -189,7 +193,8 @@ impl Links {
             _ if accepted::is_decision(&envelope) => Place::Decision { epoch },
             Some(position) if accepted.survives(sequence, position) => {
                 let republished = envelope.snapshot == Some(Snapshot::Republish);
-                if matches!(source, Source::Element(_)) && !republished {
+                let judged = !republished && !accepted.breaks(sequence);
+                if matches!(source, Source::Element(_)) && judged {
                     let subject = envelope.subject.as_deref();
                     seen.file = subject.and_then(|subject| subject.parse().ok());
                 }
@@ -281,8 +286,13 @@ fn belongs(source: &Source, envelope: &Envelope, message: &Message) -> Result<Sa
             message.subject, envelope.event_type
         ));
     }
-    // Every header as the relay would write it; what it added to publish is not looked at.
+    // Every header as the relay would write it. What the server acts on is not looked at: a message
+    // that is published a second time needs another id there.
     for (name, values) in envelope.to_headers().iter() {
+        let text: &str = name.as_ref();
+        if text.starts_with("Nats-") {
+            continue;
+        }
         let stands = message.headers.get_all(name.clone());
         if !values.iter().eq(stands) {
             return Err(format!("its header {name} is not as the relay writes it"));

@@ -68,6 +68,9 @@ async fn goes_on(world: &World) {
     })
     .await;
     relay.kill().await;
+    let mut element = world.element(0).await;
+    let report = world.checked(&world.source(0), &mut element).await;
+    assert!(report.is_clean(), "{report:?}");
 }
 
 fn accept(world: &World, arguments: &[&str]) -> Program {
@@ -193,20 +196,16 @@ fn a_source_is_set_back_twice_and_accepted() {
         );
 
         accepted(&world).await;
-        assert_eq!(world.last_sequence(&source).await, 10, "one record");
-        let record = world.messages(&source).await.pop().unwrap();
+        let messages = world.messages(&source).await;
+        let (record, last) = (&messages[9], messages.last().unwrap());
         assert!(record.levelling, "the files are to be compared");
         assert_eq!((record.high, record.position), (5, None));
+        assert!(!last.levelling, "they were");
+        let gone = messages.iter().filter(|m| m.snapshot.is_some()).count();
+        assert_eq!(gone, 4, "the lost files, and no others");
         goes_on(&world).await;
         let projector = world.projector().start();
-        // The states of lost files are the backfill's to bring level: what a relay does that finds
-        // `levelling`. Here only what was published is projected.
-        let last = world.last_sequence(&source).await;
-        eventually("all of it is projected", || async {
-            (checkpoint(&world.query_url, &source).await >= last).then_some(())
-        })
-        .await;
-        projector.kill().await;
+        world.projected().await;
 
         // Again; and killed on both sides of the record.
         set_back().await;
@@ -226,6 +225,16 @@ fn a_source_is_set_back_twice_and_accepted() {
         assert_eq!(world.last_sequence(&source).await, sequence + 1);
         files(&world, 20).await;
         goes_on(&world).await;
+        // The relay found that the files are not level, and the command that was to do it dead.
+        let relay = world.relay(0).start();
+        eventually("the files are level", || async {
+            let last = world.messages(&source).await.pop()?;
+            (!last.levelling).then_some(())
+        })
+        .await;
+        relay.kill().await;
+        world.projected().await;
+        projector.kill().await;
 
         // A row from before the first break is gone: seen through both epochs.
         let mut connection = world.element(0).await;

@@ -114,6 +114,8 @@ async fn goes_on(world: &World) {
     world.projected().await;
     projector.kill().await;
     relay.kill().await;
+    let report = world.checked(&world.source(0), &mut element.1).await;
+    assert!(report.is_clean(), "{report:?}");
 }
 
 /// The projector halts, and names the command.

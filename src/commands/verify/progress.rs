@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use artstore_schemas::source::Source;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::verify::cache;
 use crate::verify::pass::Pass;
 use crate::verify::source::Fixed;
 
@@ -71,6 +72,56 @@ impl Progress {
                     self.source, pass.state.links.high
                 );
             }
+        }
+    }
+
+    pub(super) fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The progress of the read model.
+pub(super) struct CacheProgress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    next_line: Instant,
+}
+
+impl CacheProgress {
+    /// With `quiet`, nothing is shown.
+    pub(super) fn new(quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let form = "{msg:20} {bar:24} {pos:>10}/{len} {per_sec:>12} {eta:>4}";
+            let style =
+                ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(0).with_style(style)
+        });
+        Self {
+            bar,
+            quiet,
+            next_line: Instant::now() + EVERY,
+        }
+    }
+
+    pub(super) fn show(&mut self, now: cache::Progress) {
+        let stage = match now.stage {
+            cache::Stage::Compare => "cache: rows",
+            cache::Stage::Provenance => "cache: events",
+            cache::Stage::Confirm => "cache: one by one",
+            cache::Stage::History => "cache: history",
+        };
+        if let Some(bar) = &self.bar {
+            if bar.message() != stage {
+                bar.reset();
+                bar.set_message(stage);
+            }
+            bar.set_length(now.total);
+            bar.set_position(now.done);
+        } else if !self.quiet && Instant::now() >= self.next_line {
+            self.next_line = Instant::now() + EVERY;
+            eprintln!("{stage}: {} of {}", now.done, now.total);
         }
     }
 

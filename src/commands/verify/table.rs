@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::verify::cache::{self, checkpoints};
 use crate::verify::finding::{Finding, Kind};
 use crate::verify::source::Report;
 
 /// How many findings of a kind are listed.
 const LISTED: usize = 20;
 
+/// How many commands that mend one row each are listed.
+const FEW: usize = 3;
+
 /// The whole text.
-pub(super) fn show(reports: &[Report]) -> String {
+pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String {
     let mut text = String::new();
     let head = [
         "SOURCE",
@@ -48,8 +52,29 @@ pub(super) fn show(reports: &[Report]) -> String {
         text += shown.trim_end();
         text.push('\n');
     }
+    if let Some(cache) = cache {
+        push(
+            &mut text,
+            format_args!(
+                "\nquery cache: {} rows of {} files, {} searches and downloads; {} looked at one by \
+                 one, {} in flight\n",
+                cache.rows, cache.files, cache.events, cache.candidates, cache.in_flight
+            ),
+        );
+    }
     for report in reports {
-        findings(&mut text, report);
+        findings(&mut text, &report.source, &report.findings, &report.counts);
+    }
+    let mut cache_counts: BTreeMap<Kind, u64> = BTreeMap::new();
+    if let Some(cache) = cache {
+        for finding in &cache.findings {
+            *cache_counts.entry(finding.kind).or_default() += 1;
+        }
+        findings(&mut text, "query cache", &cache.findings, &cache_counts);
+        if cache.truncated {
+            text += "\nquery cache: so many files differ that the rest was not looked at: mend \
+                     these, then verify again\n";
+        }
     }
     for report in reports.iter().filter(|report| report.order_unchecked > 0) {
         push(
@@ -61,8 +86,12 @@ pub(super) fn show(reports: &[Report]) -> String {
             ),
         );
     }
-    let all: u64 = reports.iter().flat_map(|r| r.counts.values()).sum();
+    let counts = reports.iter().flat_map(|r| r.counts.values());
+    let all: u64 = counts.chain(cache_counts.values()).sum();
+    let in_flight: i64 = reports.iter().map(|report| report.in_flight).sum();
+    let waiting = in_flight > 0 || cache.is_some_and(|cache| cache.in_flight > 0);
     match all {
+        0 if waiting => text += "\nWhat could be judged agrees; the rest is in flight.\n",
         0 => text += "\nAll agree.\n",
         1 => text += "\n1 finding.\n",
         all => push(&mut text, format_args!("\n{all} findings.\n")),
@@ -70,13 +99,13 @@ pub(super) fn show(reports: &[Report]) -> String {
     text
 }
 
-fn findings(text: &mut String, report: &Report) {
+fn findings(text: &mut String, of: &str, found: &[Finding], counts: &BTreeMap<Kind, u64>) {
     let mut kinds: BTreeMap<Kind, Vec<&Finding>> = BTreeMap::new();
-    for finding in &report.findings {
+    for finding in found {
         kinds.entry(finding.kind).or_default().push(finding);
     }
-    for (kind, count) in &report.counts {
-        push(text, format_args!("\n{}: {count} {kind}\n", report.source));
+    for (kind, count) in counts {
+        push(text, format_args!("\n{of}: {count} {kind}\n"));
         let listed = kinds.remove(kind).unwrap_or_default();
         for finding in listed.iter().take(LISTED) {
             push(text, format_args!("  {}\n", line(finding)));
@@ -91,6 +120,19 @@ fn findings(text: &mut String, report: &Report) {
         let mut mends: Vec<&str> = listed.iter().map(|f| f.mend.as_str()).collect();
         mends.sort_unstable();
         mends.dedup();
+        // One for each file would be a page of them.
+        let many =
+            mends.len() > FEW && mends.iter().all(|mend| mend.starts_with(checkpoints::MEND));
+        if many {
+            push(
+                text,
+                format_args!(
+                    "  mend: artstore verify --json > report.json; {} --from report.json\n",
+                    checkpoints::MEND
+                ),
+            );
+            continue;
+        }
         for mend in mends {
             push(text, format_args!("  mend: {mend}\n"));
         }
@@ -101,7 +143,12 @@ fn line(finding: &Finding) -> String {
     let mut parts = Vec::new();
     parts.extend(finding.sequence.map(|s| format!("message {s}")));
     parts.extend(finding.position.map(|p| format!("position {p}")));
-    parts.extend(finding.id.map(|id| format!("event {id}")));
+    let of_cache = matches!(
+        finding.kind,
+        Kind::RowMissing | Kind::RowExtra | Kind::RowDifferent
+    );
+    let what = if of_cache { "row" } else { "event" };
+    parts.extend(finding.id.map(|id| format!("{what} {id}")));
     format!("{}: {}", parts.join(", "), finding.detail)
 }
 

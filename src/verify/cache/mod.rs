@@ -28,6 +28,7 @@ use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use uuid::Uuid;
@@ -79,7 +80,7 @@ pub struct Progress {
 }
 
 /// What came of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Files on the elements.
     pub files: u64,

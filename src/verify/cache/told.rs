@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 
 use artstore_projectors::projector::Received;
+use artstore_schemas::breaks;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{Event, File, WalEvent};
@@ -72,11 +73,14 @@ impl Streams {
             partitions: Some(partitions(files)),
             headers_only: true,
         };
+        // What readers pass over tells nothing.
+        let damage = breaks::damage(bus, &source).await?;
         let mut sequences = Vec::new();
         let mut messages = Messages::open(bus, &source, &wanted).await?;
         while let Some((sequence, message)) = messages.next().await? {
             let id = messages::envelope(&message).and_then(|e| e.subject?.parse().ok());
-            sequences.extend(id.is_some_and(|id| files.contains(&id)).then_some(sequence));
+            let wanted = id.is_some_and(|id| files.contains(&id)) && !damage.ignores(sequence);
+            sequences.extend(wanted.then_some(sequence));
         }
         messages.close().await;
         let mut events = pin!(messages::each(bus, &source, sequences));

@@ -30,7 +30,8 @@ fn the_command_says_what_agrees_what_does_not_and_what_mends_it() {
         let world = World::new(&["elem"]).await;
         filled(&world).await;
         // All sources; those without a row agree as well.
-        let (status, said) = world.command(&["verify"]).output().await;
+        let every = ["verify", "--wait", "1"];
+        let (status, said) = world.command(&every).output().await;
         assert_eq!(status.code(), Some(0), "{said}");
         let lines: Vec<Vec<&str>> = said
             .lines()
@@ -38,7 +39,15 @@ fn the_command_says_what_agrees_what_does_not_and_what_mends_it() {
             .collect();
         assert_eq!(lines[1], ["elem", "22", "22", "22", "0", "0"], "{said}");
         assert_eq!(lines[2], ["admin", "0", "0", "0", "0", "0"], "{said}");
+        // No projector has run yet.
+        assert!(said.ends_with("agrees; the rest is in flight.\n"), "{said}");
+        let healthy = World::new(&["elem"]).await;
+        filled(&healthy).await;
+        let projector = healthy.projector().start();
+        healthy.projected().await;
+        let (_, said) = healthy.command(&every).output().await;
         assert!(said.ends_with("\nAll agree.\n"), "{said}");
+        projector.kill().await;
 
         let source = world.source(0);
         let mut messages = all(&world.bus, &source).await;

@@ -3,6 +3,7 @@
 //!
 //! - `damage`: one kind of damage after the other
 //! - `rows`: damage of the source's rows
+//! - `mended`: the commands that are named do mend it
 //! - `command`: what the command prints, and a check that is killed and goes on
 //! - `continuous`: the check beside the relay
 //! - `size`: how memory and time grow with the rows
@@ -11,6 +12,7 @@
 mod command;
 mod continuous;
 mod damage;
+mod mended;
 mod rows;
 mod size;
 mod soak;
