@@ -344,7 +344,7 @@ fn nobody_who_works_is_told_from_silence_and_a_halt_is_shown_with_its_reason() {
         let first = &said["troubles"][0];
         assert_eq!(first["about"], "elem");
         assert_eq!(
-            first["command"], "artstore bus init",
+            first["command"], "artstore relay republish --source elem",
             "as its text says: {first:#}"
         );
         let problem = &of(&said["sources"], "elem")["relay"]["problem"];
