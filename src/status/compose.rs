@@ -118,9 +118,11 @@ pub(super) fn of_source(
         missing_ranges: missing.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
         unpublished,
         pending: facts.map(|facts| facts.pending),
+        // One that stands by checks nothing.
         proven: answers
             .iter()
             .flatten()
+            .filter(|answer| answer.stage == Stage::Active)
             .find_map(|answer| answer.proven.clone()),
         relay: Relays {
             state,

@@ -170,8 +170,12 @@ impl Continuous {
     async fn tell(&self, pass: &Pass, told: &mut HashSet<Uuid>) {
         let mut new: Vec<(Uuid, Finding)> = Vec::new();
         for (kind, count) in pass.state.candidates.counts() {
-            let first = pass.state.candidates.of(kind).take(EVENTS);
-            for candidate in first {
+            let before = new.len();
+            for candidate in pass.state.candidates.of(kind) {
+                // The rest is told of next time.
+                if new.len() - before >= EVENTS {
+                    break;
+                }
                 let finding = settle::finding(pass, kind, candidate);
                 let id = Uuid::new_v5(
                     &NAMESPACE,

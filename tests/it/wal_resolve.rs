@@ -69,7 +69,7 @@ fn what_may_still_be_running_or_is_finished_is_refused() {
         refused(
             &[&unknown, "--as", "failed", "--yes"],
             1,
-            "no such operation",
+            "no configured element has such an operation",
         )
         .await;
         refused(

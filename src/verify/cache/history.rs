@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use artstore_projectors::projector::Received;
+use artstore_schemas::breaks;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::event::{Event, FileDownloaded, OutboxEvent, SearchPerformed, decode_data};
 use artstore_schemas::source::Source;
@@ -97,9 +98,14 @@ pub async fn compare(
             partitions: None,
             headers_only: false,
         };
+        let damage = breaks::damage(bus, &Source::Query).await?;
         let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
         let mut batch = Vec::with_capacity(BATCH);
         while let Some((sequence, message)) = messages.next().await? {
+            // What readers pass over tells nothing.
+            if damage.ignores(sequence) {
+                continue;
+            }
             let received = messages::received(&Source::Query, sequence, &message);
             batch.extend(received.filter(|event| wanted_row(event).is_some()));
             if batch.len() >= BATCH {
