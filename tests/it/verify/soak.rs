@@ -55,6 +55,7 @@ async fn soak(time: Duration) {
 }
 
 #[test]
+#[ignore = "the load outruns the relay, so that a check takes minutes: make soak-verify"]
 fn no_false_alarm_under_mixed_load_with_kills() {
     run(soak(Duration::from_secs(15)));
 }
