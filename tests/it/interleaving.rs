@@ -241,7 +241,7 @@ fn file(id: Uuid, created_at: DateTime<Utc>, description: String) -> File {
 }
 
 /// Two workers on the same files at the same time, on two connections: the claim's row keeps one
-/// behind the other.
+/// behind the other, and never both behind each other.
 #[test]
 fn two_workers_on_the_same_files_at_once_end_as_one_after_the_other() {
     run(async {
@@ -268,16 +268,12 @@ fn two_workers_on_the_same_files_at_once_end_as_one_after_the_other() {
                                 received(*id, &element, history[number], number)
                             })
                             .collect();
-                        // A deadlock is the runner's to try again.
-                        loop {
-                            let mut transaction = connection.begin().await.unwrap();
-                            let applied = QueryCache.apply(&mut transaction, &source, &batch).await;
-                            if applied.is_ok() {
-                                transaction.commit().await.unwrap();
-                                break;
-                            }
-                            transaction.rollback().await.unwrap();
-                        }
+                        let mut transaction = connection.begin().await.unwrap();
+                        QueryCache
+                            .apply(&mut transaction, &source, &batch)
+                            .await
+                            .unwrap();
+                        transaction.commit().await.unwrap();
                     }
                 }
             }));
@@ -297,4 +293,63 @@ fn two_workers_on_the_same_files_at_once_end_as_one_after_the_other() {
             assert_eq!(shown, reference((a, b)), "{a:?} {b:?}");
         }
     });
+}
+
+/// Files that change places between two elements at the same moment: each worker claims what the
+/// other one gives up. One waits for the other, and never both.
+#[test]
+fn files_that_change_places_never_make_two_workers_wait_in_a_circle() {
+    run(async {
+        let url = database("crossing").await;
+        migrate(&url, artstore_migrations::Module::Query).await;
+        let mut holder = pg(&url).await;
+        let mut watcher = pg(&url).await;
+        let mut files = [Uuid::new_v4(), Uuid::new_v4()];
+        files.sort();
+        let elements: [ElementName; 2] = ["elem_a".parse().unwrap(), "elem_b".parse().unwrap()];
+        let [low, high] = files;
+        let [a, b] = &elements;
+        apply_alone(&url, a, vec![received(low, a, Says::There(1), 0)]).await;
+        apply_alone(&url, b, vec![received(high, b, Says::There(1), 0)]).await;
+        for turn in 1..=10 {
+            let there = Says::There(turn + 1);
+            let number = turn as usize;
+            let (takes_high, takes_low) = if turn % 2 == 1 { (a, b) } else { (b, a) };
+            let hold = "begin; select from file_ownership order by file_id for update";
+            execute(&mut holder, hold).await;
+            let workers = [(takes_high, high, low), (takes_low, low, high)].map(
+                |(element, taken, left)| {
+                    let batch = vec![
+                        received(left, element, Says::Gone, number),
+                        received(taken, element, there, number),
+                    ];
+                    let (url, element) = (url.clone(), element.clone());
+                    tokio::spawn(async move { apply_alone(&url, &element, batch).await })
+                },
+            );
+            eventually("both workers wait", async || {
+                let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                           and datname = current_database()";
+                (value::<i64>(&mut watcher, sql).await == 2).then_some(())
+            })
+            .await;
+            execute(&mut holder, "rollback").await;
+            for worker in workers {
+                worker.await.unwrap();
+            }
+            let sql = format!("select element from file_ownership where file_id = '{high}'");
+            assert_eq!(value::<String>(&mut watcher, sql).await, takes_high.as_str());
+        }
+    });
+}
+
+async fn apply_alone(url: &str, element: &ElementName, batch: Vec<Received>) {
+    let mut connection = pg(url).await;
+    let mut transaction = connection.begin().await.unwrap();
+    let source = Source::Element(element.clone());
+    QueryCache
+        .apply(&mut transaction, &source, &batch)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
 }

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{Event, Omitted};
 use artstore_schemas::json::Document;
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -21,10 +20,9 @@ pub async fn apply(
     batch: &[Received],
 ) -> Result<(), Rejection> {
     let mut files: Vec<(Uuid, Folded<'_>)> = fold(batch).into_iter().collect();
-    // One order in all workers, so that two of them seldom wait for each other in a circle.
+    // One order in all workers, and one statement, so that no two wait for each other in a circle.
     files.sort_by_key(|(id, _)| *id);
-    let won = claim(transaction, element, &files).await?;
-    let lost = remove(transaction, element, &files, &won).await?;
+    let Owned { won, lost } = own(transaction, element, &files).await?;
     let (gone, present): (Vec<_>, Vec<_>) = files
         .iter()
         .filter(|(id, _)| won.contains(id))
@@ -47,69 +45,56 @@ pub async fn apply(
     Ok(())
 }
 
-/// Makes the claims, and returns the files that this element owns now because of them.
-async fn claim(
-    transaction: &mut PgConnection,
-    element: &ElementName,
-    files: &[(Uuid, Folded<'_>)],
-) -> Result<HashSet<Uuid>, sqlx::Error> {
-    let claims: Vec<(Uuid, &Claim<'_>)> = files
-        .iter()
-        .filter_map(|(id, folded)| Some((*id, folded.claim.as_ref()?)))
-        .collect();
-    if claims.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let ids: Vec<Uuid> = claims.iter().map(|(id, _)| *id).collect();
-    let created: Vec<DateTime<Utc>> = claims.iter().map(|(_, c)| c.created_at).collect();
-    let gone: Vec<bool> = claims.iter().map(|(_, c)| c.gone).collect();
-    let sequences: Vec<i64> = claims.iter().map(|(_, c)| sequence(c.event)).collect();
-    let won: Vec<Uuid> = sqlx::query_scalar(
-        "insert into public.file_ownership as owned \
-             (file_id, created_at, element, deleted, stream_sequence) \
-         select c.id, c.created_at, $5, c.gone, c.sequence \
-         from unnest($1::uuid[], $2::timestamptz[], $3::boolean[], $4::bigint[]) \
-              as c(id, created_at, gone, sequence) \
-         on conflict (file_id) do update \
-             set created_at = excluded.created_at, element = excluded.element, \
-                 deleted = excluded.deleted, stream_sequence = excluded.stream_sequence \
-             where (excluded.created_at, excluded.element) >= (owned.created_at, owned.element) \
-         returning file_id",
-    )
-    .bind(ids)
-    .bind(created)
-    .bind(gone)
-    .bind(sequences)
-    .bind(element.as_str())
-    .fetch_all(transaction)
-    .await?;
-    Ok(won.into_iter().collect())
+/// What a batch changed in who owns its files.
+#[derive(Default)]
+struct Owned {
+    /// Files whose claim of this batch was high enough: this element's now.
+    won: HashSet<Uuid>,
+    /// Files that were this element's before and are gone: tombstones now.
+    lost: Vec<Uuid>,
 }
 
-/// Leaves tombstones for files that this element owned before the batch and that are gone, and
-/// returns them.
-async fn remove(
+/// Makes the claims, and leaves tombstones for files that this element owned before the batch and
+/// that are gone. It locks each file's claim, in the order of the files.
+async fn own(
     transaction: &mut PgConnection,
     element: &ElementName,
     files: &[(Uuid, Folded<'_>)],
-    won: &HashSet<Uuid>,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    let removed: Vec<Uuid> = files
+) -> Result<Owned, sqlx::Error> {
+    let touched: Vec<&(Uuid, Folded<'_>)> = files
         .iter()
-        .filter(|(id, folded)| folded.removed && !won.contains(id))
+        .filter(|(_, folded)| folded.claim.is_some() || folded.removed)
+        .collect();
+    if touched.is_empty() {
+        return Ok(Owned::default());
+    }
+    fn of<T>(
+        touched: &[&(Uuid, Folded<'_>)],
+        get: impl Fn(&Claim<'_>) -> T,
+    ) -> Vec<Option<T>> {
+        let claims = touched.iter().map(|(_, folded)| folded.claim.as_ref());
+        claims.map(|claim| claim.map(&get)).collect()
+    }
+    let ids: Vec<Uuid> = touched.iter().map(|(id, _)| *id).collect();
+    let removed: Vec<Uuid> = touched
+        .iter()
+        .filter(|(_, folded)| folded.removed)
         .map(|(id, _)| *id)
         .collect();
-    if removed.is_empty() {
-        return Ok(Vec::new());
-    }
-    sqlx::query_scalar(
-        "update public.file_ownership set deleted = true \
-         where file_id = any($1) and element = $2 and not deleted returning file_id",
-    )
-    .bind(removed)
-    .bind(element.as_str())
-    .fetch_all(transaction)
-    .await
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(include_str!("../sql/ownership_upsert.sql"))
+        .bind(ids)
+        .bind(of(&touched, |claim| claim.created_at))
+        .bind(of(&touched, |claim| claim.gone))
+        .bind(of(&touched, |claim| sequence(claim.event)))
+        .bind(element.as_str())
+        .bind(removed)
+        .fetch_all(transaction)
+        .await?;
+    let (won, lost): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(_, won)| *won);
+    Ok(Owned {
+        won: won.into_iter().map(|(id, _)| id).collect(),
+        lost: lost.into_iter().map(|(id, _)| id).collect(),
+    })
 }
 
 /// Writes the rows of won claims, one statement for all of them.
