@@ -65,8 +65,8 @@ impl Break {
 pub struct Accepted {
     /// The sequence of `source.accepted`.
     pub sequence: u64,
-    /// How the files were brought level; none for an outbox, or where it was stopped before the end:
-    /// then the relay goes on with it.
+    /// How the files were brought level; none for an outbox, where the stream is damaged as well, or
+    /// where it was stopped before the end: then the relay goes on with it.
     pub levelled: Option<Levelled>,
 }
 
@@ -85,25 +85,15 @@ async fn examine_with(
 ) -> Result<Break, MendError> {
     let source = translator.source();
     let scan = scan::scan(bus, translator, connection, false).await?;
-    if let Some(place) = scan.places.first() {
-        return Err(MendError::Damaged {
-            source_name: source.to_string(),
-            stream: source.stream(),
-            places: scan.places.len(),
-            first: place.first,
-            problem: place.problem.clone(),
-        });
-    }
     let table = SourceTable::of(source);
     let (new_positions, new_rows) = rows_beside(&table, connection, &scan.agreed).await?;
     let agreeing = scan.agreed.as_slice().last().map_or(0, |range| range.last);
-    let may_come = scan
-        .tail
-        .gaps
-        .missing()
-        .union(&scan.lost_positions)
-        .union(&new_positions)
-        .minus(&scan.agreed);
+    let mut may_come = scan.tail.gaps.missing().union(&scan.lost_positions);
+    // A row whose message is damaged or gone is republished, not taken for a new one.
+    if scan.places.is_empty() {
+        may_come = may_come.union(&new_positions);
+    }
+    let may_come = may_come.minus(&scan.agreed);
     let (high, missing) = state(agreeing, &may_come);
     let highest = new_positions.as_slice().last().map_or(0, |r| r.last);
     if scan.sequence_value < highest.max(high) {
@@ -205,12 +195,13 @@ pub async fn accept(
     let sequence = publisher.record(accepted(), actor, facts).await?;
     crash::point("accept.recorded");
     let levelled = match options.source {
-        Source::Element(_) => {
+        // The relay does it when the damage is recorded.
+        Source::Element(_) if found.scan.places.is_empty() => {
             let (bus, options) = (bus.clone(), options.clone());
             let progress = Progress::default();
             relay::level(bus, options, lease, FILES_OF_A_FOLD, progress, stop).await?
         }
-        Source::Admin | Source::Query => {
+        _ => {
             lease.release(&options.source).await?;
             None
         }

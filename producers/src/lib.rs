@@ -10,6 +10,7 @@
 //! - [`pending`]: operations that nobody finished, and what became of them
 //! - [`resolve`]: finishing one of them by a person's decision
 //! - `walk`: a whole stream, in order
+//! - `judge`: which of its messages count
 //! - [`scan`]: a whole stream beside its whole source
 //! - [`mend`]: what the commands on a stream share
 //! - [`accept`]: a new epoch, after a source lost something
@@ -36,6 +37,8 @@
 //!
 //! For whoever checks what was published:
 //! - [`rows`]: finished rows by their positions
+//! - [`form`]: whether a message can be the relay's
+//! - [`order`]: the changes of one file
 //! - [`fingerprint`]: what a row says and what its message says, in one form
 //! - [`number`]: positions for finished rows that have none
 
@@ -46,10 +49,13 @@ pub mod election;
 pub mod files;
 pub mod fingerprint;
 pub mod fold;
+pub mod form;
 pub mod gaps;
+mod judge;
 pub mod level;
 pub mod mend;
 pub mod number;
+pub mod order;
 pub mod outbox;
 pub mod pending;
 pub mod progress;

@@ -41,23 +41,6 @@ pub enum MendError {
     /// Source or stream failed, or can't be read.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// The stream is damaged.
-    #[error(
-        "stream {stream} is damaged in {places} place(s), the first at message {first}: {problem}; \
-         nothing was changed. Mend the stream first: `artstore relay republish --source {source_name}`"
-    )]
-    Damaged {
-        /// The source.
-        source_name: String,
-        /// The stream.
-        stream: String,
-        /// How many places.
-        places: usize,
-        /// The first one.
-        first: u64,
-        /// What is wrong there.
-        problem: String,
-    },
     /// The source is not the one that the stream was written from.
     #[error(
         "the source is not as its stream says ({problem}); nothing was changed. Decide that first: \

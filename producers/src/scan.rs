@@ -5,28 +5,27 @@
 //! Messages are read in order, a thousand at a time, each with the rows of its positions. What is
 //! kept are ranges of positions, and the places and files that are affected.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use artstore_schemas::breaks;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::damage::Damage;
-use artstore_schemas::envelope::{Envelope, Snapshot};
-use artstore_schemas::epoch::Epochs;
-use artstore_schemas::event::{self, DecodeError};
-use artstore_schemas::ranges::{Range, Ranges};
-use artstore_schemas::source::Source;
-use artstore_schemas::subject;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::ranges::Ranges;
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::gaps::Gaps;
+use crate::judge::{Behind, Judge};
 use crate::relay_error::RelayError;
-use crate::source::{Content, SourceRow, SourceTable, WalState, snapshot};
+use crate::rows;
+use crate::source::{SourceRow, SourceTable, snapshot};
 use crate::tail::Tail;
 use crate::translate::Translator;
 use crate::walk::{Message, Walk};
+
+/// How many rows are looked up at once.
+const CHUNK: usize = 500;
 
 /// The most lost messages that are listed one by one; all are counted.
 pub const MOST_LISTED: usize = 100_000;
@@ -130,12 +129,54 @@ pub async fn scan(
             "message {sequence}: {error}: what it says can't be judged; use the newer version"
         )));
     }
+    disordered(&mut judge, &table, connection).await?;
     judge.tail.sequence = walk.end;
+    strangers(&mut judge, &table, connection, &seen.identity).await?;
     Ok(judge.finish(seen.identity, seen.sequence_value))
 }
 
+/// Of the messages that stand behind a higher position of their file, those where our API wrote that
+/// one, too.
+async fn disordered(
+    judge: &mut Judge<'_>,
+    table: &SourceTable,
+    connection: &mut PgConnection,
+) -> Result<(), RelayError> {
+    let behind: Vec<Behind> = judge.take_behind();
+    for chunk in behind.chunks(CHUNK) {
+        let positions: Vec<i64> = chunk.iter().map(|message| message.over).collect();
+        let rows = rows::at(connection, table, &positions).await?;
+        let recorded = rows.iter().filter(|row| row.is_recorded());
+        let certain: HashSet<i64> = recorded.map(|row| row.position).collect();
+        for message in chunk.iter().filter(|m| certain.contains(&m.over)) {
+            judge.disordered(message);
+        }
+    }
+    Ok(())
+}
+
+/// Of the messages whose row seems to be lost, those where it stands at another position. Another
+/// database may have numbered its rows anew: there that is no damage of the stream.
+async fn strangers(
+    judge: &mut Judge<'_>,
+    table: &SourceTable,
+    connection: &mut PgConnection,
+    identity: &str,
+) -> Result<(), RelayError> {
+    let mut elsewhere = HashSet::new();
+    if judge.tail.identity.as_deref() == Some(identity) {
+        let lost: Vec<Uuid> = judge.lost().collect();
+        for chunk in lost.chunks(CHUNK) {
+            let known = rows::positions(connection, table, chunk).await?;
+            elsewhere.extend(known.into_iter().map(|(id, _)| id));
+        }
+    }
+    judge.pass_over_strangers(&elsewhere);
+    Ok(())
+}
+
 /// The rows at the positions of a batch.
-enum Rows {
+pub(crate) enum Rows {
     Ids(HashMap<i64, Uuid>),
     Full(HashMap<i64, SourceRow>),
 }
@@ -166,342 +207,17 @@ impl Rows {
         Ok(Self::Full(rows.collect()))
     }
 
-    fn id(&self, position: i64) -> Option<Uuid> {
+    pub(crate) fn id(&self, position: i64) -> Option<Uuid> {
         match self {
             Self::Ids(ids) => ids.get(&position).copied(),
             Self::Full(rows) => rows.get(&position).map(|row| row.id),
         }
     }
 
-    fn row(&self, position: i64) -> Option<&SourceRow> {
+    pub(crate) fn row(&self, position: i64) -> Option<&SourceRow> {
         match self {
             Self::Ids(_) => None,
             Self::Full(rows) => rows.get(&position),
         }
     }
-}
-
-/// Takes message after message.
-struct Judge<'a> {
-    translator: &'a Translator,
-    source: &'a Source,
-    bodies: bool,
-    epochs: Epochs,
-    known: Damage,
-    /// The sequence that should come next.
-    next: u64,
-    tail: Tail,
-    agreed: Ranges,
-    last_agreeing: u64,
-    lost: Vec<Lost>,
-    lost_count: u64,
-    lost_positions: Ranges,
-    lost_files: BTreeSet<String>,
-    places: Vec<Place>,
-    /// Which of the places are holes, messages to be ignored, and breaks.
-    found: BTreeMap<u64, Found>,
-    unclear_files: BTreeSet<Uuid>,
-    /// The file of the last message that counts.
-    last_file: Option<Uuid>,
-    end_ignored: bool,
-    /// A message that only a newer version of the program can read.
-    too_new: Option<(u64, String)>,
-}
-
-#[derive(Clone, Copy)]
-enum Found {
-    Hole(u64),
-    Ignored,
-    Break,
-}
-
-impl<'a> Judge<'a> {
-    fn new(translator: &'a Translator, bodies: bool, epochs: Epochs, known: Damage) -> Self {
-        Self {
-            translator,
-            source: translator.source(),
-            bodies,
-            epochs,
-            known,
-            next: 1,
-            tail: Tail {
-                sequence: 0,
-                last_id: None,
-                position: None,
-                identity: None,
-                gaps: Gaps::default(),
-                levelling: false,
-            },
-            agreed: Ranges::default(),
-            last_agreeing: 0,
-            lost: Vec::new(),
-            lost_count: 0,
-            lost_positions: Ranges::default(),
-            lost_files: BTreeSet::new(),
-            places: Vec::new(),
-            found: BTreeMap::new(),
-            unclear_files: BTreeSet::new(),
-            last_file: None,
-            end_ignored: false,
-            too_new: None,
-        }
-    }
-
-    async fn hole(&mut self, walk: &Walk, first: u64, last: u64) -> Result<(), RelayError> {
-        if !self.known.covers_hole(first, last) {
-            if !walk.is_hole(first, last).await? {
-                return Err(walk.failed(&"messages got lost on the way: try again"));
-            }
-            self.place(first, last, "messages are missing", None, None);
-            self.found.insert(first, Found::Hole(last));
-        }
-        self.next = last + 1;
-        Ok(())
-    }
-
-    fn take(&mut self, message: &Message, rows: &Rows) {
-        let sequence = message.sequence;
-        self.next = sequence + 1;
-        let envelope = Envelope::from_headers(&message.headers);
-        let file = match (&envelope, self.source) {
-            (Ok(envelope), Source::Element(_)) => {
-                envelope.subject.as_ref().and_then(|s| s.parse().ok())
-            }
-            _ => None,
-        };
-        if self.known.ignores(sequence) {
-            self.unclear_files.extend(file);
-            self.end_ignored = true;
-            return;
-        }
-        let id = envelope.as_ref().ok().map(|envelope| envelope.id);
-        let judged = match &envelope {
-            Err(error) => Judged::Ignore(error.to_string()),
-            Ok(envelope) => self.judge(message, envelope, rows),
-        };
-        let broken = match judged {
-            Judged::Ignore(problem) => {
-                self.place(sequence, sequence, &problem, id, file);
-                self.found.insert(sequence, Found::Ignored);
-                self.unclear_files.extend(file);
-                self.end_ignored = true;
-                return;
-            }
-            Judged::Break => {
-                let problem = "it does not follow the message before it (artstore-previous)";
-                self.place(sequence, sequence, problem, id, file);
-                self.found.insert(sequence, Found::Break);
-                true
-            }
-            Judged::Good => self.known.covers_break(sequence),
-        };
-        let envelope = envelope.expect("what can't be read is ignored");
-        self.end_ignored = false;
-        match file {
-            // The order is in doubt: of both messages.
-            Some(file) if broken => {
-                self.unclear_files.extend(self.last_file);
-                self.unclear_files.insert(file);
-            }
-            Some(file) => {
-                self.unclear_files.remove(&file);
-            }
-            None => {}
-        }
-        self.last_file = file;
-        self.tail = Tail {
-            sequence,
-            last_id: Some(envelope.id),
-            position: envelope.position,
-            gaps: Gaps::from_stream(envelope.high, &envelope.missing),
-            identity: Some(envelope.identity),
-            levelling: envelope.levelling,
-        };
-    }
-
-    /// Whether a message counts. Takes its position where it does.
-    fn judge(&mut self, message: &Message, envelope: &Envelope, rows: &Rows) -> Judged {
-        let sequence = message.sequence;
-        let chained = envelope.previous == self.tail.last_id || self.known.covers_break(sequence);
-        if envelope.source != self.source.ce_source()
-            || !subject::belongs(&message.subject, self.source, &envelope.event_type)
-        {
-            return Judged::Ignore(format!(
-                "subject {}, source {} and type {} do not belong into this stream",
-                message.subject, envelope.source, envelope.event_type
-            ));
-        }
-        let decoded = self
-            .bodies
-            .then(|| event::decode(self.source, &envelope.event_type, &message.body));
-        if let Some(Err(error @ DecodeError::Unknown { .. })) = &decoded {
-            self.too_new.get_or_insert((sequence, error.to_string()));
-        }
-        if let Some(Err(error)) = decoded {
-            return Judged::Ignore(format!("its body can't be read: {error}"));
-        }
-        let follows = if chained { Judged::Good } else { Judged::Break };
-        let Some(position) = envelope.position else {
-            // Without a row, only the chain tells that it is ours; a hole breaks it.
-            let behind_hole = matches!(
-                self.found.last_key_value(),
-                Some((_, Found::Hole(last))) if last + 1 == sequence
-            );
-            return match chained || behind_hole {
-                true => follows,
-                false => Judged::Ignore("no relay of this source wrote it here".to_owned()),
-            };
-        };
-        if !self.epochs.survives(sequence, position) {
-            return follows;
-        }
-        if rows.id(position) != Some(envelope.id) {
-            if !chained || self.agreed.contains(position) {
-                return Judged::Ignore(format!(
-                    "the row at its position {position} is another one"
-                ));
-            }
-            self.lose(sequence, position, envelope);
-            return follows;
-        }
-        if self.agreed.contains(position) {
-            return Judged::Ignore(format!("position {position} was published before it"));
-        }
-        if let Some(row) = rows.row(position)
-            && let Some(problem) = difference(self.translator, row, message, envelope)
-        {
-            return Judged::Ignore(problem);
-        }
-        self.agreed.insert(position);
-        self.last_agreeing = sequence;
-        follows
-    }
-
-    fn lose(&mut self, sequence: u64, position: i64, envelope: &Envelope) {
-        self.lost_count += 1;
-        self.lost_positions.insert(position);
-        if let (Some(file), Source::Element(_)) = (&envelope.subject, self.source) {
-            self.lost_files.insert(file.clone());
-        }
-        if self.lost.len() < MOST_LISTED {
-            self.lost.push(Lost {
-                sequence,
-                position,
-                id: envelope.id,
-                file: envelope.subject.clone(),
-            });
-        }
-    }
-
-    fn place(
-        &mut self,
-        first: u64,
-        last: u64,
-        problem: &str,
-        id: Option<Uuid>,
-        file: Option<Uuid>,
-    ) {
-        self.places.push(Place {
-            first,
-            last,
-            problem: problem.to_owned(),
-            id,
-            file: file.map(|file| file.to_string()),
-        });
-    }
-
-    fn finish(mut self, identity: String, sequence_value: i64) -> Scan {
-        let mut places: BTreeMap<u64, Found> = std::mem::take(&mut self.found);
-        let known = self.known;
-        let holes = known.holes.iter().map(|r| (r.first, Found::Hole(r.last)));
-        let one_by_one = |list: &[artstore_schemas::damage::Sequences], found: Found| {
-            let each = list
-                .iter()
-                .flat_map(move |r| (r.first..=r.last).map(move |s| (s, found)));
-            each.collect::<Vec<_>>()
-        };
-        places.extend(holes);
-        places.extend(one_by_one(&known.ignored, Found::Ignored));
-        places.extend(one_by_one(&known.breaks, Found::Break));
-        let mut damage = Damage::default();
-        for (sequence, found) in places {
-            match found {
-                Found::Hole(last) => damage.add_hole(sequence, last),
-                Found::Ignored => damage.add_ignored(sequence),
-                Found::Break => damage.add_break(sequence),
-            }
-        }
-        // Where messages changed places, the last one does not tell everything that was seen.
-        let seen = self.agreed.as_slice().last().map_or(0, |range| range.last);
-        let high = self.tail.gaps.high();
-        if !self.places.is_empty() && seen > high {
-            let between = Ranges::from_iter([Range {
-                first: high + 1,
-                last: seen,
-            }]);
-            let missing = self.tail.gaps.missing().union(&between).minus(&self.agreed);
-            self.tail.gaps = Gaps::from_stream(seen, &missing);
-        }
-        Scan {
-            tail: self.tail,
-            identity,
-            sequence_value,
-            agreed: self.agreed,
-            last_agreeing: self.last_agreeing,
-            lost: self.lost,
-            lost_count: self.lost_count,
-            lost_positions: self.lost_positions,
-            lost_files: self.lost_files,
-            places: self.places,
-            damage,
-            unclear_files: self.unclear_files,
-            end_ignored: self.end_ignored,
-        }
-    }
-}
-
-enum Judged {
-    /// It counts.
-    Good,
-    /// It counts, although it does not follow the one before it.
-    Break,
-    /// It does not count.
-    Ignore(String),
-}
-
-/// How a message differs from what its row says, as far as the row still tells: all of it for rows of
-/// an outbox and rows that carry the file's state, else the operation.
-fn difference(
-    translator: &Translator,
-    row: &SourceRow,
-    message: &Message,
-    envelope: &Envelope,
-) -> Option<String> {
-    let full = match &row.content {
-        Content::Outbox(_) => true,
-        Content::Wal(wal) => matches!(wal.state, WalState::Recorded(_)),
-    };
-    let full = full && envelope.snapshot != Some(Snapshot::Republish);
-    let should = translator.translate(row.clone());
-    if should.event_type != envelope.event_type || should.subject != envelope.subject {
-        return Some(format!("its row is of type {}", should.event_type));
-    }
-    let (Ok(mut is), Ok(mut should)) = (
-        serde_json::from_slice::<Value>(&message.body),
-        serde_json::from_slice::<Value>(&should.body),
-    ) else {
-        return Some("its body can't be read".to_owned());
-    };
-    for body in [&mut is, &mut should] {
-        if let Some(url) = body.pointer_mut("/element/api_url") {
-            *url = Value::Null;
-        }
-    }
-    if full {
-        return (is != should).then(|| "its body is not what its row says".to_owned());
-    }
-    let changed = ["id", "type", "status", "file_id"]
-        .iter()
-        .find(|field| is["operation"][**field] != should["operation"][**field]);
-    changed.map(|field| format!("operation.{field} is not what its row says"))
 }

@@ -42,6 +42,12 @@ pub async fn epochs(bus: &Bus, source: &Source) -> Result<Epochs, BusError> {
 
 /// The damage of a stream that was accepted: the last record's list. One request.
 pub async fn damage(bus: &Bus, source: &Source) -> Result<Damage, BusError> {
+    let record = damage_record(bus, source).await?;
+    Ok(record.map(|(_, damage)| damage).unwrap_or_default())
+}
+
+/// The same, with the sequence of that record; none where there is no record.
+pub async fn damage_record(bus: &Bus, source: &Source) -> Result<Option<(u64, Damage)>, BusError> {
     let name = source.stream();
     let failed =
         |error: &dyn std::fmt::Display| BusError::JetStream(format!("stream {name}: {error}"));
@@ -51,11 +57,9 @@ pub async fn damage(bus: &Bus, source: &Source) -> Result<Damage, BusError> {
     match stream.get_last_raw_message_by_subject(&subject).await {
         Ok(message) => {
             let record: DamageAccepted = facts(source, &message, &damage_accepted())?;
-            Ok(record.damage)
+            Ok(Some((message.sequence, record.damage)))
         }
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-            Ok(Damage::default())
-        }
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(failed(&error)),
     }
 }

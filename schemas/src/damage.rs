@@ -21,6 +21,16 @@ pub struct Sequences {
     pub last: u64,
 }
 
+impl Sequences {
+    /// A single one.
+    pub fn one(sequence: u64) -> Self {
+        Self {
+            first: sequence,
+            last: sequence,
+        }
+    }
+}
+
 /// The places, each list ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Damage {
@@ -61,6 +71,25 @@ impl Damage {
         self.holes.iter().any(holds)
     }
 
+    /// The parts of a hole, both ends included, that nobody has accepted.
+    pub fn left_of_hole(&self, first: u64, last: u64) -> Vec<Sequences> {
+        let (mut left, mut next) = (Vec::new(), first);
+        for hole in self.holes.iter().filter(|hole| hole.last >= first) {
+            if hole.first > last {
+                break;
+            }
+            if hole.first > next {
+                let last = hole.first - 1;
+                left.push(Sequences { first: next, last });
+            }
+            next = hole.last + 1;
+        }
+        if next <= last {
+            left.push(Sequences { first: next, last });
+        }
+        left
+    }
+
     /// Whether readers pass over this message.
     pub fn ignores(&self, sequence: u64) -> bool {
         holds(&self.ignored, sequence)
@@ -78,19 +107,19 @@ impl Damage {
             || self.covers_break(sequence)
     }
 
-    /// Adds a hole. Places are added in ascending order.
+    /// Adds a hole. Places are added in ascending order; what touches the one before is one with it.
     pub fn add_hole(&mut self, first: u64, last: u64) {
-        self.holes.push(Sequences { first, last });
+        add(&mut self.holes, Sequences { first, last });
     }
 
     /// Adds a message to be passed over.
     pub fn add_ignored(&mut self, sequence: u64) {
-        add(&mut self.ignored, sequence);
+        add(&mut self.ignored, Sequences::one(sequence));
     }
 
     /// Adds a break of the chain.
     pub fn add_break(&mut self, sequence: u64) {
-        add(&mut self.breaks, sequence);
+        add(&mut self.breaks, Sequences::one(sequence));
     }
 }
 
@@ -99,13 +128,10 @@ fn holds(list: &[Sequences], sequence: u64) -> bool {
     after > 0 && list[after - 1].last >= sequence
 }
 
-fn add(list: &mut Vec<Sequences>, sequence: u64) {
+fn add(list: &mut Vec<Sequences>, new: Sequences) {
     match list.last_mut() {
-        Some(before) if before.last + 1 == sequence => before.last = sequence,
-        _ => list.push(Sequences {
-            first: sequence,
-            last: sequence,
-        }),
+        Some(before) if before.last + 1 >= new.first => before.last = before.last.max(new.last),
+        _ => list.push(new),
     }
 }
 
@@ -128,5 +154,28 @@ mod tests {
         assert!(damage.ignores(9) && !damage.ignores(6));
         let covered: Vec<u64> = (1..12).filter(|s| damage.covers(*s)).collect();
         assert_eq!(covered, [3, 4, 5, 6, 8, 9]);
+    }
+
+    #[test]
+    fn of_a_hole_remains_what_nobody_accepted() {
+        let mut damage = Damage::default();
+        damage.add_hole(3, 4);
+        damage.add_hole(8, 20);
+        let left = |first, last| -> Vec<(u64, u64)> {
+            let left = damage.left_of_hole(first, last).into_iter();
+            left.map(|r| (r.first, r.last)).collect()
+        };
+        assert_eq!(left(1, 10), [(1, 2), (5, 7)]);
+        assert_eq!(left(1, 22), [(1, 2), (5, 7), (21, 22)]);
+        assert_eq!(left(3, 4), []);
+        assert_eq!(left(30, 31), [(30, 31)]);
+    }
+
+    #[test]
+    fn a_hole_that_grew_is_one_hole() {
+        let mut damage = Damage::default();
+        damage.add_hole(3, 4);
+        damage.add_hole(5, 7);
+        assert!(damage.covers_hole(3, 7), "readers meet it as one");
     }
 }

@@ -9,6 +9,7 @@
 //! - [`source`]: who publishes, and the stream that it publishes to
 //! - [`registry`]: every form of a body and its JSON Schema
 //! - [`subject`]: the subject of a message and its partition
+//! - [`pairs`]: maps in files
 //! - [`ranges`]: sets of positions, as they stand in a header
 //! - [`envelope`]: the headers
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it
@@ -28,6 +29,7 @@ pub mod envelope;
 pub mod epoch;
 pub mod event;
 pub mod json;
+pub mod pairs;
 pub mod ranges;
 pub mod registry;
 pub mod size;

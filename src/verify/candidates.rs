@@ -43,7 +43,7 @@ pub struct Candidates {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct OfKind {
-    #[serde(with = "super::as_pairs")]
+    #[serde(with = "artstore_schemas::pairs")]
     kept: BTreeMap<Key, Candidate>,
     beyond: u64,
 }

@@ -3,15 +3,16 @@
 //! before. A message that belongs there goes on to [`super::matching`].
 
 use artstore_producers::fingerprint::Said;
+use artstore_producers::form;
+use artstore_schemas::damage::Sequences;
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::event;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
-use artstore_schemas::subject;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::accepted::{self, Accepted};
+use super::accepted::{Accepted, Decision};
 use super::finding::Kind;
 use super::matching::Entry;
 use super::reader::{self, Message};
@@ -59,12 +60,8 @@ pub enum Place {
     None,
     /// It tells of the row at this position.
     Row(i64, Entry),
-    /// An operator's decision about what stands before it; `epoch`: a new epoch of the source
-    /// begins with it.
-    Decision {
-        /// Whether positions begin anew.
-        epoch: bool,
-    },
+    /// An operator's decision about what stands before it.
+    Decision(Decision),
 }
 
 /// A message that was looked at.
@@ -110,10 +107,10 @@ impl Links {
                 Ok((envelope, said))
             });
         let (envelope, said) = match read {
-            Ok(read) if !accepted.ignores(sequence) => read,
+            Ok(read) if !accepted.damage.ignores(sequence) => read,
             read => {
                 let id = reader::id_of(message);
-                if let (Err(detail), false) = (read, accepted.ignores(sequence)) {
+                if let (Err(detail), false) = (read, accepted.damage.ignores(sequence)) {
                     seen.flaws.push(Flaw {
                         kind: Kind::MessageForeign,
                         id,
@@ -129,24 +126,21 @@ impl Links {
                 return seen;
             }
         };
-        let epoch = accepted::is_epoch(&envelope);
+        let decision = Decision::of(&envelope);
+        let epoch = decision == Some(Decision::Epoch);
+        // An operator has accepted that it stands where it stands.
+        let accepted_here = accepted.damage.covers_break(sequence);
         let chained = match envelope.previous {
             None => first || (after_hole && sequence > 1),
             Some(id) => self.before.contains(&id) || (self.before.is_empty() && !first),
         };
-        let again = match envelope.position {
-            // An operator has accepted that it stands out of its place.
-            Some(_) if accepted.breaks(sequence) => false,
-            Some(p) if envelope.snapshot.is_none() => p <= self.high && !self.missing.contains(p),
-            _ => false,
-        };
+        let again = !accepted_here && form::comes_again(self.high, &self.missing, &envelope);
         // Behind a message that does not count it is not known whose state was gone on from.
         // A decision has looked at the whole stream for its state.
-        let decision = accepted::is_decision(&envelope);
-        let trusted = chained && !decision && (first || self.before.len() == 1);
+        let trusted = chained && decision.is_none() && (first || self.before.len() == 1);
         let problem = if !chained {
             Some("it does not follow the message before it (artstore-previous)".to_owned())
-        } else if trusted && !again && !self.state_follows(&envelope) {
+        } else if trusted && !again && !form::state_follows(self.high, &self.missing, &envelope) {
             Some(format!(
                 "it says that positions up to {} were seen, without {:?}, which does not follow \
                  from the message before it: up to {}, without {:?}",
@@ -175,7 +169,7 @@ impl Links {
         if epoch {
             self.reached = envelope.high;
         }
-        if let Some(detail) = problem.filter(|_| !accepted.breaks(sequence)) {
+        if let Some(detail) = problem.filter(|_| !accepted_here) {
             seen.flaws.push(Flaw {
                 kind: Kind::StreamBroken,
                 id: Some(envelope.id),
@@ -190,10 +184,10 @@ impl Links {
         self.missing = envelope.missing.clone();
         self.identity = Some(envelope.identity.clone());
         seen.place = match envelope.position {
-            _ if accepted::is_decision(&envelope) => Place::Decision { epoch },
+            _ if decision.is_some() => decision.map_or(Place::None, Place::Decision),
             Some(position) if accepted.survives(sequence, position) => {
                 let republished = envelope.snapshot == Some(Snapshot::Republish);
-                let judged = !republished && !accepted.breaks(sequence);
+                let judged = !republished && !accepted_here;
                 if matches!(source, Source::Element(_)) && judged {
                     let subject = envelope.subject.as_deref();
                     seen.file = subject.and_then(|subject| subject.parse().ok());
@@ -229,36 +223,14 @@ impl Links {
         if sequence <= self.last + 1 {
             return Vec::new();
         }
-        let left = accepted.left_of_hole(self.last + 1..=sequence - 1);
-        let flaw = |range: std::ops::RangeInclusive<u64>| Flaw {
+        let left = accepted.damage.left_of_hole(self.last + 1, sequence - 1);
+        let flaw = |Sequences { first, last }| Flaw {
             kind: Kind::StreamHole,
-            sequences: (*range.start(), *range.end()),
+            sequences: (first, last),
             detail: "the stream has no message here".to_owned(),
             ..Flaw::at(sequence)
         };
         left.into_iter().map(flaw).collect()
-    }
-
-    /// Whether the state that a message carries is the one before it with its own position, less
-    /// what turned out to be void.
-    fn state_follows(&self, envelope: &Envelope) -> bool {
-        let own = envelope
-            .position
-            .filter(|_| envelope.snapshot.is_none())
-            .unwrap_or(0);
-        if envelope.high != self.high.max(own) {
-            return false;
-        }
-        if envelope.missing.contains(own) {
-            return false;
-        }
-        envelope.missing == self.missing
-            || envelope.missing.as_slice().iter().all(|range| {
-                let new = range.first > self.high && range.last < own;
-                let old = self.missing.as_slice();
-                let place = old.partition_point(|old| old.first <= range.first);
-                new || (place > 0 && old[place - 1].last >= range.last)
-            })
     }
 }
 
@@ -277,30 +249,8 @@ impl Flaw {
 
 /// Whether a message belongs into its source's stream and can be read: what it says, or why not.
 fn belongs(source: &Source, envelope: &Envelope, message: &Message) -> Result<Said, String> {
-    if envelope.source != source.ce_source() {
-        return Err(format!("it comes from {}", envelope.source));
-    }
-    if !subject::belongs(&message.subject, source, &envelope.event_type) {
-        return Err(format!(
-            "its subject {} does not fit its type {}",
-            message.subject, envelope.event_type
-        ));
-    }
-    // Every header as the relay would write it. What the server acts on is not looked at: a message
-    // that is published a second time needs another id there.
-    for (name, values) in envelope.to_headers().iter() {
-        let text: &str = name.as_ref();
-        if text.starts_with("Nats-") {
-            continue;
-        }
-        let stands = message.headers.get_all(name.clone());
-        if !values.iter().eq(stands) {
-            return Err(format!("its header {name} is not as the relay writes it"));
-        }
-    }
-    let without_row = envelope.event_type.entity == accepted::ENTITY;
-    if envelope.position.is_none() && envelope.snapshot.is_none() && !without_row {
-        return Err("it has no position".to_owned());
+    if let Some(problem) = form::foreign(source, &message.subject, &message.headers, envelope) {
+        return Err(problem);
     }
     let event = event::decode(source, &envelope.event_type, &message.body)
         .map_err(|error| error.to_string())?;

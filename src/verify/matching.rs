@@ -76,10 +76,10 @@ pub struct Matching {
     /// Messages of other writers' rows that stand behind a higher position of the same file.
     pub overtaken: u64,
     /// Messages above the cursor, by position and sequence.
-    #[serde(with = "super::as_pairs")]
+    #[serde(with = "artstore_schemas::pairs")]
     open: BTreeMap<(i64, u64), Entry>,
     /// Rows at or below it whose messages the stream still owes.
-    #[serde(with = "super::as_pairs")]
+    #[serde(with = "artstore_schemas::pairs")]
     owed: BTreeMap<i64, Uuid>,
 }
 
@@ -152,7 +152,13 @@ impl Matching {
         let (own, others): (Vec<Entry>, Vec<Entry>) =
             here.into_iter().partition(|entry| entry.id == row.id);
         for other in &others {
-            extra(row.position, other, found);
+            match own.is_empty() {
+                true => extra(row.position, other, found),
+                false => {
+                    let detail = "its position is that of another row, which has its own message";
+                    found.add(Kind::MessageForeign, of(row.position, other, detail));
+                }
+            }
         }
         let alone = own.len() == 1 && others.is_empty();
         let mut first: Option<&Entry> = None;

@@ -4,7 +4,6 @@
 //! - [`reader`]: the messages of a stream
 //! - [`accepted`]: breaks and damage that an operator accepted
 //! - [`links`]: a stream against itself
-//! - [`order`]: the changes of one file
 //! - [`matching`]: each message and its row
 //! - [`candidates`]: what does not seem to agree
 //! - [`pass`]: one pass over stream and source, with bounded memory
@@ -23,7 +22,6 @@ pub mod continuous;
 pub mod finding;
 pub mod links;
 pub mod matching;
-pub mod order;
 pub mod pass;
 pub mod proven;
 pub mod reader;
@@ -53,30 +51,5 @@ pub(crate) mod as_text {
     {
         let text = String::deserialize(from)?;
         text.parse().map_err(D::Error::custom)
-    }
-}
-
-/// A map as a list of its pairs: the keys of a JSON object are texts alone.
-pub(crate) mod as_pairs {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<'a, M, K, V, S>(map: &'a M, to: S) -> Result<S::Ok, S::Error>
-    where
-        &'a M: IntoIterator<Item = (K, V)>,
-        K: Serialize,
-        V: Serialize,
-        S: Serializer,
-    {
-        to.collect_seq(map)
-    }
-
-    pub(crate) fn deserialize<'de, M, K, V, D>(from: D) -> Result<M, D::Error>
-    where
-        M: FromIterator<(K, V)>,
-        K: Deserialize<'de>,
-        V: Deserialize<'de>,
-        D: Deserializer<'de>,
-    {
-        Ok(Vec::<(K, V)>::deserialize(from)?.into_iter().collect())
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use artstore_producers::order::Order;
 use artstore_producers::rows;
 use artstore_producers::source::SourceTable;
 use artstore_producers::translate::Translator;
@@ -12,11 +13,10 @@ use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::accepted::Accepted;
+use super::accepted::{Accepted, Decision};
 use super::candidates::{Candidate, Candidates, MOST};
 use super::links::{Flaw, Links, Place};
 use super::matching::{Entry, Matching, RowPrint};
-use super::order::Order;
 use super::reader::Message;
 
 /// Rows are read so many positions behind the highest that the stream has shown: messages that
@@ -36,6 +36,8 @@ pub struct State {
     /// What was found so far.
     pub candidates: Candidates,
     order: Order,
+    /// Where the last decision stands that the pass knew of when it began.
+    decision: u64,
     /// The highest position before the first flaw of the stream.
     sound: Option<i64>,
 }
@@ -52,18 +54,26 @@ pub struct Pass {
     pub(super) fixed: Option<(u64, i64)>,
 }
 
-/// A break of the source, or damage of the stream, was accepted while the pass ran: what was read
+/// A break of the source, or damage of the stream, was accepted since the pass began: what was read
 /// before it has another meaning now. The pass has to begin anew.
 #[derive(Debug, thiserror::Error)]
-#[error("a break or damage of {source_name} was accepted while it was checked: check again")]
+#[error("a break or damage of {source_name} was accepted since: it is checked from the beginning")]
 pub struct NewDecision {
     /// The source.
     pub source_name: Source,
 }
 
 impl Pass {
-    /// Goes on from a state: the default one at the start.
-    pub fn new(source: &Source, accepted: Accepted, state: State) -> Self {
+    /// Goes on from a state: the default one at the start. A decision since then gives what was read
+    /// another meaning: it begins anew.
+    pub fn new(source: &Source, accepted: Accepted, mut state: State) -> Self {
+        let decision = accepted.last_decision();
+        if state.links.last > 0 && state.decision != decision {
+            let source_name = source.clone();
+            tracing::info!("{}", NewDecision { source_name });
+            state = State::default();
+        }
+        state.decision = decision;
         Self {
             state,
             translator: Translator::new(source.clone(), None),
@@ -95,12 +105,12 @@ impl Pass {
             }
             match seen.place {
                 Place::None => {}
-                Place::Decision { .. } if !self.accepted.knows(message.sequence) => {
+                Place::Decision(decision) if !self.accepted.knows(decision, message.sequence) => {
                     let source_name = self.source().clone();
                     return Err(NewDecision { source_name }.into());
                 }
-                Place::Decision { epoch: false } => {}
-                Place::Decision { epoch: true } => {
+                Place::Decision(Decision::Damage) => {}
+                Place::Decision(Decision::Epoch) => {
                     self.state.order.clear();
                     self.state.matching.begin_epoch(self.state.links.high);
                 }

@@ -20,7 +20,7 @@ use super::reader;
 use crate::config::ConfigError;
 
 /// The form of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A file with the states of sources.
 #[derive(Debug)]

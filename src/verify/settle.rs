@@ -223,6 +223,7 @@ async fn missing(
 /// A break of the chain whose cause has a finding of its own is none itself: the message that is
 /// missing before it, or the message that does not belong there.
 fn explained(left: &mut Candidates) {
+    unchained(left);
     let own: HashSet<u64> = [
         Kind::MessageChanged,
         Kind::MessageDoubled,
@@ -250,6 +251,28 @@ fn explained(left: &mut Candidates) {
         !candidate.sequence.is_some_and(|s| own.contains(&s))
             && !candidate.follows.is_some_and(|id| causes.contains(&id))
     });
+}
+
+/// A message without a row that doesn't follow the one before it was not lost by the source: no relay
+/// wrote it.
+fn unchained(left: &mut Candidates) {
+    let broken = left.of(Kind::StreamBroken);
+    let broken = broken.filter(|candidate| candidate.follows.is_some());
+    let broken: HashSet<u64> = broken.filter_map(|candidate| candidate.sequence).collect();
+    let is_foreign = |c: &Candidate| c.sequence.is_some_and(|s| broken.contains(&s));
+    let extra = left.of(Kind::MessageExtra).cloned();
+    let foreign: Vec<Candidate> = extra.filter(is_foreign).collect();
+    left.retain(Kind::MessageExtra, |candidate| !is_foreign(candidate));
+    for candidate in foreign {
+        let detail = format!("no relay of this source wrote it: {}", candidate.detail);
+        left.add(
+            Kind::MessageForeign,
+            Candidate {
+                detail,
+                ..candidate
+            },
+        );
+    }
 }
 
 /// Names the source, and the command that mends it.

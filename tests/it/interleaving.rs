@@ -317,16 +317,15 @@ fn files_that_change_places_never_make_two_workers_wait_in_a_circle() {
             let (takes_high, takes_low) = if turn % 2 == 1 { (a, b) } else { (b, a) };
             let hold = "begin; select from file_ownership order by file_id for update";
             execute(&mut holder, hold).await;
-            let workers = [(takes_high, high, low), (takes_low, low, high)].map(
-                |(element, taken, left)| {
+            let workers =
+                [(takes_high, high, low), (takes_low, low, high)].map(|(element, taken, left)| {
                     let batch = vec![
                         received(left, element, Says::Gone, number),
                         received(taken, element, there, number),
                     ];
                     let (url, element) = (url.clone(), element.clone());
                     tokio::spawn(async move { apply_alone(&url, &element, batch).await })
-                },
-            );
+                });
             eventually("both workers wait", async || {
                 let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
                            and datname = current_database()";
@@ -338,7 +337,10 @@ fn files_that_change_places_never_make_two_workers_wait_in_a_circle() {
                 worker.await.unwrap();
             }
             let sql = format!("select element from file_ownership where file_id = '{high}'");
-            assert_eq!(value::<String>(&mut watcher, sql).await, takes_high.as_str());
+            assert_eq!(
+                value::<String>(&mut watcher, sql).await,
+                takes_high.as_str()
+            );
         }
     });
 }

@@ -68,10 +68,7 @@ async fn own(
     if touched.is_empty() {
         return Ok(Owned::default());
     }
-    fn of<T>(
-        touched: &[&(Uuid, Folded<'_>)],
-        get: impl Fn(&Claim<'_>) -> T,
-    ) -> Vec<Option<T>> {
+    fn of<T>(touched: &[&(Uuid, Folded<'_>)], get: impl Fn(&Claim<'_>) -> T) -> Vec<Option<T>> {
         let claims = touched.iter().map(|(_, folded)| folded.claim.as_ref());
         claims.map(|claim| claim.map(&get)).collect()
     }

@@ -48,6 +48,7 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
     let stream = source.stream();
     if !found.is_break() {
         println!("nothing to accept: {source} holds every row that stream {stream} tells of");
+        damaged(source, found);
         return;
     }
     println!("source {source}, stream {stream}\n");
@@ -101,6 +102,9 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
                     "files: {} compared, {} published as they are now, {} as deleted",
                     levelled.compared, levelled.created, levelled.deleted
                 ),
+                (None, Source::Element(_)) if !scan.places.is_empty() => {
+                    println!("the relay compares the files when the damage is recorded")
+                }
                 (None, Source::Element(_)) => {
                     println!("stopped before all files were compared: the relay goes on with it")
                 }
@@ -123,6 +127,20 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
             );
         }
     }
+    damaged(source, found);
+}
+
+/// Damage of the stream itself is another command's.
+fn damaged(source: &Source, found: &Break) {
+    if let Some(place) = found.scan.places.first() {
+        println!(
+            "\nThe stream is damaged as well, in {} place(s), the first at message {}: {}. Next:\n  \
+             artstore relay republish --source {source}",
+            found.scan.places.len(),
+            place.first,
+            place.problem
+        );
+    }
 }
 
 fn report(source: &Source, found: &Break, record: Option<Accepted>) -> Value {
@@ -140,6 +158,7 @@ fn report(source: &Source, found: &Break, record: Option<Accepted>) -> Value {
         })),
         "identity": {"stream": scan.tail.identity, "source": scan.identity},
         "sequence": scan.sequence_value,
+        "damaged": !scan.places.is_empty(),
         "high": found.high,
         "missing": ranges_json(&found.missing),
         "lost": {

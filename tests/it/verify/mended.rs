@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::*;
 
 /// How often it may take commands, verify, and again: a damage may hide behind another.
-const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 3;
 
-async fn verify(world: &World) -> (bool, Value) {
+pub async fn verify(world: &World) -> (bool, Value) {
     let arguments = ["verify", "--wait", "20", "--json"];
     let (status, said) = world.command(&arguments).output().await;
     let report: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
@@ -40,16 +40,26 @@ async fn mend(world: &World, report: &Value) {
     let findings = findings(report).into_iter();
     let commands: BTreeSet<&str> = findings.map(|f| f["mend"].as_str().unwrap()).collect();
     for command in commands {
-        let mut words: Vec<&str> = command.split(' ').skip(1).collect();
-        if words[0] == "relay" {
-            words.extend(["--yes", "--reason", "a test"]);
-        }
-        if words[0] == "wal" && !words.contains(&"--yes") {
-            words.push("--yes");
-        }
-        let (status, log) = world.command(&words).finish().await;
-        assert!(status.success(), "{command}: {log}");
+        type_it(world, command).await;
     }
+}
+
+pub async fn type_it(world: &World, command: &str) {
+    let mut words: Vec<&str> = command.split(' ').skip(1).collect();
+    if words[0] == "run" {
+        let relay = world.command(&words).start();
+        world.published(0).await;
+        relay.kill().await;
+        return;
+    }
+    if words[0] == "relay" {
+        words.extend(["--yes", "--reason", "a test"]);
+    }
+    if words[0] == "wal" && !words.contains(&"--yes") {
+        words.push("--yes");
+    }
+    let (status, log) = world.command(&words).finish().await;
+    assert!(status.success(), "{command}: {log}");
 }
 
 /// Exactly this is found, and is gone after what the report says was done.

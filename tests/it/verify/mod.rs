@@ -4,11 +4,13 @@
 //! - `damage`: one kind of damage after the other
 //! - `rows`: damage of the source's rows
 //! - `mended`: the commands that are named do mend it
+//! - `altered`: the same for whatever was done to messages
 //! - `command`: what the command prints, and a check that is killed and goes on
 //! - `continuous`: the check beside the relay
 //! - `size`: how memory and time grow with the rows
 //! - `soak`: no false alarm while everything is in use and gets killed
 
+mod altered;
 mod command;
 mod continuous;
 mod damage;

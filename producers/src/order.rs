@@ -12,9 +12,9 @@ const FILES: usize = 50_000;
 /// The files that changed lately.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Order {
-    #[serde(with = "super::as_pairs")]
+    #[serde(with = "artstore_schemas::pairs")]
     young: HashMap<Uuid, i64>,
-    #[serde(with = "super::as_pairs")]
+    #[serde(with = "artstore_schemas::pairs")]
     old: HashMap<Uuid, i64>,
     /// No file that was forgotten had a higher position.
     forgotten: i64,
