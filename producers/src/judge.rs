@@ -411,7 +411,9 @@ impl<'a> Judge<'a> {
         self.lost = lost;
         self.lost_count -= strangers.len() as u64;
         let mut theirs = Ranges::default();
-        strangers.iter().for_each(|lost| theirs.insert(lost.position));
+        strangers
+            .iter()
+            .for_each(|lost| theirs.insert(lost.position));
         self.lost_positions = self.lost_positions.minus(&theirs);
         for stranger in strangers {
             let (sequence, file) = (stranger.sequence, stranger.file.as_ref());

@@ -139,21 +139,7 @@ fn whatever_was_changed_the_named_commands_end_in_agreement() {
         let mut query = world.query().await;
         for (what, damage) in DAMAGES {
             replace(&world, &source, &damage(copies(&good))).await;
-            let mut report = found(&world, &source).await;
-            assert!(!report.is_clean(), "{what}: not found");
-            println!("{what}");
-            let first = format!("{:#?}", report.findings);
-            for _ in 0..ROUNDS {
-                let mends = report.findings.iter().map(|finding| finding.mend.as_str());
-                for command in mends.collect::<BTreeSet<&str>>() {
-                    type_it(&world, command).await;
-                }
-                report = found(&world, &source).await;
-                if report.is_clean() {
-                    break;
-                }
-            }
-            assert!(report.is_clean(), "{what}: {first}\n{:#?}", report.findings);
+            settles(&world, what).await;
             execute(
                 &mut query,
                 "truncate file_metadata_cache, file_ownership, projection_checkpoints",
@@ -175,4 +161,67 @@ fn whatever_was_changed_the_named_commands_end_in_agreement() {
             execute(&mut element.1, format!("{rows}'{}'", file.id)).await;
         }
     });
+}
+
+/// Damage on top of what was accepted, and damage of a stream whose source was set back as well.
+#[test]
+fn damage_that_grows_and_damage_beside_a_loss_end_in_agreement() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        filled(&world).await;
+        let source = world.source(0);
+        let mut element = world.element(0).await;
+        let mut messages = all(&world.bus, &source).await;
+        header(&mut messages[8], "ce-time", "2020-01-02T03:04:05.000006Z");
+        let stream = deletable(&world, &source, &messages).await;
+        stream.delete_message(6).await.unwrap();
+        settles(&world, "a hole").await;
+        for sequence in [5, 7] {
+            stream.delete_message(sequence).await.unwrap();
+        }
+        settles(&world, "a hole that grew on both sides").await;
+        stream.delete_message(9).await.unwrap();
+        settles(&world, "a message that did not count, and is gone now").await;
+        let last = world.last_sequence(&source).await;
+        stream.delete_message(last).await.unwrap();
+        settles(&world, "the last one").await;
+
+        stream.delete_message(12).await.unwrap();
+        let lost = "delete from elem_wal where position > 18";
+        execute(&mut element, lost).await;
+        settles(&world, "rows lost, and a hole").await;
+        let last = world.last_sequence(&source).await;
+        stream.delete_message(last).await.unwrap();
+        execute(&mut element, "delete from elem_wal where position > 16").await;
+        settles(&world, "rows lost, and the end of the stream").await;
+
+        let (relay, projector) = (world.relay(0).start(), world.projector().start());
+        let mut publisher = (world.elements[0].0.clone(), element);
+        let file = load::new_file("behind it.pdf");
+        load::create(&mut publisher, &file).await.unwrap();
+        let report = world.checked(&source, &mut publisher.1).await;
+        assert!(report.is_clean(), "{report:#?}");
+        world.projected().await;
+        relay.kill().await;
+        projector.kill().await;
+    });
+}
+
+/// What is found is mended by the commands that it names.
+async fn settles(world: &World, what: &str) {
+    let source = world.source(0);
+    let mut report = found(world, &source).await;
+    assert!(!report.is_clean(), "{what}: not found");
+    let first = format!("{:#?}", report.findings);
+    for _ in 0..ROUNDS {
+        let mends = report.findings.iter().map(|finding| finding.mend.as_str());
+        for command in mends.collect::<BTreeSet<&str>>() {
+            type_it(world, command).await;
+        }
+        report = found(world, &source).await;
+        if report.is_clean() {
+            return;
+        }
+    }
+    panic!("{what}: {first}\n{:#?}", report.findings);
 }

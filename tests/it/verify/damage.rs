@@ -161,31 +161,7 @@ fn each_damage_of_a_stream_is_named_and_nothing_else() {
         let (world, source) = (&good.world, &good.source);
 
         // A sequence without a message.
-        replace(world, source, &good.messages).await;
-        let mut config = world
-            .bus
-            .stream_info(&source.stream())
-            .await
-            .unwrap()
-            .config;
-        world
-            .bus
-            .jetstream
-            .delete_stream(source.stream())
-            .await
-            .unwrap();
-        config.deny_delete = false;
-        config.duplicate_window = Duration::from_millis(100);
-        let stream = world.bus.jetstream.create_stream(config).await.unwrap();
-        for message in &good.messages {
-            let (subject, headers) = (message.subject.clone(), message.headers.clone());
-            let sent =
-                world
-                    .bus
-                    .jetstream
-                    .publish_with_headers(subject, headers, message.body.clone());
-            sent.await.unwrap().await.unwrap();
-        }
+        let stream = deletable(world, source, &good.messages).await;
         for sequence in [6, 7, 22] {
             stream.delete_message(sequence).await.unwrap();
         }

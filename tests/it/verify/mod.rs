@@ -29,6 +29,7 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
+use async_nats::jetstream::stream::Stream;
 use uuid::Uuid;
 
 use crate::load;
@@ -153,6 +154,27 @@ pub async fn replace(world: &World, source: &Source, messages: &[Message]) {
         })
         .await;
     }
+}
+
+/// The same, in a stream whose messages can be deleted.
+pub async fn deletable(world: &World, source: &Source, messages: &[Message]) -> Stream {
+    let name = source.stream();
+    let mut config = world.bus.stream_info(&name).await.unwrap().config;
+    world.bus.jetstream.delete_stream(&name).await.unwrap();
+    config.deny_delete = false;
+    let stream = world.bus.jetstream.create_stream(config).await.unwrap();
+    for message in messages {
+        let Message {
+            subject,
+            headers,
+            body,
+            ..
+        } = copy(message);
+        let jetstream = &world.bus.jetstream;
+        let sent = jetstream.publish_with_headers(subject, headers, body);
+        sent.await.unwrap().await.unwrap();
+    }
+    stream
 }
 
 /// What is found when the relay gets no time.
