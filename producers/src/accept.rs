@@ -19,7 +19,7 @@ use crate::mend::{self, Decision, MendError, Publisher};
 use crate::progress::Progress;
 use crate::relay::{self, RelayOptions};
 use crate::scan::{self, MOST_LISTED, Scan};
-use crate::source::{Found, SourceTable};
+use crate::source::{Found, SourceTable, snapshot};
 use crate::translate::Translator;
 
 /// The most entries of a list in the record.
@@ -33,6 +33,8 @@ const CHUNK: i64 = 10_000;
 pub struct Break {
     /// What was found.
     pub scan: Scan,
+    /// The last number that the source's sequence gave out.
+    pub sequence_value: i64,
     /// The highest position whose message and row agree.
     pub high: i64,
     /// What may still come at or below it.
@@ -49,6 +51,11 @@ impl Break {
         self.other_identity() || self.scan.lost_count > 0 || self.sequence_is_behind()
     }
 
+    /// Whether the source holds nothing that the stream tells of: it may be the wrong database.
+    pub fn nothing_agrees(&self) -> bool {
+        self.scan.agreed.is_empty() && (self.scan.lost_count > 0 || self.other_identity())
+    }
+
     /// Whether the stream was written from another database or life of it.
     pub fn other_identity(&self) -> bool {
         let in_stream = self.scan.tail.identity.as_ref();
@@ -56,7 +63,7 @@ impl Break {
     }
 
     fn sequence_is_behind(&self) -> bool {
-        self.scan.sequence_value < self.scan.tail.gaps.high()
+        self.sequence_value < self.scan.tail.gaps.high()
     }
 }
 
@@ -85,6 +92,7 @@ async fn examine_with(
 ) -> Result<Break, MendError> {
     let source = translator.source();
     let scan = scan::scan(bus, translator, connection, false).await?;
+    crash::point("accept.compared");
     let table = SourceTable::of(source);
     let (new_positions, new_rows) = rows_beside(&table, connection, &scan.agreed).await?;
     let agreeing = scan.agreed.as_slice().last().map_or(0, |range| range.last);
@@ -96,15 +104,18 @@ async fn examine_with(
     let may_come = may_come.minus(&scan.agreed);
     let (high, missing) = state(agreeing, &may_come);
     let highest = new_positions.as_slice().last().map_or(0, |r| r.last);
-    if scan.sequence_value < highest.max(high) {
+    // Behind the rows: those that were finished meanwhile have drawn their numbers.
+    let sequence_value = snapshot(connection, &table.sequence).await?.sequence_value;
+    if sequence_value < highest.max(high) {
         return Err(MendError::Sequence {
             sequence: table.sequence.clone(),
-            at: scan.sequence_value,
+            at: sequence_value,
             position: highest.max(high),
         });
     }
     Ok(Break {
         scan,
+        sequence_value,
         high,
         missing,
         new_positions,
@@ -166,15 +177,26 @@ pub async fn accept(
     let lease = mend::lock(bus, options, &name).await?;
     let mut connection = mend::connect(options, &name).await?;
     let translator = Translator::new(options.source.clone(), options.api_url.clone());
-    let found = examine_with(bus, &translator, &mut connection).await?;
+    let mut stopped = stop.clone();
+    let found = tokio::select! {
+        found = examine_with(bus, &translator, &mut connection) => found?,
+        _ = stopped.wait_for(|stop| *stop) => {
+            lease.release(&options.source).await?;
+            return Err(MendError::Stopped);
+        }
+    };
+    if *stop.borrow() {
+        lease.release(&options.source).await?;
+        return Err(MendError::Stopped);
+    }
     if !found.is_break() {
         lease.release(&options.source).await?;
         return Ok((found, None));
     }
-    if found.scan.lost_count > 0 && found.scan.agreed.is_empty() && !nothing_agrees {
+    if found.nothing_agrees() && !nothing_agrees {
         return Err(MendError::NothingAgrees {
             stream: options.source.stream(),
-            lost: found.scan.lost_count,
+            messages: found.scan.tail.sequence,
         });
     }
     let facts = facts(&found, decision);

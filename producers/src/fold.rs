@@ -61,6 +61,9 @@ pub struct Fold {
     files: BTreeMap<Uuid, Last>,
     /// Messages that readers pass over.
     damage: Damage,
+    /// Where the record of them stands; 0 where there is none. A snapshot that it counts as gone is
+    /// published again behind it, as an event of its own.
+    pub damage_at: u64,
     /// What is still to be read of the stream.
     reading: Option<Reading>,
 }
@@ -84,11 +87,14 @@ impl Fold {
         let stream = source.stream();
         let filters = filters(source, &partitions);
         let target = last_of(bus, source, &filters, end).await?;
+        let record = breaks::damage_record(bus, source).await?;
+        let (damage_at, damage) = record.unwrap_or_default();
         let mut fold = Self {
             source: source.clone(),
             partitions,
             files: BTreeMap::new(),
-            damage: breaks::damage(bus, source).await?,
+            damage,
+            damage_at,
             reading: None,
         };
         if target == 0 {

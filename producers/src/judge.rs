@@ -51,6 +51,9 @@ pub(crate) struct Judge<'a> {
     /// The file of the last message that counts.
     last_file: Option<Uuid>,
     pub(crate) end_ignored: bool,
+    new_holes: bool,
+    /// The last message that does not count because it says something else than its row.
+    changed: Option<Uuid>,
     /// A message that only a newer version of the program can read.
     pub(crate) too_new: Option<(u64, String)>,
 }
@@ -113,6 +116,8 @@ impl<'a> Judge<'a> {
             unclear_files: BTreeSet::new(),
             last_file: None,
             end_ignored: false,
+            new_holes: false,
+            changed: None,
             too_new: None,
         }
     }
@@ -124,13 +129,17 @@ impl<'a> Judge<'a> {
         first: u64,
         last: u64,
     ) -> Result<(), RelayError> {
-        for Sequences { first, last } in self.known.left_of_hole(first, last) {
+        let left = self.known.left_of_hole(first, last);
+        for &Sequences { first, last } in &left {
             if !walk.is_hole(first, last).await? {
                 return Err(walk.failed(&"messages got lost on the way: try again"));
             }
             self.place(first, last, "messages are missing", None, None);
             self.found.insert(first, Found::Hole(last));
         }
+        // Who stands in the hole does not see the next message follow.
+        self.end_ignored = true;
+        self.new_holes |= !left.is_empty();
         self.next = last + 1;
         Ok(())
     }
@@ -233,7 +242,8 @@ impl<'a> Judge<'a> {
             false => Judged::Break("it does not follow the message before it (artstore-previous)"),
         };
         let Some(position) = envelope.position else {
-            // Without a row, only the chain tells that it is ours; a hole breaks it.
+            // Without a row, only the chain tells that it is ours; a hole breaks it, and so does a
+            // message of ours that was changed.
             let behind_hole = matches!(
                 self.found.last_key_value(),
                 Some((_, Found::Hole(last))) if last + 1 == sequence
@@ -241,7 +251,8 @@ impl<'a> Judge<'a> {
             if envelope.event_type == epoch::accepted() {
                 self.order.clear();
             }
-            return match chained || behind_hole {
+            let behind_changed = envelope.previous.is_some() && envelope.previous == self.changed;
+            return match chained || behind_hole || behind_changed {
                 true => follows,
                 false => Judged::Ignore("no relay of this source wrote it here".to_owned()),
             };
@@ -263,6 +274,7 @@ impl<'a> Judge<'a> {
         }
         if let (Some(row), Some(event)) = (rows.row(position), event) {
             if let Some(problem) = difference(self.translator, row, subject, envelope, event) {
+                self.changed = Some(envelope.id);
                 return Judged::Ignore(problem);
             }
             if !accepted {
@@ -430,7 +442,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    pub(crate) fn finish(mut self, identity: String, sequence_value: i64) -> Scan {
+    pub(crate) fn finish(mut self, identity: String) -> Scan {
         let known = self.known;
         let holes = known.holes.iter().map(|r| (r.first, Found::Hole(r.last)));
         let one_by_one = |list: &[Sequences], found: Found| {
@@ -466,7 +478,6 @@ impl<'a> Judge<'a> {
         Scan {
             tail: self.tail,
             identity,
-            sequence_value,
             agreed: self.agreed,
             last_agreeing: self.last_agreeing,
             lost: self.lost,
@@ -477,6 +488,7 @@ impl<'a> Judge<'a> {
             damage,
             unclear_files: self.unclear_files,
             end_ignored: self.end_ignored,
+            new_holes: self.new_holes,
         }
     }
 }

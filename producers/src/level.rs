@@ -244,7 +244,7 @@ fn snapshot(
     if same {
         return None;
     }
-    let after = last.map_or(0, |last| last.sequence);
+    let after = last.map_or(0, |last| last.sequence).max(fold.damage_at);
     let event_id = snapshot_id(source, id, after, state);
     Some(translator.snapshot(event_id, id, held, at))
 }

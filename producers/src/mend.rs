@@ -54,7 +54,7 @@ pub enum MendError {
     },
     /// No message of the stream has its row in this database.
     #[error(
-        "not one of the {lost} messages of stream {stream} has its row in this database: is it \
+        "not one of the {messages} messages of stream {stream} has its row in this database: is it \
          the right one for this source? Nothing was changed. If everything that the source had is \
          really lost, and this database takes its place, add --nothing-agrees"
     )]
@@ -62,13 +62,13 @@ pub enum MendError {
         /// The stream.
         stream: String,
         /// How many messages there are.
-        lost: u64,
+        messages: u64,
     },
     /// The sequence would give out a position again.
     #[error(
         "the source's sequence {sequence} is at {at}, but its table holds a row at position \
-         {position}: new rows would fail. Set it with `select setval('{sequence}', {position})`, \
-         and try again; nothing was changed"
+         {position}: new rows would fail. Set it with `select setval('{sequence}', greatest({position}, \
+         (select last_value from {sequence})))`, and try again; nothing was changed"
     )]
     Sequence {
         /// The sequence.
@@ -77,6 +77,23 @@ pub enum MendError {
         at: i64,
         /// The highest position.
         position: i64,
+    },
+    /// It was asked to stop.
+    #[error("stopped before anything was changed")]
+    Stopped,
+    /// More places than a record can list.
+    #[error(
+        "stream {stream} is damaged in so many separate places that no record can list them \
+         ({bytes} bytes, at most {most}); nothing was changed. Restore the stream from a backup, or \
+         move it away and run `artstore bus init`: the relay publishes every row again"
+    )]
+    TooManyPlaces {
+        /// The stream.
+        stream: String,
+        /// How large the record would be.
+        bytes: usize,
+        /// How large it may be.
+        most: usize,
     },
     /// A message was not taken.
     #[error(

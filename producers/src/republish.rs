@@ -26,6 +26,9 @@ use crate::scan::{self, MOST_LISTED, Scan};
 use crate::source::{Found, SourceTable};
 use crate::translate::Translator;
 
+/// The most bytes of a record's facts: far below what a message may have.
+const MOST_BYTES: usize = 512 * 1024;
+
 /// The most rows that are read at a time.
 const CHUNK: i64 = 200;
 
@@ -134,6 +137,18 @@ pub async fn republish(
     if !lack.scan.places.is_empty() {
         let facts = facts(&lack, decision);
         let facts = serde_json::to_value(facts).expect("facts have only texts as keys");
+        let bytes = facts.to_string().len();
+        if bytes > MOST_BYTES {
+            let (stream, most) = (options.source.stream(), MOST_BYTES);
+            return Err(MendError::TooManyPlaces {
+                stream,
+                bytes,
+                most,
+            });
+        }
+        // What messages without a row told, nobody knows any more: the relay compares every file.
+        publisher.tail.levelling |=
+            lack.scan.new_holes && matches!(options.source, Source::Element(_));
         let actor = Actor::system().named("artstore relay republish");
         crash::point("republish.recording");
         publisher.record(damage_accepted(), actor, facts).await?;

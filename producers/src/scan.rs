@@ -65,8 +65,6 @@ pub struct Scan {
     pub tail: Tail,
     /// The identity of the source's database.
     pub identity: String,
-    /// The last number that the source's sequence gave out.
-    pub sequence_value: i64,
     /// Positions whose message and row agree.
     pub agreed: Ranges,
     /// The sequence of the last message whose row agrees; 0 where there is none.
@@ -87,6 +85,8 @@ pub struct Scan {
     pub unclear_files: BTreeSet<Uuid>,
     /// Whether the stream's last messages do not count.
     pub end_ignored: bool,
+    /// Whether messages are gone that no record lists.
+    pub new_holes: bool,
 }
 
 /// Compares everything. With `bodies` also what the messages say, as far as the rows tell.
@@ -132,7 +132,7 @@ pub async fn scan(
     disordered(&mut judge, &table, connection).await?;
     judge.tail.sequence = walk.end;
     strangers(&mut judge, &table, connection, &seen.identity).await?;
-    Ok(judge.finish(seen.identity, seen.sequence_value))
+    Ok(judge.finish(seen.identity))
 }
 
 /// Of the messages that stand behind a higher position of their file, those where our API wrote that

@@ -11,6 +11,7 @@
 mod support;
 
 mod abandoned;
+mod accept_in_use;
 mod accept_source;
 mod adoption;
 mod backfill;

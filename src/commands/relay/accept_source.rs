@@ -57,7 +57,7 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
         println!("this database     {}", scan.identity);
     }
     println!("agree up to       position {}", found.high);
-    println!("position sequence {}", scan.sequence_value);
+    println!("position sequence {}", found.sequence_value);
     println!();
     println!(
         "in the stream, not in the source: {} messages",
@@ -114,13 +114,13 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
             }
         }
         None => {
-            if scan.agreed.is_empty() && scan.lost_count > 0 {
+            if found.nothing_agrees() {
                 println!("Not one message has its row here: is it the right database?");
             }
             println!(
                 "Nothing was changed. To go on from this source, with the loss of what only the stream \
                  has:\n  artstore relay accept-source --source {source} --yes --reason TEXT{}",
-                match scan.agreed.is_empty() && scan.lost_count > 0 {
+                match found.nothing_agrees() {
                     true => " --nothing-agrees",
                     false => "",
                 }
@@ -157,7 +157,7 @@ fn report(source: &Source, found: &Break, record: Option<Accepted>) -> Value {
             "unchanged": levelled.unchanged,
         })),
         "identity": {"stream": scan.tail.identity, "source": scan.identity},
-        "sequence": scan.sequence_value,
+        "sequence": found.sequence_value,
         "damaged": !scan.places.is_empty(),
         "high": found.high,
         "missing": ranges_json(&found.missing),

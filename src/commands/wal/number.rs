@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use artstore_producers::number;
 use artstore_producers::rows;
 use artstore_producers::source::SourceTable;
+use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::json;
 use sqlx::ConnectOptions as _;
@@ -65,7 +66,13 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
             println!("and {} more", count - ids.len() as u64);
         }
         match (count, command.yes) {
-            (_, true) => println!("{numbered} rows have a position now; the relay publishes them"),
+            (_, true) => {
+                println!("{numbered} rows have a position now; the relay publishes them");
+                if let (Source::Element(name), true) = (&source, numbered > 0) {
+                    // They come behind what happened to their files since.
+                    println!("then bring the files level: artstore element backfill {name}");
+                }
+            }
             (0, false) => println!("every finished row has a position"),
             (count, false) => println!(
                 "{count} finished rows have no position; --yes gives them some, above all others"

@@ -30,8 +30,16 @@ pub struct Told {
 }
 
 impl Told {
-    fn add(&mut self, event: Received) {
-        let claimed = file(&event).map(|file| file.created_at);
+    /// `held`: the source holds its row, or it has none.
+    fn add(&mut self, event: Received, held: bool) {
+        if held {
+            self.add_claim(&event);
+        }
+        self.last = Some(event);
+    }
+
+    fn add_claim(&mut self, event: &Received) {
+        let claimed = file(event).map(|file| file.created_at);
         let highest = self.claim.as_ref().and_then(file).map(|f| f.created_at);
         match claimed {
             Some(claimed) if highest.is_none_or(|highest| claimed >= highest) => {
@@ -42,7 +50,6 @@ impl Told {
             None if self.claim.is_some() => self.removal = Some(event.clone()),
             None => {}
         }
-        self.last = Some(event);
     }
 }
 
@@ -75,6 +82,9 @@ impl Streams {
         };
         // What readers pass over tells nothing.
         let damage = breaks::damage(bus, &source).await?;
+        // A source that was set back: what its lost rows said of whose the file is, is no claim.
+        let mut epochs = breaks::epochs(bus, &source).await?;
+        epochs.0.retain(|epoch| epoch.sequence <= to);
         let mut sequences = Vec::new();
         let mut messages = Messages::open(bus, &source, &wanted).await?;
         while let Some((sequence, message)) = messages.next().await? {
@@ -89,7 +99,12 @@ impl Streams {
                 && let Some(id) = event.envelope.subject.as_ref().and_then(|s| s.parse().ok())
             {
                 let elements = self.files.entry(id).or_default();
-                elements.entry(element.clone()).or_default().add(event);
+                let position = event.envelope.position;
+                let held = position.is_none_or(|p| epochs.survives(event.sequence, p));
+                elements
+                    .entry(element.clone())
+                    .or_default()
+                    .add(event, held);
             }
         }
         Ok(())

@@ -207,6 +207,41 @@ fn damage_that_grows_and_damage_beside_a_loss_end_in_agreement() {
     });
 }
 
+/// Messages of a backfill have no row: where they are gone, the files tell what they told.
+#[test]
+fn what_only_snapshots_told_is_told_again() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        filled(&world).await;
+        let source = world.source(0);
+        let mut element = world.element(0).await;
+        let unknown = "insert into elem_files (file_id, original_filename, storage_filename, \
+                           file_size, content_type, created_by_id, created_by_username, \
+                           storage_path, checksum) \
+                       select gen_random_uuid(), 'f' || n, 's' || n, n, 'text/plain', '1', 'u', '/', \
+                           lpad(to_hex(n), 64, '0') from generate_series(1, 3) n";
+        execute(&mut element, unknown).await;
+        let backfill = world.command(&["element", "backfill", "elem"]);
+        let (status, log) = backfill.finish().await;
+        assert!(status.success(), "{log}");
+        let messages = all(&world.bus, &source).await;
+        let stream = deletable(&world, &source, &messages).await;
+        stream.delete_message(24).await.unwrap();
+        settles(&world, "a snapshot is gone").await;
+        let (relay, projector) = (world.relay(0).start(), world.projector().start());
+        eventually("all files are in the cache", || async {
+            world.applied().await;
+            let mut query = world.query().await;
+            let rows = "select count(*) from file_metadata_cache";
+            (value::<i64>(&mut query, rows).await == 7).then_some(())
+        })
+        .await;
+        world.projected().await;
+        relay.kill().await;
+        projector.kill().await;
+    });
+}
+
 /// What is found is mended by the commands that it names.
 async fn settles(world: &World, what: &str) {
     let source = world.source(0);
