@@ -10,7 +10,7 @@ use uuid::Uuid;
 const FILES: usize = 50_000;
 
 /// The files that changed lately.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Order {
     #[serde(with = "artstore_schemas::pairs")]
     young: HashMap<Uuid, i64>,

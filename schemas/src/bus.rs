@@ -173,6 +173,14 @@ impl Bus {
         Ok(bus)
     }
 
+    /// For commands that read for a long time: a server that is busy for some seconds is not one
+    /// that is gone.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.jetstream.set_timeout(Duration::from_secs(30));
+        self
+    }
+
     fn check_server(&self) -> Result<(), BusError> {
         let (major, minor, patch) = OLDEST_SERVER;
         let info = self.client.server_info();

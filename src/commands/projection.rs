@@ -71,7 +71,9 @@ pub async fn run(config: &Config, command: Projection) -> anyhow::Result<ExitCod
         ids.dedup();
     }
     let Name::QueryCache = command.projection;
-    let bus = Bus::connect(&config.bus("artstore projection repair")).await?;
+    let bus = Bus::connect(&config.bus("artstore projection repair"))
+        .await?
+        .patient();
     let mended = repair::repair(&bus, &database, &damage).await?;
     bus.client.drain().await.context("NATS")?;
     match command.json {

@@ -95,11 +95,15 @@ impl Choice {
 pub async fn run(config: &Config, command: RelayCommand) -> anyhow::Result<ExitCode> {
     match command {
         RelayCommand::AcceptSource(command) => {
-            let bus = Bus::connect(&config.bus("artstore relay accept-source")).await?;
+            let bus = Bus::connect(&config.bus("artstore relay accept-source"))
+                .await?
+                .patient();
             accept_source::run(config, &bus, &command).await
         }
         RelayCommand::Republish(choice) => {
-            let bus = Bus::connect(&config.bus("artstore relay republish")).await?;
+            let bus = Bus::connect(&config.bus("artstore relay republish"))
+                .await?
+                .patient();
             republish::run(config, &bus, &choice).await
         }
     }

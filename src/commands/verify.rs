@@ -63,7 +63,9 @@ pub struct Verify {
 pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
     let sources = config.sources(&command.source)?;
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus("artstore verify")).await?;
+    let bus = Bus::connect(&config.bus("artstore verify"))
+        .await?
+        .patient();
     let mut check = Check {
         file: command
             .resume

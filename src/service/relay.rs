@@ -171,7 +171,8 @@ impl RelayRole {
             "1 while the check goes on.",
         );
         for (source, state) in &proven {
-            let on = state.problem.is_none() && is_fresh(state.updated, STALE);
+            let on =
+                state.problem.is_none() && is_fresh(state.updated, crate::verify::proven::STALE);
             family.sample(&[("source", &source.to_string())], u8::from(on));
         }
     }

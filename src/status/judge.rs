@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::database::Checkpoint;
 use super::{Pace, Place, Relays, Rows, SourceStatus, Status, StreamFacts, Trouble, Working};
 use crate::service::answer::{Problem, Process, RelayAnswer, Stage};
+use crate::verify::proven;
 
 /// Work that nobody has touched for so long is stuck: more than a take-over takes.
 const STUCK: f64 = 10.0;
@@ -273,6 +274,18 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
                 ),
                 "list them, with what mends each",
                 Some(format!("artstore verify --source {name}")),
+            );
+        }
+        if proven.problem.is_none() && proven.seconds >= proven::STALE.as_secs_f64() {
+            found.add(
+                Weight::Weakened,
+                name,
+                format!(
+                    "the check of source and stream has not moved for {}",
+                    super::lines::age(proven.seconds)
+                ),
+                "look at the relay's log; start the relay again",
+                None,
             );
         }
         if let Some(problem) = &proven.problem {

@@ -2,7 +2,7 @@
 //! What it finds is logged, counted in [`super::proven`], and told in the admin module's outbox.
 //! It works a quarter of the time at most, so that the relay is not slowed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use artstore_producers::outbox::{self, OutboxInsert};
@@ -13,17 +13,19 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::Stage;
 use artstore_sessions::retry::Retry;
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::candidates::MOST;
-use super::finding::Finding;
+use super::finding::{Finding, Kind};
 use super::pass::{NewDecision, Pass, State};
 use super::proven::Proven;
-use super::reader::Reader;
+use super::reader::{Message, Reader};
 use super::{settle, source};
 
 /// How many messages are taken at once.
@@ -32,8 +34,23 @@ const BATCH: usize = 500;
 /// After so much work comes three times as much rest.
 const REST: u32 = 3;
 
-/// The longest rest, and the longest wait for a message.
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// The longest wait for a message.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a server may be silent. A whole table is read in that time.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// How long the admin module's database may take for a few rows.
+const TELLING: Duration = Duration::from_secs(30);
+
+/// How often what is known is put aside, for the time after an error.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// How often what is new is looked at again, at most.
+const SOON: Duration = Duration::from_secs(2);
 
 /// How often findings are looked at again: a command may have mended them.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -46,6 +63,33 @@ const EVENTS: usize = 100;
 
 /// The namespace of the events' ids: the same finding is told of once.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1f_4b4e_9d57_4c1b_8a53_0d2c_5c3c_71aa);
+
+/// What outlives an error.
+#[derive(Default)]
+struct Known {
+    /// Findings that were told of.
+    told: HashSet<Uuid>,
+    stream: Option<Kept>,
+}
+
+/// Where a pass stood.
+struct Kept {
+    created: DateTime<Utc>,
+    state: State,
+}
+
+/// From one error to the next.
+struct Session {
+    created: DateTime<Utc>,
+    connection: PgConnection,
+    reader: Reader,
+    pass: Pass,
+    /// How many findings of each kind there were when they were looked at.
+    counts: BTreeMap<Kind, u64>,
+    looked: Option<Instant>,
+    whole_table: Option<Instant>,
+    kept: Instant,
+}
 
 /// A check that goes on and on.
 pub struct Continuous {
@@ -64,13 +108,13 @@ pub struct Continuous {
 }
 
 impl Continuous {
-    /// Checks until it is asked to stop. An error begins the pass anew.
+    /// Checks until it is asked to stop. After an error it goes on from what it knew lately.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(60));
-        let mut told = HashSet::new();
+        let mut known = Known::default();
         loop {
             let ended = tokio::select! {
-                ended = self.session(&mut told) => ended,
+                ended = self.session(&mut known) => ended,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match ended {
@@ -80,7 +124,7 @@ impl Continuous {
                 }
                 Err(error) => {
                     let text = format!("{error:#}");
-                    tracing::warn!(source = %self.source, error = text, "the check begins anew");
+                    tracing::warn!(source = %self.source, error = text, "the check is tried again");
                     self.proven.update(|state| state.problem = Some(text));
                 }
             }
@@ -91,15 +135,31 @@ impl Continuous {
         }
     }
 
-    /// From the beginning of the stream until it is another one, or this relay is not the active
-    /// one any more.
-    async fn session(&self, told: &mut HashSet<Uuid>) -> anyhow::Result<()> {
+    /// From where it is known until the stream is another one, or this relay is not the active one
+    /// any more.
+    async fn session(&self, known: &mut Known) -> anyhow::Result<()> {
         while !self.is_ours() {
             self.proven.update(|state| *state = Default::default());
+            known.stream = None;
             tokio::time::sleep(PAUSE).await;
         }
+        let mut session = timeout(SILENCE, self.begin(known)).await??;
+        loop {
+            let batch = timeout(SILENCE, session.reader.batch(BATCH, PAUSE)).await??;
+            let begun = Instant::now();
+            let goes_on = timeout(SILENCE, self.step(&mut session, known, &batch)).await??;
+            if !goes_on || !self.is_ours() {
+                return Ok(());
+            }
+            if !batch.is_empty() {
+                tokio::time::sleep((begun.elapsed() * REST).min(LONGEST_REST)).await;
+            }
+        }
+    }
+
+    async fn begin(&self, known: &mut Known) -> anyhow::Result<Session> {
         let name = format!("artstore verify {}", self.source);
-        let mut connection = self
+        let connection = self
             .database
             .clone()
             .application_name(&name)
@@ -107,58 +167,81 @@ impl Continuous {
             .log_statements(tracing::log::LevelFilter::Trace)
             .connect()
             .await?;
-        let stream = self.source.stream();
-        let created = self.bus.stream_info(&stream).await?.created;
-        let mut pass = source::begin(&self.bus, &self.source, State::default()).await?;
-        let mut reader = Reader::new(&self.bus, &self.source, 0);
-        let mut looked: Option<Instant> = None;
-        let mut whole_table: Option<Instant> = None;
-        let mut counts = pass.state.candidates.counts();
-        loop {
-            let batch = reader.batch(BATCH, PAUSE).await?;
-            let begun = Instant::now();
-            let caught_up = batch.len() < BATCH;
-            pass.messages(&mut connection, &batch).await?;
-            if caught_up {
-                pass.rows_up_to(&mut connection, pass.state.links.highest())
-                    .await?;
-            } else {
-                pass.rows_behind(&mut connection).await?;
+        let created = self.bus.stream_info(&self.source.stream()).await?.created;
+        let kept = known.stream.as_ref().filter(|kept| kept.created == created);
+        let state = kept.map(|kept| kept.state.clone()).unwrap_or_default();
+        let pass = source::begin(&self.bus, &self.source, state).await?;
+        Ok(Session {
+            created,
+            reader: Reader::new(&self.bus, &self.source, pass.state.links.last),
+            counts: pass.state.candidates.counts(),
+            pass,
+            connection,
+            looked: None,
+            whole_table: None,
+            kept: Instant::now(),
+        })
+    }
+
+    /// Takes a batch. False: the stream is another one.
+    async fn step(
+        &self,
+        session: &mut Session,
+        known: &mut Known,
+        batch: &[Message],
+    ) -> anyhow::Result<bool> {
+        let Session {
+            pass,
+            connection,
+            reader,
+            ..
+        } = session;
+        let caught_up = batch.len() < BATCH;
+        pass.messages(connection, batch).await?;
+        if caught_up {
+            let highest = pass.state.links.highest();
+            pass.rows_up_to(connection, highest).await?;
+        } else {
+            pass.rows_behind(connection).await?;
+        }
+        if batch.is_empty() {
+            let info = self.bus.stream_info(&self.source.stream()).await?;
+            let last = pass.state.links.last;
+            if info.created != session.created || info.state.last_sequence < last {
+                return Ok(false);
             }
-            if batch.is_empty() {
-                let info = self.bus.stream_info(&stream).await?;
-                let other =
-                    info.created != created || info.state.last_sequence < pass.state.links.last;
-                if other || !self.is_ours() {
-                    return Ok(());
-                }
-                let behind = info.state.last_sequence > pass.state.links.last;
-                if behind && reader.nothing_left().await? {
-                    pass.end(info.state.last_sequence);
-                }
-            }
-            if caught_up && whole_table.is_none_or(|at| at.elapsed() >= WHOLE_TABLE) {
-                unnumbered(&mut pass, &mut connection).await?;
-                whole_table = Some(Instant::now());
-            }
-            let now = pass.state.candidates.counts();
-            let again = !now.is_empty() && looked.is_none_or(|at| at.elapsed() >= AGAIN);
-            if now != counts || again {
-                pass.state.candidates = settle::settle(&pass, &mut connection, &self.bus).await?;
-                counts = pass.state.candidates.counts();
-                looked = Some(Instant::now());
-                self.tell(&pass, told).await;
-            }
-            self.proven.update(|state| {
-                state.position = Some(pass.proven());
-                state.sequence = pass.state.links.last;
-                state.findings = counts.clone();
-                state.problem = None;
-            });
-            if !batch.is_empty() {
-                tokio::time::sleep((begun.elapsed() * REST).min(PAUSE)).await;
+            if info.state.last_sequence > last && reader.nothing_left().await? {
+                pass.end(info.state.last_sequence);
             }
         }
+        let past = |at: Option<Instant>, time| at.is_none_or(|at| at.elapsed() >= time);
+        if caught_up && past(session.whole_table, WHOLE_TABLE) {
+            unnumbered(pass, connection).await?;
+            session.whole_table = Some(Instant::now());
+        }
+        let now = pass.state.candidates.counts();
+        let due = match now == session.counts {
+            true => !now.is_empty() && past(session.looked, AGAIN),
+            false => past(session.looked, SOON),
+        };
+        if due {
+            pass.state.candidates = settle::settle(pass, connection, &self.bus).await?;
+            session.counts = pass.state.candidates.counts();
+            session.looked = Some(Instant::now());
+            self.tell(pass, &mut known.told).await;
+        }
+        self.proven.update(|state| {
+            state.position = Some(pass.proven());
+            state.sequence = pass.state.links.last;
+            state.findings = session.counts.clone();
+            state.problem = None;
+        });
+        if known.stream.is_none() || session.kept.elapsed() >= KEEP {
+            let (created, state) = (session.created, pass.state.clone());
+            known.stream = Some(Kept { created, state });
+            session.kept = Instant::now();
+        }
+        Ok(true)
     }
 
     /// Whether this process is the one to check: it has the relay's lock, or nobody is known to.
@@ -207,7 +290,8 @@ impl Continuous {
         let Some(admin) = self.admin.as_ref().filter(|_| !new.is_empty()) else {
             return;
         };
-        if let Err(error) = publish(admin, &self.source, &new).await {
+        let published = timeout(TELLING, publish(admin, &self.source, &new)).await;
+        if let Err(error) = published.map_err(anyhow::Error::from).flatten() {
             // The log and the metric have it; the next finding tries again.
             tracing::warn!(
                 source = %self.source,

@@ -65,7 +65,7 @@ impl RowPrint {
 }
 
 /// Rows and messages that have not found each other yet.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Matching {
     /// Rows up to this position have been read.
     pub cursor: i64,

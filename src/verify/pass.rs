@@ -27,7 +27,7 @@ const DISTANCE: i64 = 8_192;
 const AHEAD: u64 = 65_536;
 
 /// Where a pass stands. Can be stored and gone on with.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct State {
     /// The stream against itself.
     pub links: Links,

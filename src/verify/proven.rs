@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::finding::Kind;
+
+/// Numbers that are older than this are none: whoever brings them up to date does not.
+pub const STALE: Duration = Duration::from_secs(300);
 
 /// One source's numbers. Clones share them.
 #[derive(Debug, Clone, Default)]

@@ -1,7 +1,7 @@
 //! `artstore projection repair`: checkpoints moved by hand come back to where they belong, with
 //! projectors running; a repair that is killed leaves the old rows or the right ones.
 
-use artstore::verify::finding::Kind;
+use artstore::verify::finding::{Finding, Kind};
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -159,6 +159,53 @@ fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
         filled.projector.signal("-CONT").await;
         world.applied().await;
         clean(world).await;
+        filled.end().await;
+    });
+}
+
+/// Back to an earlier place, right in itself, or away altogether, while no projector runs: there is
+/// nothing to set anew, and the command that is named is the projector.
+#[test]
+fn a_checkpoint_moved_back_to_a_sound_place_is_mended_by_the_projector() {
+    run(async {
+        let Filled {
+            world,
+            relays,
+            projector,
+            files,
+        } = filled(3).await;
+        projector.kill().await;
+        let mut query = world.query().await;
+        let start = "last_sequence = 0, last_event_id = null, source_high = 0, source_missing = ''";
+        for away in [false, true] {
+            match away {
+                true => {
+                    let gone = "delete from projection_checkpoints \
+                                where stream = 'ARTSTORE_WAL_elem_a'";
+                    execute(&mut query, gone).await;
+                }
+                false => set(&mut query, start).await,
+            }
+            let report = verify(&world).await;
+            let checkpoint = |finding: &&Finding| finding.kind == Kind::Checkpoint;
+            let found: Vec<&Finding> = report.findings.iter().filter(checkpoint).collect();
+            let [finding] = found.as_slice() else {
+                panic!("{:#?}", report.findings);
+            };
+            assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
+            assert_eq!(finding.mend, "artstore run projector");
+            let projector = world.projector().start();
+            world.applied().await;
+            clean(&world).await;
+            projector.kill().await;
+        }
+        let projector = world.projector().start();
+        let filled = Filled {
+            world,
+            relays,
+            projector,
+            files,
+        };
         filled.end().await;
     });
 }

@@ -59,7 +59,7 @@ fn killed_at_random_under_load_each_row_is_published_once_in_order() {
         let source = world.source(0);
         let mix = Arc::new(Mix::new(&world, 20).await);
         let stop = Arc::new(AtomicBool::new(false));
-        let writers = mix.start(50, &stop, false);
+        let writers = mix.start(10, &stop, false);
         for kill in 0..KILLS {
             let before = world.last_sequence(&source).await;
             let relay = world.relay(0).start();

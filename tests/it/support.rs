@@ -193,7 +193,18 @@ impl World {
     pub async fn published(&self, element: usize) {
         let source = self.source(element);
         let mut connection = self.element(element).await;
-        let rows = finished(&mut connection, &source).await;
+        self.caught_up(element).await;
+        let report = self.checked(&source, &mut connection).await;
+        assert!(report.is_clean(), "{report:?}");
+        // Writers in tests hold the file's row until they commit, whatever API they use.
+        assert_eq!(report.overtaken, 0, "{report:?}");
+        assert_eq!(report.rows, report.messages);
+    }
+
+    /// Waits until an element's stream has as many messages as it has finished rows.
+    pub async fn caught_up(&self, element: usize) {
+        let source = self.source(element);
+        let rows = finished(&mut self.element(element).await, &source).await;
         // A backlog takes its time: what must not be is a standstill.
         let mut before = self.last_sequence(&source).await;
         while before < rows {
@@ -203,11 +214,6 @@ impl World {
             })
             .await;
         }
-        let report = self.checked(&source, &mut connection).await;
-        assert!(report.is_clean(), "{report:?}");
-        // Writers in tests hold the file's row until they commit, whatever API they use.
-        assert_eq!(report.overtaken, 0, "{report:?}");
-        assert_eq!(report.rows, report.messages);
     }
 
     /// A source against its stream.

@@ -72,8 +72,8 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
         }
         findings(&mut text, "query cache", &cache.findings, &cache_counts);
         if cache.truncated {
-            text += "\nquery cache: so many files differ that the rest was not looked at: mend \
-                     these, then verify again\n";
+            text += "\nquery cache: so much differs that the rest was not looked at: mend these, \
+                     then verify again\n";
         }
     }
     for report in reports.iter().filter(|report| report.order_unchecked > 0) {
@@ -89,8 +89,12 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
     let counts = reports.iter().flat_map(|r| r.counts.values());
     let all: u64 = counts.chain(cache_counts.values()).sum();
     let in_flight: i64 = reports.iter().map(|report| report.in_flight).sum();
+    let truncated = cache.is_some_and(|cache| cache.truncated);
     let waiting = in_flight > 0 || cache.is_some_and(|cache| cache.in_flight > 0);
     match all {
+        0 if truncated => {
+            text += "\nMore has to be looked at than fits into one check: verify again.\n";
+        }
         0 if waiting => text += "\nWhat could be judged agrees; the rest is in flight.\n",
         0 => text += "\nAll agree.\n",
         1 => text += "\n1 finding.\n",

@@ -18,6 +18,10 @@ use crate::verify::finding::{Finding, Kind};
 /// The command that mends a checkpoint.
 pub const MEND: &str = "artstore projection repair query-cache";
 
+/// What mends one that is sound, and behind the rows: the projector applies the messages in between
+/// once more, which changes nothing.
+const APPLY_AGAIN: &str = "artstore run projector";
+
 /// A checkpoint beside its stream.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -54,7 +58,10 @@ impl Place {
                 self.source.stream(),
                 self.problems.join("; ")
             ),
-            mend: MEND.to_owned(),
+            mend: match self.rows_behind && !self.is_unsound() {
+                true => APPLY_AGAIN.to_owned(),
+                false => MEND.to_owned(),
+            },
         })
     }
 

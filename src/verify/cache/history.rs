@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
+use super::candidates::MOST;
 use super::checkpoints;
 use super::messages::{self, Messages, Wanted};
 use crate::verify::finding::{Finding, Kind};
@@ -28,9 +29,24 @@ const BUCKETS: usize = 1 << 16;
 pub struct History {
     /// Searches and downloads in the stream.
     pub events: u64,
-    /// Rows that do not agree.
+    /// Rows that do not agree; the first [`MOST`].
     pub findings: Vec<Finding>,
+    /// Whether there are more, or some were not looked at.
+    pub truncated: bool,
 }
+
+impl History {
+    fn add(&mut self, finding: Finding) {
+        if self.findings.len() < MOST {
+            self.findings.push(finding);
+        } else {
+            self.truncated = true;
+        }
+    }
+}
+
+/// The most ids of suspect rows that are looked for in the stream at a time.
+const MOST_IDS: i64 = 500_000;
 
 /// The columns of both tables, those of the other one empty.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -90,6 +106,7 @@ pub async fn compare(
         let bucket = usize::try_from(row.try_get::<i32, _>("bucket")?)?;
         unexplained[bucket] = row.try_get("rows")?;
     }
+    let all = unexplained.clone();
     let mut history = History::default();
     if place.provable > 0 {
         let wanted = Wanted {
@@ -118,7 +135,7 @@ pub async fn compare(
         compare_batch(query, &batch, &mut unexplained, &mut history).await?;
         progress(place.provable, place.provable);
     }
-    find_extra(bus, query, &unexplained, &mut history).await?;
+    find_extra(bus, query, &all, &unexplained, &mut history).await?;
     Ok(history)
 }
 
@@ -162,7 +179,7 @@ async fn compare_batch(
         let mut finding = finding(kind, id, detail);
         finding.sequence = Some(event.sequence);
         finding.position = event.envelope.position;
-        history.findings.push(finding);
+        history.add(finding);
     }
     Ok(())
 }
@@ -172,12 +189,23 @@ async fn compare_batch(
 async fn find_extra(
     bus: &Bus,
     query: &mut PgConnection,
+    counted: &[i64],
     unexplained: &[i64],
     history: &mut History,
 ) -> anyhow::Result<()> {
-    let suspect: HashSet<usize> = (0..BUCKETS).filter(|b| unexplained[*b] > 0).collect();
+    let mut suspect: Vec<usize> = (0..BUCKETS).filter(|b| unexplained[*b] > 0).collect();
     if suspect.is_empty() {
         return Ok(());
+    }
+    // Their ids are in memory while the stream is read.
+    let mut rows = 0;
+    let fits = suspect.iter().position(|bucket| {
+        rows += counted[*bucket];
+        rows > MOST_IDS
+    });
+    if let Some(fits) = fits {
+        suspect.truncate(fits.max(1));
+        history.truncated = true;
     }
     let ranges: Vec<i32> = suspect
         .iter()
@@ -212,10 +240,9 @@ async fn find_extra(
     let mut extra: Vec<Uuid> = rows.into_iter().collect();
     extra.sort_unstable();
     let detail = "the stream has no such event".to_owned();
-    let findings = extra
-        .into_iter()
-        .map(|id| finding(Kind::RowExtra, id, detail.clone()));
-    history.findings.extend(findings);
+    for id in extra {
+        history.add(finding(Kind::RowExtra, id, detail.clone()));
+    }
     Ok(())
 }
 

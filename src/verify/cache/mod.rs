@@ -170,6 +170,7 @@ pub async fn verify(
         .await?;
         report.events = history.events;
         report.findings.extend(history.findings);
+        report.truncated |= history.truncated;
     }
     report
         .findings
