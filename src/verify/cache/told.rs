@@ -18,6 +18,9 @@ use uuid::Uuid;
 
 use super::messages::{self, Messages, Wanted};
 
+/// A message that is asked for costs as much as reading so many.
+const SPARSE: u64 = 16;
+
 /// What one element's stream tells of one file, up to some sequence.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
@@ -93,11 +96,8 @@ impl Streams {
             sequences.extend(wanted.then_some(sequence));
         }
         messages.close().await;
-        let mut events = pin!(messages::each(bus, &source, sequences));
-        while let Some(event) = events.next().await {
-            if let Some(event) = event?
-                && let Some(id) = event.envelope.subject.as_ref().and_then(|s| s.parse().ok())
-            {
+        for event in whole(bus, &source, sequences, wanted.partitions).await? {
+            if let Some(id) = event.envelope.subject.as_ref().and_then(|s| s.parse().ok()) {
                 let elements = self.files.entry(id).or_default();
                 let position = event.envelope.position;
                 let held = position.is_none_or(|p| epochs.survives(event.sequence, p));
@@ -137,6 +137,41 @@ impl Streams {
         events.sort_by_key(|event| event.sequence);
         events
     }
+}
+
+/// The whole messages at some sequences, ascending. Where they stand close together, as what changes
+/// just now does, all between them are read in one go; else each is asked for.
+async fn whole(
+    bus: &Bus,
+    source: &Source,
+    sequences: Vec<u64>,
+    partitions: Option<BTreeSet<u32>>,
+) -> anyhow::Result<Vec<Received>> {
+    let (Some(from), Some(to)) = (sequences.first().copied(), sequences.last().copied()) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::with_capacity(sequences.len());
+    if (to - from) / SPARSE > sequences.len() as u64 {
+        let mut events = pin!(messages::each(bus, source, sequences));
+        while let Some(event) = events.next().await {
+            found.extend(event?);
+        }
+        return Ok(found);
+    }
+    let wanted = Wanted {
+        from,
+        to,
+        partitions,
+        headers_only: false,
+    };
+    let mut messages = Messages::open(bus, source, &wanted).await?;
+    while let Some((sequence, message)) = messages.next().await? {
+        if sequences.binary_search(&sequence).is_ok() {
+            found.extend(messages::received(source, sequence, &message));
+        }
+    }
+    messages.close().await;
+    Ok(found)
 }
 
 /// The body of an element's event.
