@@ -193,6 +193,34 @@ fn removed_messages_are_published_again_even_after_a_crash_in_between() {
     });
 }
 
+/// The message that the projector applied last is gone, which was accepted: its checkpoint is right.
+#[test]
+fn a_checkpoint_at_accepted_damage_is_left_alone() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let messages = raw(&world, &source).await;
+        let last = messages.len() as u64;
+        remake(&world, &source, messages).await;
+        let projector = world.projector().start();
+        world.projected().await;
+        projector.kill().await;
+        let stream = world.bus.jetstream.get_stream(source.stream()).await;
+        assert!(stream.unwrap().delete_message(last).await.unwrap());
+        let (status, output) = republish(&world, YES).output().await;
+        assert!(status.success(), "{output}");
+        let report = crate::verify_cache::verify(&world).await;
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
+        let repair = ["projection", "repair", "query-cache", "--json"];
+        let (status, output) = world.command(&repair).output().await;
+        assert!(status.success(), "{output}");
+        let mended: Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(mended["checkpoints"], serde_json::json!([]), "{output}");
+        goes_on(&world).await;
+    });
+}
+
 #[test]
 fn a_doubled_message_is_passed_over() {
     run(async {

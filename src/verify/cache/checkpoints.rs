@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use artstore_projectors::checkpoint::{self, Checkpoint};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_schemas::breaks;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -18,9 +19,8 @@ use crate::verify::finding::{Finding, Kind};
 /// The command that mends a checkpoint.
 pub const MEND: &str = "artstore projection repair query-cache";
 
-/// What mends one that is sound, and behind the rows: the projector applies the messages in between
-/// once more, which changes nothing.
-const APPLY_AGAIN: &str = "artstore run projector";
+/// What mends a sound checkpoint that stands before rows: events can be applied again.
+const APPLY: &str = "artstore run projector";
 
 /// A checkpoint beside its stream.
 #[derive(Debug, Clone)]
@@ -42,6 +42,9 @@ pub struct Place {
     pub problems: Vec<String>,
     /// Whether rows in the cache come from messages behind the checkpoint.
     pub rows_behind: bool,
+    /// Whether an operator accepted damage where the checkpoint stands: its message is gone or does
+    /// not count any more, so there is nothing to compare it with.
+    pub accepted: bool,
 }
 
 impl Place {
@@ -58,15 +61,19 @@ impl Place {
                 self.source.stream(),
                 self.problems.join("; ")
             ),
-            mend: match self.rows_behind && !self.is_unsound() {
-                true => APPLY_AGAIN.to_owned(),
-                false => MEND.to_owned(),
-            },
+            mend: match self.is_unsound() {
+                true => MEND,
+                false => APPLY,
+            }
+            .to_owned(),
         })
     }
 
     /// The checkpoint as it should be.
     pub fn mended(&self) -> Checkpoint {
+        if let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| self.accepted) {
+            return checkpoint.clone();
+        }
         let message = self.message.as_ref();
         let version = self.checkpoint.as_ref().map(|c| c.version);
         Checkpoint {
@@ -115,6 +122,7 @@ pub async fn places(bus: &Bus, stored: Stored) -> anyhow::Result<Vec<Place>> {
             checkpoint,
             problems: Vec::new(),
             rows_behind: false,
+            accepted: false,
         };
         if let Some(checkpoint) = place.checkpoint.clone() {
             examine(bus, &mut place, &checkpoint).await?;
@@ -153,9 +161,16 @@ pub fn compare_rows(places: &mut [Place], highest: &HashMap<String, u64>) {
         let applied = applied.filter(|row| *row > place.provable && *row <= place.end);
         if let Some(applied) = applied {
             place.rows_behind = true;
+            let stands = match &place.checkpoint {
+                Some(_) => format!("it stands at {}", place.provable),
+                None => "there is none".to_owned(),
+            };
+            let next = match place.is_unsound() {
+                true => "",
+                false => ": a running projector applies them again, which changes nothing else",
+            };
             place.problems.push(format!(
-                "it stands at {}, but rows come from messages up to {applied}",
-                place.provable
+                "{stands}, but rows come from messages up to {applied}{next}"
             ));
         }
     }
@@ -175,6 +190,13 @@ async fn examine(bus: &Bus, place: &mut Place, checkpoint: &Checkpoint) -> anyho
             "it stands at {sequence}, the stream ends at {}",
             place.end
         ));
+    }
+    if checkpoint.stream_created_at == place.created && (1..=place.end).contains(&sequence) {
+        let damage = breaks::damage(bus, &place.source).await?;
+        if damage.covers_hole(sequence, sequence) || damage.ignores(sequence) {
+            place.accepted = true;
+            return Ok(());
+        }
     }
     let message = headers_at(bus, &place.source, sequence).await?;
     let found = message.as_ref().map(|m| m.id);
