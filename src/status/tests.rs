@@ -553,3 +553,24 @@ fn the_most_important_comes_first_with_its_command() {
         ]
     );
 }
+
+#[test]
+fn a_check_that_stands_still_is_no_proof() {
+    let mut status = healthy();
+    let proven = |status: &mut Status, seconds| {
+        status.sources[0].proven = Some(Proven {
+            position: Some(4_711),
+            seconds,
+            findings: 0,
+            problem: None,
+        });
+    };
+    proven(&mut status, 299.0);
+    assert!(judged(status.clone()).troubles.is_empty());
+    proven(&mut status, 301.0);
+    let [trouble] = judged(status).troubles.try_into().unwrap();
+    assert!(
+        trouble.what.contains("has not moved for 5 min"),
+        "{trouble:?}"
+    );
+}

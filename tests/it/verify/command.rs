@@ -137,6 +137,19 @@ fn a_check_that_is_killed_goes_on_where_it_was_and_finds_the_same() {
             .collect();
         assert_eq!(positions, [17, 4_321], "{said}");
         assert!(!path.exists(), "all is checked: the next run begins anew");
+
+        // What is accepted meanwhile is no finding any more.
+        let mut killed = verify(&world, &["--resume", file])
+            .crash_at("verify.kept", 1)
+            .start();
+        assert_eq!(killed.ended().await.code(), None, "{}", killed.log());
+        let accept = ["--yes", "--reason", "a test"];
+        let republish = ["relay", "republish", "--source", "elem"];
+        let republish = world.command(&[republish.as_slice(), &accept].concat());
+        let (status, log) = republish.finish().await;
+        assert!(status.success(), "{log}");
+        let (status, said) = verify(&world, &["--resume", file]).output().await;
+        assert_eq!(status.code(), Some(0), "{said}");
     });
 }
 

@@ -26,11 +26,17 @@ async fn soak(time: Duration) {
     while begun.elapsed() < time || checks < 3 {
         let stop = AtomicBool::new(false);
         let check = async {
-            let said = checked_while_they_die(&world).await;
+            let checked = checked_while_they_die(&world).await;
             stop.store(true, Ordering::Relaxed);
-            said
+            checked
         };
-        let (said, ()) = tokio::join!(check, writers(&world, &mix, &stop));
+        let ((said, processes), ()) = tokio::join!(check, writers(&world, &mix, &stop));
+        for process in processes {
+            // A finding of the check beside the relay is an error in its log.
+            let log = process.log();
+            assert!(!log.contains(" ERROR "), "{log}");
+            process.kill().await;
+        }
         let verdicts = ["All agree.", "What could be judged agrees;"];
         assert!(verdicts.iter().any(|v| said.contains(v)), "{said}");
         whole += u32::from(said.contains(verdicts[0]));
@@ -68,8 +74,8 @@ async fn writers(world: &World, mix: &Arc<Mix>, stop: &AtomicBool) {
     }
 }
 
-/// What a check says during which relay and projector are killed, and others begin.
-async fn checked_while_they_die(world: &World) -> String {
+/// What a check says during which relay and projector are killed, and others begin; and those.
+async fn checked_while_they_die(world: &World) -> (String, [Process; 2]) {
     let relay = world.command(&["run", "relay", "--verify"]).start();
     let projector = world.projector().start();
     let before = world.last_sequence(&world.source(0)).await;
@@ -85,20 +91,7 @@ async fn checked_while_they_die(world: &World) -> String {
     let status = check.ended_late().await;
     let said = check.output();
     assert_eq!(status.code(), Some(0), "{said}\n{}", check.log());
-    for process in [relay, projector] {
-        let log = process.log();
-        assert!(!log.contains(" ERROR "), "{log}");
-        // Also a finding of the check beside the relay is an error in its log.
-        process.kill().await;
-    }
-    // The next ones go on with what these left.
-    let relay = world.relay(0).start();
-    let other = world.relay(1).start();
-    world.caught_up(0).await;
-    world.caught_up(1).await;
-    relay.kill().await;
-    other.kill().await;
-    said
+    (said, [relay, projector])
 }
 
 #[test]
