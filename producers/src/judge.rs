@@ -430,10 +430,7 @@ impl<'a> Judge<'a> {
         for stranger in strangers {
             let (sequence, file) = (stranger.sequence, stranger.file.as_ref());
             let file = file.and_then(|file| file.parse().ok());
-            let problem = format!(
-                "the row at its position {} is another one",
-                stranger.position
-            );
+            let problem = format!("position {} is not that of its row", stranger.position);
             self.place(sequence, sequence, &problem, Some(stranger.id), file);
             self.found.insert(sequence, Found::Ignored);
             self.found.entry(sequence + 1).or_insert(Found::Break);

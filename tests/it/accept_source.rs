@@ -2,6 +2,7 @@
 //! the relay goes on, and each row that the source holds has one message that survives.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use artstore::stack::{PostgresStop, Stack, StackOptions};
 use artstore_producers::source::SourceTable;
@@ -321,48 +322,75 @@ fn a_dump_that_was_restored_into_another_cluster_is_accepted() {
     });
 }
 
-#[test]
-fn a_standby_that_was_promoted_without_the_tail_is_accepted() {
-    run(async {
-        let stack = Stack::start(StackOptions::default()).await.unwrap();
-        let mut world = World::on(&stack, 0, &["elem"], 1).await;
-        files(&world, 6).await;
-        let standby = stack.postgres_data().with_file_name("standby");
+/// A copy of the stack's PostgreSQL, as `pg_basebackup` makes it.
+struct BaseBackup<'a> {
+    stack: &'a Stack,
+    folder: PathBuf,
+    port: String,
+}
+
+impl<'a> BaseBackup<'a> {
+    async fn take(stack: &'a Stack, name: &str, arguments: &[&str]) -> Self {
+        let folder = stack.postgres_data().with_file_name(name);
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port().to_string();
         drop(free);
         let backup = stack
             .postgres_command("pg_basebackup")
             .args(["-h", "127.0.0.1", "-p", &stack.postgres_port().to_string()])
-            .args(["-U", "artstore", "-R", "-c", "fast", "-D"])
-            .arg(&standby)
+            .args(["-U", "artstore", "-c", "fast", "-D"])
+            .arg(&folder)
+            .args(arguments)
             .status()
             .await;
         assert!(backup.unwrap().success());
+        Self {
+            stack,
+            folder,
+            port,
+        }
+    }
+
+    async fn control(&self, words: &[&str]) {
+        let ended = self
+            .stack
+            .postgres_command("pg_ctl")
+            .args(["-w", "-D"])
+            .arg(&self.folder)
+            .args(words)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .await;
+        assert!(ended.unwrap().success(), "pg_ctl {words:?}");
+    }
+
+    /// Runs it in the element's place.
+    async fn start(&self, world: &mut World, options: &str) {
+        let log = self.folder.with_extension("log");
+        let port = &self.port;
+        let options = format!("-p {port} -c unix_socket_directories='' {options}");
+        self.control(&["start", "-l", log.to_str().unwrap(), "-o", &options])
+            .await;
+        let url = &mut world.elements[0].1;
+        *url = url.replace(&self.stack.postgres_port().to_string(), port);
+    }
+}
+
+#[test]
+fn a_standby_that_was_promoted_without_the_tail_is_accepted() {
+    run(async {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let mut world = World::on(&stack, 0, &["elem"], 1).await;
+        files(&world, 6).await;
+        let standby = BaseBackup::take(&stack, "standby", &["-R"]).await;
         // The tail never reaches it.
         files(&world, 3).await;
         publish_all(&world).await;
-        let control = async |words: &[&str]| {
-            let ended = stack
-                .postgres_command("pg_ctl")
-                .args(["-w", "-D"])
-                .arg(&standby)
-                .args(words)
-                .stdout(std::process::Stdio::null())
-                .status()
-                .await;
-            assert!(ended.unwrap().success(), "pg_ctl {words:?}");
-        };
-        let log = standby.with_file_name("standby.log");
-        let options = format!("-p {port} -c unix_socket_directories='' -c primary_conninfo=''");
-        control(&["start", "-l", log.to_str().unwrap(), "-o", &options]).await;
-        world.elements[0].1 = world.elements[0]
-            .1
-            .replace(&stack.postgres_port().to_string(), &port);
+        standby.start(&mut world, "-c primary_conninfo=''").await;
         let (status, log) = accept(&world, YES).finish().await;
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(log.contains("is a standby"), "{log}");
-        control(&["promote"]).await;
+        standby.control(&["promote"]).await;
         refused(&world, "restored, promoted or replaced").await;
         let before = shown(&world).await;
         assert_eq!(before["lost"]["messages"], 3);
@@ -370,7 +398,52 @@ fn a_standby_that_was_promoted_without_the_tail_is_accepted() {
         accepted(&world).await;
         files(&world, 4).await;
         goes_on(&world).await;
-        control(&["stop", "-m", "immediate"]).await;
+        standby.control(&["stop", "-m", "immediate"]).await;
+        drop(world);
+        stack.stop().await.unwrap();
+    });
+}
+
+/// A base backup and the log after it, up to a moment that was given a name.
+#[test]
+fn a_restore_to_a_point_in_time_is_accepted() {
+    run(async {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let mut world = World::on(&stack, 0, &["elem"], 1).await;
+        files(&world, 6).await;
+        let restored = BaseBackup::take(&stack, "restored", &[]).await;
+        files(&world, 2).await;
+        let moment = "select pg_create_restore_point('before')";
+        execute(&mut world.element(0).await, moment).await;
+        files(&world, 3).await;
+        publish_all(&world).await;
+        let log = stack.postgres_data().join("pg_wal");
+        let settings = format!(
+            "\nrestore_command = 'cp {}/%f %p'\nrecovery_target_name = 'before'\n\
+             recovery_target_action = 'promote'\n",
+            log.display()
+        );
+        let path = restored.folder.join("postgresql.auto.conf");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, before + &settings).unwrap();
+        std::fs::write(restored.folder.join("recovery.signal"), "").unwrap();
+        restored.start(&mut world, "").await;
+        eventually("it takes writers", || async {
+            let sql = "select pg_is_in_recovery()";
+            let mut element = try_pg(&world.elements[0].1).await.ok()?;
+            (!value::<bool>(&mut element, sql).await).then_some(())
+        })
+        .await;
+        refused(&world, "restored, promoted or replaced").await;
+        let before = shown(&world).await;
+        assert_eq!(
+            (&before["lost"]["messages"], &before["high"]),
+            (&3.into(), &8.into())
+        );
+        accepted(&world).await;
+        files(&world, 4).await;
+        goes_on(&world).await;
+        restored.control(&["stop", "-m", "immediate"]).await;
         drop(world);
         stack.stop().await.unwrap();
     });

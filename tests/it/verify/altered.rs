@@ -207,6 +207,30 @@ fn damage_that_grows_and_damage_beside_a_loss_end_in_agreement() {
     });
 }
 
+/// From some place on, the messages are another history's.
+#[test]
+fn a_spliced_stream_ends_in_agreement() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let other = World::new(&["elem"]).await;
+        filled(&world).await;
+        filled(&other).await;
+        let source = world.source(0);
+        let mut messages = all(&world.bus, &source).await;
+        messages.truncate(15);
+        messages.extend(all(&other.bus, &source).await.split_off(15));
+        replace(&world, &source, &messages).await;
+        settles(&world, "spliced").await;
+        let (relay, projector) = (world.relay(0).start(), world.projector().start());
+        let mut element = world.element(0).await;
+        let report = world.checked(&source, &mut element).await;
+        assert!(report.is_clean(), "{report:#?}");
+        world.projected().await;
+        relay.kill().await;
+        projector.kill().await;
+    });
+}
+
 /// Messages of a backfill have no row: where they are gone, the files tell what they told.
 #[test]
 fn what_only_snapshots_told_is_told_again() {
