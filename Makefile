@@ -25,7 +25,7 @@ bench: ## measure speed beside the raw limit in the same run
 
 proof: ## what verify costs at 100,000 and 1,000,000 files: takes minutes (PROOF_FILES=100000)
 	scripts/setup --tests
-	cargo test --locked --test it memory_is_flat -- --ignored --nocapture
+	cargo test --release --locked --test it -- --ignored --nocapture verify_memory::memory_is_flat
 
 lint: ## formatting and clippy, warnings denied
 	cargo fmt --all --check
@@ -37,4 +37,4 @@ soak-verify: ## ten minutes of mixed load with kills, checked all the time: no f
 
 measure-verify: ## memory and time of a check of 100,000 and of 1,000,000 rows
 	scripts/setup --tests
-	cargo test --locked --test it -- --ignored --nocapture memory_is_flat_and_time_linear
+	cargo test --release --locked --test it -- --ignored --nocapture verify::size::memory_is_flat
