@@ -101,20 +101,30 @@ async fn life(
         delete(&mut elements[0], file.id).await?;
     }
     if turn % 3 == 1 {
-        let event = OutboxInsert {
-            entity: "file".to_owned(),
-            action: "downloaded".to_owned(),
-            ordering_key: Some(file.id),
-            subject: Some(file.id.to_string()),
-            data: json!({
-                "file_id": file.id, "bytes_transferred": 5, "download_time_ms": 1,
-                "storage_element_id": elements[0].0,
-            }),
-            request_id: None,
-            traceparent: None,
-        };
-        outbox::insert(query, &Actor::user("1"), &event).await?;
+        downloaded(query, file.id, &elements[0].0).await?;
     }
+    Ok(())
+}
+
+/// An event of the query module.
+pub async fn downloaded(
+    query: &mut PgConnection,
+    file: Uuid,
+    element: &ElementName,
+) -> Result<(), PublishError> {
+    let event = OutboxInsert {
+        entity: "file".to_owned(),
+        action: "downloaded".to_owned(),
+        ordering_key: Some(file),
+        subject: Some(file.to_string()),
+        data: json!({
+            "file_id": file, "bytes_transferred": 5, "download_time_ms": 1,
+            "storage_element_id": element,
+        }),
+        request_id: None,
+        traceparent: None,
+    };
+    outbox::insert(query, &Actor::user("1"), &event).await?;
     Ok(())
 }
 

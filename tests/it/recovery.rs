@@ -1,8 +1,10 @@
 //! Relay and projector recover by themselves when NATS or PostgreSQL is restarted under load.
 
 use artstore::stack::{PostgresStop, Stack, StackOptions};
+use artstore_schemas::source::Source;
+use uuid::Uuid;
 
-use crate::load::Load;
+use crate::load::{Load, downloaded};
 use crate::support::*;
 
 #[test]
@@ -36,6 +38,16 @@ fn nats_and_postgres_are_restarted_under_load() {
         for element in [0, 1] {
             world.published(element).await;
         }
+        // Also the query module's relay has gone on: it no longer waits for what died with NATS.
+        let mut query = world.query().await;
+        downloaded(&mut query, Uuid::new_v4(), &world.elements[0].0)
+            .await
+            .unwrap();
+        let rows = finished(&mut query, &Source::Query).await;
+        eventually("the last row is published", || async {
+            (world.last_sequence(&Source::Query).await >= rows).then_some(())
+        })
+        .await;
         world.projected().await;
         for (process, name) in [(&mut relay, "relay"), (&mut projector, "projector")] {
             process.signal("-TERM").await;
