@@ -22,8 +22,8 @@ use crate::source::SourceTable;
 /// How many of the last messages are compared with the source.
 const COMPARED: u64 = 1_000;
 
-/// The state of a stream after its last message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The state of a stream after its last message; the default one is that of an empty stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tail {
     /// The last sequence; 0 for an empty stream.
     pub sequence: u64,
@@ -46,14 +46,7 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
         let info = bus.stream_info(&stream).await?;
         let sequence = info.state.last_sequence;
         if sequence == 0 {
-            return Ok(Tail {
-                sequence: 0,
-                last_id: None,
-                position: None,
-                identity: None,
-                gaps: Gaps::default(),
-                levelling: false,
-            });
+            return Ok(Tail::default());
         }
         let handle = bus.jetstream.get_stream_no_info(&stream).await;
         let handle = handle.map_err(|e| failed(&stream, &e))?;

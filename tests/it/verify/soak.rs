@@ -60,9 +60,10 @@ async fn writers(world: &World, mix: &Arc<Mix>, stop: &AtomicBool) {
         let enough = Arc::new(AtomicBool::new(false));
         let mut writers = mix.start(4, &enough, false);
         let publishers = Load::start(world, 2, false);
-        while finished(&mut element, &source).await < before + BURST {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("the writers go on", async || {
+            (finished(&mut element, &source).await >= before + BURST).then_some(())
+        })
+        .await;
         enough.store(true, Ordering::Relaxed);
         while let Some(ended) = writers.join_next().await {
             ended.unwrap();
