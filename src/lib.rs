@@ -2,15 +2,19 @@
 //! events are crates of their own.
 //!
 //! - [`config`]: all settings
+//! - [`audit_keys`]: those of the audit log, read into keys
 //! - [`telemetry`]: what the process says of itself
 //! - [`stack`]: a private NATS and PostgreSQL
 //! - [`system`]: the whole system on it, in one process
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`status`]: how everything is, at one moment
 //! - [`verify`]: whether source, stream and cache agree
+//! - [`audit`]: whether the audit log is what was signed
 //! - [`repair`]: mending a read model from the streams
 //! - [`commands`]: what can be asked for
 
+pub mod audit;
+pub mod audit_keys;
 pub mod commands;
 pub mod config;
 pub mod repair;

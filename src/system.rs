@@ -10,7 +10,7 @@ use artstore_producers::relay::{self, RelayOptions};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
-use artstore_schemas::bus::{Bus, BusOptions};
+use artstore_schemas::bus::{Bus, BusOptions, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use sqlx::ConnectOptions as _;
@@ -71,6 +71,7 @@ impl System {
         for source in system.sources() {
             system.bus.ensure_stream(&source, 1).await?;
         }
+        system.bus.ensure(&StreamName::audit_heads(), 1).await?;
         Ok(system)
     }
 

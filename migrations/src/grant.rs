@@ -11,7 +11,7 @@ use crate::module::Module;
 pub enum Purpose {
     /// Reads finished rows and publishes them.
     Relay,
-    /// Writes the query cache.
+    /// Writes the query cache and the audit log.
     Projector,
     /// Writes an element's tables, or an outbox.
     Publisher,
@@ -182,7 +182,20 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ("select, insert", "table public.search_history"),
             ("select, insert", "table public.download_statistics"),
         ]),
-        (Module::Admin | Module::Storage(_), Purpose::Projector) => Vec::new(),
+        // Not `update` or `delete` on what is evidence.
+        (Module::Admin, Purpose::Projector) => own(&[
+            ("select, insert", "table public.audit_logs"),
+            ("usage", "sequence public.audit_logs_id_seq"),
+            ("select, insert", "table public.audit_heads"),
+            ("select, insert", "table public.audit_boundary"),
+            ("select, insert, update", "table public.audit_trees"),
+            ("select, insert, update", "table public.audit_tiles"),
+            (
+                "select, insert, update",
+                "table public.projection_checkpoints",
+            ),
+        ]),
+        (Module::Storage(_), Purpose::Projector) => Vec::new(),
     }
 }
 

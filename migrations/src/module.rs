@@ -64,7 +64,17 @@ impl Module {
                 .collect::<Vec<_>>()
         };
         match self {
-            Self::Admin => owned(&[ADMIN_TABLES, &["event_outbox"]]),
+            Self::Admin => owned(&[
+                ADMIN_TABLES,
+                &[
+                    "event_outbox",
+                    "projection_checkpoints",
+                    "audit_trees",
+                    "audit_tiles",
+                    "audit_heads",
+                    "audit_boundary",
+                ],
+            ]),
             Self::Query => owned(&[
                 QUERY_TABLES,
                 &["event_outbox", "projection_checkpoints", "file_ownership"],

@@ -77,6 +77,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("audit_rows_kept", "admin/0003_audit_rows_kept"),
     script!("one_index_each", "admin/0004_one_index_each"),
     script!("keys_out_of_reach", "admin/0005_keys_out_of_reach"),
+    script!("audit_evidence", "admin/0006_audit_evidence"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[

@@ -3,13 +3,14 @@
 //! acknowledgements: the checkpoint is the only position. What it reads goes
 //! to [`crate::runner`] in batches.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use artstore_schemas::breaks;
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
-use artstore_schemas::event;
+use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -17,7 +18,8 @@ use async_nats::jetstream::message::Message;
 use futures::{FutureExt as _, StreamExt as _};
 use uuid::Uuid;
 
-use crate::projector::Received;
+use crate::checkpoint::Checkpoint;
+use crate::projector::{At, Taken};
 use crate::projector_error::{Halt, Previous, WorkerError};
 
 /// The most messages of one pull request; far below what a subscription holds.
@@ -29,14 +31,54 @@ const PULL_BYTES: usize = 16 * 1024 * 1024;
 /// The server says so often that it has nothing; twice without means a lost consumer.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
+/// A place in a stream, and what the messages up to it tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The sequence of the last message; 0 at the start.
+    pub sequence: u64,
+    /// The last event that counts; none at the start.
+    pub event_id: Option<Uuid>,
+    /// The source's highest position that it tells of.
+    pub high: i64,
+    /// The positions below it that are missing.
+    pub missing: Ranges,
+}
+
+impl Place {
+    /// Behind what was applied.
+    pub fn behind(checkpoint: Option<&Checkpoint>) -> Self {
+        let Some(checkpoint) = checkpoint else {
+            return Self::default();
+        };
+        Self {
+            sequence: checkpoint.last_sequence,
+            event_id: checkpoint.last_event_id,
+            high: checkpoint.source_high,
+            // Only what the relay wrote gets there.
+            missing: checkpoint.source_missing.parse().unwrap_or_default(),
+        }
+    }
+}
+
+/// Messages of one stream, one after another.
+#[derive(Debug)]
+pub struct Batch<M> {
+    /// At least one.
+    pub messages: Vec<M>,
+    /// The last one's place.
+    pub last: Place,
+}
+
 /// A consumer that goes on from one place of a stream.
-pub struct StreamReader {
+pub struct StreamReader<M> {
     projection: &'static str,
     source: Source,
     stream: String,
     messages: pull::Stream,
-    /// The sequence and the event of the last message that was read.
-    last: (u64, Option<Uuid>),
+    /// The last message that was read.
+    last: Place,
+    /// Read, and not given out yet.
+    taken: VecDeque<(M, Place)>,
     bus: Bus,
     /// The places that an operator accepted; looked up again at each that is not among them.
     damage: Damage,
@@ -46,13 +88,13 @@ pub struct StreamReader {
     failed: Option<WorkerError>,
 }
 
-impl StreamReader {
-    /// Reads on behind `last` (sequence and event; 0 and none at the start).
+impl<M: Taken> StreamReader<M> {
+    /// Reads on behind `last`.
     pub async fn open(
         bus: &Bus,
         projection: &'static str,
         source: &Source,
-        last: (u64, Option<Uuid>),
+        last: Place,
         hole_at: Option<u64>,
     ) -> Result<Self, WorkerError> {
         let stream = source.stream();
@@ -61,7 +103,7 @@ impl StreamReader {
         };
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: last.0 + 1,
+                start_sequence: last.sequence + 1,
             },
             ack_policy: AckPolicy::None,
             memory_storage: true,
@@ -92,6 +134,7 @@ impl StreamReader {
             stream,
             messages,
             last,
+            taken: VecDeque::new(),
             hole_at,
             failed: None,
         })
@@ -104,55 +147,63 @@ impl StreamReader {
         most: usize,
         most_bytes: usize,
         patience: Duration,
-    ) -> Result<Option<Vec<Received>>, WorkerError> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        let Ok(first) = tokio::time::timeout(patience, self.messages.next()).await else {
-            return Ok(None);
-        };
-        let mut next = Some(first);
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while let Some(message) = next {
-            let received = match message {
-                Some(Ok(message)) => self.take(&message).await,
-                Some(Err(error)) => Err(self.ended(&error)),
-                None => Err(self.ended(&"it has ended")),
+    ) -> Result<Option<Batch<M>>, WorkerError> {
+        if self.taken.is_empty() {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            let Ok(first) = tokio::time::timeout(patience, self.messages.next()).await else {
+                return Ok(None);
             };
-            match received {
-                Ok(Some(received)) => {
-                    bytes += received.size;
-                    batch.push(received);
-                }
-                Ok(None) => {}
-                Err(error) if batch.is_empty() => return Err(error),
-                // What came before it is applied first.
-                Err(error) => {
-                    self.failed = Some(error);
-                    break;
+            self.take(first).await?;
+        }
+        let mut messages = Vec::new();
+        let mut last = Place::default();
+        let mut bytes = 0;
+        loop {
+            while let Some((message, place)) = self.taken.pop_front() {
+                bytes += message.size();
+                messages.push(message);
+                last = place;
+                if messages.len() >= most || bytes >= most_bytes {
+                    return Ok(Some(Batch { messages, last }));
                 }
             }
-            if batch.len() >= most || bytes >= most_bytes {
+            let Some(next) = self.messages.next().now_or_never() else {
+                break;
+            };
+            if let Err(error) = self.take(next).await {
+                if messages.is_empty() {
+                    return Err(error);
+                }
+                // What came before it is applied first.
+                self.failed = Some(error);
                 break;
             }
-            next = self.messages.next().now_or_never();
         }
         // All that came may be messages that do not count.
-        Ok(Some(batch).filter(|batch| !batch.is_empty()))
+        Ok(Some(Batch { messages, last }).filter(|batch| !batch.messages.is_empty()))
     }
 
-    /// Reads a message; none for one that does not count. What is wrong with it may have been
-    /// accepted since the list was looked up.
-    async fn take(&mut self, message: &Message) -> Result<Option<Received>, WorkerError> {
-        match self.read(message) {
+    /// Reads what came. What is wrong with it may have been accepted since the list of damage was
+    /// looked up.
+    async fn take(
+        &mut self,
+        next: Option<Result<Message, pull::MessagesError>>,
+    ) -> Result<(), WorkerError> {
+        let message = match next {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Err(self.ended(&error)),
+            None => return Err(self.ended(&"it has ended")),
+        };
+        match self.read(&message) {
             Err(error @ (WorkerError::Hole { .. } | WorkerError::Halt(_))) => {
                 let damage = breaks::damage(&self.bus, &self.source).await?;
                 if damage == self.damage {
                     return Err(error);
                 }
                 self.damage = damage;
-                self.read(message)
+                self.read(&message)
             }
             read => read,
         }
@@ -165,32 +216,79 @@ impl StreamReader {
         }
     }
 
-    fn read(&mut self, message: &Message) -> Result<Option<Received>, WorkerError> {
+    /// Takes a message, and those before it that are gone. After an error nothing was taken.
+    fn read(&mut self, message: &Message) -> Result<(), WorkerError> {
         let info = message.info().map_err(|error| self.ended(&error))?;
         let sequence = info.stream_sequence;
-        let expected = self.last.0 + 1;
+        let published = info.published;
+        let expected = self.last.sequence + 1;
         if sequence != expected && !self.damage.covers_hole(expected, sequence - 1) {
             return Err(self.hole(expected, sequence));
         }
-        if self.damage.ignores(sequence) {
-            self.last.0 = sequence;
-            return Ok(None);
-        }
-        let headers = message.headers.clone().unwrap_or_default();
-        let envelope = Envelope::from_headers(&headers)
-            .map_err(|error| self.unreadable(sequence, None, error.to_string()))?;
-        let id = Some(envelope.id);
-        if envelope.previous != self.last.1 && !self.damage.covers_break(sequence) {
+        let at = At {
+            sequence,
+            published,
+        };
+        let envelope = match self.counts(sequence, message) {
+            Ok(envelope) => Some(envelope),
+            Err(_) if M::EVERYTHING => None,
+            Err(Doubt::Ignored) => {
+                self.last.sequence = sequence;
+                return Ok(());
+            }
+            Err(Doubt::Unreadable(id, reason)) => {
+                return Err(self.unreadable(sequence, id, reason));
+            }
+        };
+        if let Some(envelope) = &envelope
+            && envelope.previous != self.last.event_id
+            && !self.damage.covers_break(sequence)
+        {
             return Err(Halt::Spliced {
                 projection: self.projection,
                 source_name: self.source.to_string(),
                 stream: self.stream.clone(),
                 sequence,
                 previous: Previous(envelope.previous),
-                expected: Previous(self.last.1),
+                expected: Previous(self.last.event_id),
             }
             .into());
         }
+        let taken = M::of_message(&self.source, at, envelope.as_ref(), message);
+        let id = envelope.as_ref().map(|envelope| envelope.id);
+        let taken = taken.map_err(|reason| self.unreadable(sequence, id, reason))?;
+        for gone in expected..sequence {
+            self.last.sequence = gone;
+            let at = At {
+                sequence: gone,
+                published,
+            };
+            let gone = M::of_gone(at);
+            self.taken
+                .extend(gone.map(|gone| (gone, self.last.clone())));
+        }
+        self.last.sequence = sequence;
+        if let Some(envelope) = envelope {
+            self.last = Place {
+                sequence,
+                event_id: Some(envelope.id),
+                high: envelope.high,
+                missing: envelope.missing,
+            };
+        }
+        self.taken.push_back((taken, self.last.clone()));
+        Ok(())
+    }
+
+    /// The headers of a message that counts: readable, in its own stream, and not accepted as
+    /// damage.
+    fn counts(&self, sequence: u64, message: &Message) -> Result<Envelope, Doubt> {
+        if self.damage.ignores(sequence) {
+            return Err(Doubt::Ignored);
+        }
+        let headers = message.headers.clone().unwrap_or_default();
+        let envelope = Envelope::from_headers(&headers)
+            .map_err(|error| Doubt::Unreadable(None, error.to_string()))?;
         if envelope.source != self.source.ce_source()
             || !subject::belongs(&message.subject, &self.source, &envelope.event_type)
         {
@@ -198,17 +296,9 @@ impl StreamReader {
                 "subject {}, source {} and type {} do not belong into this stream",
                 message.subject, envelope.source, envelope.event_type
             );
-            return Err(self.unreadable(sequence, id, reason));
+            return Err(Doubt::Unreadable(Some(envelope.id), reason));
         }
-        let event = event::decode(&self.source, &envelope.event_type, &message.payload)
-            .map_err(|error| self.unreadable(sequence, id, error.to_string()))?;
-        self.last = (sequence, id);
-        Ok(Some(Received {
-            sequence,
-            envelope,
-            event,
-            size: message.payload.len(),
-        }))
+        Ok(envelope)
     }
 
     /// The first hole may be the consumer's; a second at the same place is the stream's.
@@ -241,4 +331,12 @@ impl StreamReader {
         }
         .into()
     }
+}
+
+/// Why a message does not count.
+enum Doubt {
+    /// An operator accepted it as damage.
+    Ignored,
+    /// It can't be read, or belongs elsewhere: its event and the reason.
+    Unreadable(Option<Uuid>, String),
 }

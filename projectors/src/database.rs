@@ -22,13 +22,16 @@ pub async fn connect<P: Projector>(
     database: &PgConnectOptions,
     name: &str,
 ) -> Result<PgConnection, WorkerError> {
-    let mut connection = session::<P>(database, name).open().await?;
+    let opened = session::<P>(database, name).open().await;
+    let failed = |error| WorkerError::of_session(error, P::VARIABLE);
+    let mut connection = opened.map_err(failed)?;
     let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
         .fetch_one(&mut connection)
         .await?;
     if standby {
         return Err(Halt::Standby {
             database: shown(database),
+            variable: P::VARIABLE,
         }
         .into());
     }
@@ -41,6 +44,8 @@ pub async fn connect<P: Projector>(
             return Err(Halt::NotMigrated {
                 database: shown(database),
                 table: (*table).to_owned(),
+                module: P::MODULE,
+                variable: P::VARIABLE,
             }
             .into());
         }
@@ -64,7 +69,8 @@ fn session<'a, P: Projector>(database: &'a PgConnectOptions, name: &'a str) -> S
 /// Refuses a pooler, and whatever [`connect`] refuses.
 pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
     let name = "artstore projector (check)";
-    session::<P>(database, name).refuse_pooler().await?;
+    let direct = session::<P>(database, name).refuse_pooler().await;
+    direct.map_err(|error| WorkerError::of_session(error, P::VARIABLE))?;
     connect::<P>(database, name).await?;
     Ok(())
 }

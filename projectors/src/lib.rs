@@ -10,11 +10,13 @@
 //! - [`workers`]: all workers of a projection
 //! - [`progress`]: what they tell of themselves
 //! - [`lag`]: how far a projection is behind, measured from outside
+//! - [`audit_log`]: the projection that tells who did what, and can prove it
 //! - [`query_cache`]: the projection that people search
 //! - [`projector_error`]: why a worker stops
 //! - [`read_your_writes`]: waiting until a write is visible
 //! - [`search`]: finding files in the query cache
 
+pub mod audit_log;
 pub mod checkpoint;
 pub mod consumer;
 pub mod database;

@@ -3,10 +3,16 @@
 
 use std::future::Future;
 
+use artstore_schemas::bus::Bus;
 use artstore_schemas::envelope::Envelope;
-use artstore_schemas::event::Event;
+use artstore_schemas::event::{self, Event};
 use artstore_schemas::source::Source;
+use async_nats::jetstream::message::Message;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+
+use crate::checkpoint::Checkpoint;
+use crate::projector_error::WorkerError;
 
 /// Builds one read model.
 pub trait Projector: Send + Sync + 'static {
@@ -16,12 +22,41 @@ pub trait Projector: Send + Sync + 'static {
     const VERSION: u32;
     /// The tables that it owns.
     const TABLES: &'static [&'static str];
+    /// The module whose database they are in.
+    const MODULE: &'static str;
+    /// Where that database is configured.
+    const VARIABLE: &'static str;
     /// Whether a commit waits for the disk. Without, rows and checkpoint are lost or kept
     /// together when the database crashes, and the stream still has the events.
     const DURABLE: bool;
 
+    /// What it takes of a stream: events, or every message whatever it is.
+    type Message: Taken;
+
     /// Whether it reads the stream of this source.
     fn reads(&self, source: &Source) -> bool;
+
+    /// Before the first batch of a session. An error ends the session; nothing was applied.
+    fn begin(
+        &self,
+        _connection: &mut PgConnection,
+        _bus: &Bus,
+        _source: &Source,
+        _checkpoint: Option<&Checkpoint>,
+    ) -> impl Future<Output = Result<(), WorkerError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// After each commit, and every second or two while nothing is new. An error ends the session;
+    /// what was committed stays.
+    fn settle(
+        &self,
+        _connection: &mut PgConnection,
+        _bus: &Bus,
+        _source: &Source,
+    ) -> impl Future<Output = Result<(), WorkerError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Applies a batch of one stream, in stream order. The runner commits it with the checkpoint,
     /// or nothing of it; it is called again with the same events after an error.
@@ -29,8 +64,40 @@ pub trait Projector: Send + Sync + 'static {
         &self,
         transaction: &mut PgConnection,
         source: &Source,
-        batch: &[Received],
+        batch: &[Self::Message],
     ) -> impl Future<Output = Result<(), Rejection>> + Send;
+}
+
+/// What a projector takes of a stream.
+pub trait Taken: Sized + Send + Sync {
+    /// Whether messages are taken that can't be read, do not belong into the stream, do not count,
+    /// or are gone where an operator accepted that. Without, the first three of them end the worker
+    /// unless an operator accepted them, and then they are passed over.
+    const EVERYTHING: bool;
+
+    /// Takes a message; `envelope` is none where it does not count. The error says why it can't be
+    /// read.
+    fn of_message(
+        source: &Source,
+        at: At,
+        envelope: Option<&Envelope>,
+        message: &Message,
+    ) -> Result<Self, String>;
+
+    /// Takes a message that is gone.
+    fn of_gone(at: At) -> Option<Self>;
+
+    /// Its size in bytes.
+    fn size(&self) -> usize;
+}
+
+/// Where a message stands.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    /// Its sequence.
+    pub sequence: u64,
+    /// When the bus stored it; of a message that is gone, the next one that is there.
+    pub published: DateTime<Utc>,
 }
 
 /// An event as it was received.
@@ -44,6 +111,34 @@ pub struct Received {
     pub event: Event,
     /// The size of its body in bytes.
     pub size: usize,
+}
+
+impl Taken for Received {
+    const EVERYTHING: bool = false;
+
+    fn of_message(
+        source: &Source,
+        at: At,
+        envelope: Option<&Envelope>,
+        message: &Message,
+    ) -> Result<Self, String> {
+        let envelope = envelope.ok_or("it does not count")?;
+        let event = event::decode(source, &envelope.event_type, &message.payload);
+        Ok(Self {
+            sequence: at.sequence,
+            envelope: envelope.clone(),
+            event: event.map_err(|error| error.to_string())?,
+            size: message.payload.len(),
+        })
+    }
+
+    fn of_gone(_at: At) -> Option<Self> {
+        None
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
 }
 
 /// Why a batch was not applied.

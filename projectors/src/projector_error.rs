@@ -12,8 +12,10 @@ pub enum WorkerError {
     #[error("the read model's database: {0}")]
     Database(sqlx::Error),
     /// No connection to the read model's database. Tried again.
-    #[error("database {database} can't be reached: {cause}; check QUERY_DATABASE_URL")]
+    #[error("database {database} can't be reached: {cause}; check {variable}")]
     Connect {
+        /// Where it is configured.
+        variable: &'static str,
         /// Which one: name, host and port.
         database: String,
         /// What the client says.
@@ -61,17 +63,7 @@ pub enum WorkerError {
 
 impl From<sqlx::Error> for WorkerError {
     fn from(error: sqlx::Error) -> Self {
-        SessionError::from(error).into()
-    }
-}
-
-impl From<SessionError> for WorkerError {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::Database(error) => Self::Database(error),
-            SessionError::Connect { database, cause } => Self::Connect { database, cause },
-            SessionError::Pooler { sign } => Halt::Pooler { sign }.into(),
-        }
+        Self::of_session(SessionError::from(error), "the database's URL")
     }
 }
 
@@ -82,6 +74,19 @@ impl From<Halt> for WorkerError {
 }
 
 impl WorkerError {
+    /// Of a session with the database that this variable configures.
+    pub(crate) fn of_session(error: SessionError, variable: &'static str) -> Self {
+        match error {
+            SessionError::Database(error) => Self::Database(error),
+            SessionError::Connect { database, cause } => Self::Connect {
+                variable,
+                database,
+                cause,
+            },
+            SessionError::Pooler { sign } => Halt::Pooler { sign, variable }.into(),
+        }
+    }
+
     /// Whether a person has to act before another try can succeed.
     pub fn needs_a_person(&self) -> bool {
         match self {
@@ -107,32 +112,40 @@ impl WorkerError {
 pub enum Halt {
     /// The tables are not there.
     #[error(
-        "database {database} has no table {table}: is it the query module's \
-         (QUERY_DATABASE_URL)? If it is, run `artstore migrate up --module query`"
+        "database {database} has no table {table}: is it the {module} module's ({variable})? If it \
+         is, run `artstore migrate up --module {module}`"
     )]
     NotMigrated {
         /// The database.
         database: String,
         /// The first one missing.
         table: String,
+        /// Whose it should be.
+        module: &'static str,
+        /// Where it is configured.
+        variable: &'static str,
     },
     /// There is a pooler in between.
     #[error(
         "there is a connection pooler between the projector and the read model (pgbouncer?): \
-         {sign}; give QUERY_DATABASE_URL a direct connection to PostgreSQL"
+         {sign}; give {variable} a direct connection to PostgreSQL"
     )]
     Pooler {
         /// By what it shows itself.
         sign: String,
+        /// Where the database is configured.
+        variable: &'static str,
     },
     /// The read model is on a standby.
     #[error(
-        "database {database} is on a standby, which takes no writes: point QUERY_DATABASE_URL at \
-         the primary"
+        "database {database} is on a standby, which takes no writes: point {variable} at the \
+         primary"
     )]
     Standby {
         /// The database.
         database: String,
+        /// Where it is configured.
+        variable: &'static str,
     },
     /// The tables were built by another version of the projector.
     #[error(
@@ -146,6 +159,20 @@ pub enum Halt {
         found: i32,
         /// The version of the program.
         wanted: u32,
+    },
+    /// The audit log is not what was signed or published of it.
+    #[error(
+        "projection {projection}: stream {stream}: {reason}; nothing was applied. See what is wrong \
+         with `artstore audit verify --stream {stream}`; keep the database as it is until that is \
+         understood"
+    )]
+    Evidence {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// What does not agree.
+        reason: String,
     },
     /// The stream is not the one that the checkpoint is of.
     #[error(

@@ -21,11 +21,11 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::consumer::StreamReader;
+use crate::consumer::{Batch, Place, StreamReader};
 use crate::database::{connect, lock, release};
 use crate::presence;
 use crate::progress::{WorkerProgress, WorkerState};
-use crate::projector::{Projector, Received, Rejection};
+use crate::projector::{Projector, Rejection, Taken as _};
 use crate::projector_error::{Halt, Previous, WorkerError};
 use crate::share::{self, Held, Share};
 
@@ -138,10 +138,10 @@ struct Worker<P> {
 }
 
 /// Where a worker goes on.
-struct Place {
+struct Start<M> {
     checkpoint: Option<Checkpoint>,
     created: DateTime<Utc>,
-    reader: StreamReader,
+    reader: StreamReader<M>,
 }
 
 impl<P: Projector> Worker<P> {
@@ -216,12 +216,12 @@ impl<P: Projector> Worker<P> {
         held: &mut Held,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<End, WorkerError> {
-        let Place {
+        let Start {
             mut checkpoint,
             created,
             mut reader,
         } = tokio::select! {
-            place = self.place(connection) => place?,
+            start = self.start(connection) => start?,
             () = stopped(stop) => return Ok(End::Stop),
         };
         crash::point("projector.reading");
@@ -242,25 +242,31 @@ impl<P: Projector> Worker<P> {
             if let Some(batch) = batch {
                 crash::point("projector.received");
                 let begun = Instant::now();
-                let last = batch.last().expect("a batch has at least one event");
                 let span = tracing::info_span!(
                     "batch",
                     stream = self.stream,
-                    stream.sequence = last.sequence,
-                    event.id = %last.envelope.id,
-                    events = batch.len(),
+                    stream.sequence = batch.last.sequence,
+                    event.id = %Previous(batch.last.event_id),
+                    events = batch.messages.len(),
                 );
                 // Not cut off by a stop: it is committed or rolled back first.
                 let committed = self.commit(connection, checkpoint, created, &batch);
                 checkpoint = Some(committed.instrument(span).await?);
                 progress.update(|state| {
-                    state.applied += batch.len() as u64;
+                    state.applied += batch.messages.len() as u64;
                     state.commits.take(begun.elapsed());
                     state.well();
                 });
                 crash::point("projector.committed");
                 self.most = (self.most * 2).min(MOST_MESSAGES);
             }
+            let Task {
+                bus,
+                source,
+                projector,
+                ..
+            } = &self.task;
+            projector.settle(connection, bus, source).await?;
             // Where nothing is new, the question also shows the database that this worker is alive.
             if quiet || looked.elapsed() >= LOOK {
                 looked = Instant::now();
@@ -293,15 +299,23 @@ impl<P: Projector> Worker<P> {
         })
     }
 
-    async fn place(&mut self, connection: &mut PgConnection) -> Result<Place, WorkerError> {
+    async fn start(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> Result<Start<P::Message>, WorkerError> {
         let checkpoint = checkpoint::load(connection, P::NAME, &self.stream).await?;
         let created = self.check_stream(checkpoint.as_ref()).await?;
-        let last = checkpoint
-            .as_ref()
-            .map_or((0, None), |c| (c.last_sequence, c.last_event_id));
-        let Task { bus, source, .. } = &self.task;
+        let Task {
+            bus,
+            source,
+            projector,
+            ..
+        } = &self.task;
+        let begun = projector.begin(connection, bus, source, checkpoint.as_ref());
+        begun.await?;
+        let last = Place::behind(checkpoint.as_ref());
         let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take()).await?;
-        Ok(Place {
+        Ok(Start {
             checkpoint,
             created,
             reader,
@@ -358,7 +372,9 @@ impl<P: Projector> Worker<P> {
             .into());
         }
         let applied = self.event_at(sequence).await?;
-        if applied != checkpoint.last_event_id {
+        // Every message is applied, also one that does not count: the event before it is known.
+        let skipped = P::Message::EVERYTHING && applied.is_none();
+        if applied != checkpoint.last_event_id && !skipped {
             // What was applied there may have been damaged since, and that accepted.
             let damage = breaks::damage(&self.task.bus, &self.task.source).await?;
             if damage.covers_hole(sequence, sequence) || damage.ignores(sequence) {
@@ -393,7 +409,10 @@ impl<P: Projector> Worker<P> {
             .await;
         let stream = stream.map_err(|e| failed(&e))?;
         match stream.get_raw_message(sequence).await {
-            Ok(message) => Ok(Envelope::from_headers(&message.headers).ok().map(|e| e.id)),
+            Ok(message) => Ok(Envelope::from_headers(&message.headers)
+                .ok()
+                .filter(|envelope| envelope.source == self.task.source.ce_source())
+                .map(|envelope| envelope.id)),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(failed(&error).into()),
         }
@@ -405,14 +424,14 @@ impl<P: Projector> Worker<P> {
         connection: &mut PgConnection,
         old: Option<Checkpoint>,
         stream_created_at: DateTime<Utc>,
-        batch: &[Received],
+        batch: &Batch<P::Message>,
     ) -> Result<Checkpoint, WorkerError> {
-        let last = batch.last().expect("a batch has at least one event");
+        let last = &batch.last;
         let mut transaction = connection.begin().await?;
         if let Err(rejection) = self
             .task
             .projector
-            .apply(&mut transaction, &self.task.source, batch)
+            .apply(&mut transaction, &self.task.source, &batch.messages)
             .await
         {
             transaction.rollback().await?;
@@ -421,11 +440,11 @@ impl<P: Projector> Worker<P> {
         crash::point("projector.applied");
         let new = Checkpoint {
             last_sequence: last.sequence,
-            last_event_id: Some(last.envelope.id),
+            last_event_id: last.event_id,
             stream_created_at,
             version: i32::try_from(P::VERSION).unwrap_or(i32::MAX),
-            source_high: last.envelope.high,
-            source_missing: last.envelope.missing.to_string(),
+            source_high: last.high,
+            source_missing: last.missing.to_string(),
         };
         let old = old.map(|old| old.last_sequence);
         if !checkpoint::advance(&mut transaction, P::NAME, &self.stream, old, &new).await? {
@@ -442,7 +461,7 @@ impl<P: Projector> Worker<P> {
 
     /// An event that can't be applied is found by smaller and smaller batches: all before it are
     /// applied, and the error names it.
-    fn rejected(&mut self, rejection: Rejection, batch: &[Received]) -> WorkerError {
+    fn rejected(&mut self, rejection: Rejection, batch: &Batch<P::Message>) -> WorkerError {
         let projection = P::NAME;
         let stream = self.stream.clone();
         match rejection {
@@ -453,15 +472,15 @@ impl<P: Projector> Worker<P> {
                 reason,
             }
             .into(),
-            Rejection::Event(reason) if batch.len() > 1 => {
-                self.most = batch.len() / 2;
+            Rejection::Event(reason) if batch.messages.len() > 1 => {
+                self.most = batch.messages.len() / 2;
                 WorkerError::Consumer { stream, reason }
             }
             Rejection::Event(reason) => Halt::Event {
                 projection,
                 stream,
-                sequence: batch[0].sequence,
-                id: Previous(Some(batch[0].envelope.id)),
+                sequence: batch.last.sequence,
+                id: Previous(batch.last.event_id),
                 reason,
             }
             .into(),

@@ -213,10 +213,14 @@ impl Bus {
     }
 
     /// Refuses where one of the streams exists and is unfit, before any of them is touched.
-    pub async fn check_streams(&self, sources: &[Source], replicas: usize) -> Result<(), BusError> {
-        for source in sources {
-            match self.stream_info(&source.stream()).await {
-                Ok(info) => refuse_unfit(&info.config, &stream_config(source, replicas))?,
+    pub async fn check_streams(
+        &self,
+        streams: &[StreamName],
+        replicas: usize,
+    ) -> Result<(), BusError> {
+        for stream in streams {
+            match self.stream_info(stream.as_str()).await {
+                Ok(info) => refuse_unfit(&info.config, &stream_config(stream, replicas))?,
                 Err(BusError::NoStream(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -231,11 +235,20 @@ impl Bus {
         source: &Source,
         replicas: usize,
     ) -> Result<StreamChange, BusError> {
-        let name = source.stream();
-        let wanted = stream_config(source, replicas);
+        self.ensure(&StreamName::of(source), replicas).await
+    }
+
+    /// The same for any stream of ours.
+    pub async fn ensure(
+        &self,
+        stream: &StreamName,
+        replicas: usize,
+    ) -> Result<StreamChange, BusError> {
+        let name = stream.as_str();
+        let wanted = stream_config(stream, replicas);
         let failed =
             |error: &dyn std::fmt::Display| BusError::JetStream(format!("stream {name}: {error}"));
-        let existing = match self.stream_info(&name).await {
+        let existing = match self.stream_info(name).await {
             Ok(info) => info.config,
             Err(BusError::NoStream(_)) => {
                 let made = self.jetstream.create_stream(wanted.clone()).await;
@@ -279,10 +292,50 @@ pub enum StreamChange {
     Unchanged,
 }
 
-fn stream_config(source: &Source, replicas: usize) -> Config {
+/// A stream of ours: one of a source, or the one of signed audit heads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamName {
+    name: String,
+    subjects: String,
+}
+
+impl StreamName {
+    /// The stream that holds a source's events.
+    pub fn of(source: &Source) -> Self {
+        Self {
+            name: source.stream(),
+            subjects: format!("{}.>", source.subject_prefix()),
+        }
+    }
+
+    /// The stream of signed audit heads, which the audit log's database can't rewrite.
+    pub fn audit_heads() -> Self {
+        Self {
+            name: AUDIT_HEADS.to_owned(),
+            subjects: format!("{AUDIT_HEAD_PREFIX}.>"),
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The stream of signed audit heads.
+pub const AUDIT_HEADS: &str = "ARTSTORE_AUDIT_HEADS";
+
+const AUDIT_HEAD_PREFIX: &str = "artstore.audit.head";
+
+/// The subject of the heads of a stream's log.
+pub fn audit_head_subject(stream: &str) -> String {
+    format!("{AUDIT_HEAD_PREFIX}.{stream}")
+}
+
+fn stream_config(stream: &StreamName, replicas: usize) -> Config {
     Config {
-        name: source.stream(),
-        subjects: vec![format!("{}.>", source.subject_prefix())],
+        name: stream.name.clone(),
+        subjects: vec![stream.subjects.clone()],
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         discard: DiscardPolicy::New,

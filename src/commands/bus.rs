@@ -1,8 +1,8 @@
-//! `artstore bus init`: the streams of all configured sources.
+//! `artstore bus init`: the streams of all configured sources, and the one of signed audit heads.
 
 use std::process::ExitCode;
 
-use artstore_schemas::bus::{Bus, StreamChange};
+use artstore_schemas::bus::{Bus, StreamChange, StreamName};
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -34,25 +34,27 @@ pub async fn run(config: &Config, command: BusCommand) -> anyhow::Result<ExitCod
         elements if elements.is_empty() => vec![config.element()?],
         elements => elements.into_iter().map(|(name, _)| name).collect(),
     };
-    let sources: Vec<Source> = elements
+    let streams: Vec<StreamName> = elements
         .into_iter()
         .map(Source::Element)
         .chain([Source::Admin, Source::Query])
+        .map(|source| StreamName::of(&source))
+        .chain([StreamName::audit_heads()])
         .collect();
     let bus = Bus::connect(&config.bus("artstore bus init")).await?;
-    bus.check_streams(&sources, init.replicas.into()).await?;
+    bus.check_streams(&streams, init.replicas.into()).await?;
     let mut report = Vec::new();
-    for source in &sources {
-        let change = bus.ensure_stream(source, init.replicas.into()).await?;
+    for stream in &streams {
+        let change = bus.ensure(stream, init.replicas.into()).await?;
         let change = match change {
             StreamChange::Created => "created",
             StreamChange::Updated => "updated",
             StreamChange::Unchanged => "unchanged",
         };
         if init.json {
-            report.push(json!({"stream": source.stream(), "change": change}));
+            report.push(json!({"stream": stream.as_str(), "change": change}));
         } else {
-            println!("{:<48} {change}", source.stream());
+            println!("{:<48} {change}", stream.as_str());
         }
     }
     if init.json {

@@ -1,5 +1,6 @@
 //! What can be asked for, one file a command.
 
+pub mod audit;
 pub mod bench;
 pub mod bus;
 pub mod demo;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 
 /// ArtStore's event backbone: storage elements' write-ahead logs, through NATS JetStream, into
-/// the query cache.
+/// the query cache and the audit log.
 #[derive(Debug, Parser)]
 #[command(name = "artstore", version, max_term_width = 80)]
 pub struct Cli {
@@ -56,6 +57,9 @@ pub enum Command {
     /// Decide about a source that was set back, or a stream that was damaged
     #[command(subcommand)]
     Relay(relay::RelayCommand),
+    /// Read the audit log, and prove that it is what was signed
+    #[command(subcommand)]
+    Audit(Box<audit::AuditCommand>),
     /// Run a part of the system until it is stopped
     #[command(subcommand)]
     Run(run::Run),
@@ -84,6 +88,7 @@ impl Command {
             | Self::Element(_)
             | Self::Wal(_)
             | Self::Relay(_)
+            | Self::Audit(_)
             | Self::Search(_)
             | Self::Status(_)
             | Self::Verify(_)
@@ -105,6 +110,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Projection(command) => projection::run(&config, command).await,
         Command::Relay(command) => relay::run(&config, command).await,
+        Command::Audit(command) => audit::run(&config, *command).await,
         Command::Run(command) => run::run(&config, command).await,
         Command::Search(command) => search::run(&config, *command).await,
         Command::Status(command) => status::run(&config, &command).await,

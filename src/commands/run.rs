@@ -8,19 +8,21 @@ use anyhow::{anyhow, bail};
 use artstore_producers::progress::Progress;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_producers::relay_error::RelayError;
-use artstore_projectors::projector::Projector as _;
+use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::{progress, workers};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use artstore_sessions::restart::stopped;
 use clap::{Args, Subcommand};
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::stop_signal;
+use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
-use crate::service::{Limits, ProjectorRole, RelayRole, Service, answer};
+use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, answer};
 use crate::verify::continuous::Continuous;
 use crate::verify::proven::Proven;
 
@@ -33,7 +35,7 @@ const STOPPING: Duration = Duration::from_secs(15);
 pub enum Run {
     /// Publish finished rows of all configured sources: elements, admin, query
     Relay(RelayCommand),
-    /// Build the query cache from the streams
+    /// Build the query cache and the audit log from the streams
     Projector(ProjectorCommand),
 }
 
@@ -52,8 +54,14 @@ pub struct RelayCommand {
 /// How.
 #[derive(Debug, Args)]
 pub struct ProjectorCommand {
+    /// Only these projections; without it the query cache where QUERY_DATABASE_URL is set, and the
+    /// audit log where SECURITY_AUDIT_HMAC_SECRET is set
+    #[arg(long, value_enum)]
+    projection: Vec<Projection>,
     #[command(flatten)]
     service: ServiceSettings,
+    #[command(flatten)]
+    audit: AuditSettings,
 }
 
 /// Runs the command.
@@ -193,38 +201,97 @@ fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
     anyhow!("source {source} ({variable}): {error}")
 }
 
+/// A projector with what it needs.
+enum Chosen {
+    QueryCache,
+    AuditLog(AuditLog),
+}
+
+impl Chosen {
+    fn projection(&self) -> Projection {
+        match self {
+            Self::QueryCache => Projection::QueryCache,
+            Self::AuditLog(_) => Projection::AuditLog,
+        }
+    }
+}
+
+/// The projections that run here, with their databases.
+fn projections(
+    config: &Config,
+    command: &ProjectorCommand,
+) -> Result<Vec<(Chosen, PgConnectOptions)>, ConfigError> {
+    let chosen = |projection| command.projection.contains(&projection);
+    let by_settings = command.projection.is_empty();
+    let query = config.query_database()?;
+    let audit = chosen(Projection::AuditLog) || by_settings && command.audit.is_given();
+    let mut projections = Vec::new();
+    if chosen(Projection::QueryCache) || by_settings && (query.is_some() || !audit) {
+        let database = query.ok_or_else(|| {
+            ConfigError(
+                "the projector needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".into(),
+            )
+        })?;
+        projections.push((Chosen::QueryCache, database));
+    }
+    if audit {
+        let database = config.admin_database()?.ok_or_else(|| {
+            ConfigError("the audit log needs ADMIN_DATABASE_URL (or DB_HOST and others)".into())
+        })?;
+        let audit_log = AuditLog::new(command.audit.keys()?);
+        projections.push((Chosen::AuditLog(audit_log), database));
+    }
+    Ok(projections)
+}
+
 async fn run_projector(
     config: &Config,
     command: &ProjectorCommand,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let database = config.query_database()?.ok_or_else(|| {
-        ConfigError("the projector needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".into())
-    })?;
+    let projections = projections(config, command)?;
     let service = Service::start("projector", &command.service, stop.clone()).await?;
     let start = async { Ok(Bus::connect(&config.bus("artstore projector")).await?) };
     let Some(bus) = unless_stopped(&stop, start).await? else {
         return Ok(());
     };
-    let progress = progress::Progress::default();
-    let role = ProjectorRole::new(progress.clone(), limits(&command.service));
+    let mut role = ProjectorRole::new(limits(&command.service));
+    let mut running = JoinSet::new();
+    for (chosen, database) in projections {
+        let projection = chosen.projection();
+        let progress = progress::Progress::default();
+        role = role.showing(projection, database.clone(), progress.clone());
+        let (name, version) = (projection.name(), projection.version());
+        let answering = answer::for_projector(bus.clone(), name, version, progress.clone());
+        let answering = tokio::spawn(answering);
+        service.watch(
+            format!("answering `artstore status` for {name}"),
+            answering.abort_handle(),
+        );
+        let (bus, stop) = (bus.clone(), stop.clone());
+        let workers = match chosen {
+            Chosen::QueryCache => {
+                running.spawn(workers::run(QueryCache, bus, database, progress, stop))
+            }
+            Chosen::AuditLog(audit_log) => {
+                running.spawn(workers::run(audit_log, bus, database, progress, stop))
+            }
+        };
+        service.watch(format!("the projector of {name}"), workers);
+    }
     let role = Arc::new(role);
-    let measuring = tokio::spawn(Arc::clone(&role).measure(bus.clone(), database.clone()));
+    let measuring = tokio::spawn(Arc::clone(&role).measure(bus));
     service.watch("measuring", measuring.abort_handle());
     service.show(role);
-    let answering = answer::for_projector(
-        bus.clone(),
-        QueryCache::NAME,
-        QueryCache::VERSION,
-        progress.clone(),
-    );
-    let answering = tokio::spawn(answering);
-    service.watch("answering `artstore status`", answering.abort_handle());
-    let projector = workers::run(QueryCache, bus, database, progress, stop);
-    let projector = tokio::spawn(projector);
-    service.watch("the projector", projector.abort_handle());
-    projector.await??;
-    Ok(())
+    let mut result = Ok(());
+    while let Some(ended) = running.join_next().await {
+        result = result.and(ended?);
+        // Once stopping, the others may still have something to commit.
+        if !*stop.borrow() {
+            break;
+        }
+    }
+    Ok(result?)
 }
 
 fn relays(config: &Config, command: &RelayCommand) -> Result<Vec<RelayOptions>, ConfigError> {

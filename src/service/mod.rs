@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 
 pub use self::http::Page;
 use self::metrics::{Kind, Text};
-pub use self::projector::ProjectorRole;
+pub use self::projector::{Projection, ProjectorRole};
 pub use self::readiness::{Limits, Part, Readiness};
 pub use self::relay::RelayRole;
 use crate::config::{ConfigError, ServiceSettings};

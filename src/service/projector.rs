@@ -1,10 +1,11 @@
-//! What a projector shows: its workers' progress, and its lag, measured from outside of them on a
-//! connection of its own: a worker that is stuck can't hide it.
+//! What a projector shows: of each projection its workers' progress, and its lag, measured from
+//! outside of them on a connection of its own: a worker that is stuck can't hide it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::database::connect;
 use artstore_projectors::lag::{self, Lag};
 use artstore_projectors::progress::{Durations, Progress, WorkerState};
@@ -15,6 +16,7 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::Stage;
 use chrono::Utc;
+use clap::ValueEnum;
 use futures::StreamExt as _;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -36,10 +38,52 @@ const LISTED: Duration = Duration::from_secs(15);
 /// answer keep the next question to the database waiting once and not in turns.
 const AT_ONCE: usize = 64;
 
+/// A projection that people may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Projection {
+    /// What people search.
+    QueryCache,
+    /// Who did what, provably.
+    AuditLog,
+}
+
+impl Projection {
+    /// Its name, as in its checkpoints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueryCache => QueryCache::NAME,
+            Self::AuditLog => AuditLog::NAME,
+        }
+    }
+
+    /// The form of its tables.
+    pub fn version(self) -> u32 {
+        match self {
+            Self::QueryCache => QueryCache::VERSION,
+            Self::AuditLog => AuditLog::VERSION,
+        }
+    }
+
+    async fn connect(self, database: &PgConnectOptions) -> Result<PgConnection, WorkerError> {
+        let name = "artstore projector (lag)";
+        match self {
+            Self::QueryCache => connect::<QueryCache>(database, name).await,
+            Self::AuditLog => connect::<AuditLog>(database, name).await,
+        }
+    }
+}
+
 /// The projector of a process.
 pub struct ProjectorRole {
     started: Instant,
     limits: Limits,
+    shown: Vec<Shown>,
+}
+
+/// One of its projections.
+struct Shown {
+    projection: Projection,
+    database: PgConnectOptions,
     progress: Progress,
     measured: Mutex<Measured>,
 }
@@ -93,21 +137,44 @@ impl<T> Answer<T> {
 }
 
 impl ProjectorRole {
-    /// Of the workers that write this progress.
-    pub fn new(progress: Progress, limits: Limits) -> Self {
+    /// Shows nothing yet.
+    pub fn new(limits: Limits) -> Self {
         Self {
             started: Instant::now(),
             limits,
-            progress,
-            measured: Mutex::default(),
+            shown: Vec::new(),
         }
     }
 
+    /// Shows a projection too, whose workers write this progress.
+    pub fn showing(
+        mut self,
+        projection: Projection,
+        database: PgConnectOptions,
+        progress: Progress,
+    ) -> Self {
+        self.shown.push(Shown {
+            projection,
+            database,
+            progress,
+            measured: Mutex::default(),
+        });
+        self
+    }
+
     /// Measures again and again, until it is aborted.
-    pub async fn measure(self: Arc<Self>, bus: Bus, database: PgConnectOptions) {
+    pub async fn measure(self: Arc<Self>, bus: Bus) {
+        let all = self.shown.iter().map(|shown| shown.measure(&bus));
+        futures::future::join_all(all).await;
+    }
+}
+
+impl Shown {
+    async fn measure(&self, bus: &Bus) {
         let mut connection = None;
         loop {
-            let read = tokio::time::timeout(PATIENCE, checkpoints(&mut connection, &database));
+            let read = self.checkpoints(&mut connection);
+            let read = tokio::time::timeout(PATIENCE, read);
             let checkpoints = match read.await {
                 Ok(Ok(checkpoints)) => Ok(checkpoints),
                 Ok(Err(error)) => Err(error.to_string()),
@@ -118,7 +185,7 @@ impl ProjectorRole {
                 .database
                 .take(writable.map_err(Clone::clone));
             match checkpoints {
-                Ok(checkpoints) => self.measure_lags(&bus, &checkpoints).await,
+                Ok(checkpoints) => self.measure_lags(bus, &checkpoints).await,
                 Err(_) => connection = None,
             }
             tokio::time::sleep(EVERY).await;
@@ -142,23 +209,20 @@ impl ProjectorRole {
             .await;
     }
 
+    async fn checkpoints(
+        &self,
+        connection: &mut Option<PgConnection>,
+    ) -> Result<lag::Checkpoints, WorkerError> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(self.projection.connect(&self.database).await?),
+        };
+        lag::checkpoints(connection, self.projection.name()).await
+    }
+
     fn measured(&self) -> MutexGuard<'_, Measured> {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn checkpoints(
-    connection: &mut Option<PgConnection>,
-    database: &PgConnectOptions,
-) -> Result<lag::Checkpoints, WorkerError> {
-    let connection = match connection {
-        Some(connection) => connection,
-        None => {
-            let name = "artstore projector (lag)";
-            connection.insert(connect::<QueryCache>(database, name).await?)
-        }
-    };
-    lag::checkpoints(connection, QueryCache::NAME).await
 }
 
 /// One stream at one moment.
@@ -223,62 +287,67 @@ impl View<'_> {
 
 impl Role for ProjectorRole {
     fn readiness(&self) -> Readiness {
-        let measured = self.measured().clone();
         let none = Answer::default();
-        let workers = self.progress.workers();
-        let parts = workers.iter().map(|(source, state)| {
-            let view = View {
-                started: self.started,
-                state,
-                database: &measured.database,
-                lag: measured.lags.get(source).unwrap_or(&none),
-            };
-            let reason = view.reason(self.limits);
-            Part {
-                source: source.to_string(),
-                stream: source.stream(),
-                ready: reason.is_none(),
-                standing_by: state.stage == Stage::StandingBy,
-                reason,
-                lag_events: view.lag_events(),
-                lag_seconds: Some(view.lag_seconds()),
+        let mut parts = Vec::new();
+        let mut reason = None;
+        for shown in &self.shown {
+            let measured = shown.measured().clone();
+            let workers = shown.progress.workers();
+            parts.extend(workers.iter().map(|(source, state)| {
+                let view = View {
+                    started: self.started,
+                    state,
+                    database: &measured.database,
+                    lag: measured.lags.get(source).unwrap_or(&none),
+                };
+                let reason = view.reason(self.limits);
+                Part {
+                    projection: Some(shown.projection.name()),
+                    source: source.to_string(),
+                    stream: source.stream(),
+                    ready: reason.is_none(),
+                    standing_by: state.stage == Stage::StandingBy,
+                    reason,
+                    lag_events: view.lag_events(),
+                    lag_seconds: Some(view.lag_seconds()),
+                }
+            }));
+            let listed = shown.progress.listed();
+            if !is_fresh(listed, LISTED) {
+                reason = Some(format!("the streams were not listed {}", ago(listed)));
+            } else if workers.is_empty() {
+                reason = Some("there is no stream to read: run `artstore bus init`".to_owned());
             }
-        });
-        let listed = self.progress.listed();
-        let reason = if !is_fresh(listed, LISTED) {
-            Some(format!("the streams were not listed {}", ago(listed)))
-        } else if workers.is_empty() {
-            Some("there is no stream to read: run `artstore bus init`".to_owned())
-        } else {
-            None
-        };
-        Readiness::of(parts.collect(), reason)
+        }
+        Readiness::of(parts, reason)
     }
 
     fn metrics(&self, text: &mut Text) {
-        let measured = self.measured().clone();
         let none = Answer::default();
-        let workers: Vec<(String, WorkerState, Answer<Lag>)> = self
-            .progress
-            .workers()
-            .into_iter()
-            .map(|(source, state)| {
+        let mut databases = Vec::new();
+        let mut workers = Vec::new();
+        for shown in &self.shown {
+            let measured = shown.measured().clone();
+            let name = shown.projection.name();
+            for (source, state) in shown.progress.workers() {
                 let lag = measured.lags.get(&source).unwrap_or(&none).clone();
-                (source.stream(), state, lag)
-            })
-            .collect();
-        let projection = ("projection", QueryCache::NAME);
-        let database = &measured.database;
-        let writable = database.is_fresh() && database.value == Some(true);
-        text.family(
+                let database = measured.database.clone();
+                workers.push((name, source.stream(), state, database, lag));
+            }
+            databases.push((name, measured.database));
+        }
+        let mut writable = text.family(
             "artstore_projector_database_writable",
             Kind::Gauge,
             "1 while the read model's database answers and takes writes.",
-        )
-        .sample(&[projection], u8::from(writable));
+        );
+        for (name, database) in &databases {
+            let well = database.is_fresh() && database.value == Some(true);
+            writable.sample(&[("projection", name)], u8::from(well));
+        }
         let mut write = |name, kind, help, value: &dyn Fn(&View<'_>) -> Option<f64>| {
             let mut family = text.family(name, kind, help);
-            for (stream, state, lag) in &workers {
+            for (projection, stream, state, database, lag) in &workers {
                 let view = View {
                     started: self.started,
                     state,
@@ -286,7 +355,7 @@ impl Role for ProjectorRole {
                     lag,
                 };
                 if let Some(value) = value(&view) {
-                    family.sample(&[projection, ("stream", stream)], value);
+                    family.sample(&[("projection", projection), ("stream", stream)], value);
                 }
             }
         };
@@ -368,8 +437,8 @@ impl Role for ProjectorRole {
             Kind::Histogram,
             "How long the transaction of a batch took, from its first statement to its commit.",
         );
-        for (stream, state, _) in &workers {
-            let labels = [projection, ("stream", stream.as_str())];
+        for (projection, stream, state, ..) in &workers {
+            let labels = [("projection", *projection), ("stream", stream.as_str())];
             histogram(&mut commits, labels, &state.commits);
         }
     }

@@ -41,6 +41,9 @@ pub struct Readiness {
 /// What it says of one source and its stream.
 #[derive(Debug, Serialize)]
 pub struct Part {
+    /// The projection; none for a relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projection: Option<&'static str>,
     /// The element's name, `admin` or `query`.
     pub source: String,
     /// Its stream.

@@ -104,6 +104,7 @@ impl RelayRole {
         let reason = view.reason(self.limits);
         let active = state.stage != Stage::StandingBy;
         Part {
+            projection: None,
             source: watched.source.to_string(),
             stream: watched.source.stream(),
             ready: reason.is_none(),

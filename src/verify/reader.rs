@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use artstore_schemas::bus::Bus;
+use artstore_schemas::bus::{AUDIT_HEADS, Bus, audit_head_subject};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, StreamExt as _};
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ const ATTEMPTS: usize = 20;
 pub struct Message {
     /// Its sequence.
     pub sequence: u64,
+    /// When the bus stored it.
+    pub published: DateTime<Utc>,
     /// Its subject.
     pub subject: String,
     /// Its headers.
@@ -65,6 +68,15 @@ impl Reader {
     pub fn of_subject(bus: &Bus, source: &Source, subject: String) -> Self {
         Self {
             subjects: Some(subject),
+            ..Self::new(bus, source, 0)
+        }
+    }
+
+    /// The signed heads of a stream's audit log.
+    pub fn of_heads(bus: &Bus, source: &Source) -> Self {
+        Self {
+            stream: AUDIT_HEADS.to_owned(),
+            subjects: Some(audit_head_subject(&source.stream())),
             ..Self::new(bus, source, 0)
         }
     }
@@ -129,7 +141,8 @@ impl Reader {
     }
 
     fn take(&mut self, message: async_nats::jetstream::Message) -> anyhow::Result<Option<Message>> {
-        let sequence = message.info().map_err(|e| anyhow!("{e}"))?.stream_sequence;
+        let info = message.info().map_err(|e| anyhow!("{e}"))?;
+        let (sequence, published) = (info.stream_sequence, info.published);
         let hole = self.subjects.is_none() && sequence != self.next;
         if hole && self.hole_at != Some(self.next) {
             self.hole_at = Some(self.next);
@@ -140,6 +153,7 @@ impl Reader {
         let (message, _) = message.split();
         Ok(Some(Message {
             sequence,
+            published,
             subject: message.subject.to_string(),
             headers: message.headers.unwrap_or_default(),
             body: message.payload,
@@ -200,6 +214,7 @@ pub async fn message(bus: &Bus, source: &Source, sequence: u64) -> anyhow::Resul
     match handle.get_raw_message(sequence).await {
         Ok(message) => Ok(Some(Message {
             sequence,
+            published: message.time,
             subject: message.subject.to_string(),
             headers: message.headers,
             body: message.payload,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use artstore::stack::{Stack, StackOptions};
 use artstore::verify;
 use artstore_migrations::Module;
-use artstore_schemas::bus::{Bus, BusOptions};
+use artstore_schemas::bus::{Bus, BusOptions, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -47,6 +47,15 @@ pub async fn shared_stack() -> &'static Stack {
             Stack::start(options).await.unwrap()
         })
         .await
+}
+
+/// A folder of a test's own, below the build's.
+pub fn folder(name: &str) -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = logs().join(format!("{name}-{number}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// A fresh empty database on the shared stack.
@@ -116,6 +125,8 @@ impl World {
         for source in world.sources() {
             world.bus.ensure_stream(&source, replicas).await.unwrap();
         }
+        let heads = StreamName::audit_heads();
+        world.bus.ensure(&heads, replicas).await.unwrap();
         world
     }
 

@@ -29,7 +29,11 @@ impl Projector for QueryCache {
         "search_history",
         "download_statistics",
     ];
+    const MODULE: &'static str = "query";
+    const VARIABLE: &'static str = "QUERY_DATABASE_URL";
     const DURABLE: bool = false;
+
+    type Message = Received;
 
     fn reads(&self, source: &Source) -> bool {
         match source {

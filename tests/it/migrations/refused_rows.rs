@@ -168,7 +168,31 @@ fn down_lists_the_rows_that_the_older_tables_can_not_hold() {
             &["id 1: 37 characters"],
         )
         .await;
+        // What an archive does with rows that it has verified.
+        exec(&mut conn, "set artstore.audit_archive = 'on'").await;
         exec(&mut conn, "delete from audit_logs where id = 1").await;
+        let evidence = "format, stream, stream_sequence, mapping, kid";
+        let evidence = audit(evidence, "1, 's', 7, 1, 'k'");
+        exec(&mut conn, &evidence).await;
+        refused(
+            &mut conn,
+            &module,
+            Goal::Down(5),
+            1,
+            &["stream s: rows 7 to 7", "--accept-loss"],
+        )
+        .await;
+        exec(&mut conn, "delete from audit_logs where id = 3").await;
+        exec(&mut conn, &audit("session_id", "repeat('s', 101)")).await;
+        refused(
+            &mut conn,
+            &module,
+            Goal::Down(5),
+            1,
+            &["too long for version 5", "id 4: x, login"],
+        )
+        .await;
+        exec(&mut conn, "delete from audit_logs where id = 4").await;
         exec(&mut conn, &audit("user_id", "77")).await;
         exec(&mut conn, &audit("service_account_id", "gen_random_uuid()")).await;
         refused(
@@ -176,7 +200,7 @@ fn down_lists_the_rows_that_the_older_tables_can_not_hold() {
             &module,
             Goal::Down(1),
             2,
-            &["id 3: user_id 77", "no longer there"],
+            &["id 5: user_id 77", "no longer there"],
         )
         .await;
         exec(&mut conn, "delete from audit_logs where id > 2").await;

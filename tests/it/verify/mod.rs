@@ -98,6 +98,7 @@ fn kept(headers: &HeaderMap) -> HeaderMap {
 
 pub fn copy(message: &Message) -> Message {
     Message {
+        published: message.published,
         sequence: message.sequence,
         subject: message.subject.clone(),
         headers: message.headers.clone(),

@@ -124,6 +124,7 @@ fn streams_are_made_once_and_mended_where_that_loses_nothing() {
             "ARTSTORE_WAL_mended updated",
             "ARTSTORE_ADMIN unchanged",
             "ARTSTORE_QUERY unchanged",
+            "ARTSTORE_AUDIT_HEADS unchanged",
         ];
         assert_eq!(lines(said), expected);
         let info = world.bus.stream_info("ARTSTORE_WAL_mended").await.unwrap();

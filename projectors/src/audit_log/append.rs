@@ -1,0 +1,104 @@
+//! A batch of one stream becomes rows, a longer chain, a larger tree and heads. Knows no database.
+
+use std::collections::BTreeSet;
+
+use super::chain::ChainKey;
+use super::head::{Boundary, Head};
+use super::note::SignerKey;
+use super::row::{Hash, Row};
+use super::store::{Signed, Tip};
+use super::tile::{Edge, Tiles};
+
+/// There is a head at each multiple of so many rows.
+pub const HEAD_EVERY: u64 = 256;
+
+/// What a batch adds to a log.
+#[derive(Debug)]
+pub struct Addition {
+    /// The rows, in order.
+    pub rows: Vec<Signed>,
+    /// The tiles that are new or have grown.
+    pub tiles: Tiles,
+    /// Signed heads, by size.
+    pub heads: Vec<(u64, String)>,
+    /// The log after it.
+    pub tip: Tip,
+    /// The roots at the sizes that were asked for.
+    pub roots: Vec<(u64, Hash)>,
+}
+
+/// With what a log is signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Signers<'a> {
+    /// The chain's key.
+    pub chain: &'a ChainKey,
+    /// The heads' key.
+    pub heads: &'a SignerKey,
+    /// What every head covers besides the tree.
+    pub legacy: Boundary,
+}
+
+/// Appends rows to the log that ends at `tip` and whose tree has this edge. `asked`: sizes at which
+/// the root is wanted.
+pub fn append(
+    signers: Signers<'_>,
+    tip: &Tip,
+    mut edge: Edge,
+    rows: Vec<Row>,
+    asked: &BTreeSet<u64>,
+) -> Addition {
+    let mut previous = tip.last_signature;
+    let mut leaves = Vec::with_capacity(rows.len());
+    let signed = rows.into_iter().map(|row| {
+        let leaf = row.leaf();
+        previous = signers.chain.sign(&previous, &leaf);
+        leaves.push(leaf);
+        Signed {
+            row,
+            signature: previous,
+        }
+    });
+    let rows: Vec<Signed> = signed.collect();
+    let mut addition = Addition {
+        rows,
+        tiles: Tiles::default(),
+        heads: Vec::new(),
+        roots: Vec::new(),
+        tip: Tip {
+            origin: tip.origin.clone(),
+            size: edge.size() + leaves.len() as u64,
+            last_signature: previous,
+        },
+    };
+    let mut rest = leaves.as_slice();
+    while !rest.is_empty() {
+        let size = edge.size();
+        let full = (size / HEAD_EVERY + 1) * HEAD_EVERY;
+        let next = asked.range(size + 1..=full).next().copied().unwrap_or(full);
+        let length = usize::try_from(next - size)
+            .unwrap_or(usize::MAX)
+            .min(rest.len());
+        let (now, later) = rest.split_at(length);
+        rest = later;
+        addition.tiles.0.extend(edge.append(now).0);
+        let size = edge.size();
+        if size.is_multiple_of(HEAD_EVERY) {
+            let head = head(&tip.origin, &edge, signers.legacy);
+            addition.heads.push((size, head.sign(signers.heads)));
+        }
+        if asked.contains(&size) {
+            addition.roots.push((size, edge.root()));
+        }
+    }
+    addition
+}
+
+/// The head of a log whose tree has this edge.
+pub fn head(origin: &str, edge: &Edge, legacy: Boundary) -> Head {
+    Head {
+        origin: origin.to_owned(),
+        size: edge.size(),
+        root: edge.root(),
+        legacy,
+    }
+}

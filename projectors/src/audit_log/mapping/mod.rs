@@ -1,0 +1,46 @@
+//! From a message to its row. The mapping that made a row stands in its bytes, and old ones stay
+//! here for ever: a type that is learnt later must not change what an old row is derived to. So a
+//! mapping reads headers and body by itself, whatever the types of `artstore_schemas` become.
+
+mod v1;
+
+use artstore_schemas::source::Source;
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use super::row::Row;
+
+/// The mapping of new rows.
+pub const NEWEST: u32 = 1;
+
+/// What stands at one sequence of a stream.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The sequence.
+    pub sequence: u64,
+    /// When the bus stored it; of a message that is gone, the next one that is there.
+    pub published: DateTime<Utc>,
+    /// The message; none where it is gone, and an operator accepted that.
+    pub message: Option<RawMessage>,
+}
+
+/// A message as the bus has it.
+#[derive(Debug, Clone)]
+pub struct RawMessage {
+    /// Its subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// The row of a message. Every message has one, readable or not. None: this version does not know
+/// that mapping.
+pub fn row(mapping: u32, source: &Source, record: &Record) -> Option<Row> {
+    match mapping {
+        1 => Some(v1::row(source, record)),
+        _ => None,
+    }
+}

@@ -1,0 +1,111 @@
+//! Heads on the bus: in a stream that the database's owner can't rewrite. A head is committed with
+//! its rows first and published after; whoever died in between, the same bytes are published.
+
+use std::time::Duration;
+
+use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use futures::StreamExt as _;
+
+/// The longest that a message may take that is there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The last head of a stream's log on the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Last {
+    /// Its place in the stream of heads; 0 where there is none.
+    pub sequence: u64,
+    /// The note; none where there is none.
+    pub note: Option<String>,
+}
+
+/// Reads it.
+pub async fn last(bus: &Bus, stream: &str) -> Result<Last, BusError> {
+    let handle = bus.jetstream.get_stream(AUDIT_HEADS).await;
+    let handle = match handle {
+        Ok(handle) => handle,
+        // Says what to run where the stream is not there.
+        Err(_) => {
+            bus.stream_info(AUDIT_HEADS).await?;
+            let handle = bus.jetstream.get_stream(AUDIT_HEADS).await;
+            handle.map_err(|error| failed(&error))?
+        }
+    };
+    match handle
+        .get_last_raw_message_by_subject(&audit_head_subject(stream))
+        .await
+    {
+        Ok(message) => Ok(Last {
+            sequence: message.sequence,
+            note: Some(String::from_utf8_lossy(&message.payload).into_owned()),
+        }),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Last {
+            sequence: 0,
+            note: None,
+        }),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// All heads of a stream's log, in the order in which they were published.
+pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::All,
+        filter_subject: audit_head_subject(stream),
+        ack_policy: AckPolicy::None,
+        memory_storage: true,
+        num_replicas: 1,
+        inactive_threshold: Duration::from_secs(30),
+        ..pull::Config::default()
+    };
+    let mut consumer = bus
+        .jetstream
+        .create_consumer_on_stream(config, AUDIT_HEADS)
+        .await
+        .map_err(|error| failed(&error))?;
+    let left = consumer
+        .info()
+        .await
+        .map_err(|error| failed(&error))?
+        .num_pending;
+    let mut messages = consumer.messages().await.map_err(|error| failed(&error))?;
+    let mut notes = Vec::new();
+    while (notes.len() as u64) < left {
+        let next = tokio::time::timeout(PATIENCE, messages.next()).await;
+        let message = match next {
+            Ok(Some(message)) => message.map_err(|error| failed(&error))?,
+            Ok(None) | Err(_) => return Err(failed(&"its messages do not come")),
+        };
+        notes.push(String::from_utf8_lossy(&message.payload).into_owned());
+    }
+    Ok(notes)
+}
+
+/// Publishes a head behind the last one. None: another one was faster.
+pub async fn publish(
+    bus: &Bus,
+    stream: &str,
+    after: u64,
+    note: &str,
+) -> Result<Option<u64>, BusError> {
+    let message = PublishMessage::build()
+        .payload(note.to_owned().into())
+        .expected_last_subject_sequence(after);
+    let sent = bus
+        .jetstream
+        .send_publish(audit_head_subject(stream), message)
+        .await
+        .map_err(|error| failed(&error))?;
+    match sent.await {
+        Ok(ack) => Ok(Some(ack.sequence)),
+        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> BusError {
+    BusError::JetStream(format!("stream {AUDIT_HEADS}: {error}"))
+}

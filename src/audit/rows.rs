@@ -1,0 +1,392 @@
+//! One range of a stream's log: every row read, its leaf and its signature computed again. What is
+//! found goes to [`super::log`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use artstore_projectors::audit_log::chain::Keyring;
+use artstore_projectors::audit_log::row::{FORMAT, Hash, Row};
+use artstore_projectors::audit_log::store::{self, COLUMNS, Stored};
+use artstore_projectors::audit_log::tile::{Place, Tiles, WIDTH};
+use artstore_projectors::audit_log::tree::{self, perfect};
+use data_encoding::HEXLOWER;
+use futures::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::finding::{Finding, Kind, Layer};
+
+/// Rows of a tile.
+pub const UNIT: u64 = WIDTH as u64;
+
+/// So many rows that are not as they should be are kept, to see whether they changed places.
+const MOST_SUSPECTS: usize = 1_000;
+
+/// A range of sequences, both ends included. It begins behind a multiple of [`UNIT`].
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
+/// The hash of a full tile: as its rows say, and as the stored tile says.
+#[derive(Debug, Clone, Copy)]
+pub struct Unit {
+    /// Of the rows; a missing one is taken from the stored tile, and is a finding.
+    pub rows: Option<Hash>,
+    /// Of the stored tile.
+    pub stored: Option<Hash>,
+}
+
+/// What was found out about a range.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// How many rows were read.
+    pub rows: u64,
+    /// Full tiles, in order.
+    pub units: Vec<Unit>,
+    /// At sizes inside a tile: the hash of what the tile has up to there.
+    pub tails: BTreeMap<u64, Unit>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// What the log is checked with.
+#[derive(Debug, Clone, Copy)]
+pub struct With<'a> {
+    /// The secrets; none: the chain is not checked.
+    pub ring: Option<&'a Keyring>,
+    /// What the first row is chained to.
+    pub origin: &'a Hash,
+    /// Sizes of heads.
+    pub sizes: &'a BTreeSet<u64>,
+}
+
+/// Reads and checks a range.
+pub async fn check(
+    connection: &mut PgConnection,
+    stream: &str,
+    range: Range,
+    with: With<'_>,
+) -> Result<Checked, sqlx::Error> {
+    let places: Vec<Place> = ((range.first - 1) / UNIT..=(range.last - 1) / UNIT)
+        .map(|index| Place { level: 0, index })
+        .collect();
+    let tiles = store::tiles(connection, stream, &places).await?;
+    let before = before(connection, stream, range.first, with.origin).await?;
+    let mut walk = Walk {
+        stream,
+        with,
+        tiles: &tiles,
+        signatures: Vec::new(),
+        behind_gap: false,
+        first: range.first,
+        next: before.0 + 1,
+        leaves: Vec::new(),
+        suspects: Vec::new(),
+        checked: Checked::default(),
+    };
+    walk.signatures.push(before.1);
+    // Missing ones before the range are somebody else's finding.
+    walk.bridge(range.first, None, false);
+    walk.next = range.first;
+    let sql = format!(
+        "select {COLUMNS} from public.audit_logs \
+         where stream = $1 and stream_sequence between $2 and $3 order by stream_sequence, id"
+    );
+    let mut rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(stream)
+        .bind(signed(range.first))
+        .bind(signed(range.last))
+        .fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        walk.row(store::stored(&row)?);
+    }
+    walk.bridge(range.last + 1, None, true);
+    walk.finish();
+    Ok(walk.checked)
+}
+
+/// The last row before a range that is there: its sequence and signature. Sequence 0: the origin.
+async fn before(
+    connection: &mut PgConnection,
+    stream: &str,
+    first: u64,
+    origin: &Hash,
+) -> Result<(u64, Hash), sqlx::Error> {
+    let row: Option<(i64, String)> = sqlx::query_as(
+        "select stream_sequence, hmac_signature from public.audit_logs \
+         where stream = $1 and stream_sequence < $2 order by stream_sequence desc limit 1",
+    )
+    .bind(stream)
+    .bind(signed(first))
+    .fetch_optional(connection)
+    .await?;
+    Ok(match row {
+        Some((sequence, signature)) => (
+            u64::try_from(sequence).unwrap_or(0),
+            decoded(&signature).unwrap_or([0; 32]),
+        ),
+        None => (0, *origin),
+    })
+}
+
+struct Walk<'a> {
+    stream: &'a str,
+    with: With<'a>,
+    tiles: &'a Tiles,
+    /// What the next row may be chained to: the stored signature before it, and the one that
+    /// should have been stored.
+    signatures: Vec<Hash>,
+    /// Whether rows are missing right before the next one.
+    behind_gap: bool,
+    /// Where the range begins.
+    first: u64,
+    next: u64,
+    /// Leaves of the tile that is being read.
+    leaves: Vec<Option<Hash>>,
+    /// Rows whose leaf is not the stored one, or whose signature does not fit.
+    suspects: Vec<Suspect>,
+    checked: Checked,
+}
+
+struct Suspect {
+    stored: Stored,
+    layers: BTreeSet<Layer>,
+    text: String,
+    /// Only the signature is wrong.
+    signature: bool,
+}
+
+impl Walk<'_> {
+    fn leaf_stored(&self, sequence: u64) -> Option<Hash> {
+        let index = (sequence - 1) / UNIT;
+        let tile = self.tiles.0.get(&Place { level: 0, index })?;
+        tile.get(usize::try_from((sequence - 1) % UNIT).ok()?)
+            .copied()
+    }
+
+    fn row(&mut self, stored: Stored) {
+        self.checked.rows += 1;
+        let sequence = stored.row.sequence;
+        if sequence < self.next {
+            self.finding(
+                Some(stored.id),
+                sequence,
+                Kind::RowExtra,
+                [Layer::Form],
+                format!("a second row {sequence} (id {})", stored.id),
+            );
+            return;
+        }
+        self.bridge(sequence, Some(&stored.kid), true);
+        self.next = sequence + 1;
+        let leaf = stored.row.leaf();
+        let mut layers = BTreeSet::new();
+        let mut text = Vec::new();
+        if let Some(broken) = &stored.broken {
+            layers.insert(Layer::Form);
+            text.push(broken.clone());
+        }
+        if stored.format != FORMAT {
+            layers.insert(Layer::Form);
+            text.push(format!(
+                "format {} where the log has {FORMAT}",
+                stored.format
+            ));
+        }
+        if stored.account_ids != stored.row.account_ids() {
+            self.finding(
+                Some(stored.id),
+                sequence,
+                Kind::ColumnEdited,
+                [Layer::Form],
+                format!("row {sequence}: user_id or service_account_id is not the actor's"),
+            );
+        }
+        let in_tree = self.leaf_stored(sequence);
+        // A tile that is gone is found once, with the tree.
+        if in_tree.is_some_and(|stored| stored != leaf) {
+            layers.insert(Layer::Tree);
+            text.push("it is not the row in the stored tree".to_owned());
+        }
+        if let Some(reason) = self.chain(&stored, &leaf) {
+            layers.insert(Layer::Chain);
+            text.push(reason);
+        }
+        self.push_leaf(Some(leaf));
+        if !layers.is_empty() && self.suspects.len() < MOST_SUSPECTS {
+            self.suspects.push(Suspect {
+                signature: in_tree == Some(leaf) && !layers.contains(&Layer::Form),
+                stored,
+                layers,
+                text: text.join("; "),
+            });
+        }
+    }
+
+    /// Checks the signature; says what is wrong with it.
+    fn chain(&mut self, stored: &Stored, leaf: &Hash) -> Option<String> {
+        let ring = self.with.ring?;
+        let signature = decoded(&stored.hmac_signature);
+        let Some(key) = ring.get(&stored.kid) else {
+            self.signatures = signature.into_iter().collect();
+            return Some(format!(
+                "it is signed with key {:?}, which is not known here",
+                stored.kid
+            ));
+        };
+        let expected: Vec<Hash> = self.signatures.iter().map(|s| key.sign(s, leaf)).collect();
+        let fits = signature.is_some_and(|signature| expected.contains(&signature));
+        let gap = std::mem::take(&mut self.behind_gap);
+        let unknown = self.signatures.is_empty() || gap;
+        self.signatures = signature.into_iter().collect();
+        if fits {
+            return None;
+        }
+        // Its content or its signature was changed: the row behind it tells which.
+        self.signatures.extend(expected);
+        (!unknown).then(|| "its signature does not follow from the row before it".to_owned())
+    }
+
+    /// Goes over rows that are missing before this one.
+    fn bridge(&mut self, sequence: u64, kid: Option<&str>, count: bool) {
+        if self.next >= sequence {
+            return;
+        }
+        let key = kid.and_then(|kid| self.with.ring?.get(kid));
+        self.behind_gap = true;
+        if count {
+            let (first, last) = (self.next, sequence - 1);
+            self.missing(first, last);
+        }
+        for gone in self.next..sequence {
+            let leaf = self.leaf_stored(gone);
+            self.signatures = match (key, leaf) {
+                (Some(key), Some(leaf)) => {
+                    self.signatures.iter().map(|s| key.sign(s, &leaf)).collect()
+                }
+                _ => Vec::new(),
+            };
+            if count {
+                self.push_leaf(None);
+            }
+        }
+    }
+
+    fn missing(&mut self, first: u64, last: u64) {
+        let text = if first == last {
+            format!("row {first} is missing")
+        } else {
+            format!("rows {first} to {last} are missing")
+        };
+        self.finding(None, first, Kind::RowMissing, [Layer::Form], text);
+    }
+
+    fn push_leaf(&mut self, leaf: Option<Hash>) {
+        self.leaves.push(leaf);
+        let at = self.tile_begin() + self.leaves.len() as u64;
+        if self.with.sizes.contains(&at) && !at.is_multiple_of(UNIT) {
+            let tail = self.hashes();
+            self.checked.tails.insert(at, tail);
+        }
+        if self.leaves.len() == WIDTH {
+            let unit = self.hashes();
+            self.checked.units.push(unit);
+            self.leaves.clear();
+        }
+    }
+
+    /// Rows before the tile that is being read: leaves are pushed from the range's first row on.
+    fn tile_begin(&self) -> u64 {
+        self.first - 1 + self.checked.units.len() as u64 * UNIT
+    }
+
+    /// The hash of the tile as far as it was read.
+    fn hashes(&self) -> Unit {
+        let index = self.tile_begin() / UNIT;
+        let stored = self.tiles.0.get(&Place { level: 0, index });
+        let stored = stored.and_then(|tile| tile.get(..self.leaves.len()));
+        let filled: Option<Vec<Hash>> = (0..self.leaves.len())
+            .map(|at| self.leaves[at].or_else(|| stored.map(|tile| tile[at])))
+            .collect();
+        Unit {
+            rows: filled.map(|leaves| of(&leaves)),
+            stored: stored.map(of),
+        }
+    }
+
+    fn finding<const N: usize>(
+        &mut self,
+        id: Option<i64>,
+        sequence: u64,
+        kind: Kind,
+        layers: [Layer; N],
+        text: String,
+    ) {
+        self.checked.findings.push(Finding {
+            stream: Some(self.stream.to_owned()),
+            sequence: Some(sequence),
+            id,
+            kind,
+            layers: layers.into_iter().collect(),
+            text,
+        });
+    }
+
+    /// Rows that are not as they should be: edited, or in each other's place.
+    fn finish(&mut self) {
+        let suspects = std::mem::take(&mut self.suspects);
+        let places: Vec<u64> = suspects.iter().map(|s| s.stored.row.sequence).collect();
+        for suspect in suspects {
+            let row = &suspect.stored.row;
+            let from = places.iter().copied().find(|place| {
+                let there = Row {
+                    sequence: *place,
+                    ..row.clone()
+                };
+                *place != row.sequence && self.leaf_stored(*place) == Some(there.leaf())
+            });
+            let sequence = row.sequence;
+            let (kind, text) = match from {
+                Some(from) => (
+                    Kind::RowMoved,
+                    format!("row {sequence} holds what row {from} was"),
+                ),
+                None if suspect.signature => (
+                    Kind::SignatureEdited,
+                    format!("row {sequence}: {}", suspect.text),
+                ),
+                None => (Kind::RowEdited, format!("row {sequence}: {}", suspect.text)),
+            };
+            self.checked.findings.push(Finding {
+                stream: Some(self.stream.to_owned()),
+                sequence: Some(sequence),
+                id: Some(suspect.stored.id),
+                kind,
+                layers: suspect.layers,
+                text,
+            });
+        }
+        self.checked
+            .findings
+            .sort_by_key(|finding| finding.sequence);
+    }
+}
+
+/// The hash of leaves that begin at a full tile.
+fn of(leaves: &[Hash]) -> Hash {
+    if leaves.len() == WIDTH {
+        return perfect(leaves);
+    }
+    tree::root(leaves, leaves.len() as u64).expect("all leaves are there")
+}
+
+/// A signature as the table has it: 64 lower-case hex digits.
+fn decoded(text: &str) -> Option<Hash> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

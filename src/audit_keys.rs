@@ -1,0 +1,147 @@
+//! The settings of the audit log, read into keys: secrets for the chain, a key for heads, and the
+//! public keys that count.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use artstore_projectors::audit_log::Keys;
+use artstore_projectors::audit_log::chain::{ChainKey, Keyring};
+use artstore_projectors::audit_log::note::{SignerKey, VerifierKey};
+use clap::Args;
+
+use crate::config::ConfigError;
+
+/// What the audit log is signed with.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Audit log")]
+pub struct AuditSettings {
+    /// The secret that chains the audit log's rows: at least 32 characters
+    #[arg(long, env = "SECURITY_AUDIT_HMAC_SECRET", hide_env_values = true)]
+    pub audit_hmac_secret: Option<String>,
+    /// A file with secrets that were in use before, one a line: rows keep theirs
+    #[arg(long, env = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH")]
+    pub audit_hmac_old_secrets_path: Option<PathBuf>,
+    /// The file of the key that signs heads, from `artstore audit keygen`
+    #[arg(long, env = "SECURITY_AUDIT_SIGNING_KEY_PATH")]
+    pub audit_signing_key_path: Option<PathBuf>,
+    /// A file with the public keys of heads, one a line, old ones too
+    #[arg(long, env = "SECURITY_AUDIT_VERIFIER_KEYS_PATH")]
+    pub audit_verifier_keys_path: Option<PathBuf>,
+    /// Rows wait no longer than so many seconds for a signed head; 256 rows have one at once
+    #[arg(long, env = "SECURITY_AUDIT_HEAD_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub audit_head_seconds: u64,
+}
+
+impl AuditSettings {
+    /// Whether the log is to be written here.
+    pub fn is_given(&self) -> bool {
+        self.audit_hmac_secret.is_some()
+    }
+
+    /// Everything that writing the log needs.
+    pub fn keys(&self) -> Result<Keys, ConfigError> {
+        let path = self.audit_signing_key_path.as_deref().ok_or_else(|| {
+            ConfigError(
+                "the audit log needs SECURITY_AUDIT_SIGNING_KEY_PATH: make a key with `artstore \
+                 audit keygen`"
+                    .to_owned(),
+            )
+        })?;
+        let text = read("SECURITY_AUDIT_SIGNING_KEY_PATH", path)?;
+        let signer = SignerKey::parse(&text).map_err(|error| {
+            ConfigError(format!(
+                "SECURITY_AUDIT_SIGNING_KEY_PATH: {}: {error}",
+                path.display()
+            ))
+        })?;
+        Ok(Keys {
+            ring: self.ring()?,
+            signer,
+            old: self.verifiers()?,
+            head_after: Duration::from_secs(self.audit_head_seconds),
+        })
+    }
+
+    /// The secrets of the chain.
+    pub fn ring(&self) -> Result<Keyring, ConfigError> {
+        let secret = self.audit_hmac_secret.as_deref().ok_or_else(|| {
+            ConfigError(
+                "the audit log needs SECURITY_AUDIT_HMAC_SECRET: at least 32 random characters"
+                    .to_owned(),
+            )
+        })?;
+        let refuse = |error| ConfigError(format!("SECURITY_AUDIT_HMAC_SECRET: {error}"));
+        let current = ChainKey::of(secret).map_err(refuse)?;
+        let mut old = Vec::new();
+        if let Some(path) = &self.audit_hmac_old_secrets_path {
+            let name = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH";
+            for (number, line) in lines(&read(name, path)?) {
+                let key = ChainKey::of(line).map_err(|error| {
+                    ConfigError(format!(
+                        "{name}: {}, line {number}: {error}",
+                        path.display()
+                    ))
+                })?;
+                old.push(key);
+            }
+        }
+        Ok(Keyring::new(current, old))
+    }
+
+    /// The public keys that are listed.
+    pub fn verifiers(&self) -> Result<Vec<VerifierKey>, ConfigError> {
+        let Some(path) = &self.audit_verifier_keys_path else {
+            return Ok(Vec::new());
+        };
+        verifier_keys("SECURITY_AUDIT_VERIFIER_KEYS_PATH", path)
+    }
+
+    /// The public keys that heads are checked with: those that are listed, and the one of the
+    /// signing key where that is given. At least one.
+    pub fn trusted(&self) -> Result<Vec<VerifierKey>, ConfigError> {
+        let mut trusted = self.verifiers()?;
+        if let Some(path) = &self.audit_signing_key_path {
+            let name = "SECURITY_AUDIT_SIGNING_KEY_PATH";
+            let key = SignerKey::parse(&read(name, path)?)
+                .map_err(|error| ConfigError(format!("{name}: {}: {error}", path.display())))?;
+            if !trusted.contains(key.verifier()) {
+                trusted.push(key.verifier().clone());
+            }
+        }
+        if trusted.is_empty() {
+            return Err(ConfigError(
+                "heads are checked with public keys: set SECURITY_AUDIT_VERIFIER_KEYS_PATH to a \
+                 file of them, as `artstore audit keygen` prints them"
+                    .to_owned(),
+            ));
+        }
+        Ok(trusted)
+    }
+}
+
+/// Public keys in a file, one a line.
+pub fn verifier_keys(name: &str, path: &Path) -> Result<Vec<VerifierKey>, ConfigError> {
+    let text = read(name, path)?;
+    lines(&text)
+        .map(|(number, line)| {
+            VerifierKey::parse(line).map_err(|error| {
+                ConfigError(format!(
+                    "{name}: {}, line {number}: {error}",
+                    path.display()
+                ))
+            })
+        })
+        .collect()
+}
+
+fn read(name: &str, path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("{name}: {} can't be read: {error}", path.display())))
+}
+
+/// Lines with something on them that is no remark, with their numbers.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..)
+        .zip(text.lines().map(str::trim))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}

@@ -1,0 +1,80 @@
+//! `artstore audit`: reading the audit log, and proving that it is what was signed.
+
+mod head;
+mod keys;
+mod proofs;
+mod show;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::audit::log::connect;
+use crate::config::{Config, ConfigError};
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Show the newest rows, and with --follow those that come
+    Tail(show::Tail),
+    /// Show one row with everything that is known of it
+    Show(show::Show),
+    /// Check every row, signature, tree and head; exit 1 where anything is not as it was signed
+    Verify(verify::Verify),
+    /// Write the proof that one row is in the log, to be checked off line
+    Prove(proofs::Prove),
+    /// Check such a proof: needs neither database nor secret
+    CheckProof(proofs::CheckProof),
+    /// Check that the log of a newer head continues that of an older one
+    Consistency(proofs::Consistency),
+    /// Show the last signed head of each log, or write them to a file
+    Head(head::Head),
+    /// Check the heads against those kept in a file elsewhere, and keep the new ones there
+    Witness(head::Witness),
+    /// Make a key that signs heads; it prints the public key that everybody may have
+    Keygen(keys::Keygen),
+}
+
+/// Runs the command.
+pub async fn run(config: &Config, command: AuditCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        AuditCommand::Tail(command) => show::tail(config, &command).await,
+        AuditCommand::Show(command) => show::show(config, &command).await,
+        AuditCommand::Verify(command) => verify::run(config, &command).await,
+        AuditCommand::Prove(command) => proofs::prove(config, &command).await,
+        AuditCommand::CheckProof(command) => proofs::check_proof(&command),
+        AuditCommand::Consistency(command) => proofs::consistency(config, &command).await,
+        AuditCommand::Head(command) => head::show(config, &command).await,
+        AuditCommand::Witness(command) => head::witness(config, &command).await,
+        AuditCommand::Keygen(command) => keys::keygen(&command),
+    }
+}
+
+fn database(config: &Config) -> Result<PgConnectOptions, ConfigError> {
+    config.admin_database()?.ok_or_else(|| {
+        ConfigError("the audit log needs ADMIN_DATABASE_URL (or DB_HOST and others)".to_owned())
+    })
+}
+
+async fn connected(config: &Config) -> anyhow::Result<PgConnection> {
+    let database = database(config)?;
+    let mut connection = connect(&database).await?;
+    sqlx::raw_sql("set default_transaction_read_only = on")
+        .execute(&mut connection)
+        .await?;
+    let there: bool = sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
+        .fetch_one(&mut connection)
+        .await?;
+    if !there {
+        return Err(ConfigError(
+            "the admin module's database has no audit_trees: run `artstore migrate up --module \
+             admin`"
+                .to_owned(),
+        )
+        .into());
+    }
+    Ok(connection)
+}

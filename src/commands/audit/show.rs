@@ -1,0 +1,335 @@
+//! `artstore audit tail` and `artstore audit show`: the log for people.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use artstore_projectors::audit_log::store::{COLUMNS, Stored, stored};
+use clap::Args;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
+
+use super::super::stop_signal;
+use super::connected;
+use crate::config::{Config, ConfigError};
+
+/// How often new rows are looked for.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Which rows.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Filters {
+    /// Only of these kinds: file_create, login_failed, …
+    #[arg(long = "type")]
+    event_type: Vec<String>,
+    /// Only of these severities: info, warning, error
+    #[arg(long)]
+    severity: Vec<String>,
+    /// Only by this actor: an id or a name
+    #[arg(long)]
+    actor: Option<String>,
+    /// Only about this kind of thing: file, user, storage_element, …
+    #[arg(long)]
+    resource: Option<String>,
+    /// Only about the thing with this id
+    #[arg(long)]
+    resource_id: Option<String>,
+    /// Only with this correlation id
+    #[arg(long)]
+    request_id: Option<String>,
+    /// Only of this stream
+    #[arg(long)]
+    stream: Option<String>,
+    /// Only what failed
+    #[arg(long)]
+    failed: bool,
+    /// Only what happened at or after this time: 2026-01-31T12:00:00Z
+    #[arg(long)]
+    since: Option<chrono::DateTime<chrono::Utc>>,
+    /// Only what happened before this time
+    #[arg(long)]
+    until: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+impl Filters {
+    /// Adds the conditions behind `where true`.
+    fn push(&self, query: &mut QueryBuilder<sqlx::Postgres>) {
+        if !self.event_type.is_empty() {
+            query
+                .push(" and event_type = any(")
+                .push_bind(self.event_type.clone())
+                .push(")");
+        }
+        if !self.severity.is_empty() {
+            query
+                .push(" and severity = any(")
+                .push_bind(self.severity.clone())
+                .push(")");
+        }
+        if let Some(actor) = &self.actor {
+            query.push(" and (actor_id = ").push_bind(actor.clone());
+            query
+                .push(" or actor_name = ")
+                .push_bind(actor.clone())
+                .push(")");
+        }
+        let texts = [
+            ("resource_type", &self.resource),
+            ("resource_id", &self.resource_id),
+            ("request_id", &self.request_id),
+            ("stream", &self.stream),
+        ];
+        for (column, value) in texts {
+            if let Some(value) = value {
+                query
+                    .push(format!(" and {column} = "))
+                    .push_bind(value.clone());
+            }
+        }
+        if self.failed {
+            query.push(" and not success");
+        }
+        if let Some(since) = self.since {
+            query.push(" and created_at >= ").push_bind(since);
+        }
+        if let Some(until) = self.until {
+            query.push(" and created_at < ").push_bind(until);
+        }
+    }
+}
+
+/// The newest rows.
+#[derive(Debug, Args)]
+pub struct Tail {
+    #[command(flatten)]
+    filters: Filters,
+    /// How many
+    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(i64).range(0..=100_000))]
+    lines: i64,
+    /// Show those that come, until it is stopped
+    #[arg(long, short)]
+    follow: bool,
+    /// Print JSON, an object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `tail`.
+pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
+    let mut connection = connected(config).await?;
+    let mut stop = stop_signal()?;
+    let mut newest = rows(&mut connection, command, None).await?;
+    newest.reverse();
+    let mut last = match newest.last() {
+        Some(row) => row.id,
+        None => {
+            sqlx::query_scalar("select coalesce(max(id), 0) from public.audit_logs")
+                .fetch_one(&mut connection)
+                .await?
+        }
+    };
+    print(&newest, command.json)?;
+    if !command.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = artstore_sessions::restart::stopped(&mut stop) => return Ok(ExitCode::SUCCESS),
+        }
+        let new = rows(&mut connection, command, Some(last)).await?;
+        last = new.last().map_or(last, |row| row.id);
+        print(&new, command.json)?;
+    }
+}
+
+/// The newest ones, newest first; or those behind an id, oldest first.
+async fn rows(
+    connection: &mut PgConnection,
+    command: &Tail,
+    behind: Option<i64>,
+) -> Result<Vec<Stored>, sqlx::Error> {
+    let mut query = QueryBuilder::new(format!(
+        "select {} from public.audit_logs where true",
+        shown_columns()
+    ));
+    command.filters.push(&mut query);
+    match behind {
+        Some(id) => {
+            query
+                .push(" and id > ")
+                .push_bind(id)
+                .push(" order by id limit 1000");
+        }
+        None => {
+            query
+                .push(" order by id desc limit ")
+                .push_bind(command.lines);
+        }
+    }
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(stored).collect()
+}
+
+/// Also of the product's own rows, which have no stream.
+fn shown_columns() -> String {
+    COLUMNS.replace(
+        "stream, stream_sequence",
+        "coalesce(stream, '') as stream, coalesce(stream_sequence, 0) as stream_sequence",
+    )
+}
+
+fn print(rows: &[Stored], as_json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let colour = std::io::stdout().is_terminal();
+    for row in rows {
+        let written = match as_json {
+            true => writeln!(out, "{}", object(row)),
+            false => writeln!(out, "{}", line(row, colour)),
+        };
+        match written {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// One row on one line.
+fn line(stored: &Stored, colour: bool) -> String {
+    let row = &stored.row;
+    let time = row.time().map_or_else(String::new, |time| {
+        time.format("%Y-%m-%d %H:%M:%S").to_string()
+    });
+    let who = row
+        .actor_name
+        .as_deref()
+        .or(row.actor_id.as_deref())
+        .unwrap_or(&row.actor_type);
+    let what = match (&row.resource_type, &row.resource_id) {
+        (Some(kind), Some(id)) => format!("{kind} {id}"),
+        (Some(kind), None) => kind.clone(),
+        (None, _) => String::new(),
+    };
+    let severity = match (colour, row.severity.as_str()) {
+        (true, "error" | "critical") => format!("\u{1b}[31m{:<7}\u{1b}[0m", row.severity),
+        (true, "warning") => format!("\u{1b}[33m{:<7}\u{1b}[0m", row.severity),
+        _ => format!("{:<7}", row.severity),
+    };
+    let failed = match (&row.error_message, row.success) {
+        (_, true) => String::new(),
+        (Some(message), false) => format!("  failed: {}", one_line(message)),
+        (None, false) => "  failed".to_owned(),
+    };
+    let line = format!(
+        "{:>8}  {time}  {severity}  {:<18}  {:<12}  {what}{failed}",
+        stored.id,
+        one_line(&row.event_type),
+        one_line(who),
+    );
+    line.trim_end().to_owned()
+}
+
+/// What others wrote, without line ends and controls of the terminal.
+fn one_line(text: &str) -> String {
+    let shown: String = text
+        .chars()
+        .take(200)
+        .map(|c| if c.is_control() { '\u{b7}' } else { c })
+        .collect();
+    shown
+}
+
+/// The same for programs.
+fn object(stored: &Stored) -> Value {
+    let mut object = json!(stored.row);
+    let data = stored.row.data.as_deref();
+    let data = data.and_then(|data| serde_json::from_str::<Value>(data).ok());
+    object["data"] = data.unwrap_or(Value::Null);
+    object["created_at"] = json!(stored.row.time());
+    object["id"] = stored.id.into();
+    object["format"] = stored.format.into();
+    object["kid"] = stored.kid.clone().into();
+    object["hmac_signature"] = stored.hmac_signature.clone().into();
+    object
+}
+
+/// One row.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Its id
+    id: i64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads one row by its id.
+pub(super) async fn by_id(connection: &mut PgConnection, id: i64) -> anyhow::Result<Stored> {
+    let sql = format!(
+        "select {} from public.audit_logs where id = $1",
+        shown_columns()
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(id)
+        .fetch_optional(connection)
+        .await?;
+    let row = row.ok_or_else(|| ConfigError(format!("there is no row {id} in audit_logs")))?;
+    Ok(stored(&row)?)
+}
+
+/// Runs `show`.
+pub async fn show(config: &Config, command: &Show) -> anyhow::Result<ExitCode> {
+    let mut connection = connected(config).await?;
+    let row = by_id(&mut connection, command.id).await?;
+    let object = object(&row);
+    if command.json {
+        println!("{object:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let order = [
+        "id",
+        "created_at",
+        "event_type",
+        "severity",
+        "success",
+        "error_message",
+        "action",
+        "actor_type",
+        "actor_id",
+        "actor_name",
+        "actor_role",
+        "resource_type",
+        "resource_id",
+        "ip_address",
+        "user_agent",
+        "request_id",
+        "session_id",
+        "event_id",
+        "stream",
+        "sequence",
+        "mapping",
+        "format",
+        "kid",
+        "hmac_signature",
+    ];
+    for name in order {
+        match &object[name] {
+            Value::Null => {}
+            Value::String(text) if text.is_empty() => {}
+            Value::String(text) => println!("{name:<15} {}", one_line(text)),
+            other => println!("{name:<15} {other}"),
+        }
+    }
+    if !object["data"].is_null() {
+        println!("data");
+        for line in format!("{:#}", object["data"]).lines() {
+            println!("  {line}");
+        }
+    }
+    if row.format == 0 {
+        println!("A row of the product's own: nothing can verify it.");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,73 @@
+//! The log as it is built: a row for each message, as the catalogue says, and everything verifies.
+
+use super::*;
+use crate::load::Load;
+
+#[test]
+fn every_message_of_every_stream_is_a_row_and_verifies() {
+    run(async {
+        let world = World::new(&["elem_a", "elem_b"]).await;
+        let audited = Audited::new(&world).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = audited.projector().start();
+        let load = Load::start(&world, 2, false);
+        admin_events(&world, 60).await;
+        let source = world.source(0);
+        eventually("three hundred messages", || async {
+            (world.last_sequence(&source).await > 300).then_some(())
+        })
+        .await;
+        // Under load there is no false alarm.
+        for _ in 0..3 {
+            let verdict = audited.verify(&["--against-stream"]).await;
+            assert!(verdict.is_clean(), "{}", verdict.0);
+        }
+        load.stop().await;
+        world.published(0).await;
+        world.published(1).await;
+        audited.level().await;
+        let verdict = audited.verify(&["--against-stream"]).await;
+        assert!(verdict.is_clean(), "{}\n{}", verdict.0, projector.log());
+        let mut admin = pg(&world.admin_url).await;
+        for source in world.sources() {
+            let last = i64::try_from(world.last_sequence(&source).await).unwrap();
+            let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
+                "select count(*), coalesce(min(stream_sequence), 1), coalesce(max(stream_sequence), 0) \
+                 from audit_logs where stream = $1",
+            )
+            .bind(source.stream())
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+            assert_eq!(rows, [(last, 1, last)], "{source}");
+        }
+        let kinds: Vec<(String, String, String, bool)> = sqlx::query_as(
+            "select distinct event_type, action, severity, success from audit_logs \
+             where stream = 'ARTSTORE_ADMIN' or not success order by 1, 2",
+        )
+        .fetch_all(&mut admin)
+        .await
+        .unwrap();
+        let kinds: Vec<String> = kinds
+            .iter()
+            .map(|(kind, action, severity, success)| {
+                format!("{kind} {action} {severity} {success}")
+            })
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "file_update update error false",
+                "login_failed login warning false",
+                "login_success login info true",
+                "permission_denied denied warning false",
+                "secret_rotation rotation info true",
+                "thing_seen seen info true",
+                "user_create create info true",
+                "user_delete delete warning true",
+            ]
+        );
+        relay.kill().await;
+        projector.kill().await;
+    });
+}

@@ -1,0 +1,183 @@
+//! SIGKILL between every two steps, two projectors at once, and a database that was set back: the
+//! log goes on as one and verifies.
+
+use super::*;
+use crate::load::Load;
+
+const POINTS: [(&str, &[usize]); 9] = [
+    ("projector.received", &[1, 3]),
+    ("audit.rows", &[1, 4]),
+    ("audit.tiles", &[1, 4]),
+    ("audit.heads", &[1, 4]),
+    ("projector.applied", &[1, 3]),
+    ("projector.advanced", &[1, 3]),
+    ("projector.committed", &[1, 3]),
+    ("audit.publishing", &[1, 3]),
+    ("audit.published", &[1, 3]),
+];
+
+/// Heads on the bus by stream: each size once, ascending.
+async fn heads_are_published_once(world: &World) {
+    for source in world.sources() {
+        let mut reader = artstore::verify::reader::Reader::of_heads(&world.bus, &source);
+        let mut last = 0;
+        while !reader.nothing_left().await.unwrap() {
+            for message in reader.batch(1_000, PATIENCE).await.unwrap() {
+                let note = String::from_utf8(message.body.to_vec()).unwrap();
+                let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
+                assert!(size > last, "{source}: head {size} behind head {last}");
+                last = size;
+            }
+        }
+    }
+}
+
+#[test]
+fn killed_between_every_two_steps_the_log_continues_and_verifies() {
+    run(async {
+        let world = World::new(&["elem_a"]).await;
+        let audited = Audited::new(&world).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let load = Load::start(&world, 2, false);
+        for (point, times) in POINTS {
+            for times in times {
+                let mut projector = audited.projector().crash_at(point, *times).start();
+                let status = projector.ended().await;
+                assert_eq!(status.code(), None, "{point}: {}", projector.log());
+            }
+        }
+        load.stop().await;
+        let projector = audited.projector().start();
+        world.published(0).await;
+        audited.level().await;
+        let verdict = audited.verify(&["--against-stream"]).await;
+        assert!(verdict.is_clean(), "{}", verdict.0);
+        heads_are_published_once(&world).await;
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
+
+/// The session that holds the lock is ended again and again while its worker has a batch in hand.
+#[test]
+fn of_two_projectors_one_works_and_neither_forks_the_log() {
+    run(async {
+        let world = World::new(&["elem_a"]).await;
+        let audited = Audited::new(&world).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let load = Load::start(&world, 2, false);
+        let workers = [audited.projector().start(), audited.projector().start()];
+        let mut admin = pg(&world.admin_url).await;
+        let stream = world.source(0).stream();
+        for _ in 0..15 {
+            let size = format!(
+                "select coalesce((select size from audit_trees where stream = '{stream}'), 0)"
+            );
+            let before: i64 = value(&mut admin, size.clone()).await;
+            eventually("one of them goes on", || async {
+                let now: i64 = value(&mut pg(&world.admin_url).await, size.clone()).await;
+                (now > before + 5).then_some(())
+            })
+            .await;
+            execute(
+                &mut admin,
+                "select pg_terminate_backend(l.pid) from pg_locks l \
+                 join pg_stat_activity a on a.pid = l.pid \
+                 where l.locktype = 'advisory' and l.granted \
+                   and a.datname = current_database() \
+                   and a.application_name like 'artstore audit-log %'",
+            )
+            .await;
+        }
+        load.stop().await;
+        world.published(0).await;
+        audited.level().await;
+        let verdict = audited.verify(&["--against-stream"]).await;
+        assert!(verdict.is_clean(), "{}", verdict.0);
+        heads_are_published_once(&world).await;
+        for worker in workers {
+            worker.kill().await;
+        }
+        relay.kill().await;
+    });
+}
+
+/// A copy of the admin database, as a backup that is restored.
+async fn copied(world: &World, from: &str, to: &str) {
+    let mut server = pg(&world.query_url).await;
+    execute(
+        &mut server,
+        format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{from}'"),
+    )
+    .await;
+    execute(&mut server, format!("create database {to} template {from}")).await;
+}
+
+#[test]
+fn a_restored_backup_catches_up_with_what_was_published_and_a_fork_is_refused() {
+    run(async {
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let relay = world
+            .command(&["run", "relay", "--source", "admin"])
+            .start();
+        let projector = audited.projector().start();
+        admin_events(&world, 300).await;
+        audited.level_with(&Source::Admin, 300).await;
+        projector.kill().await;
+        let name = world.admin_url.rsplit('/').next().unwrap().to_owned();
+        let backup = format!("{name}_backup");
+        relay.kill().await;
+        copied(&world, &name, &backup).await;
+        let relay = world
+            .command(&["run", "relay", "--source", "admin"])
+            .start();
+        let projector = audited.projector().start();
+        admin_events(&world, 400).await;
+        audited.level_with(&Source::Admin, 700).await;
+        projector.kill().await;
+        relay.kill().await;
+
+        let url = world.admin_url.replace(&name, &backup);
+        let behind = audited.verify_at(&url, &[]).await;
+        assert!(!behind.is_clean(), "it ends before a published head");
+        let forked = format!("{name}_forked");
+        copied(&world, &backup, &forked).await;
+
+        let restored = audited.projector().env("ADMIN_DATABASE_URL", &url).start();
+        restored.says("behind the last published head").await;
+        restored.says("level with the last published head").await;
+        eventually("it has caught up", || async {
+            let size: i64 = value(
+                &mut pg(&url).await,
+                "select size from audit_trees where stream = 'ARTSTORE_ADMIN'",
+            )
+            .await;
+            (size == 700).then_some(())
+        })
+        .await;
+        let restored_verdict = audited.verify_at(&url, &["--against-stream"]).await;
+        assert!(restored_verdict.is_clean(), "{}", restored_verdict.0);
+        restored.kill().await;
+
+        // The same backup, changed by somebody who has the secret: it does not come to the same.
+        let url = world.admin_url.replace(&name, &forked);
+        let mut admin = pg(&url).await;
+        execute(&mut admin, "alter table audit_logs disable trigger all").await;
+        execute(
+            &mut admin,
+            "update audit_logs set action = 'x' where stream = 'ARTSTORE_ADMIN' and stream_sequence = 100",
+        )
+        .await;
+        super::attacks::sign_again(&mut admin).await;
+        let fork = audited.projector().env("ADMIN_DATABASE_URL", &url).start();
+        fork.says("the log was changed or has forked").await;
+        let size: i64 = value(
+            &mut admin,
+            "select size from audit_trees where stream = 'ARTSTORE_ADMIN'",
+        )
+        .await;
+        assert!(size < 700, "nothing was added behind the fork: {size}");
+        fork.kill().await;
+    });
+}
