@@ -1,5 +1,9 @@
 //! The whole system in one process, on a private stack: what `dev`, `demo` and `bench` run.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -7,7 +11,10 @@ use artstore_migrations::Module;
 use artstore_producers::progress::Progress;
 use artstore_producers::publish::PublishMode;
 use artstore_producers::relay::{self, RelayOptions};
-use artstore_projectors::projector::Projector as _;
+use artstore_projectors::audit_log::chain::{ChainKey, Keyring};
+use artstore_projectors::audit_log::note::SignerKey;
+use artstore_projectors::audit_log::{AuditLog, Keys};
+use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusOptions, StreamName};
@@ -30,6 +37,8 @@ pub struct System {
     pub bus: Bus,
     /// The elements, each in a database of its own.
     pub elements: Vec<ElementName>,
+    /// What the audit log is signed with.
+    pub audit: AuditFiles,
 }
 
 /// Relays and projector, running.
@@ -37,6 +46,63 @@ pub struct System {
 pub struct Running {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// What the audit log is signed with here; made at the first start, and kept beside the data.
+#[derive(Debug, Clone)]
+pub struct AuditFiles {
+    /// The chain's secret.
+    pub secret: String,
+    /// The file of the key that signs heads.
+    pub signing_key: PathBuf,
+    /// The file of its public key.
+    pub verifier_keys: PathBuf,
+}
+
+impl AuditFiles {
+    fn in_folder(folder: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let files = Self {
+            secret: String::new(),
+            signing_key: folder.join("signing.key"),
+            verifier_keys: folder.join("verifier.keys"),
+        };
+        let secret = folder.join("hmac.secret");
+        if !secret.exists() {
+            let key = SignerKey::generate("artstore/audit")?;
+            std::fs::write(&files.verifier_keys, key.verifier().to_string())?;
+            write_private(&files.signing_key, &key.to_private_text())?;
+            // Last: what is there is whole.
+            write_private(&secret, &hex_of(rand::random::<[u8; 32]>()))?;
+        }
+        let secret = std::fs::read_to_string(secret)?;
+        Ok(Self { secret, ..files })
+    }
+
+    /// Everything that writing the log needs.
+    pub fn keys(&self) -> anyhow::Result<Keys> {
+        Ok(Keys {
+            ring: Keyring::new(ChainKey::of(&self.secret)?, Vec::new()),
+            signer: SignerKey::parse(&std::fs::read_to_string(&self.signing_key)?)?,
+            old: Vec::new(),
+            head_after: Duration::from_secs(1),
+        })
+    }
+}
+
+fn hex_of(bytes: [u8; 32]) -> String {
+    data_encoding::HEXLOWER.encode(&bytes)
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
 }
 
 /// The admin module's database.
@@ -57,10 +123,12 @@ impl System {
         let elements: Vec<ElementName> = (1..=elements)
             .map(|n| format!("storage_elem_{n:02}").parse())
             .collect::<Result<_, _>>()?;
+        let audit = AuditFiles::in_folder(&stack.directory().join("audit"))?;
         let system = Self {
             stack,
             bus,
             elements,
+            audit,
         };
         system.migrate(ADMIN_DATABASE, &Module::Admin).await?;
         system.migrate(QUERY_DATABASE, &Module::Query).await?;
@@ -150,21 +218,40 @@ impl System {
         Ok(())
     }
 
+    /// How to reach the admin module's database.
+    pub fn admin_database(&self) -> anyhow::Result<PgConnectOptions> {
+        self.database(ADMIN_DATABASE)
+    }
+
     /// Starts the projector of the query cache.
     pub fn start_projector(&self, running: &mut Running) -> anyhow::Result<()> {
+        self.project(QueryCache, self.query_database()?, running);
+        Ok(())
+    }
+
+    /// Starts the projector of the audit log.
+    pub fn start_audit_log(&self, running: &mut Running) -> anyhow::Result<()> {
+        let audit_log = AuditLog::new(self.audit.keys()?);
+        self.project(audit_log, self.admin_database()?, running);
+        Ok(())
+    }
+
+    fn project<P: Projector>(
+        &self,
+        projector: P,
+        database: PgConnectOptions,
+        running: &mut Running,
+    ) {
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
-        let database = self.query_database()?;
         let progress = artstore_projectors::progress::Progress::default();
-        let (name, version) = (QueryCache::NAME, QueryCache::VERSION);
-        let answering = answer::for_projector(bus.clone(), name, version, progress.clone());
+        let answering = answer::for_projector(bus.clone(), P::NAME, P::VERSION, progress.clone());
         let task = async move {
             tokio::select! {
-                ended = workers::run(QueryCache, bus, database, progress, stop) => Ok(ended?),
+                ended = workers::run(projector, bus, database, progress, stop) => Ok(ended?),
                 never = async { answering.await; std::future::pending().await } => never,
             }
         };
         running.tasks.push(tokio::spawn(task));
-        Ok(())
     }
 }
 

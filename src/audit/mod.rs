@@ -8,18 +8,67 @@
 //! - [`against`]: rows derived again from their messages
 //! - [`legacy`]: the product's own rows
 //! - [`finding`]: what is wrong
+//! - [`report`]: all logs
 
 pub mod against;
 pub mod finding;
 pub mod heads;
 pub mod legacy;
 pub mod log;
+pub mod report;
 pub mod rows;
 
 use std::collections::BTreeSet;
 
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
 use artstore_projectors::audit_log::row::Hash;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::source::Source;
+use sqlx::PgConnection;
 
 /// The boundaries that heads say: rows, last id, digest. There is one.
 #[derive(Debug, Default)]
 pub struct LegacySeen(pub BTreeSet<(u64, i64, Hash)>);
+
+/// Waits until the logs have a row for every message that their streams have now. An error where
+/// nothing comes for so long.
+pub async fn wait_for(
+    connection: &mut PgConnection,
+    bus: &Bus,
+    sources: &[Source],
+    patience: Duration,
+) -> anyhow::Result<()> {
+    for source in sources {
+        let stream = source.stream();
+        let last = bus.stream_info(&stream).await?.state.last_sequence;
+        let mut best = 0;
+        let mut moved = Instant::now();
+        loop {
+            let size: i64 = sqlx::query_scalar(
+                "select coalesce((select size from public.audit_trees where stream = $1), 0)",
+            )
+            .bind(&stream)
+            .fetch_one(&mut *connection)
+            .await?;
+            let size = u64::try_from(size).unwrap_or(0);
+            if size >= last {
+                break;
+            }
+            if size > best {
+                best = size;
+                moved = Instant::now();
+            }
+            if moved.elapsed() > patience {
+                bail!(
+                    "the audit log of {stream} has {size} rows of {last} messages, and no more for \
+                     {} s: is its projector running (artstore run projector --projection audit-log)?",
+                    patience.as_secs()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
+}

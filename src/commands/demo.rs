@@ -46,11 +46,12 @@ pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
     let system = System::start(StackOptions::default(), 2).await?;
     say(
         &command,
-        "private NATS and PostgreSQL, migrated; relay and projector run",
+        "private NATS and PostgreSQL, migrated; relay and projectors run",
     );
     let mut running = Running::default();
     system.start_relays(&mut running)?;
     system.start_projector(&mut running)?;
+    system.start_audit_log(&mut running)?;
     let work = work(&command, &system, &files);
     let report = tokio::select! {
         report = work => report,
@@ -72,6 +73,9 @@ async fn work(command: &Demo, system: &System, files: &[load::RealFile]) -> anyh
     let seeing = progress(command, "become visible", command.events);
     wait_until_visible(system, &seeing).await?;
     seeing.finish();
+    let signing = progress(command, "signed in the log", command.events);
+    wait_until_signed(system, &signing).await?;
+    signing.finish();
     Report::collect(system, command.events, started.elapsed()).await
 }
 
@@ -90,6 +94,41 @@ fn progress(command: &Demo, what: &'static str, length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length).with_style(style);
     bar.set_message(what);
     bar
+}
+
+/// Waits until every message is a row of the audit log, under a signed head.
+async fn wait_until_signed(system: &System, bar: &ProgressBar) -> anyhow::Result<()> {
+    let mut admin = system.admin_database()?.connect().await?;
+    let mut best = 0;
+    let mut moved = Instant::now();
+    loop {
+        let (mut messages, mut signed) = (0, 0);
+        for source in system.sources() {
+            let stream = source.stream();
+            messages += system.bus.stream_info(&stream).await?.state.last_sequence;
+            let head: i64 = sqlx::query_scalar(
+                "select coalesce(max(size), 0) from public.audit_heads where stream = $1",
+            )
+            .bind(stream)
+            .fetch_one(&mut admin)
+            .await?;
+            signed += u64::try_from(head).unwrap_or(0);
+        }
+        bar.set_position(signed);
+        if signed >= messages {
+            return Ok(());
+        }
+        if signed > best {
+            best = signed;
+            moved = Instant::now();
+        }
+        if moved.elapsed() > STALL {
+            bail!(
+                "{signed} of {messages} events are signed in the audit log, and no more for {STALL:?}"
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Waits until the projector's checkpoints cover what every source has given out.

@@ -31,6 +31,7 @@ pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
     let mut running = Running::default();
     system.start_relays(&mut running)?;
     system.start_projector(&mut running)?;
+    system.start_audit_log(&mut running)?;
     show(&system);
     let failed = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => None,
@@ -67,6 +68,16 @@ fn show(system: &System) {
         system.stack.database_url(QUERY_DATABASE)
     );
     println!("export ARTSTORE_ELEMENTS='{}'", elements.join(","));
+    let audit = &system.audit;
+    println!("export SECURITY_AUDIT_HMAC_SECRET='{}'", audit.secret);
+    println!(
+        "export SECURITY_AUDIT_SIGNING_KEY_PATH='{}'",
+        audit.signing_key.display()
+    );
+    println!(
+        "export SECURITY_AUDIT_VERIFIER_KEYS_PATH='{}'",
+        audit.verifier_keys.display()
+    );
     println!("\nThe data is in {}.", system.stack.directory().display());
     println!("Press Ctrl-C to stop.");
 }

@@ -7,6 +7,7 @@ mod table;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -23,6 +24,9 @@ use tokio::sync::watch;
 
 use self::progress::{CacheProgress, Progress};
 use super::stop_signal;
+use crate::audit;
+use crate::audit::report::Outcome;
+use crate::audit_keys::AuditSettings;
 use crate::config::Config;
 use crate::verify::cache;
 use crate::verify::pass::{NewDecision, State};
@@ -57,6 +61,8 @@ pub struct Verify {
     /// Print JSON: up to 100,000 findings of each source, and how many there are
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    audit: AuditSettings,
 }
 
 /// Runs the command.
@@ -97,14 +103,29 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
     let cache_is_clean = cache
         .as_ref()
         .is_none_or(|cache| cache.findings.is_empty() && !cache.truncated);
-    let clean = cache_is_clean && reports.iter().all(Report::is_clean);
+    let audit = tokio::select! {
+        checked = check.audit(config, &sources) => checked?,
+        () = stopped(&mut stop) => {
+            eprintln!("artstore: {}", check.stopped());
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let audit_is_clean = audit
+        .as_ref()
+        .is_none_or(|audit| audit.findings().next().is_none());
+    let agree = cache_is_clean && reports.iter().all(Report::is_clean);
+    let clean = agree && audit_is_clean;
     if check.command.json {
+        let audit = audit.as_ref().map(Outcome::json);
         println!(
             "{}",
-            json!({"agree": clean, "sources": reports, "cache": cache})
+            json!({"agree": clean, "sources": reports, "cache": cache, "audit": audit})
         );
     } else {
         print!("{}", table::show(&reports, cache.as_ref()));
+        if let Some(audit) = &audit {
+            print!("\nAudit log\n{}", audit.text());
+        }
     }
     if let Some(file) = check.file {
         file.finish()?;
@@ -153,6 +174,62 @@ impl Check {
         let report = cache::verify(&scope, &mut |now| progress.show(now)).await;
         progress.finish();
         report.map(Some).context("the query cache")
+    }
+
+    /// The audit log of these sources, each row against its signature, its head and its message.
+    /// None: there is none, or it can't be checked here.
+    async fn audit(
+        &self,
+        config: &Config,
+        sources: &[(Source, PgConnectOptions)],
+    ) -> anyhow::Result<Option<Outcome>> {
+        let Some(database) = &config.admin_database_url else {
+            return Ok(None);
+        };
+        let database = match config.admin_database()? {
+            Some(options) => options,
+            None => anyhow::bail!("ADMIN_DATABASE_URL: {} characters", database.len()),
+        };
+        let mut connection = connect(&database).await?;
+        let there: bool =
+            sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
+                .fetch_one(&mut connection)
+                .await?;
+        let written: bool = match there {
+            true => {
+                sqlx::query_scalar("select exists (select from public.audit_trees)")
+                    .fetch_one(&mut connection)
+                    .await?
+            }
+            false => false,
+        };
+        if !written {
+            return Ok(None);
+        }
+        let Ok(trusted) = self.command.audit.trusted() else {
+            eprintln!(
+                "artstore: the audit log is not checked: SECURITY_AUDIT_VERIFIER_KEYS_PATH is not set"
+            );
+            return Ok(None);
+        };
+        let ring = match self.command.audit.is_given() {
+            true => Some(self.command.audit.ring()?),
+            false => None,
+        };
+        let sources: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
+        let wait = Duration::from_secs(self.command.wait);
+        audit::wait_for(&mut connection, &self.bus, &sources, wait).await?;
+        let done = AtomicU64::new(0);
+        let check = audit::log::Check {
+            database: &database,
+            bus: Some(&self.bus),
+            ring: ring.as_ref(),
+            trusted: &trusted,
+            range: None,
+            done: &done,
+        };
+        let checked = check.all(&mut connection, &sources, true).await;
+        checked.map(Some).context("the audit log")
     }
 
     /// None: it was stopped.

@@ -20,11 +20,14 @@ fn the_demo_counts_everything_and_ends_with_one_object() {
             ("missing", 0),
             ("extra", 0),
             ("different", 0),
+            ("audit_rows", 300),
+            ("audit_verified", 300),
         ] {
             assert_eq!(report[field], expected, "{field}: {report}");
         }
         assert_eq!(report["cache_rows"], report["live_files"]);
         assert!(report["cache_rows"].as_u64().unwrap() > 20);
+        assert!(report["heads"].as_u64().unwrap() >= 3);
         assert!(report["p50_ms"].as_f64().unwrap() > 0.0);
         assert!(report["p99_ms"].as_f64() >= report["p50_ms"].as_f64());
     });

@@ -25,16 +25,23 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Draws the boundary where there is none, and returns it. Waits for the transactions that were
 /// running: one of them may still insert a row below it.
 pub async fn draw(connection: &mut PgConnection) -> Result<Boundary, sqlx::Error> {
-    if let Some(boundary) = store::boundary(connection).await? {
-        return Ok(boundary);
-    }
-    let mut transaction = connection.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('artstore/audit-boundary', 0))")
-        .execute(&mut *transaction)
+    let mut transaction = loop {
+        if let Some(boundary) = store::boundary(connection).await? {
+            return Ok(boundary);
+        }
+        let mut transaction = connection.begin().await?;
+        // One worker draws it; the others look again.
+        let mine: bool = sqlx::query_scalar(
+            "select pg_try_advisory_xact_lock(hashtextextended('artstore/audit-boundary', 0))",
+        )
+        .fetch_one(&mut *transaction)
         .await?;
-    if let Some(boundary) = store::boundary(&mut transaction).await? {
-        return Ok(boundary);
-    }
+        if mine && store::boundary(&mut transaction).await?.is_none() {
+            break transaction;
+        }
+        transaction.rollback().await?;
+        tokio::time::sleep(LOOK).await;
+    };
     let last_id: i64 = sqlx::query_scalar(
         "select coalesce(pg_sequence_last_value('public.audit_logs_id_seq'), 0)",
     )

@@ -1,6 +1,5 @@
 //! `artstore audit verify`.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,20 +11,12 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
 use super::database;
-use crate::audit::LegacySeen;
-use crate::audit::against::{self, AgainstReport};
-use crate::audit::finding::{Finding, Layer};
-use crate::audit::legacy::{self, LegacyReport};
-use crate::audit::log::{self, Check, LogReport, connect};
+use crate::audit::log::{Check, connect};
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
-
-/// How many findings of a kind are listed.
-const LISTED: usize = 20;
 
 /// How often a line of progress is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
@@ -94,30 +85,11 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
         range,
         done: &done,
     };
-    let mut legacy = LegacySeen::default();
-    let mut logs = Vec::new();
-    let mut derived = Vec::new();
-    for source in &sources {
-        let report = log::check(&check, source, &mut legacy).await?;
-        if let Some(bus) = bus.as_ref().filter(|_| command.against_stream) {
-            let (first, last) = range.unwrap_or((1, u64::MAX));
-            let last = last.min(report.size);
-            let count = |rows| {
-                done.fetch_add(rows, Ordering::Relaxed);
-            };
-            let against = against::check(&mut connection, bus, source, first, last, count).await?;
-            derived.push((source.stream(), against));
-        }
-        logs.push(report);
-    }
-    let legacy = legacy::check(&mut connection, &legacy).await?;
+    let result = check
+        .all(&mut connection, &sources, command.against_stream)
+        .await?;
     connection.close().await?;
     progress.abort();
-    let result = Outcome {
-        logs,
-        derived,
-        legacy,
-    };
     if command.json {
         println!("{:#}", result.json());
     } else {
@@ -205,109 +177,5 @@ async fn show_progress(done: Arc<AtomicU64>, total: u64, quiet: bool) {
                 eprintln!("audit rows: {done} of {total}, {rate:.0}/s, {left:.0} s left");
             }
         }
-    }
-}
-
-struct Outcome {
-    logs: Vec<LogReport>,
-    derived: Vec<(String, AgainstReport)>,
-    legacy: LegacyReport,
-}
-
-impl Outcome {
-    fn findings(&self) -> impl Iterator<Item = &Finding> {
-        let logs = self.logs.iter().flat_map(|log| &log.findings);
-        let derived = self
-            .derived
-            .iter()
-            .flat_map(|(_, derived)| &derived.findings);
-        logs.chain(derived).chain(&self.legacy.findings)
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({
-            "ok": self.findings().next().is_none(),
-            "logs": self.logs,
-            "derived": self.derived.iter().map(|(stream, report)| {
-                json!({"stream": stream, "derived": report.derived, "gone": report.gone})
-            }).collect::<Vec<_>>(),
-            "product_rows": {"covered": self.legacy.rows, "uncovered": self.legacy.uncovered},
-            "findings": self.findings().collect::<Vec<_>>(),
-        })
-    }
-
-    fn text(&self) -> String {
-        let mut lines =
-            vec![["STREAM", "ROWS", "HEADS", "PROVEN UP TO", "FINDINGS"].map(str::to_owned)];
-        for log in &self.logs {
-            let derived = self
-                .derived
-                .iter()
-                .filter(|(stream, _)| *stream == log.stream);
-            let more: usize = derived.map(|(_, derived)| derived.findings.len()).sum();
-            lines.push([
-                log.stream.clone(),
-                log.size.to_string(),
-                log.heads.to_string(),
-                log.proven.to_string(),
-                (log.findings.len() + more).to_string(),
-            ]);
-        }
-        let mut text = String::new();
-        let width = |column: usize| {
-            lines
-                .iter()
-                .map(|line| line[column].len())
-                .max()
-                .unwrap_or(0)
-        };
-        for line in &lines {
-            let mut shown = format!("{:<width$}", line[0], width = width(0));
-            for (column, cell) in line.iter().enumerate().skip(1) {
-                shown += &format!("  {cell:>width$}", width = width(column));
-            }
-            text += shown.trim_end();
-            text.push('\n');
-        }
-        for (stream, derived) in &self.derived {
-            let gone = match derived.gone {
-                0 => String::new(),
-                gone => format!(", {gone} of messages that are gone"),
-            };
-            text += &format!("{stream}: {} rows derived again{gone}\n", derived.derived);
-        }
-        if self.legacy.rows + self.legacy.uncovered > 0 {
-            text += &format!(
-                "product's own rows: {} below the boundary, {} since, which nothing covers\n",
-                self.legacy.rows, self.legacy.uncovered
-            );
-        }
-        let mut kinds: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
-        for finding in self.findings() {
-            kinds.entry(finding.kind).or_default().push(finding);
-        }
-        for (kind, findings) in &kinds {
-            text += &format!("\n{} ({})\n", kind.name(), findings.len());
-            for finding in findings.iter().take(LISTED) {
-                let stream = finding.stream.as_deref().unwrap_or("audit_logs");
-                let layers: Vec<&str> = finding.layers.iter().map(|l: &Layer| l.name()).collect();
-                text += &format!("  {stream}: {} [{}]\n", finding.text, layers.join(", "));
-            }
-            if findings.len() > LISTED {
-                text += &format!(
-                    "  and {} more: --json lists them\n",
-                    findings.len() - LISTED
-                );
-            }
-        }
-        let rows: u64 = self.logs.iter().map(|log| log.rows).sum();
-        text += &match self.findings().count() {
-            0 => format!("\nAll {rows} rows are as they were signed.\n"),
-            found => format!(
-                "\nNOT AS IT WAS SIGNED: {found} findings. Keep database, bus and logs as they are; \
-                 docs/audit.md says what each finding means.\n"
-            ),
-        };
-        text
     }
 }

@@ -1,6 +1,7 @@
 //! What came of it, counted from the databases and the streams themselves.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use artstore_schemas::source::Source;
@@ -9,6 +10,8 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row};
 use uuid::Uuid;
 
+use crate::audit;
+use crate::audit::log::Check;
 use crate::system::System;
 use crate::verify;
 use crate::verify::finding::Kind;
@@ -27,6 +30,9 @@ pub struct Report {
     extra: usize,
     different: usize,
     disordered: usize,
+    audit_rows: u64,
+    audit_verified: u64,
+    heads: u64,
     measured: usize,
     p50_ms: f64,
     p99_ms: f64,
@@ -69,6 +75,9 @@ impl Report {
             extra: 0,
             different: 0,
             disordered: 0,
+            audit_rows: 0,
+            audit_verified: 0,
+            heads: 0,
             measured: 0,
             p50_ms: 0.0,
             p99_ms: 0.0,
@@ -79,6 +88,7 @@ impl Report {
         report.sources(system).await?;
         report.cache(system, &mut query).await?;
         report.history(system, &mut query).await?;
+        report.audit_log(system).await?;
         report.latency(system, &mut query).await?;
         report.search(&mut query).await?;
         if report.finished as u64 != operations {
@@ -177,6 +187,39 @@ impl Report {
         Ok(())
     }
 
+    /// The audit log: every row computed again, and derived again from its message.
+    async fn audit_log(&mut self, system: &System) -> anyhow::Result<()> {
+        let database = system.admin_database()?;
+        let keys = system.audit.keys()?;
+        let done = AtomicU64::new(0);
+        let trusted = keys.trusted();
+        let check = Check {
+            database: &database,
+            bus: Some(&system.bus),
+            ring: Some(&keys.ring),
+            trusted: &trusted,
+            range: None,
+            done: &done,
+        };
+        let mut admin = audit::log::connect(&database).await?;
+        let found = check.all(&mut admin, &system.sources(), true).await?;
+        for (log, (_, derived)) in found.logs.iter().zip(&found.derived) {
+            self.audit_rows += log.rows;
+            self.audit_verified += log.proven.min(derived.derived);
+            self.heads += log.heads;
+        }
+        for finding in found.findings().take(20) {
+            self.findings.push(format!("audit log: {}", finding.text));
+        }
+        if self.audit_rows != self.published as u64 || self.audit_verified != self.audit_rows {
+            self.findings.push(format!(
+                "{} messages, but {} rows in the audit log, {} of them proven",
+                self.published, self.audit_rows, self.audit_verified
+            ));
+        }
+        Ok(())
+    }
+
     /// From commit to visible row, by the commit timestamps of both transactions.
     async fn latency(&mut self, system: &System, query: &mut PgConnection) -> anyhow::Result<()> {
         let mut visible: HashMap<Uuid, DateTime<Utc>> = HashMap::new();
@@ -266,6 +309,10 @@ impl Report {
         println!("{:<34}{:>9}", "searches recorded", self.search_rows);
         println!("{:<34}{:>9}", "downloads recorded", self.download_rows);
         println!(
+            "{:<34}{:>9}  ({} proven under {} signed heads)",
+            "rows in the audit log", self.audit_rows, self.audit_verified, self.heads
+        );
+        println!(
             "missing {}, extra {}, different {}, out of order {}",
             self.missing, self.extra, self.different, self.disordered
         );
@@ -281,9 +328,9 @@ impl Report {
             println!("\n{finding}");
         }
         if self.is_clean() {
-            println!("\nSource, stream and cache agree.");
+            println!("\nSource, stream, cache and audit log agree.");
         } else {
-            println!("\nSource, stream and cache DO NOT agree.");
+            println!("\nSource, stream, cache and audit log DO NOT agree.");
         }
         Ok(())
     }

@@ -28,6 +28,16 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         audited.level().await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}\n{}", verdict.0, projector.log());
+        // The check of everything includes it.
+        let verify = world.command(&["verify", "--json"]).env(
+            "SECURITY_AUDIT_VERIFIER_KEYS_PATH",
+            audited.keys.to_str().unwrap(),
+        );
+        let query = world.projector().start();
+        let (status, said) = verify.output().await;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert!(status.success() && said["audit"]["ok"] == true, "{said}");
+        query.kill().await;
         let mut admin = pg(&world.admin_url).await;
         for source in world.sources() {
             let last = i64::try_from(world.last_sequence(&source).await).unwrap();

@@ -1,0 +1,163 @@
+//! All logs, one after another, and what came of it, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use artstore_schemas::source::Source;
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::LegacySeen;
+use super::against::{self, AgainstReport};
+use super::finding::{Finding, Layer};
+use super::legacy::{self, LegacyReport};
+use super::log::{self, Check, LogReport};
+
+/// How many findings of a kind are listed.
+const LISTED: usize = 20;
+
+impl Check<'_> {
+    /// Checks the logs of these sources, and the product's own rows; `against_stream`: also against
+    /// the messages.
+    pub async fn all(
+        &self,
+        connection: &mut PgConnection,
+        sources: &[Source],
+        against_stream: bool,
+    ) -> anyhow::Result<Outcome> {
+        let mut seen = LegacySeen::default();
+        let mut logs = Vec::new();
+        let mut derived = Vec::new();
+        for source in sources {
+            let report = log::check(self, source, &mut seen).await?;
+            if let Some(bus) = self.bus.filter(|_| against_stream) {
+                let (first, last) = self.range.unwrap_or((1, u64::MAX));
+                let last = last.min(report.size);
+                let count = |rows| {
+                    self.done.fetch_add(rows, Ordering::Relaxed);
+                };
+                let against = against::check(connection, bus, source, first, last, count).await?;
+                derived.push((source.stream(), against));
+            }
+            logs.push(report);
+        }
+        let legacy = legacy::check(connection, &seen).await?;
+        Ok(Outcome {
+            logs,
+            derived,
+            legacy,
+        })
+    }
+}
+
+/// What came of a check of all logs.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Each log.
+    pub logs: Vec<LogReport>,
+    /// By stream: rows derived again.
+    pub derived: Vec<(String, AgainstReport)>,
+    /// The product's own rows.
+    pub legacy: LegacyReport,
+}
+
+impl Outcome {
+    /// Everything that is wrong.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let logs = self.logs.iter().flat_map(|log| &log.findings);
+        let derived = self
+            .derived
+            .iter()
+            .flat_map(|(_, derived)| &derived.findings);
+        logs.chain(derived).chain(&self.legacy.findings)
+    }
+
+    /// For programs.
+    pub fn json(&self) -> serde_json::Value {
+        json!({
+            "ok": self.findings().next().is_none(),
+            "logs": self.logs,
+            "derived": self.derived.iter().map(|(stream, report)| {
+                json!({"stream": stream, "derived": report.derived, "gone": report.gone})
+            }).collect::<Vec<_>>(),
+            "product_rows": {"covered": self.legacy.rows, "uncovered": self.legacy.uncovered},
+            "findings": self.findings().collect::<Vec<_>>(),
+        })
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut lines =
+            vec![["STREAM", "ROWS", "HEADS", "PROVEN UP TO", "FINDINGS"].map(str::to_owned)];
+        for log in &self.logs {
+            let derived = self
+                .derived
+                .iter()
+                .filter(|(stream, _)| *stream == log.stream);
+            let more: usize = derived.map(|(_, derived)| derived.findings.len()).sum();
+            lines.push([
+                log.stream.clone(),
+                log.size.to_string(),
+                log.heads.to_string(),
+                log.proven.to_string(),
+                (log.findings.len() + more).to_string(),
+            ]);
+        }
+        let mut text = String::new();
+        let width = |column: usize| {
+            lines
+                .iter()
+                .map(|line| line[column].len())
+                .max()
+                .unwrap_or(0)
+        };
+        for line in &lines {
+            let mut shown = format!("{:<width$}", line[0], width = width(0));
+            for (column, cell) in line.iter().enumerate().skip(1) {
+                shown += &format!("  {cell:>width$}", width = width(column));
+            }
+            text += shown.trim_end();
+            text.push('\n');
+        }
+        for (stream, derived) in &self.derived {
+            let gone = match derived.gone {
+                0 => String::new(),
+                gone => format!(", {gone} of messages that are gone"),
+            };
+            text += &format!("{stream}: {} rows derived again{gone}\n", derived.derived);
+        }
+        if self.legacy.rows + self.legacy.uncovered > 0 {
+            text += &format!(
+                "product's own rows: {} below the boundary, {} since, which nothing covers\n",
+                self.legacy.rows, self.legacy.uncovered
+            );
+        }
+        let mut kinds: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
+        for finding in self.findings() {
+            kinds.entry(finding.kind).or_default().push(finding);
+        }
+        for (kind, findings) in &kinds {
+            text += &format!("\n{} ({})\n", kind.name(), findings.len());
+            for finding in findings.iter().take(LISTED) {
+                let stream = finding.stream.as_deref().unwrap_or("audit_logs");
+                let layers: Vec<&str> = finding.layers.iter().map(|l: &Layer| l.name()).collect();
+                text += &format!("  {stream}: {} [{}]\n", finding.text, layers.join(", "));
+            }
+            if findings.len() > LISTED {
+                text += &format!(
+                    "  and {} more: --json lists them\n",
+                    findings.len() - LISTED
+                );
+            }
+        }
+        let rows: u64 = self.logs.iter().map(|log| log.rows).sum();
+        text += &match self.findings().count() {
+            0 => format!("\nAll {rows} rows are as they were signed.\n"),
+            found => format!(
+                "\nNOT AS IT WAS SIGNED: {found} findings. Keep database, bus and logs as they are; \
+                 docs/audit.md says what each finding means.\n"
+            ),
+        };
+        text
+    }
+}
