@@ -91,13 +91,11 @@ fn watcher(config: &Config) -> Result<Watcher, ConfigError> {
         .map(|(name, database)| (Source::Element(name), database))
         .collect();
     // DB_HOST and the others are the element's.
-    if config.admin_database_url.is_some() {
-        sources.extend(
-            config
-                .admin_database()?
-                .map(|database| (Source::Admin, database)),
-        );
-    }
+    let admin = match config.admin_database_url {
+        Some(_) => config.admin_database()?,
+        None => None,
+    };
+    sources.extend(admin.clone().map(|database| (Source::Admin, database)));
     let query = config.query_database()?;
     sources.extend(query.clone().map(|database| (Source::Query, database)));
     if sources.is_empty() {
@@ -107,5 +105,10 @@ fn watcher(config: &Config) -> Result<Watcher, ConfigError> {
                 .to_owned(),
         ));
     }
-    Ok(Watcher::new(config.bus("artstore status"), sources, query))
+    Ok(Watcher::new(
+        config.bus("artstore status"),
+        sources,
+        query,
+        admin,
+    ))
 }

@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::answers::Answers;
 use super::database::{self, Checkpoint, SourceFacts};
 use super::judge::{self, Seen};
-use super::look::{Asked, Looked, Places, read_by};
+use super::look::{Asked, Holds, Looked, Places, read_by};
 use super::{
     Mirror, Pace, Place, ProjectionStatus, Relays, Rows, Server, SourceStatus, StreamFacts,
     StreamStatus, Workers, Working,
@@ -140,6 +140,7 @@ pub(super) fn of_source(
 
 /// All projections, from their checkpoints `elapsed` seconds apart, the streams and the processes.
 pub(super) fn projections(
+    holds: Holds,
     listed: &[Source],
     before: &[Checkpoint],
     places: &Asked<Places>,
@@ -149,7 +150,11 @@ pub(super) fn projections(
 ) -> Vec<ProjectionStatus> {
     let known = places.as_ref().ok();
     let checkpoints = known.map_or(&[][..], |places| &places.checkpoints);
-    let all = read_by(checkpoints, listed).into_iter();
+    let all = match known {
+        Some(places) => places.read_by.clone(),
+        None => read_by(holds, &[], listed),
+    };
+    let all = all.into_iter();
     all.map(|(projection, sources)| {
         let of = |all: &'_ [Checkpoint], stream: &str| {
             let found = all

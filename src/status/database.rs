@@ -158,8 +158,18 @@ fn rows(row: &sqlx::postgres::PgRow) -> Result<Rows, sqlx::Error> {
     })
 }
 
-/// All checkpoints of all projections, all of one moment.
+/// All checkpoints of all projections, all of one moment. An admin module's database from before the
+/// audit log has none.
 pub async fn checkpoints(connection: &mut PgConnection) -> Result<Vec<Checkpoint>, sqlx::Error> {
+    let before: bool = sqlx::query_scalar(
+        "select to_regclass('public.projection_checkpoints') is null \
+             and to_regclass('public.artstore_admin_version') is not null",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if before {
+        return Ok(Vec::new());
+    }
     let found = sqlx::query(
         "select projection, stream, version, last_sequence, source_high, stream_created_at, \
                 extract(epoch from clock_timestamp() - updated_at)::float8 as moved \

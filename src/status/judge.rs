@@ -3,6 +3,8 @@
 //! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
+use artstore_projectors::audit_log::AuditLog;
+use artstore_projectors::projector::Projector as _;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
@@ -417,7 +419,10 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
                 place.stream
             ),
             "bring it back to a place that can be proved",
-            Some(format!("artstore projection repair {projection}")),
+            Some(match projection {
+                AuditLog::NAME => "artstore audit verify".to_owned(),
+                _ => format!("artstore projection repair {projection}"),
+            }),
         );
     }
     if let Some(problem) = &place.workers.problem {
@@ -429,7 +434,10 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
             &about,
             "no projector runs: nothing is applied".to_owned(),
             "start one, under something that starts it again",
-            Some("artstore run projector".to_owned()),
+            Some(match projection {
+                AuditLog::NAME => format!("artstore run projector --projection {projection}"),
+                _ => "artstore run projector".to_owned(),
+            }),
         ),
         Working::Waiting if place.workers.problem.is_none() && nats => found.add(
             Weight::Nobody,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use artstore_producers::tail::{self, Tail};
+use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::presence::{self, Presence};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
@@ -38,7 +39,23 @@ pub struct Watcher {
     nats: BusOptions,
     bus: Option<Bus>,
     sources: Vec<(Source, Database)>,
-    read_model: Option<Database>,
+    /// The query cache's and the audit log's.
+    models: Vec<Model>,
+}
+
+/// A database with projections.
+struct Model {
+    holds: Holds,
+    database: Database,
+}
+
+/// What a database with projections is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// The query cache: shown whether or not anything was applied yet.
+    QueryCache,
+    /// The audit log: shown once there is one.
+    AuditLog,
 }
 
 struct Database {
@@ -50,12 +67,14 @@ struct Database {
 pub(super) type Asked<T> = Result<T, String>;
 
 impl Watcher {
-    /// At these sources and this read model.
+    /// At these sources, the read model, and the admin module's database with the audit log.
     pub fn new(
         nats: BusOptions,
         sources: Vec<(Source, PgConnectOptions)>,
         read_model: Option<PgConnectOptions>,
+        admin: Option<PgConnectOptions>,
     ) -> Self {
+        let models = [(Holds::QueryCache, read_model), (Holds::AuditLog, admin)];
         let sources = sources.into_iter();
         Self {
             nats,
@@ -63,7 +82,13 @@ impl Watcher {
             sources: sources
                 .map(|(s, options)| (s, Database::new(options)))
                 .collect(),
-            read_model: read_model.map(Database::new),
+            models: models
+                .into_iter()
+                .filter_map(|(holds, options)| {
+                    let database = Database::new(options?);
+                    Some(Model { holds, database })
+                })
+                .collect(),
         }
     }
 
@@ -72,20 +97,19 @@ impl Watcher {
         let begun = Instant::now();
         let until = begun + PATIENCE;
         let names: Vec<Source> = self.sources.iter().map(|(s, _)| s.clone()).collect();
-        let read_model = async {
-            let read_model = self.read_model.as_mut()?;
-            let checkpoints = match read_model.reach(until).await {
-                Ok(()) => read_model.ask(until, database::checkpoints).await,
+        let models = join_all(self.models.iter_mut().map(async |model| {
+            let checkpoints = match model.database.reach(until).await {
+                Ok(()) => model.database.ask(until, database::checkpoints).await,
                 Err(error) => Err(error),
             };
-            Some((checkpoints, Instant::now()))
-        };
+            (checkpoints, Instant::now())
+        }));
         let sources = join_all(self.sources.iter_mut().map(|(_, d)| d.reach(until)));
         let nats = reach_nats(&mut self.bus, &self.nats, &names, until);
-        let (nats, reached, before) = tokio::join!(nats, sources, read_model);
-        let (before, asked) = before.unzip();
-        if let (Some(Ok(_)), Some(asked)) = (&before, asked) {
-            sleep_until(asked + APART).await;
+        let (nats, reached, before) = tokio::join!(nats, sources, models);
+        let answered = before.iter().filter(|(before, _)| before.is_ok());
+        if let Some((_, asked)) = answered.max_by_key(|(_, asked)| *asked) {
+            sleep_until(*asked + APART).await;
         }
         let now = Instant::now();
         let until = now + PATIENCE;
@@ -102,31 +126,30 @@ impl Watcher {
                 .await
         }));
         let bus = self.bus.as_ref().filter(|_| nats.is_ok());
-        let read_model = self.read_model.as_mut();
+        let models = self.models.iter_mut().zip(&before);
         let streams = async {
-            let places = match (&before, read_model) {
-                (Some(Ok(_)), Some(database)) => {
-                    let until = now + CHECKPOINTS;
-                    Some(
-                        database
-                            .ask(until, async |c| places(c, &listed).await)
-                            .await,
-                    )
-                }
-                (Some(Err(error)), _) => Some(Err(error.clone())),
-                (Some(Ok(_)) | None, _) => None,
-            };
-            let places = (places, Instant::now());
+            let places = join_all(models.map(async |(model, (before, _))| {
+                let places = match before {
+                    Ok(_) => {
+                        let (until, holds) = (now + CHECKPOINTS, model.holds);
+                        let ask = async |c: &mut PgConnection| places(c, holds, &listed).await;
+                        model.database.ask(until, ask).await
+                    }
+                    Err(error) => Err(error.clone()),
+                };
+                (places, Instant::now())
+            }))
+            .await;
             let streams = listed.iter().map(async |source| {
                 let bus = bus?;
-                let ends = ends(&places.0, source);
+                let ends = ends(&places, source);
                 let looked = timeout_at(until, look_at_stream(bus, source, &ends)).await;
                 Some(looked.unwrap_or_else(|_| Err(late())))
             });
             let streams = join_all(streams).await;
             (places, streams)
         };
-        let (facts, ((places, read_at), streams)) = tokio::join!(facts, streams);
+        let (facts, (places, streams)) = tokio::join!(facts, streams);
         let streams: BTreeMap<&Source, &Asked<Looked>> = listed
             .iter()
             .zip(&streams)
@@ -150,14 +173,31 @@ impl Watcher {
             let looked = streams.get(source).and_then(|looked| looked.as_ref().ok());
             compose::of_source(source, &database.options, facts, count, looked, answers)
         });
-        let elapsed = read_at.duration_since(asked.unwrap_or(now)).as_secs_f64();
-        let projections = match &places {
-            Some(places) => {
-                let before = before.and_then(Result::ok).unwrap_or_default();
-                compose::projections(&listed, &before, places, elapsed, &streams, answers)
-            }
-            None => Vec::new(),
+        let mut projections = Vec::new();
+        for ((model, (before, asked)), (places, read_at)) in
+            self.models.iter().zip(&before).zip(&places)
+        {
+            let elapsed = read_at.duration_since(*asked).as_secs_f64();
+            let before = before.as_deref().unwrap_or_default();
+            projections.extend(compose::projections(
+                model.holds,
+                &listed,
+                before,
+                places,
+                elapsed,
+                &streams,
+                answers,
+            ));
+        }
+        let server = |holds: Holds| {
+            let models = self.models.iter().zip(&places);
+            let mut models = models.filter(move |(model, _)| model.holds == holds);
+            models.next().map(|(model, (places, _))| Server {
+                name: database::shown(&model.database.options),
+                problem: places.as_ref().err().cloned(),
+            })
         };
+        let (read_model, audit_log) = (server(Holds::QueryCache), server(Holds::AuditLog));
         let mut status = Status {
             at: Utc::now(),
             well: false,
@@ -171,10 +211,8 @@ impl Watcher {
                 .iter()
                 .map(|source| compose::of_stream(source, streams.get(source).copied()))
                 .collect(),
-            read_model: self.read_model.as_ref().map(|database| Server {
-                name: database::shown(&database.options),
-                problem: places.as_ref().and_then(|p| p.as_ref().err().cloned()),
-            }),
+            read_model,
+            audit_log,
             projections,
         };
         status.troubles = judge::troubles(&status);
@@ -268,7 +306,7 @@ async fn reach_nats(
             Some(bus) => bus,
             None => bus.insert(Bus::connect(options).await?),
         };
-        let answers = answers::ask(bus, sources, &[QueryCache::NAME]);
+        let answers = answers::ask(bus, sources, &[QueryCache::NAME, AuditLog::NAME]);
         let (answers, listed) = tokio::join!(answers, list(bus, until));
         let mut all: BTreeSet<Source> = listed.into_iter().collect();
         all.extend(sources.iter().cloned());
@@ -297,40 +335,59 @@ async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
     }
 }
 
-/// What the read model's database says.
+/// What a database with projections says.
 pub(super) struct Places {
     pub(super) checkpoints: Vec<Checkpoint>,
+    /// Which streams each projection reads: as it says itself, and as its checkpoints say.
+    pub(super) read_by: BTreeMap<String, Vec<Source>>,
     /// By projection and source.
     pub(super) workers: BTreeMap<(String, Source), Presence>,
 }
 
-async fn places(connection: &mut PgConnection, listed: &[Source]) -> Result<Places, sqlx::Error> {
+async fn places(
+    connection: &mut PgConnection,
+    holds: Holds,
+    listed: &[Source],
+) -> Result<Places, sqlx::Error> {
     let checkpoints = database::checkpoints(connection).await?;
+    let read_by = read_by(holds, &checkpoints, listed);
     let mut workers = BTreeMap::new();
-    for (projection, sources) in read_by(&checkpoints, listed) {
-        let present = presence::read(connection, &projection, &sources).await?;
-        for (source, present) in sources.into_iter().zip(present) {
-            workers.insert((projection.clone(), source), present);
+    for (projection, sources) in &read_by {
+        let present = presence::read(connection, projection, sources).await?;
+        for (source, present) in sources.iter().zip(present) {
+            workers.insert((projection.clone(), source.clone()), present);
         }
     }
     Ok(Places {
         checkpoints,
+        read_by,
         workers,
     })
 }
 
-/// Which streams each projection reads: as it says itself, and as its checkpoints say.
 pub(super) fn read_by(
+    holds: Holds,
     checkpoints: &[Checkpoint],
     listed: &[Source],
 ) -> BTreeMap<String, Vec<Source>> {
     let mut all: BTreeMap<String, BTreeSet<Source>> = BTreeMap::new();
-    let read = listed.iter().filter(|source| QueryCache.reads(source));
-    all.insert(QueryCache::NAME.to_owned(), read.cloned().collect());
     for checkpoint in checkpoints {
         if let Some(source) = Source::of_stream(&checkpoint.stream) {
             let sources = all.entry(checkpoint.projection.clone()).or_default();
             sources.insert(source);
+        }
+    }
+    match holds {
+        Holds::QueryCache => {
+            let read = listed.iter().filter(|source| QueryCache.reads(source));
+            let sources = all.entry(QueryCache::NAME.to_owned()).or_default();
+            sources.extend(read.cloned());
+        }
+        // It reads all, once it reads any.
+        Holds::AuditLog => {
+            if let Some(sources) = all.get_mut(AuditLog::NAME) {
+                sources.extend(listed.iter().cloned());
+            }
         }
     }
     let all = all.into_iter();
@@ -339,12 +396,12 @@ pub(super) fn read_by(
 }
 
 /// The sequences of this stream up to which projections have read it.
-fn ends(places: &Option<Asked<Places>>, source: &Source) -> BTreeSet<u64> {
-    let Some(Ok(places)) = places else {
-        return BTreeSet::new();
-    };
+fn ends(places: &[(Asked<Places>, Instant)], source: &Source) -> BTreeSet<u64> {
     let stream = source.stream();
-    let of_stream = places.checkpoints.iter().filter(|c| c.stream == stream);
+    let known = places.iter().filter_map(|(places, _)| places.as_ref().ok());
+    let of_stream = known
+        .flat_map(|places| &places.checkpoints)
+        .filter(|c| c.stream == stream);
     // One that has read nothing stands at 0.
     of_stream.map(|c| c.sequence).chain([0]).collect()
 }

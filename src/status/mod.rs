@@ -45,7 +45,9 @@ pub struct Status {
     pub streams: Vec<StreamStatus>,
     /// The read model's database; none where it is not configured.
     pub read_model: Option<Server>,
-    /// The projections in it.
+    /// The admin module's database, which holds the audit log; none where it is not configured.
+    pub audit_log: Option<Server>,
+    /// The projections in both.
     pub projections: Vec<ProjectionStatus>,
 }
 

@@ -32,20 +32,20 @@ pub fn show(status: &Status, width: usize, colour: bool) -> String {
         lines.push(Line::empty());
         lines.extend(streams(&status.streams).lines(width));
     }
+    for projection in &status.projections {
+        lines.push(Line::empty());
+        lines.extend(places(projection).lines(width));
+        lines.extend(processes(projection, width));
+    }
     match &status.read_model {
         None => {
             lines.push(Line::empty());
             lines.push(Line::new(
-                "PROJECTIONS: not shown, QUERY_DATABASE_URL is not set".to_owned(),
+                "QUERY-CACHE: not shown, QUERY_DATABASE_URL is not set".to_owned(),
                 Tone::Plain,
             ));
         }
         Some(database) => {
-            for projection in &status.projections {
-                lines.push(Line::empty());
-                lines.extend(places(projection).lines(width));
-                lines.extend(processes(projection, width));
-            }
             if let Some(problem) = &database.problem {
                 let text = format!("query database {}: {problem}", database.name);
                 lines.extend(wrapped(&text, 4, width, Tone::Bad));

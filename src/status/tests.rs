@@ -140,6 +140,7 @@ fn healthy() -> Status {
         },
         sources: names.map(source).to_vec(),
         streams: names.map(stream).to_vec(),
+        audit_log: None,
         read_model: Some(Server {
             name: "artstore at db:5432".to_owned(),
             problem: None,

@@ -38,6 +38,28 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         let said: Value = serde_json::from_str(&said).unwrap();
         assert!(status.success() && said["audit"]["ok"] == true, "{said}");
         query.kill().await;
+        // And so does the look at everything.
+        let (_, said) = world.command(&["status", "--json"]).output().await;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let projections = said["projections"].as_array().unwrap();
+        let log = projections
+            .iter()
+            .find(|p| p["projection"] == "audit-log")
+            .unwrap();
+        let states: Vec<&Value> = log["streams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| &s["state"])
+            .collect();
+        assert_eq!(states.len(), world.sources().len());
+        assert!(states.iter().all(|state| *state == "up-to-date"), "{log}");
+        let (_, screen) = world.command(&["status"]).output().await;
+        assert!(screen.contains("AUDIT-LOG v1"), "{screen}");
+        assert!(
+            screen.lines().all(|line| line.chars().count() <= 80),
+            "{screen}"
+        );
         let mut admin = pg(&world.admin_url).await;
         for source in world.sources() {
             let last = i64::try_from(world.last_sequence(&source).await).unwrap();
