@@ -1,6 +1,7 @@
-//! `artstore bench`: relay drain, live projection and latency, each beside its raw limit in the
+//! `artstore bench`: relay drain, live projection, latency and the audit log, each beside its raw limit in the
 //! same run, in alternating rounds. Ratios are what counts: the times are this machine's, now.
 
+mod audit;
 mod drain;
 mod latency;
 mod projection;
@@ -64,11 +65,12 @@ impl Line {
 pub async fn run(command: Bench) -> anyhow::Result<ExitCode> {
     let system = System::start(StackOptions::default(), 1).await?;
     drain::fill(&system, command.events).await?;
-    let lines = [
-        drain::measure(&system, command.events, command.rounds).await?,
-        projection::measure(&system, command.events, command.rounds).await?,
-        latency::measure(&system, command.rounds).await?,
-    ];
+    let drained = drain::measure(&system, command.events, command.rounds).await?;
+    let projected = projection::measure(&system, command.events, command.rounds).await?;
+    // Before the latency's events are in the stream.
+    let [written, verified] = audit::measure(&system, command.events, command.rounds).await?;
+    let seen = latency::measure(&system, command.rounds).await?;
+    let lines = [drained, projected, seen, written, verified];
     system.stop().await?;
     if command.json {
         println!("{}", serde_json::to_string(&lines)?);
