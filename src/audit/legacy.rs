@@ -25,16 +25,7 @@ pub async fn check(
     seen: &LegacySeen,
 ) -> Result<LegacyReport, sqlx::Error> {
     let mut findings = Vec::new();
-    let mut add = |layer, text: String| {
-        findings.push(Finding {
-            stream: None,
-            sequence: None,
-            id: None,
-            kind: Kind::LegacyChanged,
-            layers: [layer].into(),
-            text,
-        });
-    };
+    let mut add = |layer, text: String| findings.push(changed(layer, text));
     let drawn = store::boundary(connection).await?;
     // What was signed counts more than what the table says.
     let signed = seen.0.first().copied();
@@ -56,6 +47,18 @@ pub async fn check(
             "the table audit_boundary does not say what heads say".to_owned(),
         );
     }
+    let strays = strays(connection).await?;
+    if let Some(example) = &strays {
+        findings.push(Finding {
+            stream: None,
+            sequence: None,
+            id: None,
+            kind: Kind::RowExtra,
+            layers: [Layer::Form].into(),
+            text: example.clone(),
+        });
+    }
+    let mut add = |layer, text: String| findings.push(changed(layer, text));
     let now = legacy::below(connection, last_id).await?;
     if (now.rows, now.digest) != (rows, digest) {
         add(
@@ -76,4 +79,28 @@ pub async fn check(
         uncovered: u64::try_from(uncovered).unwrap_or(0),
         findings,
     })
+}
+
+fn changed(layer: Layer, text: String) -> Finding {
+    Finding {
+        stream: None,
+        sequence: None,
+        id: None,
+        kind: Kind::LegacyChanged,
+        layers: [layer].into(),
+        text,
+    }
+}
+
+/// Rows that are neither the product's nor of a stream that has a log.
+async fn strays(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    let (rows, example): (i64, Option<i64>) = sqlx::query_as(
+        "select count(*), min(id) from public.audit_logs as log \
+         where (format = 0) <> (stream is null) or format is null \
+             or (stream is not null \
+                 and not exists (select from public.audit_trees as tree where tree.stream = log.stream))",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(example.map(|id| format!("{rows} rows are of no log: id {id} and so on")))
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use artstore_projectors::audit_log::chain::{Keyring, origin_hash};
+use artstore_projectors::audit_log::head::origin;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::Hash;
 use artstore_projectors::audit_log::store::{self, Tip};
@@ -26,6 +27,9 @@ use super::rows::{self, Checked, Range, UNIT, Unit, With};
 
 /// Rows of a range; a multiple of [`UNIT`].
 const RANGE: u64 = 64 * UNIT;
+
+/// A log has no more rows than twice those that are there or were signed, and so many.
+const SLACK: u64 = 100_000;
 
 /// Ranges that are read at once.
 const AT_ONCE: usize = 4;
@@ -128,8 +132,8 @@ pub async fn check(
     let mut connection = connect(check.database).await?;
     let known = store::tip(&mut connection, &stream).await?;
     connection.close().await?;
-    let name = check.trusted.first().map_or("", VerifierKey::name);
-    let origin = artstore_projectors::audit_log::head::origin(name, &stream);
+    let said = known.as_ref().map(|tip| tip.origin.as_str());
+    let origin = origin_of(check.trusted, &stream, said);
     let expected = Expected {
         stream: &stream,
         origin: &origin,
@@ -148,10 +152,21 @@ pub async fn check(
             &stream,
             Kind::LogChanged,
             Layer::Form,
-            format!("the database says that this is the log of another key than {name}"),
+            format!("the database says that this is another log than {origin}"),
         ));
     }
     Ok(report)
+}
+
+/// The log's name: by a key that is trusted here; among several names, the one that the database
+/// says.
+fn origin_of(trusted: &[VerifierKey], stream: &str, said: Option<&str>) -> String {
+    let mut names = trusted.iter().map(|key| origin(key.name(), stream));
+    let first = names.next().unwrap_or_default();
+    match said {
+        Some(said) if names.any(|name| name == said) => said.to_owned(),
+        Some(_) | None => first,
+    }
 }
 
 async fn in_moment(
@@ -181,8 +196,17 @@ async fn in_moment(
         last_signature: begin,
     });
     let mut findings = facts.findings(stream, &tip);
-    // What the database claims, or has: whichever is more.
-    let size = tip.size.max(facts.last);
+    // What the database claims, or has: whichever is more, but nothing that can't be a log of so
+    // many rows and such heads.
+    let most = heads.last.max(facts.rows).saturating_mul(2) + SLACK;
+    let size = tip.size.max(facts.last).min(most);
+    if tip.size > most {
+        let text = format!(
+            "the log's end says {} rows; there are {}, and the last head is of {}",
+            tip.size, facts.rows, heads.last
+        );
+        findings.push(about(stream, Kind::LogChanged, Layer::Form, text));
+    }
     let (first, last) = match check.range {
         Some((first, last)) => (first.max(1), last.min(size)),
         None => (1, size),
@@ -268,6 +292,10 @@ const NOTHING: Unit = Unit {
 
 /// What the tables say of the whole log.
 struct Facts {
+    /// How many rows there are.
+    rows: u64,
+    /// Rows whose sequence is none.
+    below: u64,
     /// The highest sequence of a row; 0: there is none.
     last: u64,
     last_signature: Option<String>,
@@ -277,8 +305,8 @@ struct Facts {
 impl Facts {
     async fn read(connection: &mut PgConnection, stream: &str) -> Result<Self, sqlx::Error> {
         let last: Option<(i64, String)> = sqlx::query_as(
-            "select stream_sequence, hmac_signature from public.audit_logs where stream = $1 \
-             order by stream_sequence desc limit 1",
+            "select stream_sequence, coalesce(hmac_signature, '') from public.audit_logs \
+             where stream = $1 and stream_sequence > 0 order by stream_sequence desc limit 1",
         )
         .bind(stream)
         .fetch_optional(&mut *connection)
@@ -288,10 +316,19 @@ impl Facts {
              where projection = 'audit-log' and stream = $1",
         )
         .bind(stream)
-        .fetch_optional(connection)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let (rows, below): (i64, i64) = sqlx::query_as(
+            "select count(*), count(*) filter (where stream_sequence < 1 or stream_sequence is null) \
+             from public.audit_logs where stream = $1",
+        )
+        .bind(stream)
+        .fetch_one(&mut *connection)
         .await?;
         let (last, last_signature) = last.unzip();
         Ok(Self {
+            rows: u64::try_from(rows).unwrap_or(0),
+            below: u64::try_from(below).unwrap_or(0),
             last: u64::try_from(last.unwrap_or(0)).unwrap_or(0),
             last_signature,
             checkpoint,
@@ -308,6 +345,12 @@ impl Facts {
                 self.last
             );
             add(Kind::RowExtra, text);
+        }
+        if self.below > 0 {
+            add(
+                Kind::RowExtra,
+                format!("{} rows have no place in the log", self.below),
+            );
         }
         let checkpoint = self.checkpoint.unwrap_or(0);
         if u64::try_from(checkpoint) != Ok(tip.size) {

@@ -115,8 +115,8 @@ async fn before(
     origin: &Hash,
 ) -> Result<(u64, Hash), sqlx::Error> {
     let row: Option<(i64, String)> = sqlx::query_as(
-        "select stream_sequence, hmac_signature from public.audit_logs \
-         where stream = $1 and stream_sequence < $2 order by stream_sequence desc limit 1",
+        "select stream_sequence, coalesce(hmac_signature, '') from public.audit_logs \
+         where stream = $1 and stream_sequence > 0 and stream_sequence < $2 order by stream_sequence desc limit 1",
     )
     .bind(stream)
     .bind(signed(first))

@@ -299,33 +299,51 @@ fn read(
     }
     let mapping: Option<i32> = row.try_get("mapping")?;
     let kid: Option<String> = row.try_get("kid")?;
+    let format: Option<i16> = row.try_get("format")?;
+    let signature: Option<String> = row.try_get("hmac_signature")?;
+    let success: Option<bool> = row.try_get("success")?;
+    // What can't be null is null only where somebody has made it so.
+    let mut required = |column: &str| -> Result<String, sqlx::Error> {
+        let text: Option<String> = row.try_get(column)?;
+        if text.is_none() {
+            broken = Some(format!("{column} is null"));
+        }
+        Ok(text.unwrap_or_default())
+    };
+    let event_type = required("event_type")?;
+    let severity = required("severity")?;
+    let actor_type = required("actor_type")?;
+    let action = required("action")?;
+    if success.is_none() {
+        broken = Some("success is null".to_owned());
+    }
     Ok(Stored {
         id: row.try_get("id")?,
-        format: row.try_get("format")?,
+        format: format.unwrap_or(0),
         account_ids: (row.try_get("user_id")?, row.try_get("service_account_id")?),
         kid: kid.unwrap_or_default(),
-        hmac_signature: row.try_get("hmac_signature")?,
+        hmac_signature: signature.unwrap_or_default(),
         broken,
         row: Row {
             mapping: u32::try_from(mapping.unwrap_or(0)).unwrap_or(0),
             stream: row.try_get("stream")?,
             sequence: unsigned(row.try_get("stream_sequence")?),
             event_id: row.try_get("event_id")?,
-            event_type: row.try_get("event_type")?,
-            severity: row.try_get("severity")?,
-            actor_type: row.try_get("actor_type")?,
+            event_type,
+            severity,
+            actor_type,
             actor_id: row.try_get("actor_id")?,
             actor_name: row.try_get("actor_name")?,
             actor_role: row.try_get("actor_role")?,
             resource_type: row.try_get("resource_type")?,
             resource_id: row.try_get("resource_id")?,
-            action: row.try_get("action")?,
+            action,
             ip_address: row.try_get("ip_address")?,
             user_agent: row.try_get("user_agent")?,
             request_id: row.try_get("request_id")?,
             session_id: row.try_get("session_id")?,
             data,
-            success: row.try_get("success")?,
+            success: success.unwrap_or_default(),
             error_message: row.try_get("error_message")?,
             created_at: created_at.unwrap_or(0),
         },

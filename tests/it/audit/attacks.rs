@@ -162,6 +162,35 @@ static ATTACKS: &[Attack] = &[
     plain("row put in between", SHIFT, ("row-edited", Some(301), "tree")),
     plain("edited behind the last head", "update audit_logs set action = 'x' where stream = 'ARTSTORE_ADMIN' and stream_sequence = 710", ("row-edited", Some(710), "chain")),
     plain("row of another stream", "update audit_logs set stream = 'ARTSTORE_QUERY' where stream = 'ARTSTORE_ADMIN' and stream_sequence = 300", ("row-missing", Some(300), "form")),
+    plain(
+        "row far behind the end",
+        "insert into audit_logs (format, mapping, stream, stream_sequence, event_type, severity, actor_type, action, success, created_at, kid, hmac_signature)
+         values (1, 1, 'ARTSTORE_ADMIN', 4611686018427387904, 'x', 'info', 'system', 'x', true, now(), 'x', 'x')",
+        ("row-extra", None, "form"),
+    ),
+    plain(
+        "row before the beginning",
+        "insert into audit_logs (format, mapping, stream, stream_sequence, event_type, severity, actor_type, action, success, created_at, kid, hmac_signature)
+         values (1, 1, 'ARTSTORE_ADMIN', -7, 'x', 'info', 'system', 'x', true, now(), 'x', 'x')",
+        ("row-extra", None, "form"),
+    ),
+    plain(
+        "row of a stream that is none",
+        "insert into audit_logs (format, mapping, stream, stream_sequence, event_type, severity, actor_type, action, success, created_at, kid, hmac_signature)
+         values (1, 1, 'OTHER', 1, 'x', 'info', 'system', 'x', true, now(), 'x', 'x')",
+        ("row-extra", None, "form"),
+    ),
+    plain(
+        "end of the log far away",
+        "update audit_trees set size = 4611686018427387904 where stream = 'ARTSTORE_ADMIN'",
+        ("log-changed", None, "form"),
+    ),
+    plain(
+        "what can't be null is null",
+        "alter table audit_logs alter column event_type drop not null, alter column success drop not null;
+         update audit_logs set event_type = null, success = null where stream = 'ARTSTORE_ADMIN' and stream_sequence = 300",
+        ("row-edited", Some(300), "form"),
+    ),
     plain("product's row edited", "update audit_logs set event_type = 'x' where id = 2", ("legacy-changed", None, "heads")),
     plain("product's row deleted", "delete from audit_logs where id = 2", ("legacy-changed", None, "heads")),
     plain("boundary moved", "update audit_boundary set last_id = 2, rows = 2", ("legacy-changed", None, "heads")),

@@ -155,7 +155,7 @@ impl Read {
             .filter(|kind| ["user", "service_account", "system"].contains(&kind.as_str()));
         Row {
             event_id: Some(self.id),
-            event_type: kind.event_type,
+            event_type: short(kind.event_type),
             severity: kind.severity.to_owned(),
             actor_type: actor_type.unwrap_or_else(|| "system".to_owned()),
             actor_id: actor("id"),
@@ -163,7 +163,7 @@ impl Read {
             actor_role: actor("role"),
             resource_type: kind.resource.0,
             resource_id: kind.resource.1,
-            action: kind.action,
+            action: short(kind.action),
             ip_address: actor("address"),
             user_agent: actor("user_agent"),
             request_id: texts(&self.body, &["operation", "request_id"])
@@ -383,6 +383,14 @@ impl Read {
             action,
         }
     }
+}
+
+/// What an index entry holds: the first 200 characters. `data` has the whole.
+fn short(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(200) {
+        text.truncate(end);
+    }
+    text
 }
 
 /// What an operation does, in a word.
