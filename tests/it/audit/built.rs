@@ -103,3 +103,55 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         projector.kill().await;
     });
 }
+
+#[test]
+fn a_role_with_the_least_rights_writes_the_log_and_can_not_change_it() {
+    run(async {
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let mut admin = pg(&world.admin_url).await;
+        let role = format!("audit_{}", uuid::Uuid::new_v4().simple());
+        execute(
+            &mut admin,
+            format!("create role {role} login password '{role}'"),
+        )
+        .await;
+        let grant = world.command(&["migrate", "grant", "--role", &role, "--for", "projector"]);
+        let (status, said) = grant.finish().await;
+        assert!(status.success(), "{said}");
+        let (_, place) = world.admin_url.split_once('@').unwrap();
+        let url = format!("postgres://{role}:{role}@{place}");
+        let relay = world
+            .command(&["run", "relay", "--source", "admin"])
+            .start();
+        let projector = audited.projector().env("ADMIN_DATABASE_URL", &url).start();
+        admin_events(&world, 20).await;
+        audited.level_with(&Source::Admin, 20).await;
+        assert!(audited.verify(&["--against-stream"]).await.is_clean());
+        let mut least = pg(&url).await;
+        for change in [
+            "update audit_logs set action = 'x'",
+            "delete from audit_logs",
+            "truncate audit_logs",
+            "update audit_heads set note = 'x'",
+            "delete from audit_boundary",
+            "select private_key from jwt_keys",
+        ] {
+            assert!(try_execute(&mut least, change).await.is_err(), "{change}");
+        }
+        // And the owner of the table does not by accident.
+        for change in [
+            "update audit_logs set action = 'x'",
+            "delete from audit_logs",
+            "truncate audit_logs",
+        ] {
+            let refused = try_execute(&mut admin, change)
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(refused.contains("append only"), "{change}: {refused}");
+        }
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
