@@ -53,9 +53,30 @@ fn odd_events_are_rows_and_verify() {
         ] {
             execute(&mut admin, insert("odd-thing", actor, data, request)).await;
         }
+        // The hour that comes twice, in a database that shows local time.
+        let name = world.admin_url.rsplit('/').next().unwrap();
+        execute(
+            &mut admin,
+            format!(
+                "alter database {name} set timezone = 'Europe/Berlin';
+                 alter database {name} set datestyle = 'German';
+                 insert into event_outbox (event_id, entity, action, data, actor, occurred_at)
+                 values (gen_random_uuid(), 'odd-thing', 'seen', '{{}}', '{{}}', '2026-10-25T02:30:00+02'),
+                     (gen_random_uuid(), 'odd-thing', 'seen', '{{}}', '{{}}', '2026-10-25T02:30:00+01')"
+            ),
+        )
+        .await;
         let relay = world.command(&["run", "relay"]).start();
         let projector = audited.projector().start();
-        audited.level_with(&Source::Admin, 8).await;
+        audited.level_with(&Source::Admin, 10).await;
+        let hours: Vec<String> = sqlx::query_scalar(
+            "select to_char(created_at at time zone 'UTC', 'HH24:MI') from audit_logs \
+             where stream = 'ARTSTORE_ADMIN' and stream_sequence > 8 order by 1",
+        )
+        .fetch_all(&mut admin)
+        .await
+        .unwrap();
+        assert_eq!(hours, ["00:30", "01:30"]);
         execute(&mut admin, "delete from users where id = 7").await;
         let rows: Vec<OddRow> = sqlx::query_as(
             "select user_id, actor_type, actor_id, request_id, data from audit_logs \
@@ -104,10 +125,10 @@ fn odd_events_are_rows_and_verify() {
             .unwrap()
             .await
             .unwrap();
-        audited.level_with(&source, 10).await;
+        audited.level_with(&source, 12).await;
         let rows: Vec<(String, String, bool, Option<uuid::Uuid>, Value)> = sqlx::query_as(
             "select event_type, severity, success, event_id, data from audit_logs \
-             where stream = 'ARTSTORE_ADMIN' and stream_sequence > 8 order by stream_sequence",
+             where stream = 'ARTSTORE_ADMIN' and stream_sequence > 10 order by stream_sequence",
         )
         .fetch_all(&mut admin)
         .await
