@@ -11,12 +11,15 @@
 //! - [`verify`]: whether source, stream and cache agree
 //! - [`audit`]: whether the audit log is what was signed
 //! - [`repair`]: mending a read model from the streams
+//! - [`operator`], [`files`]: what several commands share
 //! - [`commands`]: what can be asked for
 
 pub mod audit;
 pub mod audit_keys;
 pub mod commands;
 pub mod config;
+pub mod files;
+pub mod operator;
 pub mod repair;
 pub mod service;
 pub mod stack;

@@ -9,14 +9,18 @@
 //! - [`legacy`]: the product's own rows
 //! - [`finding`]: what is wrong
 //! - [`report`]: all logs
+//!
+//! And the rows themselves: [`select`] says which, [`export`] writes them for other systems.
 
 pub mod against;
+pub mod export;
 pub mod finding;
 pub mod heads;
 pub mod legacy;
 pub mod log;
 pub mod report;
 pub mod rows;
+pub mod select;
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
 //! `artstore audit`: reading the audit log, and proving that it is what was signed.
 
+mod export;
 mod head;
 mod keys;
 mod proofs;
@@ -24,6 +25,8 @@ pub enum AuditCommand {
     Show(show::Show),
     /// Check every row, signature, tree and head; exit 1 where anything is not as it was signed
     Verify(verify::Verify),
+    /// Write rows for another system; that they were written is an event of the log
+    Export(export::Export),
     /// Write the proof that one row is in the log, to be checked off line
     Prove(proofs::Prove),
     /// Check such a proof: needs neither database nor secret
@@ -44,6 +47,7 @@ pub async fn run(config: &Config, command: AuditCommand) -> anyhow::Result<ExitC
         AuditCommand::Tail(command) => show::tail(config, &command).await,
         AuditCommand::Show(command) => show::show(config, &command).await,
         AuditCommand::Verify(command) => verify::run(config, &command).await,
+        AuditCommand::Export(command) => export::run(config, &command).await,
         AuditCommand::Prove(command) => proofs::prove(config, &command).await,
         AuditCommand::CheckProof(command) => proofs::check_proof(&command),
         AuditCommand::Consistency(command) => proofs::consistency(config, &command).await,

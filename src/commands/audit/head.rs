@@ -86,16 +86,7 @@ async fn last(
 /// Writes heads to a file that is either the old one or the new one, whatever happens.
 fn write(path: &Path, heads: &BTreeMap<String, (SignedHead, String)>) -> anyhow::Result<()> {
     let notes: Vec<&str> = heads.values().map(|(_, note)| note.as_str()).collect();
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
-        .with_context(|| format!("{} can't be written", path.display()))?;
-    std::io::Write::write_all(&mut file, notes.join(BETWEEN).as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)
-        .with_context(|| format!("{} can't be written", path.display()))?;
-    Ok(())
+    crate::files::replace(path, notes.join(BETWEEN).as_bytes())
 }
 
 fn read(

@@ -4,99 +4,18 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use artstore_projectors::audit_log::store::{COLUMNS, Stored, stored};
+use artstore_projectors::audit_log::store::{Stored, stored};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
 
 use super::super::stop_signal;
 use super::connected;
+use crate::audit::select::{Filters, columns, object};
 use crate::config::{Config, ConfigError};
 
 /// How often new rows are looked for.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// Which rows.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Filters {
-    /// Only of these kinds: file_create, login_failed, …
-    #[arg(long = "type")]
-    event_type: Vec<String>,
-    /// Only of these severities: info, warning, error
-    #[arg(long)]
-    severity: Vec<String>,
-    /// Only by this actor: an id or a name
-    #[arg(long)]
-    actor: Option<String>,
-    /// Only about this kind of thing: file, user, storage_element, …
-    #[arg(long)]
-    resource: Option<String>,
-    /// Only about the thing with this id
-    #[arg(long)]
-    resource_id: Option<String>,
-    /// Only with this correlation id
-    #[arg(long)]
-    request_id: Option<String>,
-    /// Only of this stream
-    #[arg(long)]
-    stream: Option<String>,
-    /// Only what failed
-    #[arg(long)]
-    failed: bool,
-    /// Only what happened at or after this time: 2026-01-31T12:00:00Z
-    #[arg(long)]
-    since: Option<chrono::DateTime<chrono::Utc>>,
-    /// Only what happened before this time
-    #[arg(long)]
-    until: Option<chrono::DateTime<chrono::Utc>>,
-}
-
-impl Filters {
-    /// Adds the conditions behind `where true`.
-    fn push(&self, query: &mut QueryBuilder<sqlx::Postgres>) {
-        if !self.event_type.is_empty() {
-            query
-                .push(" and event_type = any(")
-                .push_bind(self.event_type.clone())
-                .push(")");
-        }
-        if !self.severity.is_empty() {
-            query
-                .push(" and severity = any(")
-                .push_bind(self.severity.clone())
-                .push(")");
-        }
-        if let Some(actor) = &self.actor {
-            query.push(" and (actor_id = ").push_bind(actor.clone());
-            query
-                .push(" or actor_name = ")
-                .push_bind(actor.clone())
-                .push(")");
-        }
-        let texts = [
-            ("resource_type", &self.resource),
-            ("resource_id", &self.resource_id),
-            ("request_id", &self.request_id),
-            ("stream", &self.stream),
-        ];
-        for (column, value) in texts {
-            if let Some(value) = value {
-                query
-                    .push(format!(" and {column} = "))
-                    .push_bind(value.clone());
-            }
-        }
-        if self.failed {
-            query.push(" and not success");
-        }
-        if let Some(since) = self.since {
-            query.push(" and created_at >= ").push_bind(since);
-        }
-        if let Some(until) = self.until {
-            query.push(" and created_at < ").push_bind(until);
-        }
-    }
-}
 
 /// The newest rows.
 #[derive(Debug, Args)]
@@ -151,7 +70,7 @@ async fn rows(
 ) -> Result<Vec<Stored>, sqlx::Error> {
     let mut query = QueryBuilder::new(format!(
         "select {} from public.audit_logs where true",
-        shown_columns()
+        columns()
     ));
     command.filters.push(&mut query);
     match behind {
@@ -169,14 +88,6 @@ async fn rows(
     }
     let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(stored).collect()
-}
-
-/// Also of the product's own rows, which have no stream.
-fn shown_columns() -> String {
-    COLUMNS.replace(
-        "stream, stream_sequence",
-        "coalesce(stream, '') as stream, coalesce(stream_sequence, 0) as stream_sequence",
-    )
 }
 
 fn print(rows: &[Stored], as_json: bool) -> anyhow::Result<()> {
@@ -241,20 +152,6 @@ fn one_line(text: &str) -> String {
     shown
 }
 
-/// The same for programs.
-fn object(stored: &Stored) -> Value {
-    let mut object = json!(stored.row);
-    let data = stored.row.data.as_deref();
-    let data = data.and_then(|data| serde_json::from_str::<Value>(data).ok());
-    object["data"] = data.unwrap_or(Value::Null);
-    object["created_at"] = json!(stored.row.time());
-    object["id"] = stored.id.into();
-    object["format"] = stored.format.into();
-    object["kid"] = stored.kid.clone().into();
-    object["hmac_signature"] = stored.hmac_signature.clone().into();
-    object
-}
-
 /// One row.
 #[derive(Debug, Args)]
 pub struct Show {
@@ -267,10 +164,7 @@ pub struct Show {
 
 /// Reads one row by its id.
 pub(super) async fn by_id(connection: &mut PgConnection, id: i64) -> anyhow::Result<Stored> {
-    let sql = format!(
-        "select {} from public.audit_logs where id = $1",
-        shown_columns()
-    );
+    let sql = format!("select {} from public.audit_logs where id = $1", columns());
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(id)
         .fetch_optional(connection)

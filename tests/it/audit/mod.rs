@@ -3,6 +3,7 @@
 mod attacks;
 mod built;
 mod crashes;
+mod export;
 mod odd;
 mod proofs;
 
