@@ -139,6 +139,13 @@ async fn compare(
 }
 
 impl AgainstReport {
+    /// Rows up to this one were archived while the rest was compared.
+    pub fn leave_out(&mut self, archived: u64) {
+        self.findings.retain(|finding| {
+            finding.kind != Kind::RowMissing || finding.sequence > Some(archived)
+        });
+    }
+
     fn add(&mut self, stream: &str, sequence: u64, id: Option<i64>, kind: Kind, text: String) {
         self.findings.push(Finding {
             stream: Some(stream.to_owned()),

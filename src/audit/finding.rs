@@ -48,6 +48,8 @@ pub enum Kind {
     HeadMissing,
     /// The rows do not lead to what a head says.
     HeadUnfit,
+    /// An archive is not what the log says of it, or not what was signed.
+    ArchiveUnfit,
 }
 
 /// One thing that is wrong.
@@ -83,6 +85,7 @@ impl Kind {
             Self::HeadForged => "head-forged",
             Self::HeadMissing => "head-missing",
             Self::HeadUnfit => "head-unfit",
+            Self::ArchiveUnfit => "archive-unfit",
         }
     }
 }

@@ -2,6 +2,7 @@
 //! lead to. What is found goes to [`super::report`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
@@ -21,6 +22,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use tokio::sync::Mutex;
 
 use super::LegacySeen;
+use super::archive::{Archived, recorded};
 use super::finding::{Finding, Kind, Layer};
 use super::heads::{Expected, Heads};
 use super::rows::{self, Checked, Range, UNIT, Unit, With};
@@ -46,6 +48,8 @@ pub struct Check<'a> {
     pub trusted: &'a [VerifierKey],
     /// Only these rows.
     pub range: Option<(u64, u64)>,
+    /// A folder of archives, to be checked as well.
+    pub archives: Option<&'a Path>,
     /// Rows read, of all streams.
     pub done: &'a AtomicU64,
 }
@@ -65,6 +69,8 @@ pub struct LogReport {
     pub last_head: u64,
     /// Up to this row a signed head covers them, and they lead to it.
     pub proven: u64,
+    /// Rows up to this one were archived, as the log itself says.
+    pub archived: Option<Archived>,
     /// What is wrong, at most some thousand.
     pub findings: Vec<Finding>,
 }
@@ -188,6 +194,9 @@ async fn in_moment(
         .await?;
     let tip = store::tip(&mut connection, stream).await?;
     let facts = Facts::read(&mut connection, stream).await?;
+    // Of the same moment: rows that are gone now were recorded before.
+    let recorded = recorded::read(&mut connection, check.trusted).await?;
+    let archived = recorded.archives.get(stream).cloned();
     drop(connection);
     let begin = origin_hash(origin);
     let tip = tip.unwrap_or(Tip {
@@ -216,6 +225,9 @@ async fn in_moment(
         ring: check.ring,
         origin: &begin,
         sizes: &sizes,
+        archived: archived
+            .as_ref()
+            .and_then(|archived| Some((archived.last, archived.signature()?))),
     };
     let begun = (first.max(1) - 1) / UNIT * UNIT + 1;
     let ranges: Vec<Range> = (begun..=last)
@@ -269,6 +281,7 @@ async fn in_moment(
         heads: heads.count,
         last_head: heads.last,
         proven: proven.rows,
+        archived,
         findings,
     })
 }

@@ -10,12 +10,16 @@
 //! - [`finding`]: what is wrong
 //! - [`report`]: all logs
 //!
-//! And the rows themselves: [`select`] says which, [`export`] writes them for other systems.
+//! And the rows themselves: [`select`] says which, [`export`] writes them for other systems,
+//! [`archive`] moves old ones into files, [`inclusion`] proves single ones.
 
 pub mod against;
+pub mod archive;
+pub mod archives;
 pub mod export;
 pub mod finding;
 pub mod heads;
+pub mod inclusion;
 pub mod legacy;
 pub mod log;
 pub mod report;

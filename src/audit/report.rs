@@ -9,6 +9,8 @@ use sqlx::PgConnection;
 
 use super::LegacySeen;
 use super::against::{self, AgainstReport};
+use super::archive::recorded;
+use super::archives::{self, Archives};
 use super::finding::{Finding, Layer};
 use super::legacy::{self, LegacyReport};
 use super::log::{self, Check, LogReport};
@@ -33,19 +35,36 @@ impl Check<'_> {
             if let Some(bus) = self.bus.filter(|_| against_stream) {
                 let (first, last) = self.range.unwrap_or((1, u64::MAX));
                 let last = last.min(report.size);
+                let kept = report.archived.as_ref().map_or(0, |archived| archived.last) + 1;
+                let first = first.max(kept);
                 let count = |rows| {
                     self.done.fetch_add(rows, Ordering::Relaxed);
                 };
-                let against = against::check(connection, bus, source, first, last, count).await?;
+                let mut against =
+                    against::check(connection, bus, source, first, last, count).await?;
+                if !against.findings.is_empty() {
+                    // Rows that were archived meanwhile.
+                    let recorded = recorded::read(connection, self.trusted).await?;
+                    let archived = recorded.archives.get(&report.stream);
+                    against.leave_out(archived.map_or(0, |archived| archived.last));
+                }
                 derived.push((source.stream(), against));
             }
             logs.push(report);
         }
         let legacy = legacy::check(connection, &seen).await?;
+        let archives = match self.archives {
+            None => Archives::default(),
+            Some(folder) => {
+                let wanted = logs.iter().filter_map(|log| log.archived.as_ref());
+                archives::check_all(folder, wanted, self.trusted, self.ring)
+            }
+        };
         Ok(Outcome {
             logs,
             derived,
             legacy,
+            archives,
         })
     }
 }
@@ -59,6 +78,8 @@ pub struct Outcome {
     pub derived: Vec<(String, AgainstReport)>,
     /// The product's own rows.
     pub legacy: LegacyReport,
+    /// Archives, where they were given.
+    pub archives: Archives,
 }
 
 impl Outcome {
@@ -69,7 +90,9 @@ impl Outcome {
             .derived
             .iter()
             .flat_map(|(_, derived)| &derived.findings);
-        logs.chain(derived).chain(&self.legacy.findings)
+        logs.chain(derived)
+            .chain(&self.legacy.findings)
+            .chain(&self.archives.findings)
     }
 
     /// For programs.
@@ -81,6 +104,7 @@ impl Outcome {
                 json!({"stream": stream, "derived": report.derived, "gone": report.gone})
             }).collect::<Vec<_>>(),
             "product_rows": {"covered": self.legacy.rows, "uncovered": self.legacy.uncovered},
+            "archives": {"checked": self.archives.checked, "rows": self.archives.rows},
             "findings": self.findings().collect::<Vec<_>>(),
         })
     }
@@ -125,6 +149,18 @@ impl Outcome {
                 gone => format!(", {gone} of messages that are gone"),
             };
             text += &format!("{stream}: {} rows derived again{gone}\n", derived.derived);
+        }
+        for archived in self.logs.iter().filter_map(|log| log.archived.as_ref()) {
+            text += &format!(
+                "{}: rows 1 to {} are archived, digest {}\n",
+                archived.stream, archived.last, archived.digest
+            );
+        }
+        if self.archives.checked > 0 {
+            text += &format!(
+                "archives: {} checked, {} rows\n",
+                self.archives.checked, self.archives.rows
+            );
         }
         if self.legacy.rows + self.legacy.uncovered > 0 {
             text += &format!(

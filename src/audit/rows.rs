@@ -60,6 +60,9 @@ pub struct With<'a> {
     pub origin: &'a Hash,
     /// Sizes of heads.
     pub sizes: &'a BTreeSet<u64>,
+    /// Up to this row the log says itself that its rows were archived, and this is the last one's
+    /// signature.
+    pub archived: Option<(u64, Hash)>,
 }
 
 /// Reads and checks a range.
@@ -86,10 +89,7 @@ pub async fn check(
         suspects: Vec::new(),
         checked: Checked::default(),
     };
-    walk.signatures.push(before.1);
-    // Missing ones before the range are somebody else's finding.
-    walk.bridge(range.first, None, false);
-    walk.next = range.first;
+    walk.begin(before);
     let sql = format!(
         "select {COLUMNS} from public.audit_logs \
          where stream = $1 and stream_sequence between $2 and $3 order by stream_sequence, id"
@@ -159,6 +159,23 @@ struct Suspect {
 }
 
 impl Walk<'_> {
+    /// Comes from the last row before the range. Missing ones in between are somebody else's
+    /// finding.
+    fn begin(&mut self, before: (u64, Hash)) {
+        let first = self.first;
+        match self.with.archived {
+            // What is left of archived rows is chained to what is gone.
+            Some((archived, _)) if archived >= first && before.0 + 1 < first => {
+                self.behind_gap = true;
+            }
+            _ => {
+                self.signatures.push(before.1);
+                self.bridge(first, None, false);
+            }
+        }
+        self.next = first;
+    }
+
     fn leaf_stored(&self, sequence: u64) -> Option<Hash> {
         let index = (sequence - 1) / UNIT;
         let tile = self.tiles.0.get(&Place { level: 0, index })?;
@@ -251,12 +268,18 @@ impl Walk<'_> {
 
     /// Goes over rows that are missing before this one.
     fn bridge(&mut self, sequence: u64, kid: Option<&str>, count: bool) {
+        self.bridge_archived(sequence, count);
         if self.next >= sequence {
             return;
         }
         let key = kid.and_then(|kid| self.with.ring?.get(kid));
         self.behind_gap = true;
-        if count {
+        if count
+            && self
+                .with
+                .archived
+                .is_none_or(|(archived, _)| self.next > archived)
+        {
             let (first, last) = (self.next, sequence - 1);
             self.missing(first, last);
         }
@@ -272,6 +295,25 @@ impl Walk<'_> {
                 self.push_leaf(None);
             }
         }
+    }
+
+    /// Goes over archived rows up to their end: the stored tree has their leaves, and the log itself
+    /// says what the first row behind them is chained to.
+    fn bridge_archived(&mut self, sequence: u64, count: bool) {
+        let Some((archived, signature)) = self.with.archived else {
+            return;
+        };
+        if self.next > archived || sequence <= archived {
+            return;
+        }
+        if count {
+            for _ in self.next..=archived {
+                self.push_leaf(None);
+            }
+        }
+        self.signatures = vec![signature];
+        self.behind_gap = false;
+        self.next = archived + 1;
     }
 
     fn missing(&mut self, first: u64, last: u64) {

@@ -1,5 +1,6 @@
 //! `artstore audit`: reading the audit log, and proving that it is what was signed.
 
+mod archive;
 mod export;
 mod head;
 mod keys;
@@ -27,6 +28,10 @@ pub enum AuditCommand {
     Verify(verify::Verify),
     /// Write rows for another system; that they were written is an event of the log
     Export(export::Export),
+    /// Move old rows into files that verify by themselves
+    Archive(archive::Archive),
+    /// Check such files: needs no database
+    CheckArchive(archive::CheckArchive),
     /// Write the proof that one row is in the log, to be checked off line
     Prove(proofs::Prove),
     /// Check such a proof: needs neither database nor secret
@@ -48,6 +53,8 @@ pub async fn run(config: &Config, command: AuditCommand) -> anyhow::Result<ExitC
         AuditCommand::Show(command) => show::show(config, &command).await,
         AuditCommand::Verify(command) => verify::run(config, &command).await,
         AuditCommand::Export(command) => export::run(config, &command).await,
+        AuditCommand::Archive(command) => archive::run(config, &command).await,
+        AuditCommand::CheckArchive(command) => archive::check_archive(&command),
         AuditCommand::Prove(command) => proofs::prove(config, &command).await,
         AuditCommand::CheckProof(command) => proofs::check_proof(&command),
         AuditCommand::Consistency(command) => proofs::consistency(config, &command).await,
@@ -69,8 +76,13 @@ async fn connected(config: &Config) -> anyhow::Result<PgConnection> {
     sqlx::raw_sql("set default_transaction_read_only = on")
         .execute(&mut connection)
         .await?;
+    is_there(&mut connection).await?;
+    Ok(connection)
+}
+
+async fn is_there(connection: &mut PgConnection) -> anyhow::Result<()> {
     let there: bool = sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
-        .fetch_one(&mut connection)
+        .fetch_one(connection)
         .await?;
     if !there {
         return Err(ConfigError(
@@ -80,5 +92,5 @@ async fn connected(config: &Config) -> anyhow::Result<PgConnection> {
         )
         .into());
     }
-    Ok(connection)
+    Ok(())
 }

@@ -226,6 +226,7 @@ impl Check {
             ring: ring.as_ref(),
             trusted: &trusted,
             range: None,
+            archives: None,
             done: &done,
         };
         let checked = check.all(&mut connection, &sources, true).await;

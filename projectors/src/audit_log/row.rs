@@ -4,7 +4,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What the bytes of a row begin with.
@@ -18,7 +18,7 @@ pub const FORMAT: i16 = 1;
 pub type Hash = [u8; 32];
 
 /// A row, as far as it is signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Which mapping made it of its message.
     pub mapping: u32,

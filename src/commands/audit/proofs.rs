@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::Context as _;
 use artstore_projectors::audit_log::head::Head;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::proof::Proof;
@@ -16,6 +16,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use super::{connected, show};
+use crate::audit::inclusion;
 use crate::audit_keys::verifier_keys;
 use crate::config::{Config, ConfigError};
 
@@ -37,49 +38,8 @@ pub async fn prove(config: &Config, command: &Prove) -> anyhow::Result<ExitCode>
         ))
         .into());
     }
-    let row = stored.row;
-    let index = row.sequence - 1;
-    let note: Option<(i64, String)> = sqlx::query_as(
-        "select size, note from public.audit_heads where stream = $1 and size >= $2 \
-         order by size desc limit 1",
-    )
-    .bind(&row.stream)
-    .bind(i64::try_from(row.sequence)?)
-    .fetch_optional(&mut connection)
-    .await?;
-    let Some((size, head)) = note else {
-        bail!(
-            "row {} has no signed head yet: a running projector signs one within \
-             SECURITY_AUDIT_HEAD_SECONDS",
-            command.id
-        );
-    };
-    let size = u64::try_from(size)?;
-    let wanted = Wanted::default();
-    tree::inclusion(&wanted, index, size);
-    let places = wanted.places();
-    let tiles = store::tiles(&mut connection, &row.stream, &places).await?;
-    let hashes = tree::inclusion(&tiles, index, size);
-    let hashes = hashes.ok_or_else(|| {
-        anyhow!("the stored tree has not all hashes that the proof needs: artstore audit verify")
-    })?;
-    let text = head.split("\n\n").next().unwrap_or_default();
-    let root = Head::parse(&format!("{text}\n")).map(|head| head.root);
-    let proof = Proof {
-        row: row.bytes(),
-        index,
-        hashes,
-        head,
-    };
-    let proves =
-        root.is_ok_and(|root| tree::is_included(index, size, &row.leaf(), &proof.hashes, &root));
-    if !proves {
-        bail!(
-            "row {} is not the one that was signed, or the stored tree is not: there is no proof of \
-             it; artstore audit verify says which",
-            command.id
-        );
-    }
+    let proof = inclusion::proof(&mut connection, &stored.row).await;
+    let proof = proof.with_context(|| format!("row {}", command.id))?;
     print!("{}", proof.to_text());
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +56,7 @@ pub struct PublicKeys {
 }
 
 impl PublicKeys {
-    fn read(&self) -> Result<Vec<VerifierKey>, ConfigError> {
+    pub(super) fn read(&self) -> Result<Vec<VerifierKey>, ConfigError> {
         let mut trusted = Vec::new();
         for key in &self.key {
             let key = VerifierKey::parse(key);

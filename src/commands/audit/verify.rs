@@ -1,6 +1,7 @@
 //! `artstore audit verify`.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,9 @@ pub struct Verify {
     /// Do without NATS: heads are taken from the database alone, which its owner can change
     #[arg(long, conflicts_with = "against_stream")]
     no_bus: bool,
+    /// A folder of archives: check those that the log says there are
+    #[arg(long, value_name = "FOLDER")]
+    archives: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -83,6 +87,7 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
         ring: ring.as_ref(),
         trusted: &trusted,
         range,
+        archives: command.archives.as_deref(),
         done: &done,
     };
     let result = check

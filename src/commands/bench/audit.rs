@@ -113,6 +113,7 @@ async fn verify(system: &System, source: &Source, events: u32) -> anyhow::Result
         ring: Some(&keys.ring),
         trusted: &trusted,
         range: None,
+        archives: None,
         done: &done,
     };
     let started = Instant::now();

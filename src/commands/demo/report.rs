@@ -199,6 +199,7 @@ impl Report {
             ring: Some(&keys.ring),
             trusted: &trusted,
             range: None,
+            archives: None,
             done: &done,
         };
         let mut admin = audit::log::connect(&database).await?;

@@ -1,5 +1,6 @@
 //! The audit log: every message is a row, and nobody changes one quietly.
 
+mod archive;
 mod attacks;
 mod built;
 mod crashes;
