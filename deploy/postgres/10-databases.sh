@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run once by the postgres image, when its volume is empty: a database for each module, owned by a role of its own, and
-# a role for the relay, which may only connect. The tables are made by `artstore migrate up`, and `artstore migrate
-# grant` gives the relay the rights to read what it publishes: no account, no key.
+# roles for the relay and the audit log, which may only connect. The tables are made by `artstore migrate up`, and `artstore migrate
+# grant` gives the relay the rights to read what it publishes: no account, no key; and the audit log those to be written.
 set -euo pipefail
 
 # NAME PASSWORD-VARIABLE
@@ -23,6 +23,7 @@ SQL
 }
 
 role artstore_relay RELAY_DB_PASSWORD
+role artstore_audit AUDIT_DB_PASSWORD
 role artstore_admin ADMIN_DB_PASSWORD
 role artstore_query QUERY_DB_PASSWORD
 role artstore_storage_01 STORAGE_01_DB_PASSWORD
@@ -30,3 +31,6 @@ role artstore_storage_01 STORAGE_01_DB_PASSWORD
 database artstore_admin artstore_admin
 database artstore artstore_query
 database artstore_storage_01 artstore_storage_01
+
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
+    --command 'grant connect on database artstore_admin to artstore_audit'

@@ -137,6 +137,7 @@ pub fn some_variables() -> Variables {
     let (needed, _) = example();
     let value = |name: &str| match name {
         "NATS_RELAY_PASSWORD" => "17e4".to_owned(),
+        "AUDIT_HMAC_SECRET" => "3f9c51d0a27be846f1c04d7a9be3528c".to_owned(),
         name => format!("9k{}", name.to_lowercase().replace('_', "")),
     };
     needed

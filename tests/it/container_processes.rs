@@ -154,6 +154,22 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
             })
             .await;
         }
+        // Only the projector of the audit log publishes its heads.
+        let subject = "artstore.audit.head.ARTSTORE_ADMIN";
+        for user in ["setup", "reader", "relay"] {
+            let bus = connect(&nats.url(user, &variables)).await;
+            bus.client.publish(subject, "forged".into()).await.unwrap();
+            bus.client.flush().await.unwrap();
+            eventually("the server refuses it", || async {
+                let refused = |line: &str| {
+                    line.contains("Publish Violation")
+                        && line.contains(subject)
+                        && line.contains(&format!("user:{user}\""))
+                };
+                nats.log().lines().any(refused).then_some(())
+            })
+            .await;
+        }
         let relay = connect(&nats.url("relay", &variables)).await;
         // A command asks with the relay's user, and is answered in its inbox; nobody else may ask.
         let asked = "artstore.control.storage_elem_01";
@@ -199,6 +215,7 @@ fn here(value: &str, stack: &Stack, nats: &Nats, listen: u16) -> String {
             &format!("@127.0.0.1:{}/", stack.postgres_port()),
         )
         .replace("@nats:4222", &format!("@127.0.0.1:{}", nats.port))
+        .replace("/keys/", &format!("{}/", nats.folder.path().display()))
         .replace("0.0.0.0:8080", &format!("127.0.0.1:{listen}"))
         .replace(
             "http://127.0.0.1:8080/",
@@ -282,7 +299,11 @@ fn what_compose_starts_works_as_plain_processes() {
             let environment = environment.iter();
             shell
                 .args(&entry[1..])
-                .args(words(&migrate["command"]))
+                .args(
+                    words(&migrate["command"])
+                        .iter()
+                        .map(|word| here(word, &stack, &nats, 0)),
+                )
                 .env_clear()
                 .env(
                     "PATH",
@@ -293,9 +314,13 @@ fn what_compose_starts_works_as_plain_processes() {
         }
 
         let mut running = Vec::new();
-        for name in ["relay", "projector"] {
+        for (name, command) in [
+            ("relay", "relay"),
+            ("projector", "projector"),
+            ("audit", "projector"),
+        ] {
             let service = &root["services"][name];
-            reads_what_it_is_given(service, &["run", name]).await;
+            reads_what_it_is_given(service, &["run", command]).await;
             let listen = free_port();
             running.push((
                 service,
@@ -303,7 +328,7 @@ fn what_compose_starts_works_as_plain_processes() {
                 process(service, &stack, &nats, listen).start(),
             ));
         }
-        reads_what_it_is_given(&root["services"]["tools"], &["migrate", "status"]).await;
+        reads_what_it_is_given(&root["services"]["tools"], &["audit", "verify"]).await;
 
         // A storage element publishes a file, with the rights of its own role.
         let url = |role: &str, password: &str, database: &str| {
@@ -338,7 +363,7 @@ fn what_compose_starts_works_as_plain_processes() {
         let (status, said) = look.output().await;
         assert!(status.success(), "{said}");
         let said: Value = serde_json::from_str(&said).unwrap();
-        let [relay_pid, projector_pid] = [0, 1].map(|index| {
+        let [relay_pid, projector_pid, audit_pid] = [0, 1, 2].map(|index| {
             let (_, _, process): &(_, _, Process) = &running[index];
             process.pid()
         });
@@ -350,6 +375,38 @@ fn what_compose_starts_works_as_plain_processes() {
         }
         let processes = &said["projections"][0]["processes"];
         assert_eq!(processes[0]["pid"], projector_pid, "{processes:#}");
+        let processes = &said["projections"][1]["processes"];
+        assert_eq!(processes[0]["pid"], audit_pid, "{processes:#}");
+
+        // The audit log is written, and `tools` can check it with the secret and the public key.
+        eventually("the audit log has a published head of the file", || async {
+            let mut verify = Program::new(&["audit", "verify", "--against-stream", "--json"]);
+            for (name, value) in &compose::environment(&root["services"]["tools"]) {
+                verify = verify.env(name, &here(value, &stack, &nats, 0));
+            }
+            let (status, said) = verify.output().await;
+            assert!(status.success(), "{said}");
+            let said: Value = serde_json::from_str(&said).unwrap();
+            let logs = said["logs"].as_array().unwrap();
+            let ours = |log: &&Value| log["stream"] == "ARTSTORE_WAL_storage_elem_01";
+            let log = logs.iter().find(ours)?;
+            (log["proven"].as_u64() > Some(0)).then_some(())
+        })
+        .await;
+        let mut audit = pg(&url(
+            "artstore_audit",
+            "AUDIT_DB_PASSWORD",
+            "artstore_admin",
+        ))
+        .await;
+        for sql in [
+            "delete from audit_logs",
+            "update audit_heads set note = ''",
+            "select * from users",
+        ] {
+            let refused = try_execute(&mut audit, sql).await.unwrap_err().to_string();
+            assert!(refused.contains("permission denied"), "{refused}");
+        }
 
         // The relay's role reads and no more; a module's role has no way into another's database.
         let mut relay = pg(&url("artstore_relay", "RELAY_DB_PASSWORD", database)).await;

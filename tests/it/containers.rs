@@ -88,7 +88,10 @@ fn no_secret_has_a_default_and_each_that_is_missing_is_named() {
     }
     let compose = text("compose.yaml");
     for (name, value) in &defaults {
-        assert!(!name.contains("PASSWORD"), "{name} has a default");
+        assert!(
+            !name.contains("PASSWORD") && !name.contains("SECRET"),
+            "{name} has a default"
+        );
         let default = format!("${{{name}:-{value}}}");
         assert!(
             compose.contains(&default),
@@ -167,4 +170,17 @@ fn every_container_is_confined_and_says_how_it_starts_and_ends() {
     assert_eq!(after("migrate"), ["nats", "postgres"]);
     assert_eq!(after("relay"), ["migrate", "nats", "postgres"]);
     assert_eq!(after("projector"), ["migrate", "nats", "postgres"]);
+    assert_eq!(after("audit"), ["migrate", "nats", "postgres"]);
+    // The secret and the key are where they are needed, and the key can be read there alone.
+    for (name, service) in services(&root) {
+        let environment = service["environment"].as_object();
+        let has = |variable: &str| environment.is_some_and(|all| all.contains_key(variable));
+        let audit = name == "audit";
+        assert_eq!(has("SECURITY_AUDIT_SIGNING_KEY_PATH"), audit, "{name}");
+        assert_eq!(
+            has("SECURITY_AUDIT_HMAC_SECRET"),
+            audit || name == "tools",
+            "{name}"
+        );
+    }
 }
