@@ -16,7 +16,7 @@ demo: ## run the whole system on real files, show and prove the result (ARGS="--
 
 test: ## run every test, on real servers
 	scripts/setup --tests
-	cargo test --locked --workspace
+	cargo test --profile tests --locked --workspace
 
 bench: ## measure speed beside the raw limit in the same run
 	scripts/setup

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::mix::{Mix, finished_row};
 use crate::support::*;
 use artstore::stack::{PostgresStop, Stack, StackOptions};
+use artstore_schemas::envelope::Envelope;
 
 /// The counterexample: U takes an id, T takes the next, T draws, U draws, U commits, two polls,
 /// T commits. A rule that trusts the wrong horizon gives T's number up.
@@ -53,10 +54,19 @@ async fn all_settled(world: &World) {
         let mut connection = world.element(0).await;
         execute(&mut connection, finished_row()).await;
         world.published(0).await;
-        let messages = world.messages(&source).await;
-        messages.last().unwrap().missing.is_empty().then_some(())
+        let stream = world
+            .bus
+            .jetstream
+            .get_stream(source.stream())
+            .await
+            .unwrap();
+        let last = world.last_sequence(&source).await;
+        let last = stream.get_raw_message(last).await.unwrap();
+        let envelope = Envelope::from_headers(&last.headers).unwrap();
+        envelope.missing.is_empty().then_some(())
     })
     .await;
+    world.messages(&source).await;
 }
 
 /// How long the mix goes on, and how many rows it has to finish in that time at least.

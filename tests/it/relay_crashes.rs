@@ -50,7 +50,7 @@ async fn end(stop: &AtomicBool, mut writers: tokio::task::JoinSet<()>) {
     }
 }
 
-const KILLS: usize = 60;
+const KILLS: usize = 50;
 
 #[test]
 fn killed_at_random_under_load_each_row_is_published_once_in_order() {
