@@ -328,7 +328,8 @@ async fn set_checkpoint(transaction: &mut PgConnection, place: &Place) -> anyhow
     sqlx::query(
         "update public.projection_checkpoints \
          set last_sequence = $3, last_event_id = $4, stream_created_at = $5, source_high = $6, \
-             source_missing = $7, updated_at = now() \
+             source_missing = $7, generation = generation + 1, parks_in_row = 0, \
+             updated_at = now() \
          where projection = $1 and stream = $2",
     )
     .bind(QueryCache::NAME)

@@ -179,6 +179,8 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
                 "select, insert, update",
                 "table public.projection_checkpoints",
             ),
+            ("select, insert", "table public.projection_parked"),
+            ("select", "table public.projection_pauses"),
             ("select, insert", "table public.search_history"),
             ("select, insert", "table public.download_statistics"),
         ]),
@@ -194,6 +196,8 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
                 "select, insert, update",
                 "table public.projection_checkpoints",
             ),
+            ("select, insert", "table public.projection_parked"),
+            ("select", "table public.projection_pauses"),
         ]),
         (Module::Storage(_), Purpose::Projector) => Vec::new(),
     }

@@ -69,6 +69,8 @@ impl Module {
                 &[
                     "event_outbox",
                     "projection_checkpoints",
+                    "projection_parked",
+                    "projection_pauses",
                     "audit_trees",
                     "audit_tiles",
                     "audit_heads",
@@ -77,7 +79,13 @@ impl Module {
             ]),
             Self::Query => owned(&[
                 QUERY_TABLES,
-                &["event_outbox", "projection_checkpoints", "file_ownership"],
+                &[
+                    "event_outbox",
+                    "projection_checkpoints",
+                    "projection_parked",
+                    "projection_pauses",
+                    "file_ownership",
+                ],
             ]),
             Self::Storage(element) => ["config", "files", "wal"]
                 .map(|table| format!("{element}_{table}"))

@@ -78,6 +78,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("one_index_each", "admin/0004_one_index_each"),
     script!("keys_out_of_reach", "admin/0005_keys_out_of_reach"),
     script!("audit_evidence", "admin/0006_audit_evidence"),
+    script!("parking", "admin/0007_parking"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -91,6 +92,7 @@ pub(crate) static QUERY: &[Script] = &[
     script!("search_mode", "query/0008_search_mode"),
     script!("one_index_each", "query/0009_one_index_each"),
     script!("trigram", "query/0010_trigram"),
+    script!("parking", "query/0011_parking"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[

@@ -20,6 +20,11 @@ pub struct Checkpoint {
     pub source_high: i64,
     /// The positions below it that they do not.
     pub source_missing: String,
+    /// Changes with whatever a worker must not remember wrongly: parked events, a pause, other
+    /// tables.
+    pub generation: i64,
+    /// How many events one after another could not be applied.
+    pub parks_in_row: i32,
 }
 
 /// Reads it; none where nothing was applied yet.
@@ -30,7 +35,7 @@ pub async fn load(
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
     let row = sqlx::query(
         "select version, stream_created_at, last_sequence, last_event_id, source_high, \
-                source_missing \
+                source_missing, generation, parks_in_row \
          from public.projection_checkpoints where projection = $1 and stream = $2",
     )
     .bind(projection)
@@ -45,33 +50,36 @@ pub async fn load(
             version: row.try_get("version")?,
             source_high: row.try_get("source_high")?,
             source_missing: row.try_get("source_missing")?,
+            generation: row.try_get("generation")?,
+            parks_in_row: row.try_get("parks_in_row")?,
         })
     })
     .transpose()
 }
 
-/// Moves it from `old` (none: from nothing) to `new`. False: somebody else was faster, and the
-/// transaction must not be committed.
+/// Moves it from `old` (none: from nothing) to `new`. False: somebody else was faster, or has changed
+/// what was parked, and the transaction must not be committed.
 pub async fn advance(
     transaction: &mut PgConnection,
     projection: &str,
     stream: &str,
-    old: Option<u64>,
+    old: Option<&Checkpoint>,
     new: &Checkpoint,
 ) -> Result<bool, sqlx::Error> {
     let sql = match old {
         Some(_) => {
             "update public.projection_checkpoints \
              set last_sequence = $4, last_event_id = $5, source_high = $7, source_missing = $8, \
-                 updated_at = now() \
+                 generation = $9, parks_in_row = $10, updated_at = now() \
              where projection = $1 and stream = $2 and version = $3 and stream_created_at = $6 \
-               and last_sequence = $9"
+               and last_sequence = $11 and generation = $12"
         }
         None => {
             "insert into public.projection_checkpoints \
                  (projection, stream, version, last_sequence, last_event_id, stream_created_at, \
-                  source_high, source_missing) \
-             select $1, $2, $3, $4, $5, $6, $7, $8 where $9::bigint is null \
+                  source_high, source_missing, generation, parks_in_row) \
+             select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 \
+             where $11::bigint is null and $12::bigint is null \
              on conflict (projection, stream) do nothing"
         }
     };
@@ -84,7 +92,10 @@ pub async fn advance(
         .bind(new.stream_created_at)
         .bind(new.source_high)
         .bind(&new.source_missing)
-        .bind(old.map(signed))
+        .bind(new.generation)
+        .bind(new.parks_in_row)
+        .bind(old.map(|old| signed(old.last_sequence)))
+        .bind(old.map(|old| old.generation))
         .execute(transaction)
         .await?;
     Ok(done.rows_affected() == 1)

@@ -19,7 +19,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
-use crate::projector::{At, Taken};
+use crate::projector::{At, RawMessage, Taken};
 use crate::projector_error::{Halt, Previous, WorkerError};
 
 /// The most messages of one pull request; far below what a subscription holds.
@@ -64,9 +64,34 @@ impl Place {
 #[derive(Debug)]
 pub struct Batch<M> {
     /// At least one.
-    pub messages: Vec<M>,
+    pub entries: Vec<Entry<M>>,
     /// The last one's place.
     pub last: Place,
+}
+
+/// A message, and what was made of it.
+#[derive(Debug, Clone)]
+pub struct Entry<M> {
+    /// Where it stands.
+    pub at: At,
+    /// Its headers, where it counts.
+    pub envelope: Option<Envelope>,
+    /// As it came; none where it is gone.
+    pub raw: Option<RawMessage>,
+    /// What the projector takes; or why its body can't be read.
+    pub taken: Result<M, String>,
+}
+
+impl<M: Taken> Entry<M> {
+    /// Gives out what the projector takes, which has to come back; none where there is nothing.
+    pub(crate) fn lend(&mut self) -> Option<M> {
+        std::mem::replace(&mut self.taken, Err("lent".to_owned())).ok()
+    }
+
+    fn size(&self) -> usize {
+        let raw = self.raw.as_ref().map(|raw| raw.body.len());
+        raw.unwrap_or(0)
+    }
 }
 
 /// A consumer that goes on from one place of a stream.
@@ -78,7 +103,7 @@ pub struct StreamReader<M> {
     /// The last message that was read.
     last: Place,
     /// Read, and not given out yet.
-    taken: VecDeque<(M, Place)>,
+    taken: VecDeque<(Entry<M>, Place)>,
     bus: Bus,
     /// The places that an operator accepted; looked up again at each that is not among them.
     damage: Damage,
@@ -157,23 +182,23 @@ impl<M: Taken> StreamReader<M> {
             };
             self.take(first).await?;
         }
-        let mut messages = Vec::new();
+        let mut entries = Vec::new();
         let mut last = Place::default();
         let mut bytes = 0;
         loop {
-            while let Some((message, place)) = self.taken.pop_front() {
-                bytes += message.size();
-                messages.push(message);
+            while let Some((entry, place)) = self.taken.pop_front() {
+                bytes += entry.size();
+                entries.push(entry);
                 last = place;
-                if messages.len() >= most || bytes >= most_bytes {
-                    return Ok(Some(Batch { messages, last }));
+                if entries.len() >= most || bytes >= most_bytes {
+                    return Ok(Some(Batch { entries, last }));
                 }
             }
             let Some(next) = self.messages.next().now_or_never() else {
                 break;
             };
             if let Err(error) = self.take(next).await {
-                if messages.is_empty() {
+                if entries.is_empty() {
                     return Err(error);
                 }
                 // What came before it is applied first.
@@ -182,7 +207,7 @@ impl<M: Taken> StreamReader<M> {
             }
         }
         // All that came may be messages that do not count.
-        Ok(Some(Batch { messages, last }).filter(|batch| !batch.messages.is_empty()))
+        Ok(Some(Batch { entries, last }).filter(|batch| !batch.entries.is_empty()))
     }
 
     /// Reads what came. What is wrong with it may have been accepted since the list of damage was
@@ -254,29 +279,43 @@ impl<M: Taken> StreamReader<M> {
             }
             .into());
         }
-        let taken = M::of_message(&self.source, at, envelope.as_ref(), message);
-        let id = envelope.as_ref().map(|envelope| envelope.id);
-        let taken = taken.map_err(|reason| self.unreadable(sequence, id, reason))?;
+        let raw = RawMessage {
+            subject: message.subject.to_string(),
+            headers: message.headers.clone().unwrap_or_default(),
+            body: message.payload.clone(),
+        };
+        let taken = M::of_message(&self.source, at, envelope.as_ref(), &raw);
         for gone in expected..sequence {
             self.last.sequence = gone;
             let at = At {
                 sequence: gone,
                 published,
             };
-            let gone = M::of_gone(at);
+            let gone = M::of_gone(at).map(|gone| Entry {
+                at,
+                envelope: None,
+                raw: None,
+                taken: Ok(gone),
+            });
             self.taken
                 .extend(gone.map(|gone| (gone, self.last.clone())));
         }
         self.last.sequence = sequence;
-        if let Some(envelope) = envelope {
+        if let Some(envelope) = &envelope {
             self.last = Place {
                 sequence,
                 event_id: Some(envelope.id),
                 high: envelope.high,
-                missing: envelope.missing,
+                missing: envelope.missing.clone(),
             };
         }
-        self.taken.push_back((taken, self.last.clone()));
+        let entry = Entry {
+            at,
+            envelope,
+            raw: Some(raw),
+            taken,
+        };
+        self.taken.push_back((entry, self.last.clone()));
         Ok(())
     }
 

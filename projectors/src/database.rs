@@ -35,7 +35,12 @@ pub async fn connect<P: Projector>(
         }
         .into());
     }
-    for table in P::TABLES.iter().chain(&["projection_checkpoints"]) {
+    let ours = [
+        "projection_checkpoints",
+        "projection_parked",
+        "projection_pauses",
+    ];
+    for table in P::TABLES.iter().chain(&ours) {
         let found: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(format!("public.{table}"))
             .fetch_one(&mut connection)

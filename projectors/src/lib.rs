@@ -3,6 +3,8 @@
 //! - [`consumer`]: a stream, read on from a checkpoint
 //! - [`projector`]: what turns events into rows
 //! - [`checkpoint`]: how far a projection has come
+//! - [`parking`]: events that can't be applied, set aside in order
+//! - [`pause`]: a projection that a person has stopped
 //! - [`database`]: sessions of the read model
 //! - [`runner`]: one worker: one projection, one stream
 //! - `share`: how processes share the streams
@@ -21,6 +23,8 @@ pub mod checkpoint;
 pub mod consumer;
 pub mod database;
 pub mod lag;
+pub mod parking;
+pub mod pause;
 pub mod presence;
 pub mod progress;
 pub mod projector;

@@ -68,6 +68,8 @@ pub struct WorkerState {
     pub stage: Stage,
     /// How many events were applied and committed.
     pub applied: u64,
+    /// How many were parked, by themselves or behind another one.
+    pub parked: u64,
     /// How long the commits took, from the start of each transaction; one a batch.
     pub commits: Durations,
     /// How often the worker started again after an error.

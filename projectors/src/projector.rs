@@ -7,9 +7,11 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event};
 use artstore_schemas::source::Source;
-use async_nats::jetstream::message::Message;
+use async_nats::HeaderMap;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
 use crate::projector_error::WorkerError;
@@ -29,12 +31,21 @@ pub trait Projector: Send + Sync + 'static {
     /// Whether a commit waits for the disk. Without, rows and checkpoint are lost or kept
     /// together when the database crashes, and the stream still has the events.
     const DURABLE: bool;
+    /// Whether an event that can't be applied is parked, with those of its key behind it. Without,
+    /// it halts its stream.
+    const PARKS: bool = true;
 
     /// What it takes of a stream: events, or every message whatever it is.
     type Message: Taken;
 
     /// Whether it reads the stream of this source.
     fn reads(&self, source: &Source) -> bool;
+
+    /// What an event is about: events with the same key are applied in stream order or not at all.
+    /// None: nothing has to wait for it.
+    fn key(&self, envelope: &Envelope) -> Option<Uuid> {
+        envelope.subject.as_deref()?.parse().ok()
+    }
 
     /// Before the first batch of a session. An error ends the session; nothing was applied.
     fn begin(
@@ -68,8 +79,19 @@ pub trait Projector: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Rejection>> + Send;
 }
 
+/// A message as the bus has it.
+#[derive(Debug, Clone)]
+pub struct RawMessage {
+    /// Its subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
 /// What a projector takes of a stream.
-pub trait Taken: Sized + Send + Sync {
+pub trait Taken: Sized + Clone + Send + Sync {
     /// Whether messages are taken that can't be read, do not belong into the stream, do not count,
     /// or are gone where an operator accepted that. Without, the first three of them end the worker
     /// unless an operator accepted them, and then they are passed over.
@@ -81,14 +103,11 @@ pub trait Taken: Sized + Send + Sync {
         source: &Source,
         at: At,
         envelope: Option<&Envelope>,
-        message: &Message,
+        message: &RawMessage,
     ) -> Result<Self, String>;
 
     /// Takes a message that is gone.
     fn of_gone(at: At) -> Option<Self>;
-
-    /// Its size in bytes.
-    fn size(&self) -> usize;
 }
 
 /// Where a message stands.
@@ -120,24 +139,20 @@ impl Taken for Received {
         source: &Source,
         at: At,
         envelope: Option<&Envelope>,
-        message: &Message,
+        message: &RawMessage,
     ) -> Result<Self, String> {
         let envelope = envelope.ok_or("it does not count")?;
-        let event = event::decode(source, &envelope.event_type, &message.payload);
+        let event = event::decode(source, &envelope.event_type, &message.body);
         Ok(Self {
             sequence: at.sequence,
             envelope: envelope.clone(),
             event: event.map_err(|error| error.to_string())?,
-            size: message.payload.len(),
+            size: message.body.len(),
         })
     }
 
     fn of_gone(_at: At) -> Option<Self> {
         None
-    }
-
-    fn size(&self) -> usize {
-        self.size
     }
 }
 

@@ -290,6 +290,26 @@ pub enum Halt {
         /// What is wrong.
         reason: String,
     },
+    /// One event after another can't be applied.
+    #[error(
+        "projection {projection}: stream {stream}: {most} events one after another can't be applied, \
+         the last one is message {sequence} (event {id}): {reason}; this is a bug or a wrong set-up \
+         rather than data: nothing more is parked, and this stream stands still. When it is mended, \
+         restart the projector; then `artstore parked retry`",
+        most = crate::parking::MOST_IN_ROW
+    )]
+    TooManyParked {
+        /// The projection.
+        projection: &'static str,
+        /// The stream.
+        stream: String,
+        /// The message.
+        sequence: u64,
+        /// Its event.
+        id: Previous,
+        /// Why it can't be applied.
+        reason: String,
+    },
     /// No event can be applied.
     #[error("projection {projection}: stream {stream}: {reason}; this is a bug or a wrong set-up")]
     Tables {

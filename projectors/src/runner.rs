@@ -23,6 +23,9 @@ use uuid::Uuid;
 use crate::checkpoint::{self, Checkpoint};
 use crate::consumer::{Batch, Place, StreamReader};
 use crate::database::{connect, lock, release};
+use crate::parking::apply::{self, Applied, Refused};
+use crate::parking::{Fences, store};
+use crate::pause;
 use crate::presence;
 use crate::progress::{WorkerProgress, WorkerState};
 use crate::projector::{Projector, Rejection, Taken as _};
@@ -66,7 +69,6 @@ pub(crate) async fn run<P: Projector>(
         stream: task.source.stream(),
         task,
         hole_at: None,
-        most: MOST_MESSAGES,
     };
     let mut restarts = Restarts::new(Duration::from_millis(50), Duration::from_secs(3));
     let mut stood_at = None;
@@ -133,13 +135,12 @@ struct Worker<P> {
     stream: String,
     /// Where the stream had a hole the last time.
     hole_at: Option<u64>,
-    /// The most messages of a batch: smaller while an event that can't be applied is looked for.
-    most: usize,
 }
 
 /// Where a worker goes on.
 struct Start<M> {
     checkpoint: Option<Checkpoint>,
+    fences: Fences,
     created: DateTime<Utc>,
     reader: StreamReader<M>,
 }
@@ -180,6 +181,19 @@ impl<P: Projector> Worker<P> {
         let mut told = false;
         let mut left = Instant::now();
         loop {
+            if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
+                let text = format!("{pause}; to go on: artstore projection resume {}", P::NAME);
+                progress.update(|state| {
+                    state.stage = Stage::StandingBy;
+                    state.stood_by = Some(Instant::now());
+                    state.problem = Some(Problem {
+                        text,
+                        halted: false,
+                    });
+                });
+                tokio::time::sleep(STANDBY).await;
+                continue;
+            }
             let processes = share::processes(&mut connection).await?;
             if self.task.share.has_room(processes) || left.elapsed() >= COURTESY {
                 left = Instant::now();
@@ -218,6 +232,7 @@ impl<P: Projector> Worker<P> {
     ) -> Result<End, WorkerError> {
         let Start {
             mut checkpoint,
+            mut fences,
             created,
             mut reader,
         } = tokio::select! {
@@ -231,7 +246,7 @@ impl<P: Projector> Worker<P> {
         let mut too_much = false;
         loop {
             let batch = tokio::select! {
-                batch = reader.batch(self.most, MOST_BYTES, PATIENCE) => batch,
+                batch = reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE) => batch,
                 () = stopped(stop) => return Ok(End::Stop),
             };
             if let Err(WorkerError::Hole { expected, .. }) = &batch {
@@ -247,18 +262,21 @@ impl<P: Projector> Worker<P> {
                     stream = self.stream,
                     stream.sequence = batch.last.sequence,
                     event.id = %Previous(batch.last.event_id),
-                    events = batch.messages.len(),
+                    events = batch.entries.len(),
                 );
                 // Not cut off by a stop: it is committed or rolled back first.
-                let committed = self.commit(connection, checkpoint, created, &batch);
-                checkpoint = Some(committed.instrument(span).await?);
+                let mut batch = batch;
+                let committed = self.commit(connection, checkpoint, &fences, created, &mut batch);
+                let (reached, applied) = committed.instrument(span).await?;
+                checkpoint = Some(reached);
                 progress.update(|state| {
-                    state.applied += batch.messages.len() as u64;
+                    state.applied += (batch.entries.len() - applied.parked.len()) as u64;
+                    state.parked += applied.parked.len() as u64;
                     state.commits.take(begun.elapsed());
                     state.well();
                 });
+                fences = applied.fences;
                 crash::point("projector.committed");
-                self.most = (self.most * 2).min(MOST_MESSAGES);
             }
             let Task {
                 bus,
@@ -313,10 +331,18 @@ impl<P: Projector> Worker<P> {
         } = &self.task;
         let begun = projector.begin(connection, bus, source, checkpoint.as_ref());
         begun.await?;
+        let fences = Fences {
+            keys: store::fences(connection, P::NAME, &self.stream).await?,
+            in_row: checkpoint
+                .as_ref()
+                .map_or(0, |checkpoint| checkpoint.parks_in_row),
+        };
+        // Read after the checkpoint: what was parked since has changed the generation.
         let last = Place::behind(checkpoint.as_ref());
         let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take()).await?;
         Ok(Start {
             checkpoint,
+            fences,
             created,
             reader,
         })
@@ -418,26 +444,38 @@ impl<P: Projector> Worker<P> {
         }
     }
 
-    /// Rows and checkpoint in one transaction.
+    /// Rows, parked events and checkpoint in one transaction.
     async fn commit(
-        &mut self,
+        &self,
         connection: &mut PgConnection,
         old: Option<Checkpoint>,
+        fences: &Fences,
         stream_created_at: DateTime<Utc>,
-        batch: &Batch<P::Message>,
-    ) -> Result<Checkpoint, WorkerError> {
-        let last = &batch.last;
+        batch: &mut Batch<P::Message>,
+    ) -> Result<(Checkpoint, Applied), WorkerError> {
         let mut transaction = connection.begin().await?;
-        if let Err(rejection) = self
-            .task
-            .projector
-            .apply(&mut transaction, &self.task.source, &batch.messages)
-            .await
-        {
+        let plain = apply::is_plain(&*self.task.projector, &batch.entries, fences);
+        let whole = match plain {
+            true => self.whole(&mut transaction, batch).await?,
+            false => false,
+        };
+        let applied = if whole {
+            Applied::all(fences)
+        } else {
             transaction.rollback().await?;
-            return Err(self.rejected(rejection, batch));
-        }
+            transaction = connection.begin().await?;
+            self.partly(&mut transaction, fences, batch).await?
+        };
+        let last = &batch.last;
         crash::point("projector.applied");
+        if !applied.parked.is_empty() {
+            sqlx::raw_sql("set local synchronous_commit = on")
+                .execute(&mut *transaction)
+                .await?;
+            store::park(&mut transaction, &applied.parked).await?;
+            crash::point("projector.parked");
+        }
+        let generation = old.as_ref().map_or(0, |old| old.generation);
         let new = Checkpoint {
             last_sequence: last.sequence,
             last_event_id: last.event_id,
@@ -445,23 +483,98 @@ impl<P: Projector> Worker<P> {
             version: i32::try_from(P::VERSION).unwrap_or(i32::MAX),
             source_high: last.high,
             source_missing: last.missing.to_string(),
+            generation: generation + i64::from(!applied.parked.is_empty()),
+            parks_in_row: applied.fences.in_row,
         };
-        let old = old.map(|old| old.last_sequence);
-        if !checkpoint::advance(&mut transaction, P::NAME, &self.stream, old, &new).await? {
+        let advanced =
+            checkpoint::advance(&mut transaction, P::NAME, &self.stream, old.as_ref(), &new);
+        if !advanced.await? {
             transaction.rollback().await?;
             return Err(WorkerError::Fenced {
                 stream: self.stream.clone(),
-                sequence: old.unwrap_or(0),
+                sequence: old.map_or(0, |old| old.last_sequence),
             });
         }
         crash::point("projector.advanced");
         transaction.commit().await?;
-        Ok(new)
+        for parked in &applied.parked {
+            self.tell(parked);
+        }
+        Ok((new, applied))
     }
 
-    /// An event that can't be applied is found by smaller and smaller batches: all before it are
-    /// applied, and the error names it.
-    fn rejected(&mut self, rejection: Rejection, batch: &Batch<P::Message>) -> WorkerError {
+    /// Applies a batch as a whole, as nearly all can be. False: one of its events can't be applied.
+    async fn whole(
+        &self,
+        transaction: &mut PgConnection,
+        batch: &mut Batch<P::Message>,
+    ) -> Result<bool, WorkerError> {
+        let Task {
+            projector, source, ..
+        } = &self.task;
+        // Lent to the projector: nothing is copied.
+        let entries = &mut batch.entries;
+        let lent = entries.iter_mut().map(|entry| entry.lend());
+        let messages: Vec<P::Message> = lent.collect::<Option<_>>().unwrap_or_default();
+        let applied = projector.apply(transaction, source, &messages).await;
+        for (entry, message) in entries.iter_mut().zip(messages) {
+            entry.taken = Ok(message);
+        }
+        match applied {
+            Ok(()) => Ok(true),
+            Err(Rejection::Event(_)) if P::PARKS => Ok(false),
+            Err(rejection) => Err(self.rejected(rejection, batch)),
+        }
+    }
+
+    /// Applies what can be applied of a batch.
+    async fn partly(
+        &self,
+        transaction: &mut PgConnection,
+        fences: &Fences,
+        batch: &Batch<P::Message>,
+    ) -> Result<Applied, WorkerError> {
+        let Task {
+            projector, source, ..
+        } = &self.task;
+        let applied = apply::apply(&**projector, transaction, source, &batch.entries, fences);
+        applied.await.map_err(|refused| match refused {
+            Refused::Rejected(rejection) => self.rejected(rejection, batch),
+            Refused::TooMany(last) => Halt::TooManyParked {
+                projection: P::NAME,
+                stream: self.stream.clone(),
+                sequence: last.sequence,
+                id: Previous(last.event_id),
+                reason: last.reason.unwrap_or_default(),
+            }
+            .into(),
+        })
+    }
+
+    fn tell(&self, parked: &store::Parked) {
+        let stream = &self.stream;
+        match &parked.reason {
+            Some(reason) => tracing::error!(
+                projection = P::NAME,
+                stream,
+                stream.sequence = parked.sequence,
+                event.id = %Previous(parked.event_id),
+                key = %Previous(parked.key),
+                reason,
+                "parked: it can't be applied, and later events of its key wait behind it; see \
+                 artstore parked list"
+            ),
+            None => tracing::info!(
+                projection = P::NAME,
+                stream,
+                stream.sequence = parked.sequence,
+                key = %Previous(parked.key),
+                "parked behind an earlier event of its key"
+            ),
+        }
+    }
+
+    fn rejected(&self, rejection: Rejection, batch: &Batch<P::Message>) -> WorkerError {
         let projection = P::NAME;
         let stream = self.stream.clone();
         match rejection {
@@ -472,10 +585,6 @@ impl<P: Projector> Worker<P> {
                 reason,
             }
             .into(),
-            Rejection::Event(reason) if batch.messages.len() > 1 => {
-                self.most = batch.messages.len() / 2;
-                WorkerError::Consumer { stream, reason }
-            }
             Rejection::Event(reason) => Halt::Event {
                 projection,
                 stream,

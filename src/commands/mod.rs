@@ -8,6 +8,7 @@ pub mod dev;
 pub mod element;
 pub mod health;
 pub mod migrate;
+pub mod parked;
 pub mod projection;
 pub mod relay;
 pub mod run;
@@ -54,6 +55,9 @@ pub enum Command {
     /// Mend what people read from the streams
     #[command(subcommand)]
     Projection(projection::Projection),
+    /// Look at events that could not be applied, apply them again, or give them up
+    #[command(subcommand)]
+    Parked(parked::ParkedCommand),
     /// Decide about a source that was set back, or a stream that was damaged
     #[command(subcommand)]
     Relay(relay::RelayCommand),
@@ -87,6 +91,7 @@ impl Command {
             Self::Bus(_)
             | Self::Element(_)
             | Self::Wal(_)
+            | Self::Parked(_)
             | Self::Relay(_)
             | Self::Audit(_)
             | Self::Search(_)
@@ -109,6 +114,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Element(command) => element::run(&config, command).await,
         Command::Wal(command) => wal::run(&config, command).await,
         Command::Projection(command) => projection::run(&config, command).await,
+        Command::Parked(command) => parked::run(&config, command).await,
         Command::Relay(command) => relay::run(&config, command).await,
         Command::Audit(command) => audit::run(&config, *command).await,
         Command::Run(command) => run::run(&config, command).await,

@@ -64,7 +64,8 @@ impl Projection {
         }
     }
 
-    async fn connect(self, database: &PgConnectOptions) -> Result<PgConnection, WorkerError> {
+    /// Connects to its tables.
+    pub async fn connect(self, database: &PgConnectOptions) -> Result<PgConnection, WorkerError> {
         let name = "artstore projector (lag)";
         match self {
             Self::QueryCache => connect::<QueryCache>(database, name).await,
@@ -419,6 +420,12 @@ impl Role for ProjectorRole {
             Kind::Counter,
             "Events applied and committed.",
             &|v| Some(v.state.applied as f64),
+        );
+        write(
+            "artstore_projector_parked_total",
+            Kind::Counter,
+            "Events parked: they can't be applied, or wait behind such a one.",
+            &|v| Some(v.state.parked as f64),
         );
         write(
             "artstore_projector_batches_total",

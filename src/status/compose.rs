@@ -205,6 +205,7 @@ pub(super) fn projections(
                 source: source.to_string(),
                 stream,
                 sequence,
+                parked: checkpoint.as_ref().map(|checkpoint| checkpoint.parked),
                 high: checkpoint.map(|checkpoint| checkpoint.high),
                 lag_events: lag,
                 lag_seconds: lag.and_then(|lag| if lag == 0 { Some(0.0) } else { oldest }),

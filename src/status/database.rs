@@ -44,6 +44,8 @@ pub struct Checkpoint {
     pub stream_created_at: chrono::DateTime<chrono::Utc>,
     /// Since it last moved, in seconds.
     pub moved_seconds: f64,
+    /// How many events are parked.
+    pub parked: u64,
 }
 
 /// Connects to a database; statements end by themselves after `patience`.
@@ -172,8 +174,10 @@ pub async fn checkpoints(connection: &mut PgConnection) -> Result<Vec<Checkpoint
     }
     let found = sqlx::query(
         "select projection, stream, version, last_sequence, source_high, stream_created_at, \
-                extract(epoch from clock_timestamp() - updated_at)::float8 as moved \
-         from public.projection_checkpoints order by projection, stream",
+                extract(epoch from clock_timestamp() - updated_at)::float8 as moved, \
+                (select count(*) from public.projection_parked p \
+                 where (p.projection, p.stream) = (c.projection, c.stream)) as parked \
+         from public.projection_checkpoints c order by projection, stream",
     )
     .fetch_all(connection)
     .await?;
@@ -188,6 +192,7 @@ pub async fn checkpoints(connection: &mut PgConnection) -> Result<Vec<Checkpoint
                 high: row.try_get("source_high")?,
                 stream_created_at: row.try_get("stream_created_at")?,
                 moved_seconds: row.try_get::<f64, _>("moved")?.max(0.0),
+                parked: u64::try_from(row.try_get::<i64, _>("parked")?).unwrap_or(0),
             })
         })
         .collect()

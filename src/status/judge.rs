@@ -28,6 +28,8 @@ enum Weight {
     Damage,
     /// A person has to act before anything goes on.
     Halted,
+    /// A person has to act for some keys; everything else goes on.
+    Parked,
     /// Nobody works.
     Nobody,
     /// Somebody should, and does not.
@@ -427,6 +429,18 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
     }
     if let Some(problem) = &place.workers.problem {
         found.problem("projection", &about, problem);
+    }
+    if let Some(parked) = place.parked.filter(|parked| *parked > 0) {
+        found.add(
+            Weight::Parked,
+            &about,
+            format!(
+                "{} parked: can't be applied, or behind such a one",
+                super::lines::events(parked)
+            ),
+            "see why and mend that, then `artstore parked retry`",
+            Some("artstore parked list".to_owned()),
+        );
     }
     match place.workers.state {
         Working::None => found.add(

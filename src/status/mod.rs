@@ -237,6 +237,8 @@ pub struct Place {
     /// will take at this rate. For `stuck`: for how long there was work and no progress. In seconds.
     #[serde(serialize_with = "rounded")]
     pub state_seconds: Option<f64>,
+    /// How many events can't be applied, or wait behind such a one.
+    pub parked: Option<u64>,
     /// Its workers.
     pub workers: Workers,
 }

@@ -117,6 +117,7 @@ fn place(name: &str) -> Place {
         rate: Some(0.0),
         state: Pace::UpToDate,
         state_seconds: Some(2.0 * HOUR),
+        parked: Some(0),
         workers: Workers {
             state: Working::Active,
             sessions: Some(2),
@@ -366,6 +367,7 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         // As PostgreSQL keeps it: to the microsecond.
         stream_created_at: Utc.timestamp_opt(1_700_000_000, 123_457_000).unwrap(),
         moved_seconds,
+        parked: 0,
     };
     let judge = |checkpoint: Option<Checkpoint>, oldest, rate, halted| {
         pace(Seen {

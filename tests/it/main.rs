@@ -29,6 +29,7 @@ mod load;
 mod migrations;
 mod mix;
 mod odd_files;
+mod parking;
 mod product_rows;
 mod program;
 mod projection_repair;

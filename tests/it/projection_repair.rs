@@ -16,7 +16,7 @@ const CHECKPOINT: &str = "update projection_checkpoints set";
 async fn place(query: &mut PgConnection) -> String {
     value(
         query,
-        "select (to_jsonb(c) - 'updated_at')::text from projection_checkpoints c \
+        "select (to_jsonb(c) - 'updated_at' - 'generation')::text from projection_checkpoints c \
          where stream = 'ARTSTORE_WAL_elem_a'",
     )
     .await

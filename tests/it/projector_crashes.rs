@@ -6,7 +6,7 @@ use artstore_schemas::source::Source;
 use crate::load::Load;
 use crate::support::*;
 
-const KILLS: usize = 60;
+const KILLS: usize = 50;
 
 /// Every search and download has exactly one row, beside what `World::projected` checks.
 async fn history_is_exact(world: &World) {
@@ -182,13 +182,19 @@ fn of_two_moves_from_the_same_place_one_counts() {
             version: 1,
             source_high: 0,
             source_missing: String::new(),
+            generation: 0,
+            parks_in_row: 0,
         };
         for (old, new) in [(None, 5), (Some(5), 7)] {
             let mut first = a.begin().await.unwrap();
-            assert!(advance(&mut first, "p", "s", old, &at(new)).await.unwrap());
+            assert!(
+                advance(&mut first, "p", "s", old.map(at).as_ref(), &at(new))
+                    .await
+                    .unwrap()
+            );
             let second = tokio::spawn(async move {
                 let mut second = b.begin().await.unwrap();
-                let moved = advance(&mut second, "p", "s", old, &at(new + 1))
+                let moved = advance(&mut second, "p", "s", old.map(at).as_ref(), &at(new + 1))
                     .await
                     .unwrap();
                 second.rollback().await.unwrap();

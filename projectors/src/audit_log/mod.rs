@@ -37,7 +37,6 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::message::Message;
 use sqlx::{Connection as _, PgConnection};
 
 use self::append::{Signers, append, head};
@@ -337,6 +336,8 @@ impl Projector for AuditLog {
     const MODULE: &'static str = "admin";
     const VARIABLE: &'static str = "ADMIN_DATABASE_URL";
     const DURABLE: bool = true;
+    // What can't be read is a row as well.
+    const PARKS: bool = false;
 
     type Message = Record;
 
@@ -435,16 +436,12 @@ impl Taken for Record {
         _source: &Source,
         at: At,
         _envelope: Option<&Envelope>,
-        message: &Message,
+        message: &RawMessage,
     ) -> Result<Self, String> {
         Ok(Self {
             sequence: at.sequence,
             published: at.published,
-            message: Some(RawMessage {
-                subject: message.subject.to_string(),
-                headers: message.headers.clone().unwrap_or_default(),
-                body: message.payload.clone(),
-            }),
+            message: Some(message.clone()),
         })
     }
 
@@ -454,11 +451,5 @@ impl Taken for Record {
             published: at.published,
             message: None,
         })
-    }
-
-    fn size(&self) -> usize {
-        self.message
-            .as_ref()
-            .map_or(0, |message| message.body.len())
     }
 }

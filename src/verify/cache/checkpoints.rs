@@ -83,6 +83,8 @@ impl Place {
             version: version.unwrap_or_default(),
             source_high: message.map_or(0, |m| m.high),
             source_missing: message.map_or_else(String::new, |m| m.missing.to_string()),
+            generation: self.checkpoint.as_ref().map_or(0, |c| c.generation),
+            parks_in_row: self.checkpoint.as_ref().map_or(0, |c| c.parks_in_row),
         }
     }
 

@@ -172,10 +172,40 @@ pub async fn verify(
         report.findings.extend(history.findings);
         report.truncated |= history.truncated;
     }
+    parked(&mut query, &mut report.findings).await?;
     report
         .findings
         .sort_by_key(|finding| (finding.kind, finding.id));
     Ok(report)
+}
+
+/// What a parked event explains is mended by trying it again.
+async fn parked(query: &mut PgConnection, findings: &mut [Finding]) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = findings.iter().filter_map(|finding| finding.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<(Option<Uuid>, Option<Uuid>, String, i64)> = sqlx::query_as(
+        "select key, event_id, stream, stream_sequence from public.projection_parked \
+         where projection = 'query-cache' and (key = any($1) or event_id = any($1)) \
+         order by stream, stream_sequence",
+    )
+    .bind(&ids)
+    .fetch_all(query)
+    .await?;
+    for finding in findings.iter_mut().filter(|finding| finding.id.is_some()) {
+        let row = rows
+            .iter()
+            .find(|(key, event, ..)| *key == finding.id || *event == finding.id);
+        if let Some((key, _, stream, sequence)) = row {
+            finding.detail += &format!("; parked since message {sequence} of {stream}");
+            finding.mend = match key {
+                Some(key) => format!("artstore parked retry --key {key}"),
+                None => "artstore parked retry".to_owned(),
+            };
+        }
+    }
+    Ok(())
 }
 
 /// The elements that have a stream.

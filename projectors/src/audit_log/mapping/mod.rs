@@ -5,11 +5,10 @@
 mod v1;
 
 use artstore_schemas::source::Source;
-use async_nats::HeaderMap;
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::row::Row;
+pub use crate::projector::RawMessage;
 
 /// The mapping of new rows.
 pub const NEWEST: u32 = 1;
@@ -23,17 +22,6 @@ pub struct Record {
     pub published: DateTime<Utc>,
     /// The message; none where it is gone, and an operator accepted that.
     pub message: Option<RawMessage>,
-}
-
-/// A message as the bus has it.
-#[derive(Debug, Clone)]
-pub struct RawMessage {
-    /// Its subject.
-    pub subject: String,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
 }
 
 /// The row of a message. Every message has one, readable or not. None: this version does not know

@@ -1,0 +1,88 @@
+//! A projection that a person has stopped: its workers stand by until it is resumed. A pause changes
+//! the generation of every checkpoint, so that no worker commits that has not seen it.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, Row as _};
+
+/// A pause.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pause {
+    /// Why, in a person's words.
+    pub reason: String,
+    /// Who, as far as the machine can tell.
+    pub operator: Value,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+impl std::fmt::Display for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let who = self.operator["name"].as_str().unwrap_or("somebody");
+        let since = self.since.format("%Y-%m-%d %H:%M:%S");
+        write!(f, "paused by {who} since {since}: {}", self.reason)
+    }
+}
+
+/// Whether the projection is paused.
+pub async fn load(
+    connection: &mut PgConnection,
+    projection: &str,
+) -> Result<Option<Pause>, sqlx::Error> {
+    let row = sqlx::query(
+        "select reason, operator, paused_at from public.projection_pauses where projection = $1",
+    )
+    .bind(projection)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Pause {
+            reason: row.try_get("reason")?,
+            operator: row.try_get("operator")?,
+            since: row.try_get("paused_at")?,
+        })
+    })
+    .transpose()
+}
+
+/// Pauses it, in the caller's transaction. Once that is committed, nothing is applied any more. False:
+/// it was paused already.
+pub async fn pause(
+    transaction: &mut PgConnection,
+    projection: &str,
+    reason: &str,
+    operator: &Value,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "insert into public.projection_pauses (projection, reason, operator) values ($1, $2, $3) \
+         on conflict (projection) do nothing",
+    )
+    .bind(projection)
+    .bind(reason)
+    .bind(operator)
+    .execute(&mut *transaction)
+    .await?;
+    renew_all(transaction, projection).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Lets it go on. False: it was not paused.
+pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("delete from public.projection_pauses where projection = $1")
+        .bind(projection)
+        .execute(transaction)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Waits for the batches in hand, and lets no other one be committed.
+async fn renew_all(transaction: &mut PgConnection, projection: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update public.projection_checkpoints set generation = generation + 1 \
+         where projection = $1",
+    )
+    .bind(projection)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! `artstore parked`: events that a projection could not apply, and what waits behind them.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow, bail};
+use artstore_projectors::database::connect;
+use artstore_projectors::parking::retry::{Retried, retry};
+use artstore_projectors::parking::store::{self, Parked, Which};
+use artstore_projectors::projector::Projector;
+use artstore_projectors::query_cache::QueryCache;
+use artstore_schemas::source::Source;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::projection::record;
+use crate::config::{Config, ConfigError};
+use crate::operator;
+
+/// So many are listed.
+const MOST: i64 = 100_000;
+
+/// So many lines are shown to people.
+const SHOWN: usize = 50;
+
+/// What to do with parked events.
+#[derive(Debug, Subcommand)]
+pub enum ParkedCommand {
+    /// List them; exit code 1 where there are any
+    List(List),
+    /// Show one with its headers and its body
+    Show(Show),
+    /// Apply them again, those of a key in order; exit code 1 where one still can't be applied
+    Retry(Retry),
+    /// Give one up for good: it is as if it had never been published to this projection
+    Discard(Discard),
+}
+
+/// Which ones.
+#[derive(Debug, Clone, Args)]
+pub struct Filter {
+    /// Only of this stream: ARTSTORE_WAL_storage_elem_01, ARTSTORE_QUERY
+    #[arg(long)]
+    stream: Option<String>,
+    /// Only of this key: a file's id
+    #[arg(long)]
+    key: Option<Uuid>,
+}
+
+impl Filter {
+    fn which(&self) -> Which<'_> {
+        Which {
+            projection: Some(QueryCache::NAME),
+            stream: self.stream.as_deref(),
+            key: self.key,
+            sequence: None,
+        }
+    }
+}
+
+/// All that are parked.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One event.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Its stream
+    stream: String,
+    /// Its sequence there
+    sequence: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is tried again: without a filter, everything.
+#[derive(Debug, Args)]
+pub struct Retry {
+    #[command(flatten)]
+    filter: Filter,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is given up.
+#[derive(Debug, Args)]
+pub struct Discard {
+    /// Its stream
+    stream: String,
+    /// Its sequence there
+    sequence: u64,
+    /// Why, in words: it goes into the audit log
+    #[arg(long)]
+    reason: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub async fn run(config: &Config, command: ParkedCommand) -> anyhow::Result<ExitCode> {
+    let database = config.query_database()?.ok_or_else(|| {
+        ConfigError("parked needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".to_owned())
+    })?;
+    let mut connection = connect::<QueryCache>(&database, "artstore parked").await?;
+    // What a person decides is on the disk.
+    sqlx::raw_sql("set synchronous_commit = on")
+        .execute(&mut connection)
+        .await?;
+    let code = match command {
+        ParkedCommand::List(command) => list(&mut connection, &command).await?,
+        ParkedCommand::Show(command) => show(&mut connection, &command).await?,
+        ParkedCommand::Retry(command) => again(&mut connection, &command).await?,
+        ParkedCommand::Discard(command) => discard(&mut connection, &command).await?,
+    };
+    connection.close().await?;
+    Ok(code)
+}
+
+async fn list(connection: &mut PgConnection, command: &List) -> anyhow::Result<ExitCode> {
+    let parked = store::list(connection, &command.filter.which(), MOST).await?;
+    let code = match parked.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
+    if command.json {
+        let all: Vec<Value> = parked.iter().map(object).collect();
+        println!("{:#}", Value::Array(all));
+        return Ok(code);
+    }
+    // Of each key the first one: it says why.
+    let heads: Vec<&Parked> = parked
+        .iter()
+        .filter(|event| event.reason.is_some())
+        .collect();
+    for event in heads.iter().take(SHOWN) {
+        let behind = parked.iter().filter(|other| {
+            other.key.is_some()
+                && (other.key, &other.stream) == (event.key, &event.stream)
+                && other.sequence > event.sequence
+        });
+        let waiting = match behind.count() {
+            0 => String::new(),
+            waiting => format!(", {waiting} behind it"),
+        };
+        println!(
+            "{} {}  {}{waiting}  since {}, tried {} times",
+            event.stream,
+            event.sequence,
+            event
+                .key
+                .map_or_else(|| "no key".to_owned(), |key| key.to_string()),
+            event.parked_at.format("%Y-%m-%d %H:%M:%S"),
+            event.attempts + 1
+        );
+        println!("    {}", event.reason.as_deref().unwrap_or_default());
+    }
+    if heads.len() > SHOWN {
+        println!("and {} more: --json lists them", heads.len() - SHOWN);
+    }
+    let keys: BTreeSet<_> = parked.iter().filter_map(|event| event.key).collect();
+    match parked.len() {
+        0 => println!("Nothing is parked."),
+        count => println!(
+            "{count} events of {} keys are parked. When the cause is mended: artstore parked retry",
+            keys.len()
+        ),
+    }
+    Ok(code)
+}
+
+fn object(event: &Parked) -> Value {
+    json!({
+        "projection": event.projection,
+        "stream": event.stream,
+        "sequence": event.sequence,
+        "key": event.key,
+        "event_id": event.event_id,
+        "reason": event.reason,
+        "attempts": event.attempts,
+        "parked_at": event.parked_at,
+        "subject": event.message.subject,
+        "bytes": event.message.body.len(),
+    })
+}
+
+async fn one(connection: &mut PgConnection, stream: &str, sequence: u64) -> anyhow::Result<Parked> {
+    let which = Which {
+        projection: Some(QueryCache::NAME),
+        stream: Some(stream),
+        key: None,
+        sequence: Some(sequence),
+    };
+    let found = store::list(connection, &which, 1).await?.pop();
+    found.ok_or_else(|| {
+        ConfigError(format!(
+            "message {sequence} of {stream} is not parked: see artstore parked list"
+        ))
+        .into()
+    })
+}
+
+async fn show(connection: &mut PgConnection, command: &Show) -> anyhow::Result<ExitCode> {
+    let event = one(connection, &command.stream, command.sequence).await?;
+    let headers: serde_json::Map<String, Value> = event
+        .message
+        .headers
+        .iter()
+        .map(|(name, values)| {
+            let values: Vec<&str> = values.iter().map(|value| value.as_str()).collect();
+            (name.to_string(), json!(values))
+        })
+        .collect();
+    let body = String::from_utf8_lossy(&event.message.body).into_owned();
+    if command.json {
+        let mut all = object(&event);
+        all["headers"] = headers.into();
+        all["body"] = body.into();
+        println!("{all:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("message   {} of {}", event.sequence, event.stream);
+    println!("subject   {}", event.message.subject);
+    let reason = event.reason.as_deref();
+    println!(
+        "reason    {}",
+        reason.unwrap_or("it waits behind an earlier event of its key")
+    );
+    for (name, values) in &headers {
+        for value in values.as_array().into_iter().flatten() {
+            println!("  {name}: {}", value.as_str().unwrap_or_default());
+        }
+    }
+    match serde_json::from_str::<Value>(&body) {
+        Ok(body) => println!("{body:#}"),
+        Err(_) => println!("{body:?}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What happened to one key.
+struct Outcome {
+    stream: String,
+    key: Option<Uuid>,
+    retried: Retried,
+}
+
+async fn again(connection: &mut PgConnection, command: &Retry) -> anyhow::Result<ExitCode> {
+    let parked = store::list(connection, &command.filter.which(), MOST).await?;
+    // A key at a time; what has no key by itself.
+    let mut wanted: Vec<(String, Option<Uuid>, Option<u64>)> = Vec::new();
+    for event in parked {
+        let alone = event.key.is_none().then_some(event.sequence);
+        let group = (event.stream, event.key, alone);
+        if !wanted.contains(&group) {
+            wanted.push(group);
+        }
+    }
+    let mut outcomes = Vec::new();
+    for (stream, key, sequence) in wanted {
+        let source = Source::of_stream(&stream)
+            .ok_or_else(|| anyhow!("stream {stream} is none of a source"))?;
+        let which = Which {
+            projection: Some(QueryCache::NAME),
+            stream: Some(&stream),
+            key,
+            sequence,
+        };
+        let operator = operator::operator(connection).await?;
+        let record = async |transaction: &mut PgConnection, retried: &Retried| {
+            let stuck = retried.stuck.as_ref();
+            let facts = json!({
+                "stream": stream,
+                "key": key,
+                "applied": retried.applied,
+                "stuck_at": stuck.map(|(event, _)| event.sequence),
+                "reason": stuck.map(|(_, reason)| reason),
+                "operator": operator,
+            });
+            record(transaction, QueryCache::NAME, "retry", facts).await
+        };
+        let retried = retry(&QueryCache, connection, &source, &which, record).await;
+        let retried = retried.with_context(|| format!("stream {stream}"))?;
+        if !command.json {
+            tell(&stream, key, &retried);
+        }
+        outcomes.push(Outcome {
+            stream,
+            key,
+            retried,
+        });
+    }
+    let stuck = outcomes
+        .iter()
+        .filter(|one| one.retried.stuck.is_some())
+        .count();
+    let applied: u64 = outcomes.iter().map(|one| one.retried.applied).sum();
+    if command.json {
+        let all: Vec<Value> = outcomes
+            .iter()
+            .map(|one| {
+                let stuck = one.retried.stuck.as_ref();
+                json!({
+                    "stream": one.stream,
+                    "key": one.key,
+                    "applied": one.retried.applied,
+                    "stuck_at": stuck.map(|(event, _)| event.sequence),
+                    "reason": stuck.map(|(_, reason)| reason),
+                })
+            })
+            .collect();
+        println!(
+            "{:#}",
+            json!({"applied": applied, "stuck": stuck, "keys": all})
+        );
+    } else {
+        println!(
+            "{applied} events applied; {stuck} of {} keys wait on.",
+            outcomes.len()
+        );
+    }
+    Ok(match stuck {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn tell(stream: &str, key: Option<Uuid>, retried: &Retried) {
+    let key = key.map_or_else(|| "no key".to_owned(), |key| key.to_string());
+    match &retried.stuck {
+        None => println!("{stream}  {key}  level: {} events applied", retried.applied),
+        Some((event, reason)) => println!(
+            "{stream}  {key}  waits on at {}, {} events applied: {reason}",
+            event.sequence, retried.applied
+        ),
+    }
+}
+
+async fn discard(connection: &mut PgConnection, command: &Discard) -> anyhow::Result<ExitCode> {
+    if command.reason.trim().is_empty() {
+        return Err(ConfigError("--reason: say why, in words".to_owned()).into());
+    }
+    let event = one(connection, &command.stream, command.sequence).await?;
+    let mut transaction = connection.begin().await?;
+    if !store::renew(&mut transaction, QueryCache::NAME, &event.stream).await? {
+        bail!("stream {} has no checkpoint", event.stream);
+    }
+    store::remove(&mut transaction, &event).await?;
+    let operator = operator::operator(&mut transaction).await?;
+    let facts = json!({
+        "stream": event.stream,
+        "sequence": event.sequence,
+        "key": event.key,
+        "event_id": event.event_id,
+        "was": event.reason,
+        "reason": command.reason,
+        "operator": operator,
+    });
+    record(&mut transaction, QueryCache::NAME, "discard", facts.clone()).await?;
+    transaction.commit().await?;
+    match command.json {
+        true => println!("{facts:#}"),
+        false => println!(
+            "message {} of {} is given up: {} stays as it was without it. Those behind it wait on: \
+             artstore parked retry",
+            event.sequence,
+            event.stream,
+            event
+                .key
+                .map_or_else(|| "the read model".to_owned(), |key| format!("file {key}"))
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
