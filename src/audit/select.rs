@@ -1,10 +1,12 @@
 //! Which rows of the audit log, and all that a row says.
 
+use std::collections::BTreeMap;
+
 use artstore_projectors::audit_log::store::{COLUMNS, Stored};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::QueryBuilder;
+use sqlx::{PgConnection, QueryBuilder};
 
 /// Which rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -85,6 +87,71 @@ impl Filters {
         if let Some(until) = self.until {
             query.push(" and created_at < ").push_bind(until);
         }
+    }
+}
+
+/// What the log had at one moment. Rows are only added, so the same bounds are the same rows at any
+/// later time; ids alone are not: a lower one may be committed later.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// How many rows each stream's log had.
+    pub streams: BTreeMap<String, i64>,
+    /// The highest id: the product's own rows up to there.
+    pub product: i64,
+}
+
+impl Bounds {
+    /// What there is now.
+    pub async fn now(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let streams: Vec<(String, i64)> =
+            sqlx::query_as("select stream, size from public.audit_trees")
+                .fetch_all(&mut *connection)
+                .await?;
+        let product = sqlx::query_scalar("select coalesce(max(id), 0) from public.audit_logs")
+            .fetch_one(connection)
+            .await?;
+        Ok(Self {
+            streams: streams.into_iter().collect(),
+            product,
+        })
+    }
+
+    /// Adds the condition that a row of `log` was there.
+    pub fn push(&self, query: &mut QueryBuilder<sqlx::Postgres>) {
+        query
+            .push(" and case when format = 0 then id <= ")
+            .push_bind(self.product);
+        query
+            .push(" else stream_sequence <= (select size from unnest(")
+            .push_bind(self.streams.keys().cloned().collect::<Vec<_>>());
+        query
+            .push("::text[], ")
+            .push_bind(self.streams.values().copied().collect::<Vec<_>>());
+        query.push("::bigint[]) as bound (stream, size) where bound.stream = log.stream) end");
+    }
+
+    /// Adds the condition that a row came after `before` and up to this moment: by each stream's own
+    /// index.
+    pub fn push_since(&self, before: &Self, query: &mut QueryBuilder<sqlx::Postgres>) {
+        let from = |stream: &String| before.streams.get(stream).copied().unwrap_or(0);
+        query
+            .push(" and id in (select new.id from unnest(")
+            .push_bind(self.streams.keys().cloned().collect::<Vec<_>>());
+        query
+            .push("::text[], ")
+            .push_bind(self.streams.keys().map(from).collect::<Vec<_>>());
+        query
+            .push("::bigint[], ")
+            .push_bind(self.streams.values().copied().collect::<Vec<_>>());
+        query
+            .push(
+                "::bigint[]) as bound (stream, before, size) \
+                 join public.audit_logs new on new.stream = bound.stream \
+                     and new.stream_sequence > bound.before and new.stream_sequence <= bound.size \
+                 union all select id from public.audit_logs where format = 0 and id > ",
+            )
+            .push_bind(before.product);
+        query.push(" and id <= ").push_bind(self.product).push(")");
     }
 }
 

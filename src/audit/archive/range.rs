@@ -9,8 +9,8 @@ use super::super::rows::UNIT;
 /// Why no more rows may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// This row is not older than asked.
-    Young(u64, DateTime<Utc>),
+    /// This row is not older than asked; without a time, it has none that can be read.
+    Young(u64, Option<DateTime<Utc>>),
     /// There is no row behind it, or no published head.
     Head(u64),
 }
@@ -23,8 +23,8 @@ pub async fn end(
     published: u64,
     before: DateTime<Utc>,
 ) -> Result<(u64, End), sqlx::Error> {
-    let young: Option<(i64, DateTime<Utc>)> = sqlx::query_as(
-        "select stream_sequence, created_at from public.audit_logs \
+    let young: Option<(i64, Option<DateTime<Utc>>)> = sqlx::query_as(
+        "select stream_sequence, case when isfinite(created_at) then created_at end from public.audit_logs \
          where stream = $1 and stream_sequence > $2 and created_at >= $3 \
          order by stream_sequence limit 1",
     )

@@ -9,13 +9,11 @@
 pub mod csv;
 pub mod ocsf;
 
-use std::collections::BTreeMap;
-
 use artstore_projectors::audit_log::store::{Stored, stored};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, QueryBuilder};
 
-use super::select::{Filters, columns, object};
+use super::select::{Bounds, Filters, columns, object};
 
 /// Rows that are read at once.
 const BATCH: i64 = 1_000;
@@ -54,35 +52,6 @@ impl Format {
     }
 }
 
-/// What the log had when the export began. Rows are only added, so the same bounds are the same rows
-/// at any later time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// How many rows each stream's log had.
-    pub streams: BTreeMap<String, i64>,
-    /// The last one of the product's own rows.
-    pub product: i64,
-}
-
-impl Bounds {
-    /// What there is now.
-    pub async fn now(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let streams: Vec<(String, i64)> =
-            sqlx::query_as("select stream, size from public.audit_trees")
-                .fetch_all(&mut *connection)
-                .await?;
-        let product = sqlx::query_scalar(
-            "select coalesce(max(id), 0) from public.audit_logs where format = 0",
-        )
-        .fetch_one(connection)
-        .await?;
-        Ok(Self {
-            streams: streams.into_iter().collect(),
-            product,
-        })
-    }
-}
-
 /// The next rows behind an id, in the order of their ids; none: that was all.
 pub async fn batch(
     connection: &mut PgConnection,
@@ -95,16 +64,7 @@ pub async fn batch(
         columns()
     ));
     query.push_bind(behind);
-    query
-        .push(" and case when format = 0 then id <= ")
-        .push_bind(bounds.product);
-    query
-        .push(" else stream_sequence <= (select size from unnest(")
-        .push_bind(bounds.streams.keys().cloned().collect::<Vec<_>>());
-    query
-        .push("::text[], ")
-        .push_bind(bounds.streams.values().copied().collect::<Vec<_>>());
-    query.push("::bigint[]) as bound (stream, size) where bound.stream = log.stream) end");
+    bounds.push(&mut query);
     filters.push(&mut query);
     query.push(" order by id limit ").push_bind(BATCH);
     let rows = query.build().fetch_all(connection).await?;

@@ -236,7 +236,8 @@ async fn wanted(
         let (last, end) =
             range::end(connection, &stream, archived, published, command.before).await?;
         let why = match end {
-            End::Young(row, time) => format!("row {row} is of {}", time.format("%Y-%m-%d")),
+            End::Young(row, Some(time)) => format!("row {row} is of {}", time.format("%Y-%m-%d")),
+            End::Young(row, None) => format!("row {row} has no time that can be read"),
             End::Head(size) => format!("the last published head is {size}"),
         };
         if !command.json {
@@ -287,6 +288,20 @@ async fn make(
         "{} is there already and is another archive; nothing was removed: take it away or give \
          another --to",
         folder.display()
+    );
+    // What the first row behind it is chained to; the tree does not cover it.
+    let last: Option<String> = sqlx::query_scalar(
+        "select hmac_signature from public.audit_logs where stream = $1 and stream_sequence = $2",
+    )
+    .bind(&wanted.stream)
+    .bind(i64::try_from(wanted.last)?)
+    .fetch_one(&mut *connection)
+    .await?;
+    ensure!(
+        last.as_ref() == Some(&manifest.last_signature),
+        "{}: its last signature is not that of row {}; nothing was removed: artstore audit verify",
+        folder.display(),
+        wanted.last
     );
     if !command.json {
         println!(

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use super::super::stop_signal;
 use super::{connected, database};
-use crate::audit::export::{Bounds, Format, batch};
+use crate::audit::export::{Format, batch};
 use crate::audit::log::connect;
-use crate::audit::select::Filters;
+use crate::audit::select::{Bounds, Filters};
 use crate::config::{Config, ConfigError};
 use crate::operator;
 

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
 
 use super::super::stop_signal;
 use super::connected;
-use crate::audit::select::{Filters, columns, object};
+use crate::audit::select::{Bounds, Filters, columns, object};
 use crate::config::{Config, ConfigError};
 
 /// How often new rows are looked for.
@@ -37,16 +37,9 @@ pub struct Tail {
 pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
     let mut connection = connected(config).await?;
     let mut stop = stop_signal()?;
-    let mut newest = rows(&mut connection, command, None).await?;
+    let mut shown = Bounds::now(&mut connection).await?;
+    let mut newest = rows(&mut connection, command, &shown).await?;
     newest.reverse();
-    let mut last = match newest.last() {
-        Some(row) => row.id,
-        None => {
-            sqlx::query_scalar("select coalesce(max(id), 0) from public.audit_logs")
-                .fetch_one(&mut connection)
-                .await?
-        }
-    };
     print(&newest, command.json)?;
     if !command.follow {
         return Ok(ExitCode::SUCCESS);
@@ -56,36 +49,56 @@ pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
             () = tokio::time::sleep(LOOK) => {}
             () = artstore_sessions::restart::stopped(&mut stop) => return Ok(ExitCode::SUCCESS),
         }
-        let new = rows(&mut connection, command, Some(last)).await?;
-        last = new.last().map_or(last, |row| row.id);
-        print(&new, command.json)?;
+        let now = Bounds::now(&mut connection).await?;
+        if now != shown {
+            let mut behind = 0;
+            loop {
+                let new = new_rows(&mut connection, command, (&shown, &now), behind).await?;
+                let Some(last) = new.last() else {
+                    break;
+                };
+                behind = last.id;
+                print(&new, command.json)?;
+            }
+            shown = now;
+        }
     }
 }
 
-/// The newest ones, newest first; or those behind an id, oldest first.
+/// The newest ones, newest first.
 async fn rows(
     connection: &mut PgConnection,
     command: &Tail,
-    behind: Option<i64>,
+    bounds: &Bounds,
 ) -> Result<Vec<Stored>, sqlx::Error> {
     let mut query = QueryBuilder::new(format!(
-        "select {} from public.audit_logs where true",
+        "select {} from public.audit_logs as log where true",
         columns()
     ));
+    bounds.push(&mut query);
     command.filters.push(&mut query);
-    match behind {
-        Some(id) => {
-            query
-                .push(" and id > ")
-                .push_bind(id)
-                .push(" order by id limit 1000");
-        }
-        None => {
-            query
-                .push(" order by id desc limit ")
-                .push_bind(command.lines);
-        }
-    }
+    query
+        .push(" order by id desc limit ")
+        .push_bind(command.lines);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(stored).collect()
+}
+
+/// Those that came between two moments, behind an id.
+async fn new_rows(
+    connection: &mut PgConnection,
+    command: &Tail,
+    (shown, now): (&Bounds, &Bounds),
+    behind: i64,
+) -> Result<Vec<Stored>, sqlx::Error> {
+    let mut query = QueryBuilder::new(format!(
+        "select {} from public.audit_logs as log where id > ",
+        columns()
+    ));
+    query.push_bind(behind);
+    now.push_since(shown, &mut query);
+    command.filters.push(&mut query);
+    query.push(" order by id limit 1000");
     let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(stored).collect()
 }

@@ -186,3 +186,55 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
         relay.kill().await;
     });
 }
+
+/// Ids are given out before rows are committed: a log that is slower than another one is shown all
+/// the same.
+#[test]
+fn tail_follows_every_log_also_where_ids_are_committed_out_of_order() {
+    run(async {
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = audited.projector().start();
+        let event = "insert into event_outbox (event_id, entity, action, data, actor)
+             values (gen_random_uuid(), 'thing', 'seen', '{}', '{}')";
+        let mut query = world.query().await;
+        execute(&mut query, event).await;
+        audited.level_with(&Source::Query, 1).await;
+        let tail = audited
+            .command(&["audit", "tail", "--follow", "--json", "-n", "1"])
+            .start();
+        let lines = |process: &Process| process.output().lines().count();
+        eventually("the newest row is shown", || async {
+            (lines(&tail) == 1).then_some(())
+        })
+        .await;
+        // Another log's batch has lower ids, and is committed later.
+        let mut slow = pg(&world.admin_url).await;
+        execute(
+            &mut slow,
+            "begin;
+             insert into audit_logs (format, mapping, stream, stream_sequence, event_type, severity,
+                 actor_type, action, success, created_at, kid, hmac_signature)
+             select 1, 1, 'ARTSTORE_ADMIN', n, 'thing_seen', 'info', 'system', 'seen', true, now(), 'k', 's'
+             from generate_series(1, 5) as n;
+             insert into audit_trees (stream, origin, size, last_signature)
+             values ('ARTSTORE_ADMIN', 'o', 5, '')",
+        )
+        .await;
+        execute(&mut query, event).await;
+        audited.level_with(&Source::Query, 2).await;
+        eventually("the later row is shown", || async {
+            (lines(&tail) == 2).then_some(())
+        })
+        .await;
+        execute(&mut slow, "commit").await;
+        eventually("so are the earlier ones", || async {
+            (lines(&tail) == 7).then_some(())
+        })
+        .await;
+        for process in [tail, projector, relay] {
+            process.kill().await;
+        }
+    });
+}
