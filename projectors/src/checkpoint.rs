@@ -80,6 +80,7 @@ pub async fn advance(
                   source_high, source_missing, generation, parks_in_row) \
              select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 \
              where $11::bigint is null and $12::bigint is null \
+                 and not exists (select from public.projection_pauses where projection = $1) \
              on conflict (projection, stream) do nothing"
         }
     };

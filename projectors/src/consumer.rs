@@ -78,14 +78,14 @@ pub struct Entry<M> {
     pub envelope: Option<Envelope>,
     /// As it came; none where it is gone.
     pub raw: Option<RawMessage>,
-    /// What the projector takes; or why its body can't be read.
-    pub taken: Result<M, String>,
+    /// What the projector takes; none while it has it.
+    pub taken: Option<M>,
 }
 
 impl<M: Taken> Entry<M> {
     /// Gives out what the projector takes, which has to come back; none where there is nothing.
     pub(crate) fn lend(&mut self) -> Option<M> {
-        std::mem::replace(&mut self.taken, Err("lent".to_owned())).ok()
+        self.taken.take()
     }
 
     fn size(&self) -> usize {
@@ -285,6 +285,8 @@ impl<M: Taken> StreamReader<M> {
             body: message.payload.clone(),
         };
         let taken = M::of_message(&self.source, at, envelope.as_ref(), &raw);
+        let id = envelope.as_ref().map(|envelope| envelope.id);
+        let taken = taken.map_err(|reason| self.unreadable(sequence, id, reason))?;
         for gone in expected..sequence {
             self.last.sequence = gone;
             let at = At {
@@ -295,7 +297,7 @@ impl<M: Taken> StreamReader<M> {
                 at,
                 envelope: None,
                 raw: None,
-                taken: Ok(gone),
+                taken: Some(gone),
             });
             self.taken
                 .extend(gone.map(|gone| (gone, self.last.clone())));
@@ -313,7 +315,7 @@ impl<M: Taken> StreamReader<M> {
             at,
             envelope,
             raw: Some(raw),
-            taken,
+            taken: Some(taken),
         };
         self.taken.push_back((entry, self.last.clone()));
         Ok(())

@@ -518,7 +518,7 @@ impl<P: Projector> Worker<P> {
         let messages: Vec<P::Message> = lent.collect::<Option<_>>().unwrap_or_default();
         let applied = projector.apply(transaction, source, &messages).await;
         for (entry, message) in entries.iter_mut().zip(messages) {
-            entry.taken = Ok(message);
+            entry.taken = Some(message);
         }
         match applied {
             Ok(()) => Ok(true),

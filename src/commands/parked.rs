@@ -5,12 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
 use artstore_projectors::database::connect;
+use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::retry::{Retried, retry};
 use artstore_projectors::parking::store::{self, Parked, Which};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_schemas::breaks;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::damage::Damage;
 use artstore_schemas::source::Source;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -38,9 +42,37 @@ pub enum ParkedCommand {
     Discard(Discard),
 }
 
+/// A projection that parks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Parks {
+    /// What people search
+    QueryCache,
+    /// What administrators see of storage elements
+    ElementRegistry,
+}
+
+impl Parks {
+    fn name(self) -> &'static str {
+        match self {
+            Self::QueryCache => QueryCache::NAME,
+            Self::ElementRegistry => ElementRegistry::NAME,
+        }
+    }
+}
+
+/// Of which projection.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Of {
+    /// The projection
+    #[arg(long, value_enum, default_value = "query-cache")]
+    projection: Parks,
+}
+
 /// Which ones.
 #[derive(Debug, Clone, Args)]
 pub struct Filter {
+    #[command(flatten)]
+    of: Of,
     /// Only of this stream: ARTSTORE_WAL_storage_elem_01, ARTSTORE_QUERY
     #[arg(long)]
     stream: Option<String>,
@@ -52,7 +84,7 @@ pub struct Filter {
 impl Filter {
     fn which(&self) -> Which<'_> {
         Which {
-            projection: Some(QueryCache::NAME),
+            projection: Some(self.of.projection.name()),
             stream: self.stream.as_deref(),
             key: self.key,
             sequence: None,
@@ -73,6 +105,8 @@ pub struct List {
 /// One event.
 #[derive(Debug, Args)]
 pub struct Show {
+    #[command(flatten)]
+    of: Of,
     /// Its stream
     stream: String,
     /// Its sequence there
@@ -95,6 +129,8 @@ pub struct Retry {
 /// What is given up.
 #[derive(Debug, Args)]
 pub struct Discard {
+    #[command(flatten)]
+    of: Of,
     /// Its stream
     stream: String,
     /// Its sequence there
@@ -109,10 +145,28 @@ pub struct Discard {
 
 /// Runs the command.
 pub async fn run(config: &Config, command: ParkedCommand) -> anyhow::Result<ExitCode> {
-    let database = config.query_database()?.ok_or_else(|| {
-        ConfigError("parked needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".to_owned())
-    })?;
-    let mut connection = connect::<QueryCache>(&database, "artstore parked").await?;
+    let of = match &command {
+        ParkedCommand::List(command) => command.filter.of,
+        ParkedCommand::Show(command) => command.of,
+        ParkedCommand::Retry(command) => command.filter.of,
+        ParkedCommand::Discard(command) => command.of,
+    };
+    let (database, needs) = match of.projection {
+        Parks::QueryCache => (
+            config.query_database()?,
+            "QUERY_DATABASE_URL (or DATABASE_HOST and others)",
+        ),
+        Parks::ElementRegistry => (
+            config.admin_database()?,
+            "ADMIN_DATABASE_URL (or DB_HOST and others)",
+        ),
+    };
+    let database = database.ok_or_else(|| ConfigError(format!("parked needs {needs}")))?;
+    let name = "artstore parked";
+    let mut connection = match of.projection {
+        Parks::QueryCache => connect::<QueryCache>(&database, name).await?,
+        Parks::ElementRegistry => connect::<ElementRegistry>(&database, name).await?,
+    };
     // What a person decides is on the disk.
     sqlx::raw_sql("set synchronous_commit = on")
         .execute(&mut connection)
@@ -120,7 +174,7 @@ pub async fn run(config: &Config, command: ParkedCommand) -> anyhow::Result<Exit
     let code = match command {
         ParkedCommand::List(command) => list(&mut connection, &command).await?,
         ParkedCommand::Show(command) => show(&mut connection, &command).await?,
-        ParkedCommand::Retry(command) => again(&mut connection, &command).await?,
+        ParkedCommand::Retry(command) => again(config, &mut connection, &command).await?,
         ParkedCommand::Discard(command) => discard(&mut connection, &command).await?,
     };
     connection.close().await?;
@@ -194,9 +248,14 @@ fn object(event: &Parked) -> Value {
     })
 }
 
-async fn one(connection: &mut PgConnection, stream: &str, sequence: u64) -> anyhow::Result<Parked> {
+async fn one(
+    connection: &mut PgConnection,
+    of: Of,
+    stream: &str,
+    sequence: u64,
+) -> anyhow::Result<Parked> {
     let which = Which {
-        projection: Some(QueryCache::NAME),
+        projection: Some(of.projection.name()),
         stream: Some(stream),
         key: None,
         sequence: Some(sequence),
@@ -211,7 +270,7 @@ async fn one(connection: &mut PgConnection, stream: &str, sequence: u64) -> anyh
 }
 
 async fn show(connection: &mut PgConnection, command: &Show) -> anyhow::Result<ExitCode> {
-    let event = one(connection, &command.stream, command.sequence).await?;
+    let event = one(connection, command.of, &command.stream, command.sequence).await?;
     let headers: serde_json::Map<String, Value> = event
         .message
         .headers
@@ -255,7 +314,11 @@ struct Outcome {
     retried: Retried,
 }
 
-async fn again(connection: &mut PgConnection, command: &Retry) -> anyhow::Result<ExitCode> {
+async fn again(
+    config: &Config,
+    connection: &mut PgConnection,
+    command: &Retry,
+) -> anyhow::Result<ExitCode> {
     let parked = store::list(connection, &command.filter.which(), MOST).await?;
     // A key at a time; what has no key by itself.
     let mut wanted: Vec<(String, Option<Uuid>, Option<u64>)> = Vec::new();
@@ -266,15 +329,24 @@ async fn again(connection: &mut PgConnection, command: &Retry) -> anyhow::Result
             wanted.push(group);
         }
     }
+    let bus = match wanted.is_empty() {
+        true => None,
+        false => Some(Bus::connect(&config.bus("artstore parked retry")).await?),
+    };
     let mut outcomes = Vec::new();
     for (stream, key, sequence) in wanted {
         let source = Source::of_stream(&stream)
             .ok_or_else(|| anyhow!("stream {stream} is none of a source"))?;
+        let projection = command.filter.of.projection;
         let which = Which {
-            projection: Some(QueryCache::NAME),
+            projection: Some(projection.name()),
             stream: Some(&stream),
             key,
             sequence,
+        };
+        let damage = match &bus {
+            Some(bus) => breaks::damage(bus, &source).await?,
+            None => Damage::default(),
         };
         let operator = operator::operator(connection).await?;
         let record = async |transaction: &mut PgConnection, retried: &Retried| {
@@ -283,13 +355,29 @@ async fn again(connection: &mut PgConnection, command: &Retry) -> anyhow::Result
                 "stream": stream,
                 "key": key,
                 "applied": retried.applied,
+                "passed_over": retried.passed_over,
                 "stuck_at": stuck.map(|(event, _)| event.sequence),
                 "reason": stuck.map(|(_, reason)| reason),
                 "operator": operator,
             });
-            record(transaction, QueryCache::NAME, "retry", facts).await
+            record(transaction, projection.name(), "retry", facts).await
         };
-        let retried = retry(&QueryCache, connection, &source, &which, record).await;
+        let retried = match projection {
+            Parks::QueryCache => {
+                retry(&QueryCache, connection, &source, &which, &damage, record).await
+            }
+            Parks::ElementRegistry => {
+                retry(
+                    &ElementRegistry,
+                    connection,
+                    &source,
+                    &which,
+                    &damage,
+                    record,
+                )
+                .await
+            }
+        };
         let retried = retried.with_context(|| format!("stream {stream}"))?;
         if !command.json {
             tell(&stream, key, &retried);
@@ -350,9 +438,15 @@ async fn discard(connection: &mut PgConnection, command: &Discard) -> anyhow::Re
     if command.reason.trim().is_empty() {
         return Err(ConfigError("--reason: say why, in words".to_owned()).into());
     }
-    let event = one(connection, &command.stream, command.sequence).await?;
+    let event = one(connection, command.of, &command.stream, command.sequence).await?;
     let mut transaction = connection.begin().await?;
-    if !store::renew(&mut transaction, QueryCache::NAME, &event.stream).await? {
+    if !store::renew(
+        &mut transaction,
+        command.of.projection.name(),
+        &event.stream,
+    )
+    .await?
+    {
         bail!("stream {} has no checkpoint", event.stream);
     }
     store::remove(&mut transaction, &event).await?;
@@ -366,7 +460,13 @@ async fn discard(connection: &mut PgConnection, command: &Discard) -> anyhow::Re
         "reason": command.reason,
         "operator": operator,
     });
-    record(&mut transaction, QueryCache::NAME, "discard", facts.clone()).await?;
+    record(
+        &mut transaction,
+        command.of.projection.name(),
+        "discard",
+        facts.clone(),
+    )
+    .await?;
     transaction.commit().await?;
     match command.json {
         true => println!("{facts:#}"),

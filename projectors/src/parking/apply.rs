@@ -42,16 +42,16 @@ pub enum Refused {
     TooMany(Box<Parked>),
 }
 
-/// Whether the batch may be applied as a whole, as nearly all are: nothing of it is fenced or
-/// unreadable.
+/// Whether the batch may be applied as a whole, as nearly all are: nothing of it is fenced.
 pub fn is_plain<P: Projector>(
     projector: &P,
     entries: &[Entry<P::Message>],
     fences: &Fences,
 ) -> bool {
-    entries.iter().all(|entry| {
-        entry.taken.is_ok() && (fences.keys.is_empty() || !is_fenced(projector, entry, fences))
-    })
+    fences.keys.is_empty()
+        || !entries
+            .iter()
+            .any(|entry| is_fenced(projector, entry, fences))
 }
 
 /// Applies a batch with what has to be parked.
@@ -100,22 +100,11 @@ impl<P: Projector> Applying<'_, P> {
             let Some(first) = free.first().copied() else {
                 continue;
             };
-            let refused = match free.iter().position(|entry| entry.taken.is_err()) {
-                Some(0) => first.taken.as_ref().err().cloned(),
-                Some(at) => {
-                    parts.push(free.split_off(at));
-                    parts.push(free);
-                    continue;
-                }
-                None => self.whole(transaction, &free).await?,
-            };
-            let Some(reason) = refused else {
+            let Some(reason) = self.whole(transaction, &free).await? else {
                 continue;
             };
-            if first.taken.is_err() || free.len() == 1 {
+            if free.len() == 1 {
                 self.refuse(first, reason)?;
-                free.remove(0);
-                parts.push(free);
             } else {
                 parts.push(free.split_off(free.len() / 2));
                 parts.push(free);
@@ -133,7 +122,7 @@ impl<P: Projector> Applying<'_, P> {
     ) -> Result<Option<String>, Refused> {
         let messages: Vec<P::Message> = entries
             .iter()
-            .filter_map(|entry| entry.taken.as_ref().ok().cloned())
+            .filter_map(|entry| entry.taken.clone())
             .collect();
         let mut savepoint = transaction.begin().await.map_err(retry)?;
         let applied = self.projector.apply(&mut savepoint, self.source, &messages);

@@ -1,6 +1,7 @@
 //! Parked events are applied again, those of a key in order. With the last one the fence is gone.
 
 use artstore_schemas::crash;
+use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};
@@ -16,6 +17,8 @@ const BATCH: i64 = 500;
 pub struct Retried {
     /// How many events were applied.
     pub applied: u64,
+    /// How many were passed over: an operator accepted their messages as damage since.
+    pub passed_over: u64,
     /// The event that still can't be applied, and why; those behind it wait on.
     pub stuck: Option<(Parked, String)>,
 }
@@ -43,12 +46,14 @@ pub enum RetryError {
 
 /// Applies the parked events of a key, or one event without a key, in their order. Each transaction
 /// takes the checkpoint's row first, so that the worker waits, and then finds another generation.
-/// `record` writes what is to be committed with it.
+/// Messages that were accepted as damage are passed over, as every reader does. `record` writes what
+/// is to be committed with it.
 pub async fn retry<P: Projector>(
     projector: &P,
     connection: &mut PgConnection,
     source: &Source,
     which: &Which<'_>,
+    damage: &Damage,
     mut record: impl AsyncFnMut(&mut PgConnection, &Retried) -> Result<(), sqlx::Error>,
 ) -> Result<Retried, RetryError> {
     let stream = source.stream();
@@ -65,6 +70,11 @@ pub async fn retry<P: Projector>(
         let parked = store::list(&mut transaction, which, BATCH).await?;
         let mut now = Retried::default();
         for event in &parked {
+            if damage.ignores(event.sequence) {
+                store::remove(&mut transaction, event).await?;
+                now.passed_over += 1;
+                continue;
+            }
             match one(projector, &mut transaction, source, event).await? {
                 None => {
                     store::remove(&mut transaction, event).await?;
@@ -85,6 +95,7 @@ pub async fn retry<P: Projector>(
         crash::point("parked.applied");
         transaction.commit().await?;
         all.applied += now.applied;
+        all.passed_over += now.passed_over;
         if now.stuck.is_some() {
             all.stuck = now.stuck;
             return Ok(all);
