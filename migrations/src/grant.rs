@@ -193,6 +193,16 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ("select, insert, update", "table public.audit_trees"),
             ("select, insert, update", "table public.audit_tiles"),
             (
+                "select, insert, update, delete",
+                "table public.registry_files",
+            ),
+            ("select, insert, update", "table public.registry_elements"),
+            (
+                "select (name, mode, file_count, used_bytes, last_event_at), \
+                 update (mode, file_count, used_bytes, last_event_at)",
+                "table public.storage_elements",
+            ),
+            (
                 "select, insert, update",
                 "table public.projection_checkpoints",
             ),

@@ -75,6 +75,8 @@ impl Module {
                     "audit_tiles",
                     "audit_heads",
                     "audit_boundary",
+                    "registry_files",
+                    "registry_elements",
                 ],
             ]),
             Self::Query => owned(&[

@@ -79,6 +79,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("keys_out_of_reach", "admin/0005_keys_out_of_reach"),
     script!("audit_evidence", "admin/0006_audit_evidence"),
     script!("parking", "admin/0007_parking"),
+    script!("registry", "admin/0008_registry"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[

@@ -13,7 +13,9 @@
 //! - [`progress`]: what they tell of themselves
 //! - [`lag`]: how far a projection is behind, measured from outside
 //! - [`audit_log`]: the projection that tells who did what, and can prove it
+//! - [`element_registry`]: the projection that administrators see
 //! - [`query_cache`]: the projection that people search
+//! - [`kit`]: tests for authors of projectors
 //! - [`projector_error`]: why a worker stops
 //! - [`read_your_writes`]: waiting until a write is visible
 //! - [`search`]: finding files in the query cache
@@ -22,6 +24,8 @@ pub mod audit_log;
 pub mod checkpoint;
 pub mod consumer;
 pub mod database;
+pub mod element_registry;
+pub mod kit;
 pub mod lag;
 pub mod parking;
 pub mod pause;

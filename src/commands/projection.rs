@@ -127,7 +127,9 @@ pub async fn run(config: &Config, command: Projection) -> anyhow::Result<ExitCod
 fn database(config: &Config, projection: Projected) -> Result<PgConnectOptions, ConfigError> {
     let (database, variable) = match projection {
         Projected::QueryCache => (config.query_database()?, "QUERY_DATABASE_URL"),
-        Projected::AuditLog => (config.admin_database()?, "ADMIN_DATABASE_URL"),
+        Projected::AuditLog | Projected::ElementRegistry => {
+            (config.admin_database()?, "ADMIN_DATABASE_URL")
+        }
     };
     database.ok_or_else(|| ConfigError(format!("{} needs {variable}", projection.name())))
 }

@@ -9,6 +9,7 @@ use artstore_producers::progress::Progress;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_producers::relay_error::RelayError;
 use artstore_projectors::audit_log::AuditLog;
+use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::{progress, workers};
 use artstore_schemas::bus::Bus;
@@ -55,7 +56,7 @@ pub struct RelayCommand {
 #[derive(Debug, Args)]
 pub struct ProjectorCommand {
     /// Only these projections; without it the query cache where QUERY_DATABASE_URL is set, and the
-    /// audit log where SECURITY_AUDIT_HMAC_SECRET is set
+    /// audit log where SECURITY_AUDIT_HMAC_SECRET is set. May be given often
     #[arg(long, value_enum)]
     projection: Vec<Projection>,
     #[command(flatten)]
@@ -205,6 +206,7 @@ fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
 enum Chosen {
     QueryCache,
     AuditLog(AuditLog),
+    ElementRegistry,
 }
 
 impl Chosen {
@@ -212,6 +214,7 @@ impl Chosen {
         match self {
             Self::QueryCache => Projection::QueryCache,
             Self::AuditLog(_) => Projection::AuditLog,
+            Self::ElementRegistry => Projection::ElementRegistry,
         }
     }
 }
@@ -240,6 +243,14 @@ fn projections(
         })?;
         let audit_log = AuditLog::new(command.audit.keys()?);
         projections.push((Chosen::AuditLog(audit_log), database));
+    }
+    if chosen(Projection::ElementRegistry) {
+        let database = config.admin_database()?.ok_or_else(|| {
+            ConfigError(
+                "the element registry needs ADMIN_DATABASE_URL (or DB_HOST and others)".into(),
+            )
+        })?;
+        projections.push((Chosen::ElementRegistry, database));
     }
     Ok(projections)
 }
@@ -275,6 +286,9 @@ async fn run_projector(
             }
             Chosen::AuditLog(audit_log) => {
                 running.spawn(workers::run(audit_log, bus, database, progress, stop))
+            }
+            Chosen::ElementRegistry => {
+                running.spawn(workers::run(ElementRegistry, bus, database, progress, stop))
             }
         };
         service.watch(format!("the projector of {name}"), workers);

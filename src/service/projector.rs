@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::database::connect;
+use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::lag::{self, Lag};
 use artstore_projectors::progress::{Durations, Progress, WorkerState};
 use artstore_projectors::projector::Projector;
@@ -45,6 +46,8 @@ pub enum Projection {
     QueryCache,
     /// Who did what, provably.
     AuditLog,
+    /// What administrators see of storage elements.
+    ElementRegistry,
 }
 
 impl Projection {
@@ -53,6 +56,7 @@ impl Projection {
         match self {
             Self::QueryCache => QueryCache::NAME,
             Self::AuditLog => AuditLog::NAME,
+            Self::ElementRegistry => ElementRegistry::NAME,
         }
     }
 
@@ -61,6 +65,7 @@ impl Projection {
         match self {
             Self::QueryCache => QueryCache::VERSION,
             Self::AuditLog => AuditLog::VERSION,
+            Self::ElementRegistry => ElementRegistry::VERSION,
         }
     }
 
@@ -70,6 +75,7 @@ impl Projection {
         match self {
             Self::QueryCache => connect::<QueryCache>(database, name).await,
             Self::AuditLog => connect::<AuditLog>(database, name).await,
+            Self::ElementRegistry => connect::<ElementRegistry>(database, name).await,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
@@ -421,10 +422,11 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
                 place.stream
             ),
             "bring it back to a place that can be proved",
-            Some(match projection {
-                AuditLog::NAME => "artstore audit verify".to_owned(),
-                _ => format!("artstore projection repair {projection}"),
-            }),
+            match projection {
+                AuditLog::NAME => Some("artstore audit verify".to_owned()),
+                QueryCache::NAME => Some(format!("artstore projection repair {projection}")),
+                _ => None,
+            },
         );
     }
     if let Some(problem) = &place.workers.problem {
@@ -439,7 +441,10 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
                 super::lines::events(parked)
             ),
             "see why and mend that, then `artstore parked retry`",
-            Some("artstore parked list".to_owned()),
+            Some(match projection {
+                QueryCache::NAME => "artstore parked list".to_owned(),
+                _ => format!("artstore parked list --projection {projection}"),
+            }),
         );
     }
     match place.workers.state {
@@ -449,8 +454,8 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
             "no projector runs: nothing is applied".to_owned(),
             "start one, under something that starts it again",
             Some(match projection {
-                AuditLog::NAME => format!("artstore run projector --projection {projection}"),
-                _ => "artstore run projector".to_owned(),
+                QueryCache::NAME => "artstore run projector".to_owned(),
+                _ => format!("artstore run projector --projection {projection}"),
             }),
         ),
         Working::Waiting if place.workers.problem.is_none() && nats => found.add(

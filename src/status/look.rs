@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use artstore_producers::tail::{self, Tail};
 use artstore_projectors::audit_log::AuditLog;
+use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::presence::{self, Presence};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
@@ -306,7 +307,11 @@ async fn reach_nats(
             Some(bus) => bus,
             None => bus.insert(Bus::connect(options).await?),
         };
-        let answers = answers::ask(bus, sources, &[QueryCache::NAME, AuditLog::NAME]);
+        let answers = answers::ask(
+            bus,
+            sources,
+            &[QueryCache::NAME, AuditLog::NAME, ElementRegistry::NAME],
+        );
         let (answers, listed) = tokio::join!(answers, list(bus, until));
         let mut all: BTreeSet<Source> = listed.into_iter().collect();
         all.extend(sources.iter().cloned());
@@ -387,6 +392,10 @@ pub(super) fn read_by(
         Holds::AuditLog => {
             if let Some(sources) = all.get_mut(AuditLog::NAME) {
                 sources.extend(listed.iter().cloned());
+            }
+            if let Some(sources) = all.get_mut(ElementRegistry::NAME) {
+                let read = listed.iter().filter(|source| ElementRegistry.reads(source));
+                sources.extend(read.cloned());
             }
         }
     }

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 /// How long anything may take that is expected to happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const ACCOUNTS: usize = 128;
+const ACCOUNTS: usize = 200;
 
 /// Runs a test.
 pub fn run(test: impl Future<Output = ()>) {

@@ -1,0 +1,91 @@
+//! A projector of your own: how many files each user has. Its test is `tests/it/kit.rs`.
+//!
+//! Make its table in the query module's database, then
+//! `QUERY_DATABASE_URL=… NATS_URL=… cargo run -p artstore-projectors --example files_per_user`,
+//! and ask: `select username, count(distinct file_id) from user_files group by username`.
+
+use std::collections::HashMap;
+
+use artstore_projectors::progress::Progress;
+use artstore_projectors::projector::{Projector, Received, Rejection};
+use artstore_projectors::workers;
+use artstore_schemas::bus::{Bus, BusOptions};
+use artstore_schemas::event::Event;
+use artstore_schemas::source::Source;
+use sqlx::PgConnection;
+
+/// A row for each file on each element: so it makes no difference how their streams interleave.
+pub const TABLE: &str = "create table if not exists public.user_files (
+    element text not null, file_id uuid not null, username text not null,
+    primary key (element, file_id))";
+
+/// How many files each user has.
+pub struct FilesPerUser;
+
+impl Projector for FilesPerUser {
+    const NAME: &'static str = "files-per-user";
+    const VERSION: u32 = 1;
+    const TABLES: &'static [&'static str] = &["user_files"];
+    const MODULE: &'static str = "query";
+    const VARIABLE: &'static str = "QUERY_DATABASE_URL";
+    const DURABLE: bool = false;
+    type Message = Received;
+
+    fn reads(&self, source: &Source) -> bool {
+        matches!(source, Source::Element(_))
+    }
+
+    async fn apply(
+        &self,
+        transaction: &mut PgConnection,
+        source: &Source,
+        batch: &[Received],
+    ) -> Result<(), Rejection> {
+        // Every event has its file's whole state: the last one counts.
+        let mut files = HashMap::new();
+        for received in batch {
+            if let Event::Wal(wal) = &received.event
+                && let Some(id) = wal.operation.file_id
+            {
+                let user = wal
+                    .file
+                    .as_ref()
+                    .map(|file| file.created_by_username.clone());
+                files.insert(id, user);
+            }
+        }
+        let (ids, users): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let element = source.to_string();
+        sqlx::query("delete from public.user_files where element = $1 and file_id = any($2)")
+            .bind(&element)
+            .bind(&ids)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "insert into public.user_files (element, file_id, username) \
+             select $1, * from unnest($2::uuid[], $3::text[]) as f (file_id, username) \
+             where username is not null",
+        )
+        .bind(&element)
+        .bind(&ids)
+        .bind(&users)
+        .execute(transaction)
+        .await?;
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let database = std::env::var("QUERY_DATABASE_URL")?.parse()?;
+    let bus = Bus::connect(&BusOptions {
+        url: std::env::var("NATS_URL")?,
+        credentials: None,
+        name: "files-per-user".to_owned(),
+    })
+    .await?;
+    // Until the process is ended: a batch is committed with its checkpoint, or not at all.
+    let (_running, stop) = tokio::sync::watch::channel(false);
+    workers::run(FilesPerUser, bus, database, Progress::default(), stop).await?;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! The element registry: what the admin module shows of each storage element, from the elements'
+//! streams: mode, how many files, how many bytes, when something last happened. The numbers move in
+//! the transaction that moves the checkpoint, so they are exact at every checkpoint; the product's
+//! own counters drift. What administrators own (name, address, capacity, status) is never touched.
+//!
+//! The numbers need each file's size of before: `registry_files`. `registry_elements` has them
+//! whether or not an administrator has registered the element yet; `storage_elements` gets them by
+//! name, also where somebody else has written over them.
+
+use std::collections::BTreeMap;
+
+use artstore_schemas::bus::Bus;
+use artstore_schemas::element::ElementName;
+use artstore_schemas::event::{Event, Status, WalEvent};
+use artstore_schemas::json::Document;
+use artstore_schemas::source::Source;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::projector::{Projector, Received, Rejection};
+use crate::projector_error::WorkerError;
+
+/// Builds the element registry.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ElementRegistry;
+
+impl Projector for ElementRegistry {
+    const NAME: &'static str = "element-registry";
+    const VERSION: u32 = 1;
+    const TABLES: &'static [&'static str] =
+        &["registry_files", "registry_elements", "storage_elements"];
+    const MODULE: &'static str = "admin";
+    const VARIABLE: &'static str = "ADMIN_DATABASE_URL";
+    const DURABLE: bool = false;
+
+    type Message = Received;
+
+    fn reads(&self, source: &Source) -> bool {
+        matches!(source, Source::Element(_))
+    }
+
+    async fn apply(
+        &self,
+        transaction: &mut PgConnection,
+        source: &Source,
+        batch: &[Received],
+    ) -> Result<(), Rejection> {
+        let Source::Element(element) = source else {
+            return Ok(());
+        };
+        let said = Said::of(batch);
+        let (files, bytes) = count(transaction, element, &said.files).await?;
+        add(transaction, element, &said, files, bytes).await?;
+        show(transaction, element).await?;
+        Ok(())
+    }
+
+    /// An element that was registered since, and numbers that somebody else has written.
+    async fn settle(
+        &self,
+        connection: &mut PgConnection,
+        _bus: &Bus,
+        source: &Source,
+    ) -> Result<(), WorkerError> {
+        if let Source::Element(element) = source {
+            show(connection, element).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a batch says of its element, in the end.
+#[derive(Debug, Default)]
+struct Said<'a> {
+    /// The size of each file; none: it is gone.
+    files: BTreeMap<Uuid, Option<i64>>,
+    mode: Option<String>,
+    last: Option<&'a Received>,
+}
+
+impl<'a> Said<'a> {
+    fn of(batch: &'a [Received]) -> Self {
+        let mut said = Self::default();
+        for received in batch {
+            let Event::Wal(wal) = &received.event else {
+                continue;
+            };
+            // Every event has the file's whole state, whatever became of its operation.
+            if let Some(id) = wal.file.as_ref().map(|f| f.id).or(wal.operation.file_id) {
+                said.files
+                    .insert(id, wal.file.as_ref().map(|f| f.file_size));
+            }
+            if let Some(mode) = mode(wal) {
+                said.mode = Some(mode);
+            }
+            said.last = Some(received);
+        }
+        said
+    }
+}
+
+/// The mode that an operation has led to, in the words of the database.
+fn mode(wal: &WalEvent) -> Option<String> {
+    let operation = &wal.operation;
+    if operation.kind != "mode_change" || operation.status != Status::Committed {
+        return None;
+    }
+    let Some(Document::Json(data)) = &operation.data else {
+        return None;
+    };
+    let mode = data.get("to")?.as_str()?.to_uppercase();
+    ["EDIT", "RW", "RO", "AR"]
+        .contains(&mode.as_str())
+        .then_some(mode)
+}
+
+/// Writes the files' sizes; how many more files and bytes there are now.
+async fn count(
+    transaction: &mut PgConnection,
+    element: &ElementName,
+    files: &BTreeMap<Uuid, Option<i64>>,
+) -> Result<(i64, i64), sqlx::Error> {
+    if files.is_empty() {
+        return Ok((0, 0));
+    }
+    sqlx::query_as(
+        "with said as (select * from unnest($2::uuid[], $3::bigint[]) as said (file_id, file_size)), \
+         old as ( \
+             select r.file_size from public.registry_files r join said using (file_id) \
+             where r.element = $1), \
+         gone as ( \
+             delete from public.registry_files r using said \
+             where r.element = $1 and r.file_id = said.file_id and said.file_size is null), \
+         present as ( \
+             insert into public.registry_files (element, file_id, file_size) \
+             select $1, file_id, file_size from said where file_size is not null \
+             on conflict (element, file_id) do update set file_size = excluded.file_size) \
+         select (select count(file_size) from said) - (select count(*) from old), \
+             (coalesce((select sum(file_size) from said), 0) \
+                 - coalesce((select sum(r.file_size) from old r), 0))::bigint",
+    )
+    .bind(element.as_str())
+    .bind(files.keys().copied().collect::<Vec<_>>())
+    .bind(files.values().copied().collect::<Vec<_>>())
+    .fetch_one(transaction)
+    .await
+}
+
+/// Adds them to the element's numbers.
+async fn add(
+    transaction: &mut PgConnection,
+    element: &ElementName,
+    said: &Said<'_>,
+    files: i64,
+    bytes: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into public.registry_elements as e (element, mode, files, bytes, last_event_at) \
+         values ($1, $2, $3, $4, $5) \
+         on conflict (element) do update set \
+             mode = coalesce(excluded.mode, e.mode), \
+             files = e.files + excluded.files, \
+             bytes = e.bytes + excluded.bytes, \
+             last_event_at = coalesce(excluded.last_event_at, e.last_event_at)",
+    )
+    .bind(element.as_str())
+    .bind(&said.mode)
+    .bind(files)
+    .bind(bytes)
+    .bind(said.last.map(|received| received.envelope.time))
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Shows the numbers where administrators look; nothing is written where they are there already.
+async fn show(connection: &mut PgConnection, element: &ElementName) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update public.storage_elements s \
+         set mode = coalesce(e.mode::public.storage_mode_enum, s.mode), \
+             file_count = least(e.files, 2147483647)::integer, \
+             used_bytes = e.bytes, \
+             last_event_at = e.last_event_at \
+         from public.registry_elements e \
+         where e.element = $1 and s.name = e.element \
+             and (s.mode, s.file_count, s.used_bytes, s.last_event_at) is distinct from \
+                 (coalesce(e.mode::public.storage_mode_enum, s.mode), \
+                  least(e.files, 2147483647)::integer, e.bytes, e.last_event_at)",
+    )
+    .bind(element.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
