@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench proof lint soak-verify measure-verify
+.PHONY: help setup demo test bench proof lint soak-verify measure-rebuild measure-verify
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -34,6 +34,10 @@ lint: ## formatting and clippy, warnings denied
 soak-verify: ## ten minutes of mixed load with kills, checked all the time: no false alarm
 	scripts/setup --tests
 	cargo test --locked --test it -- --ignored --nocapture no_false_alarm_in_ten_minutes
+
+measure-rebuild: ## memory and time of a rebuild of 100,000 and of 1,000,000 events
+	scripts/setup --tests
+	cargo test --profile tests --locked --test it -- --ignored --nocapture rebuild::size::memory_is_flat
 
 measure-verify: ## memory and time of a check of 100,000 and of 1,000,000 rows
 	scripts/setup --tests

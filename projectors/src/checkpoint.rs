@@ -2,7 +2,7 @@
 //! transaction that writes the rows, by compare-and-set, so that of two workers only one commits.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 /// A projection's place in a stream.
@@ -33,11 +33,31 @@ pub async fn load(
     projection: &str,
     stream: &str,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    let row = sqlx::query(
+    load_from(connection, "projection_checkpoints", projection, stream).await
+}
+
+/// Reads one of the tables in a schema, whatever the session's search path is.
+pub(crate) async fn load_of(
+    connection: &mut PgConnection,
+    schema: &str,
+    projection: &str,
+    stream: &str,
+) -> Result<Option<Checkpoint>, sqlx::Error> {
+    let table = format!("{schema}.projection_checkpoints");
+    load_from(connection, &table, projection, stream).await
+}
+
+async fn load_from(
+    connection: &mut PgConnection,
+    table: &str,
+    projection: &str,
+    stream: &str,
+) -> Result<Option<Checkpoint>, sqlx::Error> {
+    let row = sqlx::query(AssertSqlSafe(format!(
         "select version, stream_created_at, last_sequence, last_event_id, source_high, \
                 source_missing, generation, parks_in_row \
-         from public.projection_checkpoints where projection = $1 and stream = $2",
-    )
+         from {table} where projection = $1 and stream = $2"
+    )))
     .bind(projection)
     .bind(stream)
     .fetch_optional(connection)
@@ -68,19 +88,19 @@ pub async fn advance(
 ) -> Result<bool, sqlx::Error> {
     let sql = match old {
         Some(_) => {
-            "update public.projection_checkpoints \
+            "update projection_checkpoints \
              set last_sequence = $4, last_event_id = $5, source_high = $7, source_missing = $8, \
                  generation = $9, parks_in_row = $10, updated_at = now() \
              where projection = $1 and stream = $2 and version = $3 and stream_created_at = $6 \
                and last_sequence = $11 and generation = $12"
         }
         None => {
-            "insert into public.projection_checkpoints \
+            "insert into projection_checkpoints \
                  (projection, stream, version, last_sequence, last_event_id, stream_created_at, \
                   source_high, source_missing, generation, parks_in_row) \
              select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 \
              where $11::bigint is null and $12::bigint is null \
-                 and not exists (select from public.projection_pauses where projection = $1) \
+                 and not exists (select from projection_pauses where projection = $1) \
              on conflict (projection, stream) do nothing"
         }
     };

@@ -102,6 +102,8 @@ pub struct StreamReader<M> {
     messages: pull::Stream,
     /// The last message that was read.
     last: Place,
+    /// Nothing behind this sequence is given out.
+    until: Option<u64>,
     /// Read, and not given out yet.
     taken: VecDeque<(Entry<M>, Place)>,
     bus: Bus,
@@ -159,10 +161,26 @@ impl<M: Taken> StreamReader<M> {
             stream,
             messages,
             last,
+            until: None,
             taken: VecDeque::new(),
             hole_at,
             failed: None,
         })
+    }
+
+    /// Gives out nothing behind this sequence.
+    pub fn until(mut self, sequence: u64) -> Self {
+        self.until = Some(sequence);
+        self
+    }
+
+    /// Whether everything up to the bound was given out.
+    pub fn is_at_end(&self) -> bool {
+        let next = match self.taken.front() {
+            Some((entry, _)) => entry.at.sequence,
+            None => self.last.sequence + 1,
+        };
+        self.until.is_some_and(|until| next > until)
     }
 
     /// Waits for a message, then takes with it what is there already, up to a limit.
@@ -173,6 +191,9 @@ impl<M: Taken> StreamReader<M> {
         most_bytes: usize,
         patience: Duration,
     ) -> Result<Option<Batch<M>>, WorkerError> {
+        if self.is_at_end() {
+            return Ok(None);
+        }
         if self.taken.is_empty() {
             if let Some(error) = self.failed.take() {
                 return Err(error);
@@ -186,13 +207,18 @@ impl<M: Taken> StreamReader<M> {
         let mut last = Place::default();
         let mut bytes = 0;
         loop {
-            while let Some((entry, place)) = self.taken.pop_front() {
+            while !self.is_at_end()
+                && let Some((entry, place)) = self.taken.pop_front()
+            {
                 bytes += entry.size();
                 entries.push(entry);
                 last = place;
                 if entries.len() >= most || bytes >= most_bytes {
                     return Ok(Some(Batch { entries, last }));
                 }
+            }
+            if self.is_at_end() {
+                break;
             }
             let Some(next) = self.messages.next().now_or_never() else {
                 break;

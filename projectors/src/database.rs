@@ -22,7 +22,20 @@ pub async fn connect<P: Projector>(
     database: &PgConnectOptions,
     name: &str,
 ) -> Result<PgConnection, WorkerError> {
-    let opened = session::<P>(database, name).open().await;
+    connect_for::<P>(database, name, SILENCE).await
+}
+
+/// Connects as [`connect`]; the server ends the session when it is silent for so long.
+pub(crate) async fn connect_for<P: Projector>(
+    database: &PgConnectOptions,
+    name: &str,
+    silence: Duration,
+) -> Result<PgConnection, WorkerError> {
+    let opened = Session {
+        silence,
+        ..session::<P>(database, name)
+    };
+    let opened = opened.open().await;
     let failed = |error| WorkerError::of_session(error, P::VARIABLE);
     let mut connection = opened.map_err(failed)?;
     let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
@@ -58,15 +71,16 @@ pub async fn connect<P: Projector>(
     Ok(connection)
 }
 
+// Projectors name their tables without a schema: a rebuild has tables of the same names elsewhere.
 fn session<'a, P: Projector>(database: &'a PgConnectOptions, name: &'a str) -> Session<'a> {
     Session {
         database,
         name,
         silence: SILENCE,
         settings: if P::DURABLE {
-            "set synchronous_commit = on"
+            "set synchronous_commit = on; set search_path = public"
         } else {
-            "set synchronous_commit = off"
+            "set synchronous_commit = off; set search_path = public"
         },
     }
 }

@@ -126,6 +126,10 @@ enum Crash {
 impl<P: Projector<Message = Received>> Kit<'_, P> {
     /// The rows are these, whatever happens on the way. Panics with what happened where they are not.
     pub async fn holds(&mut self, given: &[Given], expected: &[&str]) {
+        sqlx::raw_sql("set search_path = public")
+            .execute(&mut *self.connection)
+            .await
+            .expect("the search path can be set");
         let streams = placed(given);
         let most = streams.values().map(Vec::len).max().unwrap_or(0).max(1);
         self.after("as a whole", &streams, most, expected).await;

@@ -10,6 +10,7 @@
 //! - `share`: how processes share the streams
 //! - [`presence`]: who works on them, as the database sees it
 //! - [`workers`]: all workers of a projection
+//! - [`rebuild`]: tables built again beside the live ones, compared and swapped
 //! - [`progress`]: what they tell of themselves
 //! - [`lag`]: how far a projection is behind, measured from outside
 //! - [`audit_log`]: the projection that tells who did what, and can prove it
@@ -22,6 +23,7 @@
 
 pub mod audit_log;
 pub mod checkpoint;
+mod commit;
 pub mod consumer;
 pub mod database;
 pub mod element_registry;
@@ -35,6 +37,7 @@ pub mod projector;
 pub mod projector_error;
 pub mod query_cache;
 pub mod read_your_writes;
+pub mod rebuild;
 pub mod runner;
 pub mod search;
 mod share;

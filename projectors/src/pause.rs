@@ -30,7 +30,7 @@ pub async fn load(
     projection: &str,
 ) -> Result<Option<Pause>, sqlx::Error> {
     let row = sqlx::query(
-        "select reason, operator, paused_at from public.projection_pauses where projection = $1",
+        "select reason, operator, paused_at from projection_pauses where projection = $1",
     )
     .bind(projection)
     .fetch_optional(connection)
@@ -54,7 +54,7 @@ pub async fn pause(
     operator: &Value,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "insert into public.projection_pauses (projection, reason, operator) values ($1, $2, $3) \
+        "insert into projection_pauses (projection, reason, operator) values ($1, $2, $3) \
          on conflict (projection) do nothing",
     )
     .bind(projection)
@@ -68,7 +68,7 @@ pub async fn pause(
 
 /// Lets it go on. False: it was not paused.
 pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query("delete from public.projection_pauses where projection = $1")
+    let done = sqlx::query("delete from projection_pauses where projection = $1")
         .bind(projection)
         .execute(transaction)
         .await?;
@@ -78,7 +78,7 @@ pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<
 /// Waits for the batches in hand, and lets no other one be committed.
 async fn renew_all(transaction: &mut PgConnection, projection: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update public.projection_checkpoints set generation = generation + 1 \
+        "update projection_checkpoints set generation = generation + 1 \
          where projection = $1",
     )
     .bind(projection)

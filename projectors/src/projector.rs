@@ -24,6 +24,9 @@ pub trait Projector: Send + Sync + 'static {
     const VERSION: u32;
     /// The tables that it owns.
     const TABLES: &'static [&'static str];
+    /// Those of them that are built again as a whole, compared and swapped; none: it can't be built
+    /// again. Statements of [`Self::apply`] name tables without a schema, so that they can be.
+    const REBUILT: &'static [Table] = &[];
     /// The module whose database they are in.
     const MODULE: &'static str;
     /// Where that database is configured.
@@ -77,6 +80,23 @@ pub trait Projector: Send + Sync + 'static {
         source: &Source,
         batch: &[Self::Message],
     ) -> impl Future<Output = Result<(), Rejection>> + Send;
+}
+
+/// A table as a rebuild compares and swaps it.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// What a row is told from others by, whoever built it: an expression of its columns.
+    pub key: &'static str,
+    /// Columns that can't be equal: clocks, serial numbers.
+    pub left_out: &'static [&'static str],
+    /// Where the product's own services write rows of their own into it: the column that tells these
+    /// from each other. They have no `event_id`, and survive.
+    pub shared: Option<&'static str>,
+    /// The file or other thing that a row is about, as in [`Projector::key`]; an expression of its
+    /// columns.
+    pub about: &'static str,
 }
 
 /// A message as the bus has it.

@@ -150,7 +150,7 @@ pub enum Halt {
     /// The tables were built by another version of the projector.
     #[error(
         "projection {projection}: its tables were built by version {found}, this is version \
-         {wanted}: build it again (README, \"Building the cache again\")"
+         {wanted}: build it again: `artstore projection rebuild {projection}`"
     )]
     Version {
         /// The projection.

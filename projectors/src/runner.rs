@@ -14,21 +14,21 @@ use artstore_sessions::progress::{Problem, Stage};
 use artstore_sessions::restart::{Restarts, stopped};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use chrono::{DateTime, SubsecRound as _, Utc};
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::consumer::{Batch, Place, StreamReader};
+use crate::commit::Commit;
+use crate::consumer::{Place, StreamReader};
 use crate::database::{connect, lock, release};
-use crate::parking::apply::{self, Applied, Refused};
 use crate::parking::{Fences, store};
 use crate::pause;
 use crate::presence;
 use crate::progress::{WorkerProgress, WorkerState};
-use crate::projector::{Projector, Rejection, Taken as _};
+use crate::projector::{Projector, Taken as _};
 use crate::projector_error::{Halt, Previous, WorkerError};
 use crate::share::{self, Held, Share};
 
@@ -266,9 +266,20 @@ impl<P: Projector> Worker<P> {
                 );
                 // Not cut off by a stop: it is committed or rolled back first.
                 let mut batch = batch;
-                let committed = self.commit(connection, checkpoint, &fences, created, &mut batch);
+                let Task {
+                    projector, source, ..
+                } = &self.task;
+                let commit = Commit {
+                    projector: &**projector,
+                    source,
+                    stream_created_at: created,
+                };
+                let committed = commit.batch(connection, checkpoint.as_ref(), &fences, &mut batch);
                 let (reached, applied) = committed.instrument(span).await?;
                 checkpoint = Some(reached);
+                for parked in &applied.parked {
+                    parked.tell();
+                }
                 progress.update(|state| {
                     state.applied += (batch.entries.len() - applied.parked.len()) as u64;
                     state.parked += applied.parked.len() as u64;
@@ -441,158 +452,6 @@ impl<P: Projector> Worker<P> {
                 .map(|envelope| envelope.id)),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(failed(&error).into()),
-        }
-    }
-
-    /// Rows, parked events and checkpoint in one transaction.
-    async fn commit(
-        &self,
-        connection: &mut PgConnection,
-        old: Option<Checkpoint>,
-        fences: &Fences,
-        stream_created_at: DateTime<Utc>,
-        batch: &mut Batch<P::Message>,
-    ) -> Result<(Checkpoint, Applied), WorkerError> {
-        let mut transaction = connection.begin().await?;
-        let plain = apply::is_plain(&*self.task.projector, &batch.entries, fences);
-        let whole = match plain {
-            true => self.whole(&mut transaction, batch).await?,
-            false => false,
-        };
-        let applied = if whole {
-            Applied::all(fences)
-        } else {
-            transaction.rollback().await?;
-            transaction = connection.begin().await?;
-            self.partly(&mut transaction, fences, batch).await?
-        };
-        let last = &batch.last;
-        crash::point("projector.applied");
-        if !applied.parked.is_empty() {
-            sqlx::raw_sql("set local synchronous_commit = on")
-                .execute(&mut *transaction)
-                .await?;
-            store::park(&mut transaction, &applied.parked).await?;
-            crash::point("projector.parked");
-        }
-        let generation = old.as_ref().map_or(0, |old| old.generation);
-        let new = Checkpoint {
-            last_sequence: last.sequence,
-            last_event_id: last.event_id,
-            stream_created_at,
-            version: i32::try_from(P::VERSION).unwrap_or(i32::MAX),
-            source_high: last.high,
-            source_missing: last.missing.to_string(),
-            generation: generation + i64::from(!applied.parked.is_empty()),
-            parks_in_row: applied.fences.in_row,
-        };
-        let advanced =
-            checkpoint::advance(&mut transaction, P::NAME, &self.stream, old.as_ref(), &new);
-        if !advanced.await? {
-            transaction.rollback().await?;
-            return Err(WorkerError::Fenced {
-                stream: self.stream.clone(),
-                sequence: old.map_or(0, |old| old.last_sequence),
-            });
-        }
-        crash::point("projector.advanced");
-        transaction.commit().await?;
-        for parked in &applied.parked {
-            self.tell(parked);
-        }
-        Ok((new, applied))
-    }
-
-    /// Applies a batch as a whole, as nearly all can be. False: one of its events can't be applied.
-    async fn whole(
-        &self,
-        transaction: &mut PgConnection,
-        batch: &mut Batch<P::Message>,
-    ) -> Result<bool, WorkerError> {
-        let Task {
-            projector, source, ..
-        } = &self.task;
-        // Lent to the projector: nothing is copied.
-        let entries = &mut batch.entries;
-        let lent = entries.iter_mut().map(|entry| entry.lend());
-        let messages: Vec<P::Message> = lent.collect::<Option<_>>().unwrap_or_default();
-        let applied = projector.apply(transaction, source, &messages).await;
-        for (entry, message) in entries.iter_mut().zip(messages) {
-            entry.taken = Some(message);
-        }
-        match applied {
-            Ok(()) => Ok(true),
-            Err(Rejection::Event(_)) if P::PARKS => Ok(false),
-            Err(rejection) => Err(self.rejected(rejection, batch)),
-        }
-    }
-
-    /// Applies what can be applied of a batch.
-    async fn partly(
-        &self,
-        transaction: &mut PgConnection,
-        fences: &Fences,
-        batch: &Batch<P::Message>,
-    ) -> Result<Applied, WorkerError> {
-        let Task {
-            projector, source, ..
-        } = &self.task;
-        let applied = apply::apply(&**projector, transaction, source, &batch.entries, fences);
-        applied.await.map_err(|refused| match refused {
-            Refused::Rejected(rejection) => self.rejected(rejection, batch),
-            Refused::TooMany(last) => Halt::TooManyParked {
-                projection: P::NAME,
-                stream: self.stream.clone(),
-                sequence: last.sequence,
-                id: Previous(last.event_id),
-                reason: last.reason.unwrap_or_default(),
-            }
-            .into(),
-        })
-    }
-
-    fn tell(&self, parked: &store::Parked) {
-        let stream = &self.stream;
-        match &parked.reason {
-            Some(reason) => tracing::error!(
-                projection = P::NAME,
-                stream,
-                stream.sequence = parked.sequence,
-                event.id = %Previous(parked.event_id),
-                key = %Previous(parked.key),
-                reason,
-                "parked: it can't be applied, and later events of its key wait behind it; see \
-                 artstore parked list"
-            ),
-            None => tracing::info!(
-                projection = P::NAME,
-                stream,
-                stream.sequence = parked.sequence,
-                key = %Previous(parked.key),
-                "parked behind an earlier event of its key"
-            ),
-        }
-    }
-
-    fn rejected(&self, rejection: Rejection, batch: &Batch<P::Message>) -> WorkerError {
-        let projection = P::NAME;
-        let stream = self.stream.clone();
-        match rejection {
-            Rejection::Retry(error) => error.into(),
-            Rejection::Halt(reason) => Halt::Tables {
-                projection,
-                stream,
-                reason,
-            }
-            .into(),
-            Rejection::Event(reason) => Halt::Event {
-                projection,
-                stream,
-                sequence: batch.last.sequence,
-                id: Previous(batch.last.event_id),
-                reason,
-            }
-            .into(),
         }
     }
 }

@@ -8,6 +8,8 @@ mod proofs;
 mod show;
 mod verify;
 
+pub use self::verify::{Verify, run as verify};
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -51,7 +53,7 @@ pub async fn run(config: &Config, command: AuditCommand) -> anyhow::Result<ExitC
     match command {
         AuditCommand::Tail(command) => show::tail(config, &command).await,
         AuditCommand::Show(command) => show::show(config, &command).await,
-        AuditCommand::Verify(command) => verify::run(config, &command).await,
+        AuditCommand::Verify(command) => verify(config, &command).await,
         AuditCommand::Export(command) => export::run(config, &command).await,
         AuditCommand::Archive(command) => archive::run(config, &command).await,
         AuditCommand::CheckArchive(command) => archive::check_archive(&command),

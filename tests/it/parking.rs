@@ -3,16 +3,17 @@
 
 use artstore_schemas::source::Source;
 use serde_json::Value;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::load::{create, new_file, update};
 use crate::support::*;
 
 /// The cache's table refuses a negative size.
-const MEND: &str = "alter table file_metadata_cache drop constraint check_file_size_positive";
+pub const MEND: &str = "alter table file_metadata_cache drop constraint check_file_size_positive";
 
 /// A file that the cache does not take, and so many updates of it.
-async fn poison(world: &World, updates: usize) -> Uuid {
+pub async fn poison(world: &World, updates: usize) -> Uuid {
     let mut element = (world.elements[0].0.clone(), world.element(0).await);
     let mut file = new_file("poison");
     file.file_size = -1;
@@ -26,10 +27,14 @@ async fn poison(world: &World, updates: usize) -> Uuid {
 }
 
 /// So many files at once, as the product's service writes them.
-async fn files(world: &World, count: usize) {
-    let mut connection = world.element(0).await;
+pub async fn files(world: &World, count: usize) {
+    insert(&mut world.element(0).await, count).await;
+}
+
+/// The same, on a connection to an element that is called `elem`.
+pub async fn insert(element: &mut PgConnection, count: usize) {
     execute(
-        &mut connection,
+        element,
         format!(
             "begin; \
              create temp table new on commit drop as \
@@ -47,7 +52,7 @@ async fn files(world: &World, count: usize) {
 }
 
 /// Waits until everything that was published was applied or parked.
-async fn passed(world: &World) {
+pub async fn passed(world: &World) {
     world.published(0).await;
     let source = world.source(0);
     let last = world.last_sequence(&source).await;
@@ -58,7 +63,7 @@ async fn passed(world: &World) {
 }
 
 /// Sequences and reasons of what is parked, in order.
-async fn parked(world: &World) -> Vec<(i64, Option<Uuid>, Option<String>)> {
+pub async fn parked(world: &World) -> Vec<(i64, Option<Uuid>, Option<String>)> {
     let mut query = world.query().await;
     sqlx::query_as(
         "select stream_sequence, key, reason from projection_parked order by stream_sequence",
@@ -76,13 +81,13 @@ async fn cached(world: &World) -> i64 {
     .await
 }
 
-async fn retry(world: &World) -> (bool, Value) {
+pub async fn retry(world: &World) -> (bool, Value) {
     let (status, said) = world.command(&["parked", "retry", "--json"]).output().await;
     (status.success(), serde_json::from_str(&said).unwrap())
 }
 
 /// Everything agrees, and nothing is parked.
-async fn level(world: &World) {
+pub async fn level(world: &World) {
     assert_eq!(parked(world).await, []);
     let (status, said) = world.command(&["parked", "list"]).output().await;
     assert!(

@@ -5,12 +5,12 @@ use artstore_schemas::source::Source;
 use crate::load::Load;
 use crate::support::*;
 
-fn projector(world: &World) -> Program {
+pub fn projector(world: &World) -> Program {
     world.command(&["run", "projector", "--projection", "element-registry"])
 }
 
 /// As an administrator registers an element.
-async fn register(world: &World, name: &str) {
+pub async fn register(world: &World, name: &str) {
     execute(
         &mut pg(&world.admin_url).await,
         format!(
@@ -25,7 +25,7 @@ async fn register(world: &World, name: &str) {
 }
 
 /// Everything is applied, and the numbers are those of `_files`.
-async fn exact(world: &World, registered: usize) {
+pub async fn exact(world: &World, registered: usize) {
     let mut admin = pg(&world.admin_url).await;
     for (index, (name, _)) in world.elements.iter().enumerate() {
         world.published(index).await;
@@ -133,4 +133,18 @@ fn the_registry_equals_the_files_after_kills_and_keeps_what_administrators_own()
         running.kill().await;
         relay.kill().await;
     });
+}
+
+/// Something of each element is counted.
+pub async fn begun(world: &World) {
+    eventually("all elements are counted", async || {
+        let mut admin = pg(&world.admin_url).await;
+        let counted: i64 = value(
+            &mut admin,
+            "select count(*) from registry_elements where files > 10",
+        )
+        .await;
+        (counted == i64::try_from(world.elements.len()).unwrap()).then_some(())
+    })
+    .await;
 }

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::projector::RawMessage;
+use crate::projector_error::Previous;
 
 /// A parked event.
 #[derive(Debug, Clone)]
@@ -39,6 +40,32 @@ pub struct Parked {
     pub parked_at: DateTime<Utc>,
 }
 
+impl Parked {
+    /// Logs that it was parked.
+    pub(crate) fn tell(&self) {
+        let stream = &self.stream;
+        match &self.reason {
+            Some(reason) => tracing::error!(
+                projection = self.projection,
+                stream,
+                stream.sequence = self.sequence,
+                event.id = %Previous(self.event_id),
+                key = %Previous(self.key),
+                reason,
+                "parked: it can't be applied, and later events of its key wait behind it; see \
+                 artstore parked list"
+            ),
+            None => tracing::info!(
+                projection = self.projection,
+                stream,
+                stream.sequence = self.sequence,
+                key = %Previous(self.key),
+                "parked behind an earlier event of its key"
+            ),
+        }
+    }
+}
+
 /// Which parked events.
 #[derive(Debug, Clone, Default)]
 pub struct Which<'a> {
@@ -59,7 +86,7 @@ pub async fn fences(
     stream: &str,
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let keys: Vec<Uuid> = sqlx::query_scalar(
-        "select distinct key from public.projection_parked \
+        "select distinct key from projection_parked \
          where projection = $1 and stream = $2 and key is not null",
     )
     .bind(projection)
@@ -76,7 +103,7 @@ pub async fn park(connection: &mut PgConnection, parked: &[Parked]) -> Result<()
         parked.iter().map(get).collect()
     }
     sqlx::query(
-        "insert into public.projection_parked (projection, stream, stream_sequence, key, event_id, \
+        "insert into projection_parked (projection, stream, stream_sequence, key, event_id, \
              subject, headers, body, published_at, reason) \
          select * from unnest($1::text[], $2::text[], $3::bigint[], $4::uuid[], $5::uuid[], \
              $6::text[], $7::jsonb[], $8::bytea[], $9::timestamptz[], $10::text[]) \
@@ -106,7 +133,7 @@ pub async fn list(
     let sql = format!(
         "select projection, stream, stream_sequence, key, event_id, subject, headers, body, \
              published_at, reason, attempts, parked_at \
-         from public.projection_parked where {WHICH} order by projection, stream, stream_sequence \
+         from projection_parked where {WHICH} order by projection, stream, stream_sequence \
          limit $5"
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
@@ -126,7 +153,7 @@ const WHICH: &str = "($1::text is null or projection = $1) and ($2::text is null
 /// Takes one out.
 pub async fn remove(connection: &mut PgConnection, parked: &Parked) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "delete from public.projection_parked \
+        "delete from projection_parked \
          where projection = $1 and stream = $2 and stream_sequence = $3",
     )
     .bind(&parked.projection)
@@ -144,7 +171,7 @@ pub async fn tried(
     reason: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update public.projection_parked set attempts = attempts + 1, reason = $4, tried_at = now() \
+        "update projection_parked set attempts = attempts + 1, reason = $4, tried_at = now() \
          where projection = $1 and stream = $2 and stream_sequence = $3",
     )
     .bind(&parked.projection)
@@ -164,7 +191,7 @@ pub async fn renew(
     stream: &str,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "update public.projection_checkpoints set generation = generation + 1, parks_in_row = 0 \
+        "update projection_checkpoints set generation = generation + 1, parks_in_row = 0 \
          where projection = $1 and stream = $2",
     )
     .bind(projection)

@@ -37,7 +37,7 @@ pub async fn apply(
         .collect();
     upsert(transaction, element, &present).await?;
     if !gone.is_empty() {
-        sqlx::query("delete from public.file_metadata_cache where id = any($1)")
+        sqlx::query("delete from file_metadata_cache where id = any($1)")
             .bind(gone)
             .execute(transaction)
             .await?;

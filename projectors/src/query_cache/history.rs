@@ -60,7 +60,7 @@ async fn insert_searches(
         return Ok(());
     }
     sqlx::query(
-        "insert into public.search_history (event_id, created_at, query_text, search_mode, \
+        "insert into search_history (event_id, created_at, query_text, search_mode, \
              filters_applied, results_count, response_time_ms, username) \
          select * from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], \
              $6::integer[], $7::integer[], $8::text[]) \
@@ -117,7 +117,7 @@ async fn insert_downloads(
         return Ok(());
     }
     sqlx::query(
-        "insert into public.download_statistics (event_id, created_at, file_id, \
+        "insert into download_statistics (event_id, created_at, file_id, \
              bytes_transferred, download_time_ms, was_resumed, username, storage_element_id) \
          select d.id, d.at, d.file_id::text, d.bytes, d.ms, d.resumed, d.username, d.element \
          from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::bigint[], $5::integer[], \

@@ -14,7 +14,7 @@ pub mod tags;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 
-use crate::projector::{Projector, Received, Rejection};
+use crate::projector::{Projector, Received, Rejection, Table};
 
 /// Builds the query cache.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,6 +28,36 @@ impl Projector for QueryCache {
         "file_ownership",
         "search_history",
         "download_statistics",
+    ];
+    const REBUILT: &'static [Table] = &[
+        Table {
+            name: "file_ownership",
+            key: "file_id",
+            left_out: &[],
+            shared: None,
+            about: "file_id",
+        },
+        Table {
+            name: "file_metadata_cache",
+            key: "id",
+            left_out: &["cache_updated_at"],
+            shared: Some("id"),
+            about: "id",
+        },
+        Table {
+            name: "search_history",
+            key: "event_id",
+            left_out: &["id"],
+            shared: Some("id"),
+            about: "event_id",
+        },
+        Table {
+            name: "download_statistics",
+            key: "event_id",
+            left_out: &["id"],
+            shared: Some("id"),
+            about: "file_id",
+        },
     ];
     const MODULE: &'static str = "query";
     const VARIABLE: &'static str = "QUERY_DATABASE_URL";

@@ -1,6 +1,6 @@
 -- The rows of files that this element owns now, one item of each array a file.
 -- The search vector is supplied here: the table's trigger is for other writers.
-insert into public.file_metadata_cache as cache (
+insert into file_metadata_cache as cache (
     id, filename, storage_filename, file_size, mime_type, sha256_hash, username, tags, description,
     storage_element_id, storage_element_url, created_at, updated_at, cache_updated_at,
     search_vector, event_id, stream, stream_sequence, source_position, content_version,

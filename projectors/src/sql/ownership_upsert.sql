@@ -7,13 +7,13 @@ with claims as (
         as claim (file_id, created_at, gone, sequence)
 ),
 owned as (
-    insert into public.file_ownership as owned
+    insert into file_ownership as owned
         (file_id, created_at, element, deleted, stream_sequence)
     select c.file_id, coalesce(c.created_at, '-infinity'), $5, coalesce(c.gone, true),
            coalesce(c.sequence, 0)
     from claims c
     where c.created_at is not null or exists (
-        select from public.file_ownership o where o.file_id = c.file_id and o.element = $5
+        select from file_ownership o where o.file_id = c.file_id and o.element = $5
     )
     order by c.file_id
     on conflict (file_id) do update set

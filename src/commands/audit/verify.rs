@@ -50,6 +50,22 @@ pub struct Verify {
     audit: AuditSettings,
 }
 
+impl Verify {
+    /// Every row of every log, derived again and compared.
+    pub fn against_stream(audit: AuditSettings, json: bool) -> Self {
+        Self {
+            stream: Vec::new(),
+            from: None,
+            to: None,
+            against_stream: true,
+            no_bus: false,
+            archives: None,
+            json,
+            audit,
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> {
     let database = database(config)?;

@@ -91,7 +91,7 @@ async fn upsert(
         .chunks(BATCH)
         .map(|batch| fold(batch).into_values().filter_map(|f| f.claim).collect())
         .collect();
-    sqlx::query("set synchronous_commit = off")
+    sqlx::raw_sql("set synchronous_commit = off; set search_path = public")
         .execute(&mut *query)
         .await?;
     let started = Instant::now();

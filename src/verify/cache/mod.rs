@@ -251,6 +251,7 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .log_statements(tracing::log::LevelFilter::Trace)
         // Whole tables are read here: that takes its time.
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
+    let options = options.options([("search_path", "public")]);
     let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut));

@@ -71,10 +71,13 @@ fn the_check_beside_the_relay_follows_it_and_tells_what_it_finds_once() {
             relay.says("artstore relay republish --source elem").await;
             proven(&relay, 999.0).await;
             let changed = ["\"elem\"", "\"message-changed\""];
-            assert_eq!(
-                metric(&page(&relay).await, "artstore_findings{", &changed),
-                Some(1.0)
-            );
+            // The position before it is proven a moment before it is found.
+            eventually("the finding is counted", async || {
+                let page = page(&relay).await;
+                let found = metric(&page, "artstore_findings{", &changed);
+                (found == Some(1.0)).then_some(())
+            })
+            .await;
             let finding: Value = eventually("the finding is told", || async {
                 let mut admin = pg(&world.admin_url).await;
                 sqlx::query_scalar(

@@ -16,7 +16,7 @@ mod continuous;
 mod damage;
 mod mended;
 mod rows;
-mod size;
+pub mod size;
 mod soak;
 
 use std::time::Duration;

@@ -6,7 +6,7 @@ use super::command::bulk;
 use super::*;
 
 /// The most memory that a process has had, in MiB.
-fn most_memory(process: &Process) -> Option<f64> {
+pub fn most_memory(process: &Process) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;

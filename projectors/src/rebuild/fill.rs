@@ -1,0 +1,231 @@
+//! Streams from their beginning, or from where an earlier command was ended, up to a place: through the
+//! same commit as the live workers', with checkpoints and parked events of the shadow's own.
+
+use std::time::{Duration, Instant};
+
+use artstore_schemas::breaks;
+use artstore_schemas::bus::Bus;
+use artstore_schemas::crash;
+use artstore_schemas::source::Source;
+use artstore_sessions::restart::stopped;
+use chrono::{DateTime, SubsecRound as _, Utc};
+use sqlx::PgConnection;
+use tokio::sync::watch;
+
+use super::{RebuildError, Step, Told};
+use crate::checkpoint::{self, Checkpoint};
+use crate::commit::Commit;
+use crate::consumer::{Place, StreamReader};
+use crate::parking::{Fences, store};
+use crate::projector::{Projector, Taken};
+use crate::projector_error::WorkerError;
+
+const MOST_MESSAGES: usize = 1_000;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long it waits for a message before it looks around.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A stream that gives nothing for so long stands still.
+const STALL: Duration = Duration::from_secs(30);
+
+/// How far a stream is to be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its source.
+    pub source: Source,
+    /// The last message.
+    pub sequence: u64,
+}
+
+/// Fills the tables that the session's search path names.
+pub(crate) struct Fill<'a, P> {
+    pub(crate) projector: &'a P,
+    pub(crate) bus: &'a Bus,
+    pub(crate) stop: watch::Receiver<bool>,
+    /// It gives up at this time, while others wait for it.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// How a fill ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    Done,
+    /// Not before the deadline.
+    Late,
+}
+
+impl<P: Projector> Fill<'_, P> {
+    /// Applies all streams, one after another.
+    pub(crate) async fn fill(
+        &mut self,
+        connection: &mut PgConnection,
+        targets: &[Target],
+        told: Told<'_>,
+    ) -> Result<Filled, RebuildError> {
+        let mut applied = 0;
+        let mut streams = Vec::new();
+        for target in targets {
+            let checkpoint = checkpoint::load(connection, P::NAME, &target.source.stream()).await?;
+            let at = checkpoint.as_ref().map_or(0, |at| at.last_sequence);
+            if at < target.sequence {
+                streams.push((target, target.sequence - at));
+            }
+        }
+        let total = streams.iter().map(|(_, events)| events).sum();
+        for (target, _) in streams {
+            let mut tell = |more: u64| {
+                applied += more;
+                told(Step::Filling {
+                    stream: target.source.stream(),
+                    applied,
+                    total,
+                });
+            };
+            tell(0);
+            if self.stream(connection, target, &mut tell).await? == Filled::Late {
+                return Ok(Filled::Late);
+            }
+        }
+        Ok(Filled::Done)
+    }
+
+    /// Applies one stream; a consumer that was lost is made anew.
+    async fn stream(
+        &mut self,
+        connection: &mut PgConnection,
+        target: &Target,
+        tell: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Filled, RebuildError> {
+        let stream = target.source.stream();
+        let info = self
+            .bus
+            .stream_info(&stream)
+            .await
+            .map_err(WorkerError::from)?;
+        let first = info.state.first_sequence;
+        let checkpoint = checkpoint::load(connection, P::NAME, &stream).await?;
+        if checkpoint.is_none() && first > 1 && target.sequence > 0 {
+            let damage = breaks::damage(self.bus, &target.source).await;
+            let damage = damage.map_err(WorkerError::from)?;
+            if !damage.covers_hole(1, first - 1) {
+                return Err(RebuildError::NoBeginning { stream, first });
+            }
+        }
+        let created = info.created.trunc_subsecs(6);
+        let mut moved = Instant::now();
+        let mut hole_at = None;
+        loop {
+            let checkpoint = checkpoint::load(connection, P::NAME, &stream).await?;
+            let at = checkpoint.as_ref().map_or(0, |at| at.last_sequence);
+            let mut reading = Reading {
+                target,
+                created,
+                checkpoint,
+                hole_at: hole_at.take(),
+                moved,
+            };
+            let error = match self.read(connection, &mut reading, tell).await {
+                Ok(filled) => return Ok(filled),
+                Err(error) => error,
+            };
+            moved = reading.moved;
+            match &error {
+                RebuildError::Worker(WorkerError::Hole { expected, .. }) => {
+                    hole_at = Some(*expected);
+                }
+                RebuildError::Worker(WorkerError::Consumer { .. } | WorkerError::Bus(_)) => {}
+                _ => return Err(error),
+            }
+            if moved.elapsed() >= STALL {
+                tracing::warn!(stream, %error, "the stream stands still");
+                return Err(stalled(target, at, moved));
+            }
+            tracing::debug!(stream, %error, "the consumer is made anew");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn read(
+        &mut self,
+        connection: &mut PgConnection,
+        reading: &mut Reading<'_>,
+        tell: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Filled, RebuildError> {
+        let target = reading.target;
+        let stream = target.source.stream();
+        let mut fences = Fences {
+            keys: store::fences(connection, P::NAME, &stream).await?,
+            in_row: reading.checkpoint.as_ref().map_or(0, |at| at.parks_in_row),
+        };
+        let reader = self.open(reading).await?;
+        let mut reader = reader.until(target.sequence);
+        let commit = Commit {
+            projector: self.projector,
+            source: &target.source,
+            stream_created_at: reading.created,
+        };
+        while !reader.is_at_end() {
+            if self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+            {
+                return Ok(Filled::Late);
+            }
+            let batch = tokio::select! {
+                batch = reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE) => batch?,
+                () = stopped(&mut self.stop) => return Err(RebuildError::Stopped),
+            };
+            let at = reading.checkpoint.as_ref().map_or(0, |at| at.last_sequence);
+            let Some(mut batch) = batch else {
+                if !reader.is_at_end() && reading.moved.elapsed() >= STALL {
+                    return Err(stalled(target, at, reading.moved));
+                }
+                continue;
+            };
+            let committed =
+                commit.batch(connection, reading.checkpoint.as_ref(), &fences, &mut batch);
+            let (reached, applied) = committed.await?;
+            crash::point("rebuild.filled");
+            tell(reached.last_sequence - at);
+            reading.checkpoint = Some(reached);
+            reading.moved = Instant::now();
+            fences = applied.fences;
+        }
+        Ok(Filled::Done)
+    }
+
+    async fn open<M: Taken>(
+        &mut self,
+        reading: &Reading<'_>,
+    ) -> Result<StreamReader<M>, RebuildError> {
+        let last = Place::behind(reading.checkpoint.as_ref());
+        let source = &reading.target.source;
+        tokio::select! {
+            opened = StreamReader::open(self.bus, P::NAME, source, last, reading.hole_at) => {
+                Ok(opened?)
+            }
+            () = stopped(&mut self.stop) => Err(RebuildError::Stopped),
+        }
+    }
+}
+
+/// Where the reading of a stream stands.
+struct Reading<'a> {
+    target: &'a Target,
+    created: DateTime<Utc>,
+    checkpoint: Option<Checkpoint>,
+    /// Where a message did not come already.
+    hole_at: Option<u64>,
+    /// When something was applied last.
+    moved: Instant,
+}
+
+fn stalled(target: &Target, sequence: u64, moved: Instant) -> RebuildError {
+    RebuildError::Stalled {
+        stream: target.source.stream(),
+        sequence,
+        target: target.sequence,
+        seconds: moved.elapsed().as_secs(),
+    }
+}

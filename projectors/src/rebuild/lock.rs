@@ -1,0 +1,224 @@
+//! The live tables for a moment. Who waits for a lock lets others wait behind it, so it waits less than a
+//! second, less than a server takes to look for a deadlock, and then tries again later.
+
+use std::time::{Duration, Instant};
+
+use artstore_sessions::restart::stopped;
+use sqlx::PgConnection;
+use tokio::sync::watch;
+
+use super::session::run;
+use super::{RebuildError, Step, Told};
+use crate::projector::Projector;
+use crate::projector_error::WorkerError;
+
+/// For so long it waits for a lock, in milliseconds.
+const PATIENCE: u64 = 800;
+
+/// So often it tries.
+const ATTEMPTS: u32 = 30;
+
+/// The longest pause between two tries.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// For so long it waits for transactions with old snapshots.
+const SNAPSHOTS: Duration = Duration::from_secs(60);
+
+/// How often it says for whom.
+const TELL: Duration = Duration::from_secs(2);
+
+/// Tries again and again.
+pub(crate) struct Attempts {
+    attempt: u32,
+    pause: Duration,
+}
+
+impl Attempts {
+    pub(crate) fn new() -> Self {
+        Self {
+            attempt: 0,
+            pause: Duration::from_millis(100),
+        }
+    }
+
+    /// After a lock that was not there in time.
+    pub(crate) async fn locked<P: Projector>(
+        &mut self,
+        connection: &mut PgConnection,
+        told: Told<'_>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), RebuildError> {
+        let holders = holders::<P>(connection).await?;
+        self.attempt += 1;
+        if self.attempt >= ATTEMPTS {
+            return Err(RebuildError::Locked {
+                attempts: self.attempt,
+                holders,
+            });
+        }
+        told(Step::Waiting {
+            attempt: self.attempt,
+            holders,
+        });
+        self.wait(stop).await
+    }
+
+    /// After the live workers went on too far.
+    pub(crate) async fn late(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), RebuildError> {
+        self.attempt += 1;
+        if self.attempt >= ATTEMPTS {
+            return Err(RebuildError::TooFar {
+                attempts: self.attempt,
+            });
+        }
+        self.wait(stop).await
+    }
+
+    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), RebuildError> {
+        let pause = self.pause;
+        self.pause = (self.pause * 2).min(LONGEST);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = stopped(stop) => Err(RebuildError::Stopped),
+        }
+    }
+}
+
+/// Takes the live tables: what others have in hand is waited for. At once in the strongest mode: a lock
+/// that lets readers in would have to be raised for the swap, against all who have read meanwhile and now
+/// wait to write, as each search of the product does.
+pub(crate) async fn take_tables<P: Projector>(
+    transaction: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    run(
+        transaction,
+        &format!("set local lock_timeout = {PATIENCE}; set local synchronous_commit = on"),
+    )
+    .await?;
+    // In the order in which workers and searches use them.
+    let tables: Vec<String> = P::REBUILT
+        .iter()
+        .map(|table| format!("public.{}", table.name))
+        .collect();
+    let tables = tables.join(", ");
+    run(
+        transaction,
+        &format!("lock table {tables} in access exclusive mode"),
+    )
+    .await?;
+    sqlx::query(
+        "select from public.projection_checkpoints where projection = $1 order by stream for update",
+    )
+    .bind(P::NAME)
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Whether it was a lock that was not there in time, or a deadlock.
+pub(crate) fn is_lock(error: &RebuildError) -> bool {
+    let error = match error {
+        RebuildError::Database(error) | RebuildError::Worker(WorkerError::Database(error)) => error,
+        _ => return false,
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(code.as_ref(), "55P03" | "40P01"))
+}
+
+/// Waits for transactions that read with a snapshot from before what was committed here: to them the
+/// tables that take the live ones' place would be empty. Nobody waits behind it.
+pub(crate) async fn wait_for_snapshots(
+    connection: &mut PgConnection,
+    told: Told<'_>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), RebuildError> {
+    let begun = Instant::now();
+    let mut before = snapshots(connection, None).await?;
+    let mut tell = Instant::now() + TELL;
+    let mut attempt = 0;
+    while !before.is_empty() {
+        if begun.elapsed() >= SNAPSHOTS {
+            return Err(RebuildError::Locked {
+                attempts: attempt,
+                holders: before.into_iter().map(|snapshot| snapshot.shown).collect(),
+            });
+        }
+        attempt += 1;
+        if Instant::now() >= tell {
+            tell = Instant::now() + TELL;
+            told(Step::Waiting {
+                attempt,
+                holders: before.iter().map(|s| s.shown.clone()).collect(),
+            });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            () = stopped(stop) => return Err(RebuildError::Stopped),
+        }
+        before = snapshots(connection, Some(&before)).await?;
+    }
+    Ok(())
+}
+
+/// A transaction with a snapshot.
+#[derive(Debug, Clone, PartialEq)]
+struct Snapshot {
+    pid: i32,
+    /// Its transaction, and what it sees: a statement that ends takes another one.
+    of: String,
+    shown: String,
+}
+
+/// Transactions of more than one statement that have a snapshot; of those, the ones that were `known`.
+async fn snapshots(
+    connection: &mut PgConnection,
+    known: Option<&[Snapshot]>,
+) -> Result<Vec<Snapshot>, sqlx::Error> {
+    let rows: Vec<(i32, String, String)> = sqlx::query_as(
+        "select a.pid, format('%s %s', a.xact_start, a.backend_xmin), \
+             format('process %s of role %s (%s), %s, in a transaction since %s that reads as of its \
+                 beginning', a.pid, a.usename, \
+                 coalesce(nullif(a.application_name, ''), 'without a name'), a.state, \
+                 date_trunc('second', a.xact_start)) \
+         from pg_stat_activity a \
+         where a.datname = current_database() and a.pid <> pg_backend_pid() \
+             and a.backend_type = 'client backend' and a.backend_xmin is not null \
+             and a.xact_start < a.query_start \
+         order by a.xact_start",
+    )
+    .fetch_all(connection)
+    .await?;
+    let all = rows
+        .into_iter()
+        .map(|(pid, of, shown)| Snapshot { pid, of, shown });
+    Ok(all
+        .filter(|now| {
+            known.is_none_or(|known| known.iter().any(|k| k.pid == now.pid && k.of == now.of))
+        })
+        .collect())
+}
+
+/// Who holds the live tables, the longest first.
+async fn holders<P: Projector>(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let tables: Vec<String> = P::REBUILT
+        .iter()
+        .map(|table| format!("public.{}", table.name))
+        .collect();
+    sqlx::query_scalar(
+        "select format('process %s of role %s (%s), %s, in a transaction since %s', a.pid, a.usename, \
+             coalesce(nullif(a.application_name, ''), 'without a name'), a.state, \
+             date_trunc('second', a.xact_start)) \
+         from pg_stat_activity a \
+         where a.pid <> pg_backend_pid() and a.datname = current_database() \
+             and a.xact_start is not null and exists ( \
+             select from pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'relation' \
+                 and l.relation = any($1::text[]::regclass[]::oid[])) \
+         order by a.xact_start limit 5",
+    )
+    .bind(tables)
+    .fetch_all(connection)
+    .await
+}

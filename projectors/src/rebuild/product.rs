@@ -1,0 +1,86 @@
+//! Rows that the product's own services write into a projection's tables: they have no event, and come
+//! along to the tables that take their place, as they are, with their ids.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::session::run;
+use super::shadow::sequences;
+use super::{Step, Told};
+use crate::projector::{Projector, Table};
+
+/// Makes the product's rows in `to` the same as in `from`. Done before anybody has to wait, and once more
+/// when nobody writes, it is quick the second time.
+pub(crate) async fn level<P: Projector>(
+    connection: &mut PgConnection,
+    from: &str,
+    to: &str,
+    told: Told<'_>,
+) -> Result<(), sqlx::Error> {
+    for table in P::REBUILT {
+        let Some(id) = table.shared else {
+            continue;
+        };
+        told(Step::Copying { table: table.name });
+        level_table(connection, table, id, from, to).await?;
+    }
+    Ok(())
+}
+
+async fn level_table(
+    connection: &mut PgConnection,
+    table: &Table,
+    id: &str,
+    from: &str,
+    to: &str,
+) -> Result<(), sqlx::Error> {
+    let (name, key) = (table.name, table.key);
+    run(
+        connection,
+        &format!(
+            "delete from {to}.{name} t where event_id is null and not exists ( \
+                 select from {from}.{name} f \
+                 where f.event_id is null and f.{id} = t.{id} and f::text = t::text)"
+        ),
+    )
+    .await?;
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select quote_ident(attname) from pg_attribute \
+         where attrelid = format('%I.%I', $1, $2)::regclass and attnum > 0 and not attisdropped \
+             and attgenerated = '' order by attnum",
+    )
+    .bind(from)
+    .bind(name)
+    .fetch_all(&mut *connection)
+    .await?;
+    let columns = columns.join(", ");
+    // Where the id is the row's key, a row that an event tells of has taken its place.
+    let taken = match key == id {
+        true => "true",
+        false => "t.event_id is null",
+    };
+    let sql = format!(
+        "insert into {to}.{name} ({columns}) overriding system value \
+         select {columns} from {from}.{name} f where event_id is null \
+             and not exists (select from {to}.{name} t where t.{id} = f.{id} and {taken})"
+    );
+    sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(())
+}
+
+/// No id that was given in `from` is given again in `to`.
+pub(crate) async fn level_ids<P: Projector>(
+    connection: &mut PgConnection,
+    from: &str,
+    to: &str,
+) -> Result<(), sqlx::Error> {
+    for table in P::REBUILT {
+        for (old, new) in sequences(connection, from, to, table.name).await? {
+            let sql = format!(
+                "select setval('{new}', greatest(n.last_value, o.last_value)) \
+                 from {new} n, {old} o"
+            );
+            run(connection, &sql).await?;
+        }
+    }
+    Ok(())
+}

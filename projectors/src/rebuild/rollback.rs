@@ -1,0 +1,129 @@
+//! Back to the tables that were live before the last swap: they and the present ones change places, so
+//! that a second rollback undoes the first. They go on from their own checkpoints.
+
+use artstore_schemas::bus::Bus;
+use artstore_schemas::crash;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::sync::watch;
+
+use super::build::streams;
+use super::lock::{Attempts, is_lock, take_tables};
+use super::session::{open, run, schema_exists, use_schema};
+use super::swap::{Record, Swapped, applied_in, move_memory, move_tables, note};
+use super::{RebuildError, Told, previous_schema, product, shadow};
+use crate::projector::Projector;
+
+/// Rolls back, as soon as it gets the live tables for a moment.
+pub async fn rollback<P: Projector>(
+    projector: &P,
+    bus: &Bus,
+    database: &PgConnectOptions,
+    mut stop: watch::Receiver<bool>,
+    told: Told<'_>,
+    record: &mut impl Record,
+) -> Result<Swapped, RebuildError> {
+    let mut connection = open::<P>(database).await?;
+    let previous = previous_schema(P::NAME);
+    use_schema(&mut connection, &previous).await?;
+    shadow::check::<P>(&mut connection).await?;
+    check::<P>(&mut connection, &previous).await?;
+    let mut attempts = Attempts::new();
+    loop {
+        product::level::<P>(&mut connection, "public", &previous, &mut *told).await?;
+        match exchange(projector, bus, &mut connection, &previous, record).await {
+            Ok(swapped) => {
+                connection.close().await?;
+                return Ok(swapped);
+            }
+            Err(error) if is_lock(&error) => {
+                attempts
+                    .locked::<P>(&mut connection, &mut *told, &mut stop)
+                    .await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether the program can go on with these tables.
+async fn check<P: Projector>(
+    connection: &mut PgConnection,
+    previous: &str,
+) -> Result<(), RebuildError> {
+    if !schema_exists(connection, previous).await? {
+        return Err(RebuildError::NoPrevious(P::NAME));
+    }
+    let live = shadow::form::<P>(connection).await?;
+    if live != shadow::form_in::<P>(connection, previous).await? {
+        return Err(RebuildError::Unusable(
+            "the live tables were changed since (a migration). Migrate back first, or build the \
+             projection again"
+                .to_owned(),
+        ));
+    }
+    let sql =
+        format!("select max(version) from {previous}.projection_checkpoints where projection = $1");
+    let version: Option<i32> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(P::NAME)
+        .fetch_one(connection)
+        .await?;
+    match version {
+        Some(version) if i64::from(version) != i64::from(P::VERSION) => {
+            Err(RebuildError::Unusable(format!(
+                "version {version} of the projection built them, this program has version {}. Use the \
+                 program that built them",
+                P::VERSION
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn exchange<P: Projector>(
+    projector: &P,
+    bus: &Bus,
+    connection: &mut PgConnection,
+    previous: &str,
+    record: &mut impl Record,
+) -> Result<Swapped, RebuildError> {
+    let mut transaction = connection.begin().await?;
+    take_tables::<P>(&mut transaction).await?;
+    crash::point("rollback.locked");
+    shadow::check_dependents::<P>(&mut transaction).await?;
+    product::level::<P>(&mut transaction, "public", previous, &mut |_| {}).await?;
+    product::level_ids::<P>(&mut transaction, "public", previous).await?;
+    for statement in shadow::triggers::<P>(&mut transaction, previous).await? {
+        run(&mut transaction, &statement).await?;
+    }
+    shadow::drop_triggers::<P>(&mut transaction, "public").await?;
+    let returning = format!("{previous}_returning");
+    run(
+        &mut transaction,
+        &format!("alter schema {previous} rename to {returning}; create schema {previous}"),
+    )
+    .await?;
+    move_tables::<P>(&mut transaction, "public", previous).await?;
+    move_tables::<P>(&mut transaction, &returning, "public").await?;
+    for table in shadow::MEMORY {
+        let sql = format!("create table {previous}.{table} (like public.{table} including all)");
+        run(&mut transaction, &sql).await?;
+    }
+    move_memory::<P>(&mut transaction, &returning, previous).await?;
+    note::<P>(&mut transaction, previous).await?;
+    shadow::drop(&mut transaction, &returning).await?;
+    crash::point("rollback.moved");
+    use_schema(&mut transaction, "public").await?;
+    for (source, ..) in streams(projector, bus).await? {
+        projector.settle(&mut transaction, bus, &source).await?;
+    }
+    let swapped = Swapped {
+        previous: previous.to_owned(),
+        streams: applied_in::<P>(&mut transaction, "public").await?,
+    };
+    record.record(&mut transaction, &swapped).await?;
+    crash::point("rollback.recorded");
+    transaction.commit().await?;
+    crash::point("rollback.swapped");
+    Ok(swapped)
+}

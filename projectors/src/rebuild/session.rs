@@ -1,0 +1,112 @@
+//! The one session of a rebuild or rollback. It holds the lock that keeps others out, and everything is
+//! written through it: a process that has lost it, and does not know, can't write any more.
+
+use std::time::Duration;
+
+use artstore_schemas::source::Source;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+
+use super::RebuildError;
+use crate::checkpoint::{self, Checkpoint};
+use crate::database::{self, connect_for};
+use crate::projector::Projector;
+
+/// Longer than a stream may stand still: a frozen process is ended later.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// Opens it.
+pub(crate) async fn open<P: Projector>(
+    database: &PgConnectOptions,
+) -> Result<PgConnection, RebuildError> {
+    if P::REBUILT.is_empty() {
+        return Err(RebuildError::Never(P::NAME));
+    }
+    let name = format!("artstore rebuild {}", P::NAME);
+    let mut connection = connect_for::<P>(database, &name, SILENCE).await?;
+    // Whatever happens to the server: what is committed is committed when it is said.
+    // A statement whose client is gone is ended.
+    sqlx::raw_sql(
+        "set synchronous_commit = on; set lock_timeout = '10s'; \
+         set client_connection_check_interval = '1s'",
+    )
+    .execute(&mut connection)
+    .await?;
+    let key = format!("artstore/rebuild/{}", P::NAME);
+    if database::lock(&mut connection, &key).await? {
+        return Ok(connection);
+    }
+    let holder = sqlx::query_scalar(
+        "select format('process %s of role %s (%s), since %s', a.pid, a.usename, \
+             a.application_name, date_trunc('second', a.backend_start)) \
+         from pg_locks l join pg_stat_activity a using (pid) \
+         where l.locktype = 'advisory' and l.granted and l.objsubid = 1 \
+             and l.classid::bigint << 32 | l.objid::bigint = hashtextextended($1, 0) \
+             and l.database = (select oid from pg_database where datname = current_database())",
+    )
+    .bind(&key)
+    .fetch_optional(&mut connection)
+    .await?;
+    Err(RebuildError::Busy {
+        projection: P::NAME,
+        holder: holder.unwrap_or_else(|| "a process that has just ended".to_owned()),
+    })
+}
+
+/// A second session, for reading the live tables.
+pub(crate) async fn reader<P: Projector>(
+    database: &PgConnectOptions,
+) -> Result<PgConnection, RebuildError> {
+    let name = format!("artstore rebuild {} (live)", P::NAME);
+    Ok(connect_for::<P>(database, &name, SILENCE).await?)
+}
+
+/// Statements name tables without a schema: from now on they are those of this one, and of no other.
+pub(crate) async fn use_schema(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<(), sqlx::Error> {
+    run(connection, &format!("set search_path = {schema}")).await
+}
+
+pub(crate) async fn run(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn schema_exists(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select to_regnamespace($1) is not null")
+        .bind(schema)
+        .fetch_one(connection)
+        .await
+}
+
+/// The live checkpoints, by stream.
+pub(crate) async fn live_checkpoints(
+    connection: &mut PgConnection,
+    projection: &str,
+) -> Result<Vec<(Source, Checkpoint)>, sqlx::Error> {
+    let streams: Vec<String> = sqlx::query(
+        "select stream from public.projection_checkpoints where projection = $1 order by stream",
+    )
+    .bind(projection)
+    .fetch_all(&mut *connection)
+    .await?
+    .iter()
+    .map(|row| row.try_get(0))
+    .collect::<Result<_, _>>()?;
+    let mut found = Vec::new();
+    for stream in streams {
+        let Some(source) = Source::of_stream(&stream) else {
+            continue;
+        };
+        let checkpoint = checkpoint::load_of(connection, "public", projection, &stream).await?;
+        found.extend(checkpoint.map(|checkpoint| (source, checkpoint)));
+    }
+    Ok(found)
+}

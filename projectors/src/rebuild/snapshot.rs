@@ -1,0 +1,170 @@
+//! The tables as they were at some place in the streams, in a schema of their own, beside the live ones.
+//! They are for reading: statements that would change them are refused.
+
+use std::collections::BTreeMap;
+
+use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::source::Source;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt as _;
+use sqlx::Connection as _;
+
+use super::build::{Rebuild, streams, targets};
+use super::fill::Target;
+use super::session::run;
+use super::swap::{Record, Swapped, applied_in};
+use super::{RebuildError, snapshot_schema};
+use crate::projector::Projector;
+use crate::projector_error::WorkerError;
+
+/// A place in the streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AsOf {
+    /// Streams by name, and their last messages; others are taken as far as the live tables have them.
+    Streams(BTreeMap<String, u64>),
+    /// What the bus had stored at a time.
+    Time(DateTime<Utc>),
+}
+
+impl std::fmt::Display for AsOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Time(time) => write!(f, "{}", time.to_rfc3339()),
+            Self::Streams(streams) => {
+                let all = streams.iter();
+                let all: Vec<String> = all.map(|(stream, at)| format!("{stream}={at}")).collect();
+                f.write_str(&all.join(","))
+            }
+        }
+    }
+}
+
+impl<P: Projector> Rebuild<'_, P> {
+    /// How far each stream is to be applied.
+    pub async fn targets(&mut self, as_of: &AsOf) -> Result<Vec<Target>, RebuildError> {
+        match as_of {
+            AsOf::Time(time) => {
+                let mut targets = Vec::new();
+                for (source, _, last) in streams(&self.projector, self.bus).await? {
+                    let sequence = before(self.bus, &source, *time, last).await?;
+                    targets.push(Target { source, sequence });
+                }
+                Ok(targets)
+            }
+            AsOf::Streams(named) => {
+                let mut found = targets(&mut self.connection, &self.projector, self.bus).await?;
+                let ends = streams(&self.projector, self.bus).await?;
+                for (stream, sequence) in named {
+                    let target = found
+                        .iter_mut()
+                        .find(|target| target.source.stream() == *stream);
+                    let end = ends.iter().find(|(source, ..)| source.stream() == *stream);
+                    let (Some(target), Some((_, _, last))) = (target, end) else {
+                        return Err(RebuildError::BadPlace(format!(
+                            "there is no stream {stream} that projection {} reads",
+                            P::NAME
+                        )));
+                    };
+                    if sequence > last {
+                        return Err(RebuildError::BadPlace(format!(
+                            "stream {stream} ends at {last}, before {sequence}"
+                        )));
+                    }
+                    target.sequence = *sequence;
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// Makes what was built a snapshot, and says where it is.
+    pub async fn keep_as_snapshot(
+        &mut self,
+        made: DateTime<Utc>,
+        record: &mut impl Record,
+    ) -> Result<Swapped, RebuildError> {
+        let (from, schema) = (self.schema.clone(), snapshot_schema(P::NAME, made));
+        let mut transaction = self.connection.begin().await?;
+        let mut sql = format!(
+            "set local synchronous_commit = on; \
+             create function {from}.artstore_read_only() returns trigger language plpgsql as $$ \
+             begin \
+                 raise exception 'schema % is a snapshot, for reading', tg_table_schema; \
+             end $$; \
+             drop table {from}.projection_pauses, {from}.artstore_rebuild; "
+        );
+        for table in P::TABLES {
+            if P::REBUILT.iter().any(|rebuilt| rebuilt.name == *table) {
+                sql += &format!(
+                    "create trigger artstore_read_only \
+                     before insert or update or delete or truncate on {from}.{table} \
+                     for each statement execute function {from}.artstore_read_only(); "
+                );
+            } else {
+                sql += &format!("drop table {from}.{table}; ");
+            }
+        }
+        sql += &format!("alter schema {from} rename to {schema}");
+        run(&mut transaction, &sql).await?;
+        // Who may read the live tables may read these.
+        let readers: Vec<String> = sqlx::query_scalar(
+            "select distinct case x.grantee when 0 then 'public' \
+                 else quote_ident(pg_get_userbyid(x.grantee)) end \
+             from pg_class c, lateral aclexplode(c.relacl) x \
+             where c.relnamespace = $1::text::regnamespace and x.privilege_type = 'SELECT'",
+        )
+        .bind(&schema)
+        .fetch_all(&mut *transaction)
+        .await?;
+        for reader in readers {
+            let sql = format!("grant usage on schema {schema} to {reader}");
+            run(&mut transaction, &sql).await?;
+        }
+        let snapshot = Swapped {
+            streams: applied_in::<P>(&mut transaction, &schema).await?,
+            previous: schema,
+        };
+        record.record(&mut transaction, &snapshot).await?;
+        transaction.commit().await?;
+        Ok(snapshot)
+    }
+}
+
+/// The last message that a stream had at a time.
+async fn before(
+    bus: &Bus,
+    source: &Source,
+    time: DateTime<Utc>,
+    last: u64,
+) -> Result<u64, RebuildError> {
+    let stream = source.stream();
+    let failed = |error: &dyn std::fmt::Display| {
+        WorkerError::from(BusError::JetStream(format!("stream {stream}: {error}")))
+    };
+    // The first one that was stored after it.
+    let start_time = time + TimeDelta::microseconds(1);
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartTime { start_time },
+        ack_policy: AckPolicy::None,
+        memory_storage: true,
+        num_replicas: 1,
+        ..pull::Config::default()
+    };
+    let consumer = bus
+        .jetstream
+        .create_consumer_on_stream(config, stream.clone())
+        .await
+        .map_err(|error| failed(&error))?;
+    if consumer.cached_info().num_pending == 0 {
+        return Ok(last);
+    }
+    let fetched = consumer.fetch().max_messages(1).messages().await;
+    let mut fetched = fetched.map_err(|error| failed(&error))?;
+    let Some(first) = fetched.next().await else {
+        return Ok(last);
+    };
+    let first = first.map_err(|error| failed(&error))?;
+    let info = first.info().map_err(|error| failed(&error))?;
+    Ok(info.stream_sequence - 1)
+}

@@ -1,0 +1,217 @@
+//! The rebuilt tables take the place of the live ones, in one transaction: what was applied meanwhile,
+//! the product's own rows, the tables, checkpoints and parked events. Every checkpoint gets another
+//! generation, so that no worker commits that remembers the tables of before.
+
+use std::time::{Duration, Instant};
+
+use artstore_schemas::crash;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+use super::build::{Rebuild, streams, targets};
+use super::fill::{Fill, Filled};
+use super::lock::{Attempts, is_lock, take_tables, wait_for_snapshots};
+use super::session::{run, use_schema};
+use super::{RebuildError, Told, previous_schema, product, shadow};
+use crate::projector::Projector;
+
+/// For so long others are kept waiting for the last stretch.
+const STRETCH: Duration = Duration::from_secs(1);
+
+/// What is live now.
+#[derive(Debug, Clone)]
+pub struct Swapped {
+    /// Where the tables of before are.
+    pub previous: String,
+    /// The streams, and how far each is applied.
+    pub streams: Vec<(String, u64)>,
+}
+
+/// Writes what is to be committed with a swap.
+pub trait Record: Send {
+    /// Writes it, in the transaction of the swap.
+    fn record(
+        &mut self,
+        transaction: &mut PgConnection,
+        swapped: &Swapped,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+impl<P: Projector> Rebuild<'_, P> {
+    /// Swaps, as soon as it gets the live tables for a moment.
+    pub async fn swap(
+        &mut self,
+        told: Told<'_>,
+        record: &mut impl Record,
+    ) -> Result<Swapped, RebuildError> {
+        let mut attempts = Attempts::new();
+        loop {
+            self.catch_up(&mut *told).await?;
+            // Most of it before anybody has to wait.
+            product::level::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
+            crash::point("rebuild.copied");
+            let mut stop = self.stop.clone();
+            wait_for_snapshots(&mut self.connection, &mut *told, &mut stop).await?;
+            match self.exchange(&mut *told, record).await {
+                Ok(Some(swapped)) => return Ok(swapped),
+                Ok(None) => attempts.late(&mut stop).await?,
+                Err(error) if is_lock(&error) => {
+                    tracing::debug!(%error, "the live tables could not be had");
+                    attempts
+                        .locked::<P>(&mut self.connection, &mut *told, &mut stop)
+                        .await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One try. None: the live workers had gone too far.
+    async fn exchange(
+        &mut self,
+        told: Told<'_>,
+        record: &mut impl Record,
+    ) -> Result<Option<Swapped>, RebuildError> {
+        let mut transaction = self.connection.begin().await?;
+        take_tables::<P>(&mut transaction).await?;
+        crash::point("rebuild.locked");
+        shadow::check_dependents::<P>(&mut transaction).await?;
+        if shadow::form::<P>(&mut transaction).await?
+            != shadow::form_in::<P>(&mut transaction, &self.schema).await?
+        {
+            return Err(RebuildError::Changed);
+        }
+        // Nobody reads or writes: these are the last places.
+        let places = targets(&mut transaction, &self.projector, self.bus).await?;
+        let mut fill = Fill {
+            projector: &self.projector,
+            bus: self.bus,
+            stop: self.stop.clone(),
+            deadline: Some(Instant::now() + STRETCH),
+        };
+        let filled = fill.fill(&mut transaction, &places, &mut *told).await?;
+        if filled == Filled::Late {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        product::level::<P>(&mut transaction, "public", &self.schema, told).await?;
+        product::level_ids::<P>(&mut transaction, "public", &self.schema).await?;
+        crash::point("rebuild.levelled");
+        for statement in shadow::triggers::<P>(&mut transaction, &self.schema).await? {
+            run(&mut transaction, &statement).await?;
+        }
+        let previous = previous_schema(P::NAME);
+        shadow::drop(&mut transaction, &previous).await?;
+        run(&mut transaction, &format!("create schema {previous}")).await?;
+        shadow::drop_triggers::<P>(&mut transaction, "public").await?;
+        move_tables::<P>(&mut transaction, "public", &previous).await?;
+        move_tables::<P>(&mut transaction, &self.schema, "public").await?;
+        crash::point("rebuild.moved");
+        for table in shadow::MEMORY {
+            let sql =
+                format!("create table {previous}.{table} (like public.{table} including all)");
+            run(&mut transaction, &sql).await?;
+        }
+        move_memory::<P>(&mut transaction, &self.schema, &previous).await?;
+        note::<P>(&mut transaction, &previous).await?;
+        shadow::drop(&mut transaction, &self.schema).await?;
+        let sources = streams(&self.projector, self.bus).await?;
+        use_schema(&mut transaction, "public").await?;
+        for (source, ..) in sources {
+            self.projector
+                .settle(&mut transaction, self.bus, &source)
+                .await?;
+        }
+        let swapped = Swapped {
+            previous,
+            streams: applied_in::<P>(&mut transaction, "public").await?,
+        };
+        record.record(&mut transaction, &swapped).await?;
+        use_schema(&mut transaction, &self.schema).await?;
+        crash::point("rebuild.recorded");
+        transaction.commit().await?;
+        crash::point("rebuild.swapped");
+        Ok(Some(swapped))
+    }
+}
+
+/// Moves the tables of a projection to another schema.
+pub(crate) async fn move_tables<P: Projector>(
+    transaction: &mut PgConnection,
+    from: &str,
+    to: &str,
+) -> Result<(), sqlx::Error> {
+    for table in P::REBUILT {
+        let sql = format!("alter table {from}.{} set schema {to}", table.name);
+        run(transaction, &sql).await?;
+    }
+    Ok(())
+}
+
+/// Checkpoints and parked events that are live go to `previous`, those of `from` become live.
+pub(crate) async fn move_memory<P: Projector>(
+    transaction: &mut PgConnection,
+    from: &str,
+    previous: &str,
+) -> Result<(), sqlx::Error> {
+    let raise = format!(
+        "update {from}.projection_checkpoints n \
+         set generation = greatest(n.generation, o.generation) + 1 \
+         from public.projection_checkpoints o \
+         where (n.projection, n.stream) = (o.projection, o.stream) and n.projection = $1"
+    );
+    let mut statements = vec![raise];
+    for table in shadow::MEMORY {
+        statements.extend([
+            format!(
+                "insert into {previous}.{table} select * from public.{table} where projection = $1"
+            ),
+            format!("delete from public.{table} where projection = $1"),
+            format!(
+                "insert into public.{table} select * from {from}.{table} where projection = $1"
+            ),
+        ]);
+    }
+    for statement in statements {
+        sqlx::query(AssertSqlSafe(statement))
+            .bind(P::NAME)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Says in the database what the tables of before are.
+pub(crate) async fn note<P: Projector>(
+    transaction: &mut PgConnection,
+    previous: &str,
+) -> Result<(), sqlx::Error> {
+    let sql: String = sqlx::query_scalar(
+        "select format('comment on schema %I is %L', $1, \
+             format('Tables of projection %s that were live until %s: artstore projection rollback %s', \
+                 $2, to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'), $2))",
+    )
+    .bind(previous)
+    .bind(P::NAME)
+    .fetch_one(&mut *transaction)
+    .await?;
+    run(transaction, &sql).await
+}
+
+/// How far the tables in a schema are.
+pub(crate) async fn applied_in<P: Projector>(
+    transaction: &mut PgConnection,
+    schema: &str,
+) -> Result<Vec<(String, u64)>, sqlx::Error> {
+    let sql = format!(
+        "select stream, last_sequence from {schema}.projection_checkpoints \
+         where projection = $1 order by stream"
+    );
+    let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(P::NAME)
+        .fetch_all(transaction)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(stream, sequence)| (stream, u64::try_from(sequence).unwrap_or(0)))
+        .collect())
+}

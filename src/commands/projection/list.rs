@@ -1,0 +1,305 @@
+//! `artstore projection list` and `status`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use artstore_projectors::pause::{self, Pause};
+use artstore_projectors::rebuild::{previous_schema, shadow_schema, snapshot_schema};
+use artstore_schemas::bus::Bus;
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum as _};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+
+use super::connect;
+use crate::config::Config;
+use crate::service::Projection as Projected;
+use crate::status::database::{Checkpoint, checkpoints};
+
+/// How to list.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which one to show.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The projection
+    #[arg(value_enum)]
+    projection: Projected,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a projection's database says of it.
+struct Seen {
+    projection: Projected,
+    pause: Option<Pause>,
+    checkpoints: Vec<Checkpoint>,
+    schemas: Vec<Schema>,
+}
+
+/// Tables that were built beside the live ones.
+struct Schema {
+    name: String,
+    what: What,
+    bytes: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// A rebuild that runs, or was interrupted.
+    Rebuild {
+        runs: bool,
+    },
+    /// What was live before the last swap.
+    Previous,
+    Snapshot,
+}
+
+/// Lists the projections whose databases are configured.
+pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
+    let mut rows = Vec::new();
+    for projection in Projected::value_variants() {
+        if super::database(config, *projection).is_ok() {
+            let mut connection = connect(config, *projection).await?;
+            rows.push(see(&mut connection, *projection).await?);
+            connection.close().await?;
+        }
+    }
+    if command.json {
+        let all: Vec<Value> = rows.iter().map(Seen::json).collect();
+        println!("{:#}", Value::from(all));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if rows.is_empty() {
+        println!(
+            "No database of a projection is configured: QUERY_DATABASE_URL, ADMIN_DATABASE_URL."
+        );
+    } else {
+        println!(
+            "{:<18}{:>8}{:>9}{:>8}  STATE",
+            "PROJECTION", "VERSION", "STREAMS", "PARKED"
+        );
+    }
+    for row in &rows {
+        println!(
+            "{:<18}{:>8}{:>9}{:>8}  {}",
+            row.projection.name(),
+            row.projection.version(),
+            row.checkpoints.len(),
+            row.parked(),
+            row.state()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows one projection.
+pub async fn status(config: &Config, command: &Status) -> anyhow::Result<ExitCode> {
+    let mut connection = connect(config, command.projection).await?;
+    let seen = see(&mut connection, command.projection).await?;
+    connection.close().await?;
+    let bus = Bus::connect(&config.bus("artstore projection status")).await?;
+    let mut ends = Vec::new();
+    for checkpoint in &seen.checkpoints {
+        let info = bus.stream_info(&checkpoint.stream).await;
+        ends.push(info.map(|info| info.state.last_sequence).ok());
+    }
+    bus.client.drain().await?;
+    if command.json {
+        let mut said = seen.json();
+        let streams = seen.checkpoints.iter().zip(&ends);
+        said["streams"] = streams
+            .map(|(at, end)| {
+                json!({"stream": at.stream, "applied": at.sequence, "end": end,
+                    "version": at.version, "parked": at.parked,
+                    "moved_seconds": at.moved_seconds})
+            })
+            .collect();
+        println!("{said:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    print!("{}", seen.text(&ends));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn see(connection: &mut PgConnection, projection: Projected) -> anyhow::Result<Seen> {
+    let mut found = checkpoints(connection).await?;
+    found.retain(|checkpoint| checkpoint.projection == projection.name());
+    Ok(Seen {
+        projection,
+        pause: pause::load(connection, projection.name()).await?,
+        checkpoints: found,
+        schemas: schemas(connection, projection).await?,
+    })
+}
+
+async fn schemas(
+    connection: &mut PgConnection,
+    projection: Projected,
+) -> anyhow::Result<Vec<Schema>> {
+    let name = projection.name();
+    let (shadow, previous) = (shadow_schema(name), previous_schema(name));
+    let snapshots = snapshot_schema(name, DateTime::<Utc>::UNIX_EPOCH);
+    let snapshots = snapshots.trim_end_matches("19700101_000000").to_owned();
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "select n.nspname::text, coalesce((select sum(pg_total_relation_size(c.oid)) from pg_class c \
+             where c.relnamespace = n.oid and c.relkind = 'r'), 0)::bigint \
+         from pg_namespace n where n.nspname in ($1, $2) or starts_with(n.nspname, $3) order by 1",
+    )
+    .bind(&shadow)
+    .bind(&previous)
+    .bind(&snapshots)
+    .fetch_all(&mut *connection)
+    .await?;
+    let runs: bool = sqlx::query_scalar(
+        "select exists (select from pg_locks where locktype = 'advisory' and granted \
+             and objsubid = 1 and classid::bigint << 32 | objid::bigint = hashtextextended($1, 0) \
+             and database = (select oid from pg_database where datname = current_database()))",
+    )
+    .bind(format!("artstore/rebuild/{name}"))
+    .fetch_one(connection)
+    .await?;
+    let what = |schema: &str| match schema {
+        name if name == shadow => What::Rebuild { runs },
+        name if name == previous => What::Previous,
+        _ => What::Snapshot,
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(name, bytes)| Schema {
+            what: what(&name),
+            name,
+            bytes,
+        })
+        .collect())
+}
+
+impl Seen {
+    fn parked(&self) -> u64 {
+        self.checkpoints.iter().map(|at| at.parked).sum()
+    }
+
+    /// Versions of tables that this program can't go on with.
+    fn other_version(&self) -> Option<i32> {
+        let version = i32::try_from(self.projection.version()).unwrap_or(i32::MAX);
+        let versions = self.checkpoints.iter().map(|at| at.version);
+        versions.into_iter().find(|found| *found != version)
+    }
+
+    fn state(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(version) = self.other_version() {
+            parts.push(format!("tables of version {version}: to be built again"));
+        }
+        if self.pause.is_some() {
+            parts.push("paused".to_owned());
+        }
+        for schema in &self.schemas {
+            parts.push(match schema.what {
+                What::Rebuild { runs: true } => "is being built again".to_owned(),
+                What::Rebuild { runs: false } => "an interrupted rebuild is left".to_owned(),
+                What::Previous => "can be rolled back".to_owned(),
+                What::Snapshot => format!("snapshot {}", schema.name),
+            });
+        }
+        if self.checkpoints.is_empty() {
+            parts.push("nothing was applied yet".to_owned());
+        }
+        match parts.is_empty() {
+            true => "-".to_owned(),
+            false => parts.join(", "),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let schemas = self.schemas.iter().map(|schema| {
+            let (what, runs) = match schema.what {
+                What::Rebuild { runs } => ("rebuild", Some(runs)),
+                What::Previous => ("previous", None),
+                What::Snapshot => ("snapshot", None),
+            };
+            json!({"schema": schema.name, "what": what, "runs": runs, "bytes": schema.bytes})
+        });
+        let paused = self.pause.as_ref();
+        json!({
+            "projection": self.projection.name(),
+            "version": self.projection.version(),
+            "tables_of_version": self.other_version().unwrap_or_else(
+                || i32::try_from(self.projection.version()).unwrap_or(i32::MAX)),
+            "streams": self.checkpoints.len(),
+            "parked": self.parked(),
+            "paused": paused.map(|pause| json!({"reason": pause.reason, "since": pause.since})),
+            "schemas": schemas.collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self, ends: &[Option<u64>]) -> String {
+        let name = self.projection.name();
+        let mut text = format!("{name} v{}\n", self.projection.version());
+        if let Some(pause) = &self.pause {
+            let _ = writeln!(text, "{pause}; to go on: artstore projection resume {name}");
+        }
+        if let Some(version) = self.other_version() {
+            let _ = writeln!(
+                text,
+                "Its tables were built by version {version}: artstore projection rebuild {name}"
+            );
+        }
+        let _ = writeln!(
+            text,
+            "\n{:<42}{:>12}{:>12}{:>10}{:>8}",
+            "STREAM", "APPLIED", "END", "BEHIND", "PARKED"
+        );
+        for (at, end) in self.checkpoints.iter().zip(ends) {
+            let shown = end.map_or_else(|| "?".to_owned(), |end| end.to_string());
+            let behind = end.map_or_else(
+                || "?".to_owned(),
+                |end| end.saturating_sub(at.sequence).to_string(),
+            );
+            let _ = writeln!(
+                text,
+                "{:<42}{:>12}{shown:>12}{behind:>10}{:>8}",
+                at.stream, at.sequence, at.parked
+            );
+        }
+        if self.checkpoints.is_empty() {
+            text.push_str("(nothing was applied yet)\n");
+        }
+        if self.parked() > 0 {
+            text.push_str("\nSome events can't be applied: artstore parked list\n");
+        }
+        for schema in &self.schemas {
+            let (name_of, size) = (&schema.name, size(schema.bytes));
+            let what = match schema.what {
+                What::Rebuild { runs: true } => "is being built".to_owned(),
+                What::Rebuild { runs: false } => format!(
+                    "was left by a rebuild: artstore projection rebuild {name} goes on there, \
+                     --abandon removes it"
+                ),
+                What::Previous => format!(
+                    "was live before the last swap: artstore projection rollback {name}; or, for its \
+                     space: drop schema {name_of} cascade"
+                ),
+                What::Snapshot => format!(
+                    "is a snapshot for reading; when it is not needed: drop schema {name_of} cascade"
+                ),
+            };
+            let _ = writeln!(text, "\nSchema {name_of} ({size}) {what}");
+        }
+        text
+    }
+}
+
+fn size(bytes: i64) -> String {
+    let megabytes = bytes as f64 / 1_048_576.0;
+    match bytes {
+        ..1_048_576 => format!("{} kB", bytes / 1_024),
+        _ => format!("{megabytes:.1} MB"),
+    }
+}

@@ -1,0 +1,130 @@
+//! What a rebuild shows while it works: a bar on a terminal, a line now and then otherwise, both on
+//! standard error.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use artstore_projectors::rebuild::Step;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a line is written where there is no terminal.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The progress of a rebuild.
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    /// What is being done, since when, and how much was done then.
+    stage: String,
+    begun: (Instant, u64),
+    next_line: Instant,
+    /// Events that were applied in all.
+    applied: u64,
+    filling: u64,
+}
+
+impl Progress {
+    /// With `quiet`, nothing is shown.
+    pub(super) fn new(quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let form = "{msg:40} {bar:24} {pos:>10}/{len} {per_sec:>12} {eta:>4}";
+            let style =
+                ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(0).with_style(style)
+        });
+        Self {
+            bar,
+            quiet,
+            stage: String::new(),
+            begun: (Instant::now(), 0),
+            next_line: Instant::now() + EVERY,
+            applied: 0,
+            filling: 0,
+        }
+    }
+
+    /// Events that were applied in all.
+    pub(super) fn applied(&self) -> u64 {
+        self.applied + self.filling
+    }
+
+    pub(super) fn show(&mut self, step: &Step) {
+        match step {
+            Step::Filling {
+                stream,
+                applied,
+                total,
+            } => {
+                // A new count has begun.
+                if *applied < self.filling {
+                    self.applied += self.filling;
+                }
+                self.filling = *applied;
+                self.count(&format!("applying {stream}"), *applied, Some(*total));
+            }
+            Step::Indexing { index, number, of } => {
+                self.line(&format!("index {number} of {of}: {index}"));
+            }
+            Step::Comparing { table, rows } => {
+                self.count(&format!("comparing {table}"), *rows, None);
+            }
+            Step::Copying { table } => {
+                self.count(
+                    &format!("copying the product's own rows of {table}"),
+                    0,
+                    None,
+                );
+            }
+            Step::Waiting { attempt, holders } => {
+                let holders = match holders.is_empty() {
+                    true => "it is free again".to_owned(),
+                    false => holders.join("; "),
+                };
+                self.line(&format!(
+                    "try {attempt}: the live tables are in use: {holders}"
+                ));
+            }
+        }
+    }
+
+    fn count(&mut self, stage: &str, done: u64, total: Option<u64>) {
+        let is_new = self.stage != stage;
+        if is_new {
+            stage.clone_into(&mut self.stage);
+            self.begun = (Instant::now(), done);
+        }
+        if let Some(bar) = &self.bar {
+            if is_new {
+                bar.set_message(stage.to_owned());
+                bar.reset_eta();
+            }
+            bar.set_length(total.unwrap_or(done));
+            bar.set_position(done);
+        } else if !self.quiet && Instant::now() >= self.next_line {
+            self.next_line = Instant::now() + EVERY;
+            let (begun, before) = self.begun;
+            let rate = (done - before.min(done)) as f64 / begun.elapsed().as_secs_f64().max(0.001);
+            match total {
+                Some(total) => {
+                    let left = total.saturating_sub(done) as f64 / rate.max(1.0);
+                    eprintln!("{stage}: {done} of {total} events, {rate:.0}/s, {left:.0} s left");
+                }
+                None => eprintln!("{stage}: {done}"),
+            }
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None if !self.quiet => eprintln!("{text}"),
+            None => {}
+        }
+    }
+
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
