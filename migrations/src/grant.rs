@@ -1,4 +1,4 @@
-//! The least rights for a role that only runs a relay, a projector or a publisher. The role itself
+//! The least rights for a role that only runs a relay, a projector or a publisher, or prunes. The role itself
 //! is made by the operator. Nothing here lets it see private keys; a role that sees them by some
 //! other right is refused.
 
@@ -15,6 +15,8 @@ pub enum Purpose {
     Projector,
     /// Writes an element's tables, or an outbox.
     Publisher,
+    /// Removes finished operations that the stream holds.
+    Pruner,
 }
 
 /// What was granted.
@@ -209,7 +211,24 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ("select, insert", "table public.projection_parked"),
             ("select", "table public.projection_pauses"),
         ]),
-        (Module::Storage(_), Purpose::Projector) => Vec::new(),
+        (Module::Storage(element), Purpose::Pruner) => vec![
+            // Beside what a relay needs, `delete`; the others for the operation that tells of it.
+            (
+                "select, insert, update, delete",
+                format!("table public.{element}_wal"),
+            ),
+            ("select", format!("table public.{element}_files")),
+            (
+                "select",
+                format!("sequence public.{element}_wal_position_seq"),
+            ),
+            (
+                "select, update",
+                format!("table public.{element}_wal_pruned"),
+            ),
+        ],
+        (Module::Storage(_), Purpose::Projector)
+        | (Module::Admin | Module::Query, Purpose::Pruner) => Vec::new(),
     }
 }
 

@@ -89,7 +89,7 @@ impl Module {
                     "file_ownership",
                 ],
             ]),
-            Self::Storage(element) => ["config", "files", "wal"]
+            Self::Storage(element) => ["config", "files", "wal", "wal_pruned"]
                 .map(|table| format!("{element}_{table}"))
                 .to_vec(),
         }

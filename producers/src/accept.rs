@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::floor;
 use crate::gaps::{Gaps, MAX_HOLES};
 use crate::level::{FILES_OF_A_FOLD, Levelled};
 use crate::mend::{self, Decision, MendError, Publisher};
@@ -43,12 +44,19 @@ pub struct Break {
     pub new_positions: Ranges,
     /// Those rows; the first [`MOST_LISTED`].
     pub new_rows: Vec<Found>,
+    /// Up to where the source was pruned.
+    pub floor: i64,
+    /// Whether the stream lacks some of what was pruned.
+    pub below_floor: bool,
 }
 
 impl Break {
     /// Whether there is something to accept.
     pub fn is_break(&self) -> bool {
-        self.other_identity() || self.scan.lost_count > 0 || self.sequence_is_behind()
+        self.other_identity()
+            || self.scan.lost_count > 0
+            || self.sequence_is_behind()
+            || self.below_floor
     }
 
     /// Whether the source holds nothing that the stream tells of: it may be the wrong database.
@@ -91,9 +99,10 @@ async fn examine_with(
     connection: &mut PgConnection,
 ) -> Result<Break, MendError> {
     let source = translator.source();
+    let table = SourceTable::of(source);
+    let floor = floor::read(connection, &table).await?;
     let scan = scan::scan(bus, translator, connection, false).await?;
     crash::point("accept.compared");
-    let table = SourceTable::of(source);
     let (new_positions, new_rows) = rows_beside(&table, connection, &scan.agreed).await?;
     let agreeing = scan.agreed.as_slice().last().map_or(0, |range| range.last);
     let mut may_come = scan.tail.gaps.missing().union(&scan.lost_positions);
@@ -101,8 +110,9 @@ async fn examine_with(
     if scan.places.is_empty() {
         may_come = may_come.union(&new_positions);
     }
-    let may_come = may_come.minus(&scan.agreed);
-    let (high, missing) = state(agreeing, &may_come);
+    // What was pruned never comes.
+    let may_come = may_come.minus(&scan.agreed).minus(&floor::below(floor));
+    let (high, missing) = state(agreeing.max(floor), &may_come);
     let highest = new_positions.as_slice().last().map_or(0, |r| r.last);
     // Behind the rows: those that were finished meanwhile have drawn their numbers.
     let sequence_value = snapshot(connection, &table.sequence).await?.sequence_value;
@@ -114,6 +124,8 @@ async fn examine_with(
         });
     }
     Ok(Break {
+        below_floor: !floor::is_held(floor, &scan.tail.gaps),
+        floor,
         scan,
         sequence_value,
         high,
@@ -257,6 +269,7 @@ fn facts(found: &Break, decision: &Decision) -> SourceAccepted {
         files: files.take(MOST_IN_RECORD).collect(),
         new_rows: u64::try_from(found.new_positions.positions()).unwrap_or(0),
         new_positions: first(&found.new_positions),
+        pruned_up_to: found.below_floor.then_some(found.floor),
         reason: decision.reason.clone(),
         accepted_by: decision.by.clone(),
     }

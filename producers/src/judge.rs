@@ -234,23 +234,36 @@ impl<'a> Judge<'a> {
             true => self.state(sequence, envelope),
             false => Judged::Break("it does not follow the message before it (artstore-previous)"),
         };
+        // Without a row, only the chain tells that it is ours; a hole breaks it, and so does a message
+        // of ours that was changed.
+        let behind_hole = matches!(
+            self.found.last_key_value(),
+            Some((_, Found::Hole(last))) if last + 1 == sequence
+        );
+        let behind_changed = envelope.previous.is_some() && envelope.previous == self.changed;
+        let is_ours = chained || behind_hole || behind_changed;
+        let stranger = || Judged::Ignore("no relay of this source wrote it here".to_owned());
         let Some(position) = envelope.position else {
-            // Without a row, only the chain tells that it is ours; a hole breaks it, and so does a
-            // message of ours that was changed.
-            let behind_hole = matches!(
-                self.found.last_key_value(),
-                Some((_, Found::Hole(last))) if last + 1 == sequence
-            );
             if envelope.event_type == epoch::accepted() {
                 self.order.clear();
             }
-            let behind_changed = envelope.previous.is_some() && envelope.previous == self.changed;
-            return match chained || behind_hole || behind_changed {
+            return match is_ours {
                 true => follows,
-                false => Judged::Ignore("no relay of this source wrote it here".to_owned()),
+                false => stranger(),
             };
         };
         if !self.epochs.survives(sequence, position) {
+            return follows;
+        }
+        if rows.is_pruned(position) {
+            if self.agreed.contains(position) {
+                return Judged::Ignore(format!("position {position} was published before it"));
+            }
+            if !is_ours {
+                return stranger();
+            }
+            self.agreed.insert(position);
+            self.last_agreeing = sequence;
             return follows;
         }
         if rows.id(position) != Some(envelope.id) {

@@ -9,6 +9,7 @@
 //! For operators:
 //! - [`pending`]: operations that nobody finished, and what became of them
 //! - [`resolve`]: finishing one of them by a person's decision
+//! - [`prune`]: finished ones are removed that the stream holds
 //! - `walk`: a whole stream, in order
 //! - `judge`: which of its messages count
 //! - [`scan`]: a whole stream beside its whole source
@@ -21,6 +22,7 @@
 //! - `control`: standing down for an operator's command
 //! - [`source_check`]: whether a source is fit to be read
 //! - [`source`]: reading new rows
+//! - [`floor`]: up to where it was pruned
 //! - [`gaps`]: what was seen of a source and what is missing
 //! - [`translate`]: a row becomes an event
 //! - [`publish`]: messages, each accepted only in its place
@@ -48,6 +50,7 @@ mod control;
 pub mod election;
 pub mod files;
 pub mod fingerprint;
+pub mod floor;
 pub mod fold;
 pub mod form;
 pub mod gaps;
@@ -59,6 +62,7 @@ pub mod order;
 pub mod outbox;
 pub mod pending;
 pub mod progress;
+pub mod prune;
 pub mod publish;
 pub mod relay;
 pub mod relay_error;

@@ -25,6 +25,7 @@ use tracing::Instrument as _;
 
 use crate::control::{Control, PAUSE};
 use crate::election::{self, Lease};
+use crate::floor;
 use crate::level::{self, Levelled, Levelling};
 use crate::progress::Progress;
 use crate::publish::PublishMode;
@@ -260,8 +261,9 @@ impl Relay {
     async fn preflight(&self) -> Result<(), RelayError> {
         election::refuse_pooler(&self.options.database).await?;
         let mut connection = self.connect().await?;
+        let floor = floor::read(&mut connection, &self.table).await?;
         let tail = tail::read(&self.bus, &self.options.source).await?;
-        self.compare(&tail, &mut connection).await
+        self.compare(&tail, floor, &mut connection).await
     }
 
     async fn connect(&self) -> Result<PgConnection, RelayError> {
@@ -437,9 +439,10 @@ impl Relay {
 
     /// Reads the stream's end and compares it with the source.
     async fn reconcile(&self, connection: &mut PgConnection) -> Result<Tail, RelayError> {
+        let floor = floor::read(connection, &self.table).await?;
         let tail = tail::read(&self.bus, &self.options.source).await?;
         self.unsettled.store(false, Ordering::Relaxed);
-        self.compare(&tail, connection).await?;
+        self.compare(&tail, floor, connection).await?;
         self.progress.update(|state| {
             state.sequence = tail.sequence;
             state.position = tail.position;
@@ -448,10 +451,29 @@ impl Relay {
         Ok(tail)
     }
 
-    /// Whether the source is the one that the stream was written from, and still has it all.
-    async fn compare(&self, tail: &Tail, connection: &mut PgConnection) -> Result<(), RelayError> {
+    /// Whether the source is the one that the stream was written from, and still has it all; and
+    /// whether the stream has what was pruned from the source. `floor`: read before the stream.
+    async fn compare(
+        &self,
+        tail: &Tail,
+        floor: i64,
+        connection: &mut PgConnection,
+    ) -> Result<(), RelayError> {
         let seen = snapshot(connection, &self.table.sequence).await?;
         self.check_state(tail, &seen.identity, seen.sequence_value)?;
+        if !floor::is_held(floor, &tail.gaps) {
+            return Err(Halt::BelowFloor {
+                source_name: self.options.source.to_string(),
+                stream: self.options.source.stream(),
+                floor,
+                high: tail.gaps.high(),
+                missing: match tail.gaps.missing().as_slice().first() {
+                    None => "none".to_owned(),
+                    Some(range) => format!("from {}", range.first),
+                },
+            }
+            .into());
+        }
         tail::compare(&self.bus, &self.options.source, tail, connection).await
     }
 

@@ -206,6 +206,26 @@ pub enum Halt {
         /// The first one's event.
         id: Uuid,
     },
+    /// The stream lacks operations that were pruned.
+    #[error(
+        "the operations of {source_name} were pruned up to position {floor}, and stream {stream} does \
+         not have all of them (it goes up to position {high}, missing: {missing}): it was made anew or \
+         set back, and nobody else tells of them; nothing was published. Restore the stream; if its \
+         loss is accepted, `artstore relay accept-source --source {source_name}` goes on without what \
+         they told (docs/pruning.md)"
+    )]
+    BelowFloor {
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// Up to where the source was pruned.
+        floor: i64,
+        /// The highest position that the stream has seen.
+        high: i64,
+        /// What it misses below it.
+        missing: String,
+    },
     /// The stream is not one that this relay wrote.
     #[error(
         "stream {stream}, message {sequence}: {problem}; it was not written by a relay of this \

@@ -19,6 +19,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::files;
+use crate::floor;
 use crate::mend::{self, Decision, MendError, Publisher};
 use crate::publish::Outgoing;
 use crate::relay::RelayOptions;
@@ -41,6 +42,9 @@ pub struct Lack {
     pub rows: Ranges,
     /// Those rows; the first [`MOST_LISTED`].
     pub listed: Vec<Found>,
+    /// Positions of pruned rows, and of transactions that were taken back, without a message that
+    /// counts: nobody can publish those again.
+    pub pruned: Ranges,
 }
 
 impl Lack {
@@ -112,7 +116,15 @@ async fn examine_with(
             first.first = first.first.max(last + 1);
         }
     }
-    Ok(Lack { scan, rows, listed })
+    let floor = floor::read(connection, &table).await?;
+    let told = scan.agreed.union(&gaps.missing()).union(&rows);
+    let pruned = floor::below(floor).minus(&told);
+    Ok(Lack {
+        pruned,
+        scan,
+        rows,
+        listed,
+    })
 }
 
 /// Puts the stream right. Returns what was found, and how many messages were published.

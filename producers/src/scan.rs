@@ -16,6 +16,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::floor;
 use crate::judge::{Behind, Judge};
 use crate::relay_error::RelayError;
 use crate::rows;
@@ -176,7 +177,12 @@ async fn strangers(
 }
 
 /// The rows at the positions of a batch.
-pub(crate) enum Rows {
+pub(crate) struct Rows {
+    held: Held,
+    floor: i64,
+}
+
+enum Held {
     Ids(HashMap<i64, Uuid>),
     Full(HashMap<i64, SourceRow>),
 }
@@ -196,28 +202,33 @@ impl Rows {
             }
         }
         let (ranges, limit) = (positions.as_slice(), positions.positions());
-        if !bodies {
+        let held = if bodies {
+            let rows = table.rows(connection, ranges, limit).await?;
+            Held::Full(rows.into_iter().map(|row| (row.position, row)).collect())
+        } else {
             let ids = table.ids(connection, ranges, limit).await?;
-            return Ok(Self::Ids(
-                ids.into_iter().map(|row| (row.position, row.id)).collect(),
-            ));
-        }
-        let rows = table.rows(connection, ranges, limit).await?;
-        let rows = rows.into_iter().map(|row| (row.position, row));
-        Ok(Self::Full(rows.collect()))
+            Held::Ids(ids.into_iter().map(|row| (row.position, row.id)).collect())
+        };
+        let floor = floor::read(connection, table).await?;
+        Ok(Self { held, floor })
     }
 
     pub(crate) fn id(&self, position: i64) -> Option<Uuid> {
-        match self {
-            Self::Ids(ids) => ids.get(&position).copied(),
-            Self::Full(rows) => rows.get(&position).map(|row| row.id),
+        match &self.held {
+            Held::Ids(ids) => ids.get(&position).copied(),
+            Held::Full(rows) => rows.get(&position).map(|row| row.id),
         }
     }
 
     pub(crate) fn row(&self, position: i64) -> Option<&SourceRow> {
-        match self {
-            Self::Ids(_) => None,
-            Self::Full(rows) => rows.get(&position),
+        match &self.held {
+            Held::Ids(_) => None,
+            Held::Full(rows) => rows.get(&position),
         }
+    }
+
+    /// Whether the row of a position was pruned.
+    pub(crate) fn is_pruned(&self, position: i64) -> bool {
+        position <= self.floor && self.id(position).is_none()
     }
 }

@@ -17,6 +17,12 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
     let row = sqlx::query(include_str!("sql/source_check.sql"))
         .bind(format!("public.{}", table.table))
         .bind(&table.sequence)
+        .bind(
+            table
+                .element
+                .as_ref()
+                .map(|element| format!("public.{element}_wal_pruned")),
+        )
         .fetch_one(&mut *connection)
         .await?;
     if !row.try_get::<bool, _>("table")? {
@@ -42,6 +48,10 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
         (
             "guard",
             "the constraint that a finished row has a position is missing or not validated",
+        ),
+        (
+            "floor",
+            "the table that says how far it was pruned is missing",
         ),
     ];
     for (column, problem) in problems {

@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
 
+use crate::floor;
 use crate::gaps::Gaps;
 use crate::relay_error::{Halt, RelayError};
 use crate::source::SourceTable;
@@ -82,7 +83,8 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
 
 /// Compares the stream's last messages with the source, position and id; behind an accepted break also
 /// the last ones that survived it. A row that is gone, or another one, means that the source was set
-/// back. What was lost at an accepted break, and damage that was accepted, is passed over.
+/// back. What was lost at an accepted break, damage that was accepted, and what was pruned is passed
+/// over.
 pub async fn compare(
     bus: &Bus,
     source: &Source,
@@ -113,8 +115,9 @@ pub async fn compare(
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(positions)
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
+    let floor = floor::read(connection, &table).await?;
     let mut held = HashMap::with_capacity(rows.len());
     for row in rows {
         held.insert(
@@ -124,7 +127,12 @@ pub async fn compare(
     }
     let lost: Vec<&Published> = published
         .iter()
-        .filter(|m| m.position.is_some_and(|p| held.get(&p) != Some(&m.id)))
+        .filter(|m| {
+            m.position.is_some_and(|p| match held.get(&p) {
+                Some(id) => *id != m.id,
+                None => p > floor,
+            })
+        })
         .collect();
     let (Some(first), positions) = (lost.first(), lost.iter().filter_map(|m| m.position)) else {
         return Ok(());

@@ -83,6 +83,8 @@ pub enum OperationType {
     ModeChange,
     /// The element's `_files` was made anew.
     CacheRebuild,
+    /// Finished operations were removed that the stream holds ([`crate::prune`]).
+    WalPrune,
 }
 
 impl OperationType {
@@ -93,6 +95,7 @@ impl OperationType {
             Self::FileDelete => "file_delete",
             Self::ModeChange => "mode_change",
             Self::CacheRebuild => "cache_rebuild",
+            Self::WalPrune => "wal_prune",
         }
     }
 }

@@ -44,6 +44,10 @@ pub struct SourceAccepted {
     pub new_rows: u64,
     /// Their positions; the first 1,000 ranges.
     pub new_positions: Vec<Range>,
+    /// Where the stream lacked operations that the source was pruned of: up to which position. What
+    /// they told is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned_up_to: Option<i64>,
     /// Why it was accepted.
     pub reason: String,
     /// Who accepted it, as the command's system knows them.

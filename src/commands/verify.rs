@@ -1,7 +1,7 @@
 //! `artstore verify`: whether everything agrees, and if not, exactly what does not. It reads, and
 //! changes nothing. Exit code 0: all agrees; 1: it does not, or could not be checked.
 
-mod progress;
+pub(super) mod progress;
 mod table;
 
 use std::ops::ControlFlow;

@@ -1,7 +1,9 @@
 //! `artstore wal pending` and `artstore wal resolve`: operations whose process died before it
-//! finished them, listed with what `_files` says, and finished by a person's decision.
+//! finished them, listed with what `_files` says, and finished by a person's decision. Beside them
+//! what else is done to an element's log.
 
 mod number;
+mod prune;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ pub enum Wal {
     Resolve(Resolve),
     /// Give finished rows a position that have none, because the trigger was off
     Number(number::Number),
+    /// Remove finished operations that the stream holds, the oldest first
+    Prune(prune::Prune),
 }
 
 /// Which operations.
@@ -117,6 +121,7 @@ pub async fn run(config: &Config, command: Wal) -> anyhow::Result<ExitCode> {
         Wal::Pending(list) => run_pending(config, &list).await,
         Wal::Resolve(resolve) => run_resolve(config, &resolve).await,
         Wal::Number(number) => number::run(config, &number).await,
+        Wal::Prune(prune) => prune::run(config, &prune).await,
     }
 }
 

@@ -75,6 +75,9 @@ pub struct Matching {
     pub messages: u64,
     /// Messages of other writers' rows that stand behind a higher position of the same file.
     pub overtaken: u64,
+    /// Messages whose rows were pruned.
+    #[serde(default)]
+    pub pruned: u64,
     /// Messages above the cursor, by position and sequence.
     #[serde(with = "artstore_schemas::pairs")]
     open: BTreeMap<(i64, u64), Entry>,
@@ -94,18 +97,19 @@ impl Matching {
         None
     }
 
-    /// Takes the rows from the cursor up to a position. `owes`: whether the stream may still bring
-    /// the message of a position.
+    /// Takes the rows from the cursor up to a position. `floor`: up to where the source was pruned.
+    /// `owes`: whether the stream may still bring the message of a position.
     pub fn rows(
         &mut self,
         rows: Vec<RowPrint>,
         complete: i64,
+        floor: i64,
         owes: impl Fn(i64) -> bool,
         found: &mut Candidates,
     ) {
         for row in rows {
             self.rows += 1;
-            self.strangers(row.position, found);
+            self.strangers(row.position, floor, found);
             let mut here = Vec::new();
             while let Some(first) = self.open.first_entry() {
                 if first.key().0 != row.position {
@@ -115,7 +119,7 @@ impl Matching {
             }
             self.settle(&row, here, &owes, found);
         }
-        self.strangers(complete.saturating_add(1), found);
+        self.strangers(complete.saturating_add(1), floor, found);
         self.cursor = self.cursor.max(complete);
         self.settle_owed(owes, found);
     }
@@ -132,13 +136,28 @@ impl Matching {
     }
 
     /// Messages below a position whose rows were read without finding theirs.
-    fn strangers(&mut self, below: i64, found: &mut Candidates) {
+    fn strangers(&mut self, below: i64, floor: i64, found: &mut Candidates) {
         while let Some(first) = self.open.first_entry() {
             let position = first.key().0;
             if position >= below {
                 break;
             }
-            extra(position, &first.remove(), found);
+            let entry = first.remove();
+            self.without_row(position, &entry, floor, found);
+        }
+    }
+
+    /// A message whose row is not there: it was pruned, or the message is none of the source's.
+    fn without_row(&mut self, position: i64, entry: &Entry, floor: i64, found: &mut Candidates) {
+        if position > floor {
+            extra(position, entry, found);
+        } else if entry.republished {
+            self.pruned += 1;
+            found.put_right(position);
+        } else if entry.again {
+            doubled(position, entry, None, found);
+        } else {
+            self.pruned += 1;
         }
     }
 
@@ -209,11 +228,13 @@ impl Matching {
         position: i64,
         entry: Entry,
         row: Option<&RowPrint>,
+        floor: i64,
         found: &mut Candidates,
     ) {
-        let Some(row) = row.filter(|row| row.id == entry.id) else {
-            extra(position, &entry, found);
-            return;
+        let row = match row {
+            None => return self.without_row(position, &entry, floor, found),
+            Some(row) if row.id != entry.id => return extra(position, &entry, found),
+            Some(row) => row,
         };
         let expected = self.owed.remove(&position).is_some() || found.came_late(position);
         if entry.republished {
@@ -243,14 +264,15 @@ impl Matching {
     }
 
     /// Messages above the cursor that came up to a sequence: their rows can't be seen.
-    pub fn take_open_up_to(&mut self, sequence: u64, found: &mut Candidates) {
-        self.open.retain(|(position, at), entry| {
-            let of_then = *at <= sequence;
-            if of_then {
-                extra(*position, entry, found);
-            }
-            !of_then
-        });
+    pub fn take_open_up_to(&mut self, sequence: u64, floor: i64, found: &mut Candidates) {
+        let (of_then, later) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|((_, at), _)| *at <= sequence);
+        self.open = later;
+        let of_then: BTreeMap<(i64, u64), Entry> = of_then;
+        for ((position, _), entry) in of_then {
+            self.without_row(position, &entry, floor, found);
+        }
     }
 
     /// Gives up waiting.

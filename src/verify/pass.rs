@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use artstore_producers::floor;
 use artstore_producers::order::Order;
 use artstore_producers::rows;
 use artstore_producers::source::SourceTable;
@@ -167,6 +168,7 @@ impl Pass {
         }
         let positions: Vec<i64> = late.iter().map(|(position, _)| *position).collect();
         let rows = rows::at(connection, &self.table, &positions).await?;
+        let floor = floor::read(connection, &self.table).await?;
         let rows: BTreeMap<i64, RowPrint> = rows
             .into_iter()
             .map(|row| (row.position, RowPrint::of(&self.translator, row)))
@@ -174,7 +176,7 @@ impl Pass {
         for (position, entry) in late {
             let row = rows.get(&position);
             let found = &mut self.state.candidates;
-            self.state.matching.late(position, entry, row, found);
+            self.state.matching.late(position, entry, row, floor, found);
         }
         Ok(())
     }
@@ -208,12 +210,14 @@ impl Pass {
         while self.state.matching.cursor < target && self.state.matching.rows < most {
             let first = self.state.matching.cursor + 1;
             let (rows, complete) = rows::between(connection, &self.table, first, target).await?;
+            let floor = floor::read(connection, &self.table).await?;
             let translator = &self.translator;
             let rows = rows.into_iter().map(|row| RowPrint::of(translator, row));
             let state = &mut self.state;
             let owes = owes(&state.links, &self.accepted);
             let found = &mut state.candidates;
-            state.matching.rows(rows.collect(), complete, owes, found);
+            let rows = rows.collect();
+            state.matching.rows(rows, complete, floor, owes, found);
         }
         let state = &mut self.state;
         let owes = owes(&state.links, &self.accepted);

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use artstore_producers::fingerprint::Said;
+use artstore_producers::floor;
 use artstore_producers::rows;
 use artstore_producers::source::SourceRow;
 use artstore_schemas::bus::Bus;
@@ -49,13 +50,19 @@ async fn strangers(
         let ids: Vec<Uuid> = chunk.iter().filter_map(|c| c.id).collect();
         known.extend(rows::positions(connection, &pass.table, &ids).await?);
     }
+    // Read behind the rows: pruned since the pass looked for them.
+    let floor = floor::read(connection, &pass.table).await?;
+    let pruned = |candidate: &Candidate| {
+        let known = candidate.id.is_some_and(|id| known.contains_key(&id));
+        !known && candidate.position.is_some_and(|position| position <= floor)
+    };
     let unmatched: HashSet<i64> = left
         .of(Kind::MessageMissing)
         .filter_map(|candidate| candidate.position)
         .chain(pass.state.matching.owed().keys().copied())
         .collect();
     left.retain(Kind::MessageExtra, |candidate| {
-        candidate.id.is_none_or(|id| !known.contains_key(&id))
+        candidate.id.is_none_or(|id| !known.contains_key(&id)) && !pruned(candidate)
     });
     for candidate in extra {
         let Some(position) = candidate.id.and_then(|id| known.get(&id)).copied() else {
@@ -139,6 +146,8 @@ async fn changed(
             }
         }
     });
+    let floor = floor::read(connection, &pass.table).await?;
+    gone.retain(|candidate| candidate.position.is_none_or(|position| position > floor));
     for candidate in gone {
         let detail = "its row is gone".to_owned();
         left.add(

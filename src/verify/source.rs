@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use artstore_producers::floor;
 use artstore_producers::rows;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
@@ -35,6 +36,8 @@ pub struct Report {
     pub rows: u64,
     /// Messages that tell of rows.
     pub messages: u64,
+    /// How many of them tell of rows that were pruned.
+    pub pruned: u64,
     /// The last sequence that was read.
     pub sequence: u64,
     /// Every position up to this one agrees.
@@ -183,12 +186,12 @@ async fn unpublished(
     connection: &mut PgConnection,
     position: i64,
 ) -> anyhow::Result<()> {
+    let floor = floor::read(connection, &pass.table).await?;
     let state = &mut pass.state;
-    state.matching.give_up(&mut state.candidates);
+    let found = &mut state.candidates;
+    state.matching.give_up(found);
     if let Some((sequence, _)) = pass.fixed {
-        state
-            .matching
-            .take_open_up_to(sequence, &mut state.candidates);
+        state.matching.take_open_up_to(sequence, floor, found);
     }
     let mut cursor = state.matching.cursor;
     while cursor < position {
@@ -226,6 +229,7 @@ async fn report(
         stream: source.stream(),
         rows: pass.state.matching.rows,
         messages: pass.state.matching.messages,
+        pruned: pass.state.matching.pruned,
         sequence: pass.state.links.last,
         proven: pass.proven().min(fixed.position),
         in_flight: rows::above(connection, &pass.table, fixed.position).await?,

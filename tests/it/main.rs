@@ -35,6 +35,7 @@ mod product_rows;
 mod program;
 mod projection_repair;
 mod projector_crashes;
+mod prune;
 mod rebuild;
 mod recovery;
 mod refusals;

@@ -34,6 +34,8 @@ enum PurposeName {
     Projector,
     /// Writes an element's tables, or an outbox
     Publisher,
+    /// Removes finished operations that the stream holds (wal prune)
+    Pruner,
 }
 
 /// Grants.
@@ -42,6 +44,7 @@ pub(super) async fn run(config: &Config, command: Grant) -> anyhow::Result<ExitC
         PurposeName::Relay => Purpose::Relay,
         PurposeName::Projector => Purpose::Projector,
         PurposeName::Publisher => Purpose::Publisher,
+        PurposeName::Pruner => Purpose::Pruner,
     };
     let mut report = Vec::new();
     for (module, database) in targets(config, command.module)? {

@@ -57,6 +57,12 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
         println!("this database     {}", scan.identity);
     }
     println!("agree up to       position {}", found.high);
+    if found.below_floor {
+        println!(
+            "pruned up to      position {}: the stream does not have all of it, and nobody else has",
+            found.floor
+        );
+    }
     println!("position sequence {}", found.sequence_value);
     println!();
     println!(
@@ -159,6 +165,8 @@ fn report(source: &Source, found: &Break, record: Option<Accepted>) -> Value {
         "identity": {"stream": scan.tail.identity, "source": scan.identity},
         "sequence": found.sequence_value,
         "damaged": !scan.places.is_empty(),
+        "pruned_up_to": found.floor,
+        "lacks_pruned": found.below_floor,
         "high": found.high,
         "missing": ranges_json(&found.missing),
         "lost": {

@@ -66,6 +66,17 @@ fn show(source: &Source, lack: &Lack, published: Option<u64>) {
         }
         rest(lack.listed.len());
     }
+    if !scan.places.is_empty() && !lack.pruned.is_empty() {
+        println!(
+            "pruned, without a message that counts: {} positions, at most: {}",
+            lack.pruned.positions(),
+            shown(&lack.pruned)
+        );
+        println!(
+            "  what they told can't be published again (some are of transactions that were taken back): \
+             rather restore the stream"
+        );
+    }
     println!(
         "files of which only damaged messages speak: {}",
         scan.unclear_files.len()
@@ -94,5 +105,9 @@ fn report(source: &Source, lack: &Lack, published: Option<u64>) -> Value {
             "list": lack.listed,
         },
         "files": lack.scan.unclear_files,
+        "pruned": {
+            "count": lack.pruned.positions(),
+            "positions": ranges_json(&lack.pruned),
+        },
     })
 }

@@ -14,7 +14,7 @@ use crate::verify::source::Fixed;
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The progress of one source.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     source: String,
     /// None: lines.
     bar: Option<ProgressBar>,
@@ -26,7 +26,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// From a sequence on; with `quiet`, nothing is shown.
-    pub(super) fn new(source: &Source, behind: u64, quiet: bool) -> Self {
+    pub(crate) fn new(source: &Source, behind: u64, quiet: bool) -> Self {
         if behind > 0 && !quiet {
             eprintln!("{source}: goes on behind message {behind}");
         }
@@ -49,7 +49,7 @@ impl Progress {
         }
     }
 
-    pub(super) fn show(&mut self, pass: &Pass, fixed: Fixed) {
+    pub(crate) fn show(&mut self, pass: &Pass, fixed: Fixed) {
         let (at, of) = (pass.state.links.last, fixed.sequence);
         if let Some(bar) = &self.bar {
             bar.set_length(of.max(at));
@@ -75,7 +75,7 @@ impl Progress {
         }
     }
 
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }

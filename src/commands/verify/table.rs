@@ -62,6 +62,15 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
             ),
         );
     }
+    for report in reports.iter().filter(|report| report.pruned > 0) {
+        push(
+            &mut text,
+            format_args!(
+                "\n{}: {} of the messages tell of operations that were pruned since\n",
+                report.source, report.pruned
+            ),
+        );
+    }
     for report in reports {
         findings(&mut text, &report.source, &report.findings, &report.counts);
     }

@@ -114,7 +114,7 @@ fn a_step_left_unfinished_is_shown_and_finished_by_the_next_up() {
                 .iter()
                 .map(|step| step.unfinished)
                 .collect::<Vec<_>>(),
-            [false, false, true, false, false]
+            [false, false, true, false, false, false]
         );
         let (_, shown) = migrate(&url, &module, &["status"]).output().await;
         assert!(

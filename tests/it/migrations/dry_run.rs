@@ -20,7 +20,7 @@ fn a_dry_run_prints_every_part_waits_for_nobody_and_changes_nothing() {
         let (ended, printed) = program(&["migrate", "up", "--dry-run"]).output().await;
         assert!(ended.success());
         for line in [
-            "-- storage element storage_elem_01: 4 steps would run",
+            "-- storage element storage_elem_01: 5 steps would run",
             "-- storage element storage_elem_01: up 0002 position",
             "-- part 1 of 5: one transaction",
             "alter table public.storage_elem_01_wal add column if not exists position bigint;",

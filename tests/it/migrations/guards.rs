@@ -160,13 +160,13 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
 
         for (to, wrong) in [
             (Some(0), true),
-            (Some(6), true),
+            (Some(7), true),
             (Some(1), true),
             (Some(2), false),
         ] {
             assert_eq!(up(&mut conn, &module, to).await.is_err(), wrong, "{to:?}");
         }
-        for (to, wrong) in [(6, true), (3, true), (2, false)] {
+        for (to, wrong) in [(7, true), (3, true), (2, false)] {
             assert_eq!(down(&mut conn, &module, to).await.is_err(), wrong, "{to:?}");
         }
         let mut tx = conn.begin().await.unwrap();
@@ -178,13 +178,13 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
         drop(tx);
 
         let status = status(&mut conn, &module).await.unwrap();
-        assert_eq!((status.version, status.latest), (2, 5));
+        assert_eq!((status.version, status.latest), (2, 6));
         let applied: Vec<bool> = status
             .steps
             .iter()
             .map(|step| step.applied_at.is_some())
             .collect();
-        assert_eq!(applied, [true, true, false, false, false]);
+        assert_eq!(applied, [true, true, false, false, false, false]);
     });
 }
 

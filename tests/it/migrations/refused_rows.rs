@@ -368,6 +368,6 @@ fn down_lists_the_rows_that_the_older_tables_can_not_hold() {
         )
         .await;
         down(&mut conn, &module, 2).await.unwrap();
-        assert_eq!(latest(&module), 5);
+        assert_eq!(latest(&module), 6);
     });
 }

@@ -110,7 +110,10 @@ impl SmokeFile {
                 };
                 files::update(&mut tx, &self.element, self.new.id, &change).await?
             }
-            OperationType::FileDelete | OperationType::ModeChange | OperationType::CacheRebuild => {
+            OperationType::FileDelete
+            | OperationType::ModeChange
+            | OperationType::CacheRebuild
+            | OperationType::WalPrune => {
                 files::delete(&mut tx, &self.element, self.new.id).await?;
                 None
             }

@@ -1,0 +1,39 @@
+//! How far an element's finished operations were pruned ([`crate::prune`]). Up to that position, its
+//! *floor*, the stream alone tells of them: a message needs no row there, and a stream that ends below
+//! the floor, or misses a position at or below it, lacks what nobody else has.
+
+use artstore_schemas::ranges::{Range, Ranges};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::gaps::Gaps;
+use crate::source::SourceTable;
+
+/// The floor of a source; 0 where nothing was pruned, as of every outbox.
+///
+/// Read it *behind* the rows that it shall explain: it is raised in the transaction that removes them.
+/// Read it *before* the stream that it is compared with: it is raised only when the stream holds them.
+pub async fn read(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, sqlx::Error> {
+    let Some(element) = &table.element else {
+        return Ok(0);
+    };
+    let sql = format!("select floor from public.{element}_wal_pruned");
+    let floor: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_optional(connection)
+        .await?;
+    Ok(floor.unwrap_or(0))
+}
+
+/// Whether a stream with this state has everything up to the floor.
+pub(crate) fn is_held(floor: i64, gaps: &Gaps) -> bool {
+    let first_missing = gaps.missing().as_slice().first().map(|range| range.first);
+    gaps.high() >= floor && first_missing.is_none_or(|first| first > floor)
+}
+
+/// All positions up to the floor.
+pub(crate) fn below(floor: i64) -> Ranges {
+    let range = Range {
+        first: 1,
+        last: floor,
+    };
+    (floor > 0).then_some(range).into_iter().collect()
+}

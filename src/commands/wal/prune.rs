@@ -1,0 +1,370 @@
+//! `artstore wal prune`: finished operations are removed from an element's log once its stream provably
+//! holds them. Each element is compared with its whole stream first; where anything is found, nothing
+//! of it is removed.
+
+use std::fmt;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use artstore_producers::prune::{self, Compared, Facts, KEPT, Limits, Plan, Stays};
+use artstore_schemas::bus::Bus;
+use artstore_schemas::crash;
+use artstore_schemas::element::ElementName;
+use artstore_schemas::source::Source;
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::Args;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use tokio::sync::watch;
+
+use super::{Connected, check_reason, connect, duration};
+use crate::commands::stop_signal;
+use crate::commands::verify::progress::Progress;
+use crate::config::{Config, ConfigError};
+use crate::operator;
+use crate::verify::pass::{NewDecision, State};
+use crate::verify::source::{self, Ended, Report};
+
+/// How often a line tells of a long removal.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How often a comparison begins anew because a break or damage was accepted meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What has to be old enough.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Only operations that were finished so long ago (12h, 90d)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Duration,
+    /// Why, in words: it goes into the audit log
+    #[arg(long)]
+    reason: Option<String>,
+    /// How many seconds the relay may take for what was finished before the comparison, without any
+    /// of it coming
+    #[arg(
+        long,
+        env = "ARTSTORE_VERIFY_WAIT_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 60
+    )]
+    wait: u64,
+    /// Compare, and show what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// An element that was looked at.
+struct Looked {
+    element: ElementName,
+    connection: PgConnection,
+    compared: Compared,
+    report: Report,
+    /// None: something was found, so nothing is removed.
+    plan: Option<Plan>,
+}
+
+/// What was done to an element.
+struct Done {
+    operations: i64,
+    floor: i64,
+    /// The position of the operation that tells of it.
+    event: Option<i64>,
+}
+
+/// Runs the command.
+pub(super) async fn run(config: &Config, command: &Prune) -> anyhow::Result<ExitCode> {
+    check_reason(command.reason.as_deref())?;
+    let asks = !command.yes && !command.dry_run;
+    if asks && (command.json || !std::io::stdin().is_terminal()) {
+        return Err(ConfigError(
+            "wal prune asks before it removes anything, and there is nobody to ask: add --yes, or \
+             --dry-run to see what it would do"
+                .to_owned(),
+        )
+        .into());
+    }
+    let finished_before = Utc::now()
+        - chrono::Duration::from_std(command.older_than)
+            .ok()
+            .filter(|age| Utc::now().checked_sub_signed(*age).is_some())
+            .ok_or_else(|| ConfigError("--older-than: longer than time itself".to_owned()))?;
+    let stop = stop_signal()?;
+    let bus = Bus::connect(&config.bus("artstore wal prune"))
+        .await?
+        .patient();
+    let mut looked = Vec::new();
+    for connected in connect(config).await? {
+        let element = connected.0.clone();
+        let found = look(&bus, connected, command, finished_before, &stop).await;
+        match found.with_context(|| format!("element {element}"))? {
+            Some(found) => looked.push(found),
+            None => {
+                eprintln!("artstore: stopped; nothing was removed");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    if !command.json {
+        looked.iter().for_each(|found| show(found, finished_before));
+    }
+    let all: i64 = looked.iter().map(|found| operations(&found.plan)).sum();
+    if asks && all > 0 && !agreed(all)? {
+        println!("nothing was removed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let clean = looked.iter().all(|found| found.plan.is_some());
+    let mut report = Vec::new();
+    for mut found in looked {
+        let done = match command.dry_run {
+            true => None,
+            false => {
+                let removed = remove(&bus, &mut found, command, finished_before, &stop).await;
+                removed.with_context(|| format!("element {}", found.element))?
+            }
+        };
+        if command.json {
+            report.push(as_json(&found, done.as_ref()));
+        } else if let Some(done) = &done {
+            tell(&found.element, done);
+        }
+    }
+    if command.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    }
+    if *stop.borrow() {
+        eprintln!("artstore: stopped before the end: run it again for the rest");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::from(u8::from(!clean)))
+}
+
+/// Compares an element with its stream, and plans. None: it was asked to stop.
+async fn look(
+    bus: &Bus,
+    (element, mut connection): Connected,
+    command: &Prune,
+    finished_before: DateTime<Utc>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<Option<Looked>> {
+    let compared = prune::begin(bus, &mut connection, &element).await?;
+    let source = Source::Element(element.clone());
+    let mut attempts = 0;
+    let ended = loop {
+        attempts += 1;
+        match verify(bus, &mut connection, &source, command, stop).await {
+            Err(error) if error.is::<NewDecision>() && attempts < ATTEMPTS => {}
+            ended => break ended?,
+        }
+    };
+    let Ended::Done(report) = ended else {
+        return Ok(None);
+    };
+    let plan = match report.is_clean() {
+        false => None,
+        true => {
+            let limits = Limits {
+                finished_before,
+                proven: report.proven,
+            };
+            Some(prune::plan(&mut connection, &element, limits).await?)
+        }
+    };
+    crash::point("prune.planned");
+    Ok(Some(Looked {
+        element,
+        connection,
+        compared,
+        report: *report,
+        plan,
+    }))
+}
+
+async fn verify(
+    bus: &Bus,
+    connection: &mut PgConnection,
+    source: &Source,
+    command: &Prune,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<Ended> {
+    let pass = source::begin(bus, source, State::default()).await?;
+    let mut progress = Progress::new(source, 0, command.json);
+    let wait = Duration::from_secs(command.wait);
+    let ended = source::run(connection, bus, pass, wait, |pass, fixed| {
+        progress.show(pass, fixed);
+        match *stop.borrow() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })
+    .await;
+    progress.finish();
+    ended
+}
+
+/// Removes what was planned, batch by batch. None: there was nothing.
+async fn remove(
+    bus: &Bus,
+    found: &mut Looked,
+    command: &Prune,
+    finished_before: DateTime<Utc>,
+    stop: &watch::Receiver<bool>,
+) -> anyhow::Result<Option<Done>> {
+    let Some(plan) = found.plan.as_ref().filter(|plan| plan.operations > 0) else {
+        return Ok(None);
+    };
+    let mut facts = Some(Facts {
+        actor: operator::actor("wal prune"),
+        data: json!({
+            "above_position": plan.floor,
+            "up_to_position": plan.up_to,
+            "operations": plan.operations,
+            "finished_before": finished_before.to_rfc3339_opts(SecondsFormat::Micros, true),
+            "reason": command.reason,
+            "operator": operator::operator(&mut found.connection).await?,
+        }),
+    });
+    let mut done = Done {
+        operations: 0,
+        floor: plan.floor,
+        event: None,
+    };
+    let mut next_line = Instant::now() + EVERY;
+    while !*stop.borrow() {
+        let (connection, compared) = (&mut found.connection, &found.compared);
+        let removed = prune::batch(bus, connection, compared, plan.up_to, facts.as_ref()).await;
+        let removed = removed.with_context(|| {
+            format!(
+                "{} operations were removed before, up to position {}",
+                done.operations, done.floor
+            )
+        })?;
+        let Some(removed) = removed else {
+            break;
+        };
+        facts = None;
+        done.operations += removed.operations;
+        done.floor = removed.floor;
+        done.event = done.event.or(removed.event);
+        if !command.json && Instant::now() >= next_line {
+            next_line = Instant::now() + EVERY;
+            let (element, of) = (&found.element, plan.operations);
+            eprintln!("{element}: {} of {of} operations removed", done.operations);
+        }
+    }
+    Ok((done.operations > 0).then_some(done))
+}
+
+fn operations(plan: &Option<Plan>) -> i64 {
+    plan.as_ref().map_or(0, |plan| plan.operations)
+}
+
+fn agreed(count: i64) -> anyhow::Result<bool> {
+    print!("Remove these {count} operations for good? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn show(found: &Looked, finished_before: DateTime<Utc>) {
+    let Looked {
+        element,
+        report,
+        plan,
+        ..
+    } = found;
+    println!(
+        "{element}: {} operations and {} messages compared, proven up to position {}",
+        report.rows, report.messages, report.proven
+    );
+    let Some(plan) = plan else {
+        let count: u64 = report.counts.values().sum();
+        println!("  {count} finding(s): nothing is removed before they are mended");
+        for (kind, count) in &report.counts {
+            println!("    {count} {kind}");
+        }
+        println!("  artstore verify --source {element} shows each, and what mends it");
+        return;
+    };
+    let before = finished_before.format("%F %T UTC");
+    if plan.floor > 0 {
+        println!("  pruned     up to position {}, before", plan.floor);
+    }
+    match plan.operations {
+        0 => println!("  can go     nothing"),
+        count => println!(
+            "  can go     {count} operations, up to position {}, finished before {before}",
+            plan.up_to
+        ),
+    }
+    if let Some((position, stays)) = &plan.stays {
+        println!("  stays      from position {position} on: {}", Why(stays));
+    }
+}
+
+/// Why something stays, in words.
+struct Why<'a>(&'a Stays);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Stays::Young => f.write_str("finished later than that"),
+            Stays::Pending { operation, since } => write!(
+                f,
+                "operation {operation} is pending since {}, and what was finished since may tell \
+                 what became of it (artstore wal pending)",
+                since.format("%F %T UTC")
+            ),
+            Stays::NotProven => f.write_str(
+                "not proven yet: a transaction below it is open, or its message is on the way",
+            ),
+            Stays::Last => write!(
+                f,
+                "the last {KEPT} always stay, the relay recognises its source by them"
+            ),
+        }
+    }
+}
+
+fn tell(element: &ElementName, done: &Done) {
+    println!(
+        "{element}: {} operations removed; pruned up to position {}{}",
+        done.operations,
+        done.floor,
+        match done.event {
+            Some(event) => format!(", recorded at position {event}"),
+            None => String::new(),
+        }
+    );
+}
+
+fn as_json(found: &Looked, done: Option<&Done>) -> Value {
+    json!({
+        "element": found.element,
+        "proven": found.report.proven,
+        "findings": found.report.counts,
+        "plan": found.plan.as_ref().map(|plan| json!({
+            "floor": plan.floor,
+            "up_to": plan.up_to,
+            "operations": plan.operations,
+            "stays": plan.stays.as_ref().map(|(position, why)| json!({
+                "position": position,
+                "why": why,
+                "detail": Why(why).to_string(),
+            })),
+        })),
+        "removed": done.map_or(0, |done| done.operations),
+        "floor": done.map(|done| done.floor).or(found.plan.as_ref().map(|plan| plan.floor)),
+        "event_position": done.and_then(|done| done.event),
+    })
+}
