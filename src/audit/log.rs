@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_projectors::audit_log::chain::{Keyring, origin_hash};
@@ -118,7 +119,8 @@ pub async fn connect(database: &PgConnectOptions) -> Result<PgConnection, sqlx::
     let options = database
         .clone()
         .application_name("artstore audit")
-        .log_statements(tracing::log::LevelFilter::Trace);
+        .log_statements(tracing::log::LevelFilter::Trace)
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
     let mut connection = options.connect().await?;
     sqlx::raw_sql("set timezone = 'UTC'; set extra_float_digits = 1")
         .execute(&mut connection)

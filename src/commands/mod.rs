@@ -87,8 +87,9 @@ impl Command {
     /// Services say what they do, migrations how far they are; other commands only what is wrong.
     pub fn usual_log_level(&self) -> &'static str {
         match self {
-            Self::Run(_) | Self::Migrate(_) | Self::Projection(_) => "info",
+            Self::Run(_) | Self::Migrate(_) => "info",
             Self::Bus(_)
+            | Self::Projection(_)
             | Self::Element(_)
             | Self::Wal(_)
             | Self::Parked(_)

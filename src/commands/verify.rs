@@ -318,7 +318,8 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .clone()
         .application_name("artstore verify")
         .options([("default_transaction_read_only", "on")])
-        .log_statements(tracing::log::LevelFilter::Trace);
+        .log_statements(tracing::log::LevelFilter::Trace)
+        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
     options.connect().await.with_context(|| {
         format!(
             "database {} at {}:{} can't be reached",

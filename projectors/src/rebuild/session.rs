@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
+use tracing::log::LevelFilter;
 
 use super::RebuildError;
 use crate::checkpoint::{self, Checkpoint};
@@ -23,7 +24,7 @@ pub(crate) async fn open<P: Projector>(
         return Err(RebuildError::Never(P::NAME));
     }
     let name = format!("artstore rebuild {}", P::NAME);
-    let mut connection = connect_for::<P>(database, &name, SILENCE).await?;
+    let mut connection = connect_for::<P>(&unhurried(database), &name, SILENCE).await?;
     // Whatever happens to the server: what is committed is committed when it is said.
     // A statement whose client is gone is ended.
     sqlx::raw_sql(
@@ -58,7 +59,13 @@ pub(crate) async fn reader<P: Projector>(
     database: &PgConnectOptions,
 ) -> Result<PgConnection, RebuildError> {
     let name = format!("artstore rebuild {} (live)", P::NAME);
-    Ok(connect_for::<P>(database, &name, SILENCE).await?)
+    Ok(connect_for::<P>(&unhurried(database), &name, SILENCE).await?)
+}
+
+/// An index takes as long as it takes: nobody is warned.
+fn unhurried(database: &PgConnectOptions) -> PgConnectOptions {
+    let database = database.clone();
+    database.log_slow_statements(LevelFilter::Off, Duration::ZERO)
 }
 
 /// Statements name tables without a schema: from now on they are those of this one, and of no other.

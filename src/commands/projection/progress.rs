@@ -63,7 +63,7 @@ impl Progress {
                 self.count(&format!("applying {stream}"), *applied, Some(*total));
             }
             Step::Indexing { index, number, of } => {
-                self.line(&format!("index {number} of {of}: {index}"));
+                self.say(&format!("index {number} of {of}: {index}"));
             }
             Step::Comparing { table, rows } => {
                 self.count(&format!("comparing {table}"), *rows, None);
@@ -111,6 +111,19 @@ impl Progress {
                 }
                 None => eprintln!("{stage}: {done}"),
             }
+        }
+    }
+
+    /// What is being done, where there is nothing to count.
+    fn say(&mut self, stage: &str) {
+        stage.clone_into(&mut self.stage);
+        match &self.bar {
+            Some(bar) => bar.set_message(stage.to_owned()),
+            None if !self.quiet && Instant::now() >= self.next_line => {
+                self.next_line = Instant::now() + EVERY;
+                eprintln!("{stage}");
+            }
+            None => {}
         }
     }
 
