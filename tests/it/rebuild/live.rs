@@ -339,6 +339,44 @@ fn a_zombie_of_a_rebuild_or_of_a_projector_commits_nothing() {
     });
 }
 
+/// Also where the tables that became live stand at the same message: what it remembers of parked keys is
+/// of the others.
+#[test]
+fn a_place_remembered_from_before_an_exchange_is_no_place_to_go_on_from() {
+    use artstore_projectors::checkpoint::{advance, load};
+    use sqlx::Connection as _;
+    run(async {
+        let (world, [relay, projector]) = built(&["elem"], 500).await;
+        projector.kill().await;
+        let stream = world.source(0).stream();
+        let mut query = world.query().await;
+        let mut remembered = Vec::new();
+        let rollback = ["projection", "rollback", "query-cache"];
+        for exchange in ["swap", "rollback", "swap", "rollback", "rollback"] {
+            let place = load(&mut query, "query-cache", &stream).await.unwrap();
+            remembered.push(place.unwrap());
+            if exchange == "swap" {
+                swaps(&world).await;
+            } else {
+                let (status, said) = world.command(&rollback).output().await;
+                assert!(status.success(), "{said}");
+            }
+            let now = load(&mut query, "query-cache", &stream).await.unwrap();
+            let now = now.unwrap();
+            for old in &remembered {
+                assert_eq!(old.last_sequence, now.last_sequence);
+                let mut next = old.clone();
+                next.last_sequence += 1;
+                let mut transaction = query.begin().await.unwrap();
+                let moved = advance(&mut transaction, "query-cache", &stream, Some(old), &next);
+                assert!(!moved.await.unwrap(), "{exchange}: {old:?}, {now:?}");
+                transaction.rollback().await.unwrap();
+            }
+        }
+        relay.kill().await;
+    });
+}
+
 #[test]
 fn ctrl_c_leaves_nothing_behind_unless_it_is_to_be_kept() {
     run(async {
