@@ -162,7 +162,8 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
         };
         let begun = (Instant::now(), ends(&world).await);
         for _ in 0..3 {
-            swaps(&world).await;
+            let said = swaps(&world).await;
+            no_reader_saw_the_past(&world, &said["streams"]).await;
         }
         let rolled = world
             .command(&["projection", "rollback", "query-cache", "--json"])
@@ -205,6 +206,25 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
         }
         relay.kill().await;
     });
+}
+
+/// The tables that became live stood nowhere behind those that they replaced.
+async fn no_reader_saw_the_past(world: &World, streams: &Value) {
+    let mut query = world.query().await;
+    let before: Vec<(String, i64)> = sqlx::query_as(
+        "select stream, last_sequence from artstore_previous_query_cache.projection_checkpoints",
+    )
+    .fetch_all(&mut query)
+    .await
+    .unwrap();
+    assert_eq!(before.len(), 3, "{before:?}");
+    for (stream, sequence) in before {
+        let live = streams[&stream].as_i64();
+        assert!(
+            live >= Some(sequence),
+            "{stream}: {sequence}, then {streams}"
+        );
+    }
 }
 
 async fn ends(world: &World) -> u64 {
