@@ -320,60 +320,71 @@ fn killed_at_any_step_every_row_is_there_or_below_the_floor() {
 #[test]
 fn a_stream_that_lacks_what_was_pruned_is_refused_until_it_is_accepted() {
     run(async {
-        let (world, mut element) = world().await;
-        let relay = world.relay(0).start();
-        let source = world.source(0);
-        eventually("all", || async {
-            (world.last_sequence(&source).await == 3_500).then_some(())
-        })
-        .await;
-        prune(&world, &["--yes"]).await;
-        eventually("the event", || async {
-            (world.last_sequence(&source).await == 3_501).then_some(())
-        })
-        .await;
-        relay.kill().await;
-        // As if it came back from a backup, without what came after the first few.
-        let messages = all(&world.bus, &source).await;
-        replace(&world, &source, &messages[..20]).await;
-        let (status, log) = world.relay(0).finish().await;
-        assert_eq!(status.code(), Some(1), "{log}");
-        assert!(log.contains("pruned up to position 2000"), "{log}");
-        assert!(
-            log.contains("artstore relay accept-source --source elem"),
-            "{log}"
-        );
-        assert_eq!(world.last_sequence(&source).await, 20);
-
-        let words = ["relay", "accept-source", "--source", "elem"];
-        let (status, said) = world.command(&words).output().await;
-        assert_eq!(status.code(), Some(1), "{said}");
-        assert!(
-            said.contains("position 2000: the stream does not have all of it"),
-            "{said}"
-        );
-        let words = [&words[..], &["--yes", "--reason", "no backup"]].concat();
-        let (status, said) = world.command(&words).output().await;
-        assert_eq!(status.code(), Some(0), "{said}");
-
-        let relay = world.relay(0).start();
-        let report = eventually("all agree", || async {
-            let report = found(&world, &source).await;
-            report.is_clean().then_some(report)
-        })
-        .await;
-        assert_eq!((report.rows, report.pruned), (1_501, 20), "{report:?}");
-        // Files of which nobody tells any more are told of as they are.
-        let told = all(&world.bus, &source).await;
-        let files: std::collections::HashSet<String> = told
-            .iter()
-            .filter_map(|message| message.headers.get("ce-subject"))
-            .map(ToString::to_string)
-            .collect();
-        let held: i64 = value(&mut element, "select count(*) from elem_files").await;
-        assert_eq!((files.len(), held), (3_500, 3_500));
-        relay.kill().await;
+        // Set back, and made anew.
+        for kept in [20, 0] {
+            lacks(kept).await;
+        }
     });
+}
+
+/// Goes on with a stream that came back with its first few messages.
+async fn lacks(kept: usize) {
+    let (world, mut element) = world().await;
+    let relay = world.relay(0).start();
+    let source = world.source(0);
+    eventually("all", || async {
+        (world.last_sequence(&source).await == 3_500).then_some(())
+    })
+    .await;
+    prune(&world, &["--yes"]).await;
+    eventually("the event", || async {
+        (world.last_sequence(&source).await == 3_501).then_some(())
+    })
+    .await;
+    relay.kill().await;
+    let messages = all(&world.bus, &source).await;
+    replace(&world, &source, &messages[..kept]).await;
+    let (status, log) = world.relay(0).finish().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("pruned up to position 2000"), "{log}");
+    assert!(
+        log.contains("artstore relay accept-source --source elem"),
+        "{log}"
+    );
+    assert_eq!(world.last_sequence(&source).await, kept as u64);
+
+    let words = ["relay", "accept-source", "--source", "elem"];
+    let (status, said) = world.command(&words).output().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("position 2000: the stream does not have all of it"),
+        "{said}"
+    );
+    let words = [&words[..], &["--yes", "--reason", "no backup"]].concat();
+    let (status, said) = world.command(&words).output().await;
+    assert_eq!(status.code(), Some(0), "{said}");
+
+    let relay = world.relay(0).start();
+    let report = eventually("all agree", || async {
+        let report = found(&world, &source).await;
+        report.is_clean().then_some(report)
+    })
+    .await;
+    assert_eq!(
+        (report.rows, report.pruned),
+        (1_501, kept as u64),
+        "{report:?}"
+    );
+    // Files of which nobody tells any more are told of as they are.
+    let told = all(&world.bus, &source).await;
+    let files: std::collections::HashSet<String> = told
+        .iter()
+        .filter_map(|message| message.headers.get("ce-subject"))
+        .map(ToString::to_string)
+        .collect();
+    let held: i64 = value(&mut element, "select count(*) from elem_files").await;
+    assert_eq!((files.len(), held), (3_500, 3_500));
+    relay.kill().await;
 }
 
 #[test]
