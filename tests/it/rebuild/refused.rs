@@ -1,6 +1,9 @@
 //! What can't be built again says so, and what to do.
 
+use artstore::stack::{Stack, StackOptions};
+
 use super::*;
+use crate::services::frozen::Frozen;
 
 async fn says(world: &World, more: &[&str], code: i32, text: &str) {
     let (status, said) = command(world, more).finish().await;
@@ -176,5 +179,38 @@ fn a_stream_without_its_beginning_or_with_a_hole_is_named() {
         let (status, said) = rollback.finish().await;
         assert_eq!(status.code(), Some(1));
         assert!(said.contains("was not swapped before"), "{said}");
+    });
+}
+
+#[test]
+fn a_stream_that_stands_still_ends_it_with_the_reason_and_what_was_built_is_kept() {
+    run(async {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let world = World::on(&stack, 0, &["elem"], 1).await;
+        files(&world, 6_000).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = world.projector().start();
+        passed(&world).await;
+        let mut rebuild = command(&world, &[]).stop_at("rebuild.filled", 1).start();
+        eventually("it is in the middle", async || {
+            rebuild.is_stopped().then_some(())
+        })
+        .await;
+        let frozen = Frozen::new(vec![stack.nats_pid(0)]);
+        rebuild.signal("-CONT").await;
+        // Longer than a stream may stand still.
+        let ended = tokio::time::timeout(PATIENCE * 2, rebuild.ended_late()).await;
+        let status = ended.unwrap_or_else(|_| panic!("never: {}", rebuild.log()));
+        assert_eq!(status.code(), Some(1), "{}", rebuild.log());
+        for text in ["stream ARTSTORE_WAL_elem", "the same command goes on there"] {
+            assert!(rebuild.log().contains(text), "{}", rebuild.log());
+        }
+        drop(frozen);
+        let said = swaps(&world).await;
+        assert_eq!(said["resumed"], true, "{said:#}");
+        all_applied(&world).await;
+        for process in [relay, projector] {
+            process.kill().await;
+        }
     });
 }
