@@ -6,21 +6,34 @@ use artstore_schemas::ranges::{Range, Ranges};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::gaps::Gaps;
+use crate::relay_error::{Halt, RelayError};
 use crate::source::SourceTable;
+
+const UNDEFINED_TABLE: &str = "42P01";
 
 /// The floor of a source; 0 where nothing was pruned, as of every outbox.
 ///
 /// Read it *behind* the rows that it shall explain: it is raised in the transaction that removes them.
 /// Read it *before* the stream that it is compared with: it is raised only when the stream holds them.
-pub async fn read(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, sqlx::Error> {
+pub async fn read(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, RelayError> {
     let Some(element) = &table.element else {
         return Ok(0);
     };
     let sql = format!("select floor from public.{element}_wal_pruned");
-    let floor: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+    let floor = sqlx::query_scalar(AssertSqlSafe(sql))
         .fetch_optional(connection)
-        .await?;
-    Ok(floor.unwrap_or(0))
+        .await;
+    match floor {
+        Ok(floor) => Ok(floor.unwrap_or(0)),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => {
+            Err(Halt::NotMigrated {
+                table: table.table.clone(),
+                problem: "the table that says how far it was pruned is missing".to_owned(),
+            }
+            .into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether a stream with this state has everything up to the floor.

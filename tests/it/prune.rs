@@ -419,3 +419,26 @@ fn a_role_of_its_own_may_prune_and_no_more() {
         relay.kill().await;
     });
 }
+
+#[test]
+fn an_element_of_before_is_refused_with_what_to_run() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let down = ["migrate", "down", "--module", "storage", "--to", "5"];
+        let (status, log) = world.command(&down).finish().await;
+        assert!(status.success(), "{log}");
+        let words = ["wal", "prune", "--older-than", "30d", "--dry-run"];
+        for words in [
+            &["run", "relay"][..],
+            &["verify", "--wait", "0"][..],
+            &words,
+        ] {
+            let (status, log) = world.command(words).finish().await;
+            assert_eq!(status.code(), Some(1), "{words:?}: {log}");
+            assert!(
+                log.contains("run `artstore migrate up`"),
+                "{words:?}: {log}"
+            );
+        }
+    });
+}
