@@ -143,7 +143,7 @@ fn on_tables_of_an_older_version_nothing_is_written_and_the_next_step_is_named()
         let (status, said) = world.command(&smoke).output().await;
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(
-            said.contains("is at version 4 of 5: run `artstore migrate up` first"),
+            said.contains("is at version 4 of 6: run `artstore migrate up` first"),
             "{said}"
         );
         assert!(!said.contains("cleaned up"), "{said}");
