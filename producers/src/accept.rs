@@ -61,7 +61,8 @@ impl Break {
 
     /// Whether the source holds nothing that the stream tells of: it may be the wrong database.
     pub fn nothing_agrees(&self) -> bool {
-        self.scan.agreed.is_empty() && (self.scan.lost_count > 0 || self.other_identity())
+        // What was pruned is no evidence: any database's floor covers low positions.
+        self.scan.agreed_rows == 0 && (self.scan.lost_count > 0 || self.other_identity())
     }
 
     /// Whether the stream was written from another database or life of it.

@@ -11,20 +11,42 @@ use crate::source::SourceTable;
 
 const UNDEFINED_TABLE: &str = "42P01";
 
+/// What was pruned of a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Everything up to this position is gone; 0 where nothing is, as of every outbox.
+    pub floor: i64,
+    /// So many operations, all of them at or below the floor.
+    pub operations: i64,
+}
+
 /// The floor of a source; 0 where nothing was pruned, as of every outbox.
 ///
 /// Read it *behind* the rows that it shall explain: it is raised in the transaction that removes them.
 /// Read it *before* the stream that it is compared with: it is raised only when the stream holds them.
 pub async fn read(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, RelayError> {
+    Ok(pruned(connection, table).await?.floor)
+}
+
+/// As [`read`], with how many operations that was. A record that is not there is an error: without it
+/// a stream that lacks what was pruned looks like a good one.
+pub async fn pruned(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+) -> Result<Pruned, RelayError> {
     let Some(element) = &table.element else {
-        return Ok(0);
+        return Ok(Pruned::default());
     };
-    let sql = format!("select floor from public.{element}_wal_pruned");
-    let floor = sqlx::query_scalar(AssertSqlSafe(sql))
+    let sql = format!("select floor, operations from public.{element}_wal_pruned");
+    let found: Result<Option<(i64, i64)>, sqlx::Error> = sqlx::query_as(AssertSqlSafe(sql))
         .fetch_optional(connection)
         .await;
-    match floor {
-        Ok(floor) => Ok(floor.unwrap_or(0)),
+    match found {
+        Ok(Some((floor, operations))) => Ok(Pruned { floor, operations }),
+        Ok(None) => Err(Halt::NoFloor {
+            table: format!("{element}_wal_pruned"),
+        }
+        .into()),
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNDEFINED_TABLE) => {
             Err(Halt::NotMigrated {
                 table: table.table.clone(),
@@ -36,7 +58,8 @@ pub async fn read(connection: &mut PgConnection, table: &SourceTable) -> Result<
     }
 }
 
-/// Whether a stream with this state has everything up to the floor.
+/// Whether a stream with this state has everything up to the floor. No number at or below it can be
+/// told void any more: its row may have been pruned.
 pub(crate) fn is_held(floor: i64, gaps: &Gaps) -> bool {
     let first_missing = gaps.missing().as_slice().first().map(|range| range.first);
     gaps.high() >= floor && first_missing.is_none_or(|first| first > floor)

@@ -39,6 +39,8 @@ pub(crate) struct Judge<'a> {
     /// Rows of our API that stand behind a higher position of the same file.
     behind: Vec<Behind>,
     agreed: Ranges,
+    /// Messages whose row is there: not those whose row was pruned.
+    agreed_rows: u64,
     last_agreeing: u64,
     lost: Vec<Lost>,
     lost_count: u64,
@@ -99,6 +101,7 @@ impl<'a> Judge<'a> {
             order: Order::default(),
             behind: Vec::new(),
             agreed: Ranges::default(),
+            agreed_rows: 0,
             last_agreeing: 0,
             lost: Vec::new(),
             lost_count: 0,
@@ -288,6 +291,7 @@ impl<'a> Judge<'a> {
             }
         }
         self.agreed.insert(position);
+        self.agreed_rows += 1;
         self.last_agreeing = sequence;
         follows
     }
@@ -482,6 +486,7 @@ impl<'a> Judge<'a> {
             tail: self.tail,
             identity,
             agreed: self.agreed,
+            agreed_rows: self.agreed_rows,
             last_agreeing: self.last_agreeing,
             lost: self.lost,
             lost_count: self.lost_count,

@@ -4,7 +4,10 @@
 //! floor says that it was pruned.
 //!
 //! Nothing is removed that was not proven a moment before: row and message compared, position by
-//! position, in one reading of the whole stream. The stream must still be that one.
+//! position, in one reading of the whole stream. Before each batch the stream must still be that one:
+//! it must have the last event that was compared at the same place, and say that it lacks nothing that
+//! is about to go. A process that is frozen between that look and its commit can't know better; the
+//! relay does, which reads the floor in the snapshot of each poll ([`crate::round`]).
 
 use artstore_schemas::actor::Actor;
 use artstore_schemas::bus::Bus;
@@ -13,7 +16,7 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -55,8 +58,8 @@ pub enum PruneError {
     },
     /// The stream is not the one that was compared.
     #[error(
-        "stream {0} is not the one any more that was compared: it was made anew or set back; nothing \
-         more was removed"
+        "stream {0} is not the one any more that was compared: it was made anew, set back or written \
+         again; nothing more was removed: `artstore verify` shows whether it is whole"
     )]
     OtherStream(String),
     /// Somebody holds the floor: another pruning.
@@ -83,6 +86,8 @@ pub struct Limits {
     pub finished_before: DateTime<Utc>,
     /// Row and message agree up to this position.
     pub proven: i64,
+    /// The highest position that the stream tells of.
+    pub published: i64,
 }
 
 /// What keeps an operation from being removed.
@@ -124,17 +129,36 @@ pub struct Removed {
     pub operations: i64,
     /// The new floor.
     pub floor: i64,
-    /// The position of the operation that tells of the pruning, where this was its first batch.
-    pub event: Option<i64>,
+    /// The position of the operation that tells of it.
+    pub event: i64,
 }
 
-/// The stream that was compared: to be taken before the comparison.
+/// An element and its stream before they are compared.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    source: Source,
+    /// When the stream was made, as the server says it.
+    created: String,
+}
+
+/// The stream that was compared.
 #[derive(Debug, Clone)]
 pub struct Compared {
-    source: Source,
-    /// When it was made, as the server says it.
-    created: String,
-    last_sequence: u64,
+    begun: Begun,
+    /// The last message that was compared; 0: there was none.
+    sequence: u64,
+    event_id: Option<Uuid>,
+}
+
+impl Begun {
+    /// Compared up to this message.
+    pub fn compared(self, sequence: u64, event_id: Option<Uuid>) -> Compared {
+        Compared {
+            begun: self,
+            sequence,
+            event_id,
+        }
+    }
 }
 
 /// Looks at an element before its comparison: whether table and stream belong together.
@@ -142,7 +166,7 @@ pub async fn begin(
     bus: &Bus,
     connection: &mut PgConnection,
     element: &ElementName,
-) -> Result<Compared, PruneError> {
+) -> Result<Begun, PruneError> {
     let source = Source::Element(element.clone());
     let table = SourceTable::of(&source);
     source_check::check(connection, &table).await?;
@@ -160,10 +184,13 @@ pub async fn begin(
             here,
         });
     }
-    Ok(Compared {
+    // As long as a batch is open, it keeps the relay's holes open.
+    sqlx::raw_sql("set idle_in_transaction_session_timeout = '30s'")
+        .execute(&mut *connection)
+        .await?;
+    Ok(Begun {
         source,
         created: info.created.to_string(),
-        last_sequence: tail.sequence,
     })
 }
 
@@ -175,18 +202,18 @@ pub async fn plan(
 ) -> Result<Plan, PruneError> {
     let floor = floor::read(connection, &table(element)).await?;
     let mut stays: Vec<(i64, Stays)> = Vec::new();
-    let first_since = format!(
-        "select min(position) from public.{element}_wal \
-         where position > $1 and coalesce(completed_at, started_at) >= $2"
-    );
-    let first_since = async |connection: &mut PgConnection, time: DateTime<Utc>| {
-        sqlx::query_scalar::<_, Option<i64>>(AssertSqlSafe(first_since.clone()))
+    let first_since = async |connection: &mut PgConnection, time: DateTime<Utc>, unknown: &str| {
+        let sql = format!(
+            "select min(position) from public.{element}_wal \
+             where position > $1 and coalesce(completed_at, {unknown}) >= $2"
+        );
+        sqlx::query_scalar::<_, Option<i64>>(AssertSqlSafe(sql))
             .bind(floor)
             .bind(time)
             .fetch_one(connection)
             .await
     };
-    let young = first_since(connection, limits.finished_before).await?;
+    let young = first_since(connection, limits.finished_before, "started_at").await?;
     stays.extend(young.map(|position| (position, Stays::Young)));
     let oldest_pending = format!(
         "select transaction_id, \
@@ -201,15 +228,18 @@ pub async fn plan(
             pending.try_get("transaction_id")?,
             pending.try_get("since")?,
         );
-        let first = first_since(connection, since).await?;
+        // When it was finished is not known: it may have been since.
+        let first = first_since(connection, since, "'infinity'").await?;
         stays.extend(first.map(|position| (position, Stays::Pending { operation, since })));
     }
+    // Of those that the stream has: the relay compares no others.
     let kept = format!(
-        "select position from public.{element}_wal where position is not null \
+        "select position from public.{element}_wal where position <= $1 \
          order by position desc limit 1 offset {}",
         KEPT - 1
     );
     let kept: Option<i64> = sqlx::query_scalar(AssertSqlSafe(kept))
+        .bind(limits.published)
         .fetch_optional(&mut *connection)
         .await?;
     // Where there are fewer, all of them.
@@ -233,25 +263,20 @@ pub async fn plan(
     })
 }
 
-/// Removes the next operations up to a position, in one transaction; with `facts`, an operation
-/// `wal_prune` that carries them is recorded in it. None: there are no more.
+/// Removes the next operations up to a position, in one transaction, with an operation `wal_prune` that
+/// says which: `facts` and the numbers of this batch. None: there are no more.
 pub async fn batch(
     bus: &Bus,
     connection: &mut PgConnection,
     compared: &Compared,
     up_to: i64,
-    facts: Option<&Facts>,
+    facts: &Facts,
 ) -> Result<Option<Removed>, PruneError> {
-    let Source::Element(element) = &compared.source else {
+    let Source::Element(element) = &compared.begun.source else {
         return Ok(None);
     };
-    let stream = compared.source.stream();
-    let info = bus.stream_info(&stream).await.map_err(RelayError::from)?;
-    if info.created.to_string() != compared.created
-        || info.state.last_sequence < compared.last_sequence
-    {
-        return Err(PruneError::OtherStream(stream));
-    }
+    check_stream(bus, compared, up_to).await?;
+    crash::point("prune.looked");
     let mut transaction = connection.begin().await?;
     let removed = remove(&mut transaction, element, up_to, facts).await;
     match removed.map_err(|error| busy(error, element))? {
@@ -268,20 +293,40 @@ pub async fn batch(
     }
 }
 
+/// Whether the stream still is the one that was compared, and has everything that is about to go.
+async fn check_stream(bus: &Bus, compared: &Compared, up_to: i64) -> Result<(), PruneError> {
+    let Compared {
+        begun: Begun { source, created },
+        sequence,
+        event_id,
+    } = compared;
+    let stream = source.stream();
+    let info = bus.stream_info(&stream).await.map_err(RelayError::from)?;
+    let tail = tail::read(bus, source).await?;
+    let same = info.created.to_string() == *created
+        && tail.sequence >= *sequence
+        && floor::is_held(up_to, &tail.gaps)
+        && tail::event_at(bus, source, *sequence).await? == *event_id;
+    match same {
+        true => Ok(()),
+        false => Err(PruneError::OtherStream(stream)),
+    }
+}
+
 /// What the operation `wal_prune` tells.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Who prunes, as an actor.
     pub actor: Actor,
-    /// What is recorded.
-    pub data: Value,
+    /// What is recorded besides the numbers.
+    pub data: Map<String, Value>,
 }
 
 async fn remove(
     transaction: &mut PgConnection,
     element: &ElementName,
     up_to: i64,
-    facts: Option<&Facts>,
+    facts: &Facts,
 ) -> Result<Option<Removed>, PruneError> {
     sqlx::raw_sql("set local lock_timeout = '5s'")
         .execute(&mut *transaction)
@@ -302,7 +347,7 @@ async fn remove(
         .bind(up_to)
         .fetch_one(&mut *transaction)
         .await?;
-    let Some(floor) = highest else {
+    let (above, Some(floor)) = (floor, highest) else {
         return Ok(None);
     };
     let raise = format!(
@@ -314,10 +359,11 @@ async fn remove(
         .bind(operations)
         .execute(&mut *transaction)
         .await?;
-    let event = match facts {
-        None => None,
-        Some(facts) => Some(record(transaction, element, facts).await?),
-    };
+    let mut data = facts.data.clone();
+    data.insert("above_position".to_owned(), above.into());
+    data.insert("up_to_position".to_owned(), floor.into());
+    data.insert("operations".to_owned(), operations.into());
+    let event = record(transaction, element, facts.actor.clone(), data).await?;
     Ok(Some(Removed {
         operations,
         floor,
@@ -330,15 +376,16 @@ async fn remove(
 async fn record(
     transaction: &mut PgConnection,
     element: &ElementName,
-    facts: &Facts,
+    actor: Actor,
+    data: Map<String, Value>,
 ) -> Result<i64, PublishError> {
     let begin = Begin {
         kind: OperationType::WalPrune,
         file_id: None,
         request_id: None,
-        data: Some(facts.data.clone()),
+        data: Some(data.into()),
     };
-    let operation = wal::begin(transaction, element, facts.actor.clone(), begin).await?;
+    let operation = wal::begin(transaction, element, actor, begin).await?;
     operation.commit(transaction, None).await
 }
 

@@ -461,20 +461,26 @@ impl Relay {
     ) -> Result<(), RelayError> {
         let seen = snapshot(connection, &self.table.sequence).await?;
         self.check_state(tail, &seen.identity, seen.sequence_value)?;
-        if !floor::is_held(floor, &tail.gaps) {
-            return Err(Halt::BelowFloor {
-                source_name: self.options.source.to_string(),
-                stream: self.options.source.stream(),
-                floor,
-                high: tail.gaps.high(),
-                missing: match tail.gaps.missing().as_slice().first() {
-                    None => "none".to_owned(),
-                    Some(range) => format!("from {}", range.first),
-                },
-            }
-            .into());
-        }
+        self.check_floor(tail, floor)?;
         tail::compare(&self.bus, &self.options.source, tail, connection).await
+    }
+
+    /// Whether the stream has what was pruned up to this position.
+    pub(crate) fn check_floor(&self, tail: &Tail, floor: i64) -> Result<(), RelayError> {
+        if floor::is_held(floor, &tail.gaps) {
+            return Ok(());
+        }
+        Err(Halt::BelowFloor {
+            source_name: self.options.source.to_string(),
+            stream: self.options.source.stream(),
+            floor,
+            high: tail.gaps.high(),
+            missing: match tail.gaps.missing().as_slice().first() {
+                None => "none".to_owned(),
+                Some(range) => format!("from {}", range.first),
+            },
+        }
+        .into())
     }
 
     pub(crate) fn check_state(

@@ -129,6 +129,16 @@ pub enum Halt {
         /// What is wrong with it.
         problem: String,
     },
+    /// The record of what was pruned is gone.
+    #[error(
+        "table {table} is empty: how far finished operations were pruned is not known, so a stream \
+         that lacks them can't be told from a whole one; put its one row back from a backup (if \
+         nothing was ever pruned: `insert into {table} default values`)"
+    )]
+    NoFloor {
+        /// The table.
+        table: String,
+    },
     /// There is a pooler in between.
     #[error(
         "there is a connection pooler between the relay and the source (pgbouncer?): {sign}; give \

@@ -263,6 +263,8 @@ impl Round<'_> {
         };
         let mut oldest: Option<DateTime<Utc>> = None;
         relay.check_state(&self.tail, &poll.identity, poll.sequence_value)?;
+        // What is missing at or below it was pruned, or may have been: it must not be told void.
+        relay.check_floor(&self.tail, poll.floor)?;
         let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();
         let void = self.tail.gaps.settle(poll.horizon, poll.complete, &found);
         if void > 0 {

@@ -66,8 +66,10 @@ pub struct Scan {
     pub tail: Tail,
     /// The identity of the source's database.
     pub identity: String,
-    /// Positions whose message and row agree.
+    /// Positions whose message and row agree, or whose row was pruned.
     pub agreed: Ranges,
+    /// Messages whose row is there and agrees.
+    pub agreed_rows: u64,
     /// The sequence of the last message whose row agrees; 0 where there is none.
     pub last_agreeing: u64,
     /// Messages whose row the source does not hold; the first [`MOST_LISTED`].

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::chunk::{self, Chunk, Wanted};
 use crate::files;
+use crate::floor;
 use crate::gaps::{Gaps, MANY_HOLES};
 use crate::relay_error::{Halt, RelayError};
 use crate::wal::Recorded;
@@ -313,6 +314,8 @@ pub struct Poll {
     pub identity: String,
     /// The last number that the sequence gave out.
     pub sequence_value: i64,
+    /// Up to where the source was pruned, in this poll's snapshot: rows at or below it are not seen.
+    pub floor: i64,
     /// The chunk of `_files` that was asked for; only where everything wanted was read.
     pub(crate) chunk: Option<Chunk>,
 }
@@ -352,6 +355,7 @@ impl Poller {
             .await?;
         let seen = snapshot(&mut transaction, &self.table.sequence).await?;
         let (rows, cut) = self.rows(&mut transaction, gaps).await?;
+        let floor = floor::read(&mut transaction, &self.table).await?;
         let complete = match rows.last() {
             Some(last) if cut => last.position,
             _ => i64::MAX,
@@ -380,6 +384,7 @@ impl Poller {
             bound,
             identity: seen.identity,
             sequence_value: seen.sequence_value,
+            floor,
             chunk,
         })
     }

@@ -81,6 +81,27 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
     }
 }
 
+/// The event that a stream has at a sequence; none at 0, and where there is none that can be read.
+pub(crate) async fn event_at(
+    bus: &Bus,
+    source: &Source,
+    sequence: u64,
+) -> Result<Option<Uuid>, RelayError> {
+    let stream = source.stream();
+    if sequence == 0 {
+        return Ok(None);
+    }
+    let handle = bus.jetstream.get_stream_no_info(&stream).await;
+    let handle = handle.map_err(|e| failed(&stream, &e))?;
+    match handle.get_raw_message(sequence).await {
+        Ok(message) => Ok(Envelope::from_headers(&message.headers)
+            .ok()
+            .map(|envelope| envelope.id)),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(failed(&stream, &error)),
+    }
+}
+
 /// Compares the stream's last messages with the source, position and id; behind an accepted break also
 /// the last ones that survived it. A row that is gone, or another one, means that the source was set
 /// back. What was lost at an accepted break, damage that was accepted, and what was pruned is passed

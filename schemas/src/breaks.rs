@@ -73,6 +73,7 @@ fn epoch(source: &Source, message: &StreamMessage) -> Result<Epoch, BusError> {
         high: envelope.high,
         missing: envelope.missing,
         last_agreeing: record.last_agreeing,
+        pruned_up_to: record.pruned_up_to,
     })
 }
 

@@ -65,6 +65,8 @@ pub struct Epoch {
     pub missing: Ranges,
     /// The sequence of the last message that survived; 0 where none did.
     pub last_agreeing: u64,
+    /// Where the stream lacked what the source was pruned of: up to which position.
+    pub pruned_up_to: Option<i64>,
 }
 
 /// The breaks of a stream, ascending.
@@ -96,6 +98,7 @@ mod tests {
             high,
             missing: missing.parse().expect("ranges"),
             last_agreeing: sequence - 1,
+            pruned_up_to: None,
         }
     }
 

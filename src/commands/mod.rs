@@ -49,7 +49,7 @@ pub enum Command {
     /// Bring an element's stream level with its files
     #[command(subcommand)]
     Element(element::ElementCommand),
-    /// List and resolve operations that a dead process left pending
+    /// Resolve operations that a dead process left pending, number rows, and prune an element's log
     #[command(subcommand)]
     Wal(wal::Wal),
     /// Mend what people read from the streams

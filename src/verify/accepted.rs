@@ -52,6 +52,12 @@ impl Accepted {
         }
     }
 
+    /// Whether it was accepted that the stream lacks what was pruned.
+    pub fn lacks_pruned(&self) -> bool {
+        let mut epochs = self.epochs.0.iter();
+        epochs.any(|epoch| epoch.pruned_up_to.is_some())
+    }
+
     /// Where the last decision stands; 0 where there is none.
     pub fn last_decision(&self) -> u64 {
         let epoch = self.epochs.last().map_or(0, |epoch| epoch.sequence);
@@ -95,6 +101,7 @@ mod tests {
             high,
             missing: artstore_schemas::ranges::Ranges::default(),
             last_agreeing: sequence - 1,
+            pruned_up_to: None,
         };
         let accepted = Accepted {
             epochs: Epochs(vec![epoch(10, 8), epoch(20, 12)]),

@@ -159,7 +159,7 @@ impl Continuous {
 
     async fn begin(&self, known: &mut Known) -> anyhow::Result<Session> {
         let name = format!("artstore verify {}", self.source);
-        let connection = self
+        let mut connection = self
             .database
             .clone()
             .application_name(&name)
@@ -170,7 +170,8 @@ impl Continuous {
         let created = self.bus.stream_info(&self.source.stream()).await?.created;
         let kept = known.stream.as_ref().filter(|kept| kept.created == created);
         let state = kept.map(|kept| kept.state.clone()).unwrap_or_default();
-        let pass = source::begin(&self.bus, &self.source, state).await?;
+        let mut pass = source::begin(&self.bus, &self.source, state).await?;
+        pass.begin_floor(&mut connection).await?;
         Ok(Session {
             created,
             reader: Reader::new(&self.bus, &self.source, pass.state.links.last),
@@ -217,6 +218,7 @@ impl Continuous {
         let past = |at: Option<Instant>, time| at.is_none_or(|at| at.elapsed() >= time);
         if caught_up && past(session.whole_table, WHOLE_TABLE) {
             unnumbered(pass, connection).await?;
+            pass.lost_pruned();
             session.whole_table = Some(Instant::now());
         }
         let now = pass.state.candidates.counts();

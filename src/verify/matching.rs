@@ -78,6 +78,12 @@ pub struct Matching {
     /// Messages whose rows were pruned.
     #[serde(default)]
     pub pruned: u64,
+    /// Of them, those whose rows were gone before the first message was read.
+    #[serde(default)]
+    pub pruned_before: u64,
+    /// Up to where, and how many, rows were gone then.
+    #[serde(default)]
+    pub gone_before: Option<(i64, u64)>,
     /// Messages above the cursor, by position and sequence.
     #[serde(with = "artstore_schemas::pairs")]
     open: BTreeMap<(i64, u64), Entry>,
@@ -152,13 +158,27 @@ impl Matching {
         if position > floor {
             extra(position, entry, found);
         } else if entry.republished {
-            self.pruned += 1;
+            self.count_pruned(position);
             found.put_right(position);
         } else if entry.again {
             doubled(position, entry, None, found);
         } else {
-            self.pruned += 1;
+            self.count_pruned(position);
         }
+    }
+
+    fn count_pruned(&mut self, position: i64) {
+        self.pruned += 1;
+        let before = self.gone_before.is_some_and(|(floor, _)| position <= floor);
+        self.pruned_before += u64::from(before);
+    }
+
+    /// Up to where, and how many, operations were pruned before the first message was read whose
+    /// messages the stream does not have.
+    pub fn lost_pruned(&self) -> Option<(i64, u64)> {
+        let (floor, operations) = self.gone_before?;
+        let lost = operations.saturating_sub(self.pruned_before);
+        (lost > 0).then_some((floor, lost))
     }
 
     fn settle(

@@ -16,6 +16,7 @@ use sqlx::PgConnection;
 
 use super::accepted::{Accepted, Decision};
 use super::candidates::{Candidate, Candidates, MOST};
+use super::finding::Kind;
 use super::links::{Flaw, Links, Place};
 use super::matching::{Entry, Matching, RowPrint};
 use super::reader::Message;
@@ -87,6 +88,43 @@ impl Pass {
     /// The source.
     pub fn source(&self) -> &Source {
         self.translator.source()
+    }
+
+    /// Takes down what was pruned, before the first message is read: nobody but the stream tells of
+    /// it any more.
+    pub async fn begin_floor(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        if self.state.links.last == 0 {
+            let pruned = floor::pruned(connection, &self.table).await?;
+            let operations = u64::try_from(pruned.operations).unwrap_or(0);
+            self.state.matching.gone_before = Some((pruned.floor, operations));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::add_lost_pruned`], among its own candidates.
+    pub fn lost_pruned(&mut self) {
+        let mut found = std::mem::take(&mut self.state.candidates);
+        self.add_lost_pruned(&mut found);
+        self.state.candidates = found;
+    }
+
+    /// Pruned operations that the stream does not tell of, and whose loss nobody accepted.
+    pub fn add_lost_pruned(&self, found: &mut Candidates) {
+        // It is the only one without an event.
+        found.retain(Kind::MessageMissing, |candidate| candidate.id.is_some());
+        let lost = self.state.matching.lost_pruned();
+        let Some((floor, lost)) = lost.filter(|_| !self.accepted.lacks_pruned()) else {
+            return;
+        };
+        let candidate = Candidate {
+            position: Some(1),
+            detail: format!(
+                "{lost} of the operations that were pruned up to position {floor} have no message: \
+                 only a backup of the stream tells of them"
+            ),
+            ..Candidate::default()
+        };
+        found.add(Kind::MessageMissing, candidate);
     }
 
     /// Takes the next messages of the stream, in their order.

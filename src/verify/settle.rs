@@ -224,7 +224,7 @@ async fn missing(
         there.extend(known.into_iter().map(|(id, _)| id));
     }
     left.retain(Kind::MessageMissing, |candidate| {
-        candidate.id.is_some_and(|id| there.contains(&id))
+        candidate.id.is_none_or(|id| there.contains(&id))
     });
     Ok(())
 }
@@ -297,6 +297,10 @@ pub(super) fn finding(pass: &Pass, kind: Kind, candidate: &Candidate) -> Finding
         candidate.detail.clone()
     };
     let mend = match kind {
+        // What was pruned: no row of it is there to be published again.
+        Kind::MessageMissing if candidate.id.is_none() => {
+            format!("artstore relay accept-source --source {source}")
+        }
         Kind::MessageMissing if waits => format!("artstore run relay --source {source}"),
         Kind::MessageExtra => format!("artstore relay accept-source --source {source}"),
         Kind::RowUnnumbered => format!("artstore wal number --source {source} --yes"),

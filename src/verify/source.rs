@@ -40,8 +40,13 @@ pub struct Report {
     pub pruned: u64,
     /// The last sequence that was read.
     pub sequence: u64,
+    /// The event there, where it can be read.
+    #[serde(skip)]
+    pub last_event: Option<Uuid>,
     /// Every position up to this one agrees.
     pub proven: i64,
+    /// The highest position that the stream tells of.
+    pub published: i64,
     /// Rows that are younger than the check.
     pub in_flight: i64,
     /// Messages of other writers' rows that stand behind a higher position of the same file. Not
@@ -127,6 +132,7 @@ pub async fn run(
     // The stream first: every row of its messages is visible afterwards.
     let sequence = bus.stream_info(&source.stream()).await?.state.last_sequence;
     let position = rows::highest(connection, &pass.table).await?;
+    pass.begin_floor(connection).await?;
     let fixed = Fixed { sequence, position };
     pass.fixed = Some((sequence, position));
     let mut reader = Reader::new(bus, &source, pass.state.links.last);
@@ -216,6 +222,7 @@ async fn report(
     let (unnumbered, count) = rows::unnumbered(connection, &pass.table, MOST).await?;
     let mut left = settle::settle(&pass, connection, bus).await?;
     add_unnumbered(&mut left, unnumbered, count);
+    pass.add_lost_pruned(&mut left);
     let mut findings: Vec<Finding> = left
         .all()
         .map(|(kind, candidate)| settle::finding(&pass, kind, candidate))
@@ -231,7 +238,9 @@ async fn report(
         messages: pass.state.matching.messages,
         pruned: pass.state.matching.pruned,
         sequence: pass.state.links.last,
+        last_event: pass.state.links.last_id(),
         proven: pass.proven().min(fixed.position),
+        published: pass.state.links.high,
         in_flight: rows::above(connection, &pass.table, fixed.position).await?,
         overtaken: pass.state.matching.overtaken,
         order_unchecked: pass.order_unchecked(),

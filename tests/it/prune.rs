@@ -105,29 +105,35 @@ fn what_is_old_and_proven_goes_and_everything_works_on() {
         assert_eq!(floor(&mut element).await, (2_000, 2_000));
         assert_eq!(
             rows(&mut element, 2_000).await,
-            (0, 1_551),
-            "one tells of it"
+            (0, 1_552),
+            "one tells of each thousand"
         );
-        assert_eq!(report["event_position"], 3_551);
+        assert_eq!(report["event_position"], 3_552);
         let source = world.source(0);
-        eventually("its event", || async {
-            (world.last_sequence(&source).await == 3_551).then_some(())
+        eventually("its events", || async {
+            (world.last_sequence(&source).await == 3_552).then_some(())
         })
         .await;
-        let told = all(&world.bus, &source).await.pop().unwrap();
-        assert!(
-            told.subject.ends_with(".operation.recorded"),
-            "{}",
-            told.subject
-        );
-        let body: Value = serde_json::from_slice(&told.body).unwrap();
-        assert_eq!(body["operation"]["type"], "wal_prune", "{body}");
-        let data = &body["operation"]["data"]["json"];
-        assert_eq!(
-            (&data["operations"], &data["up_to_position"]),
-            (&2_000.into(), &2_000.into())
-        );
-        assert_eq!(data["reason"], "the disk is full");
+        let told = all(&world.bus, &source).await.split_off(3_550);
+        for (told, (above, up_to)) in told.iter().zip([(0, 1_000), (1_000, 2_000)]) {
+            assert!(
+                told.subject.ends_with(".operation.recorded"),
+                "{}",
+                told.subject
+            );
+            let body: Value = serde_json::from_slice(&told.body).unwrap();
+            assert_eq!(body["operation"]["type"], "wal_prune", "{body}");
+            let data = &body["operation"]["data"]["json"];
+            assert_eq!(
+                (
+                    &data["operations"],
+                    &data["above_position"],
+                    &data["up_to_position"]
+                ),
+                (&1_000.into(), &above.into(), &up_to.into())
+            );
+            assert_eq!(data["reason"], "the disk is full");
+        }
 
         let said = agrees(&world).await;
         assert!(
@@ -177,7 +183,15 @@ fn what_is_not_proven_or_may_be_needed_stays() {
         let mut open = world.element(0).await;
         execute(&mut open, "begin").await;
         files(&mut open, 1, 100).await;
-        files(&mut element, 1_899, 100).await;
+        // Nobody knows when it was finished.
+        execute(
+            &mut element,
+            "insert into elem_wal (transaction_id, operation_type, status, operation_data, started_at, \
+                 completed_at) \
+             values (gen_random_uuid(), 'file_delete', 'committed', '{}', now() - interval '300 days', null)",
+        )
+        .await;
+        files(&mut element, 1_898, 100).await;
         let relay = world.relay(0).start();
         let source = world.source(0);
         eventually("all but one", || async {
@@ -206,6 +220,23 @@ fn what_is_not_proven_or_may_be_needed_stays() {
         assert_eq!(report["plan"]["stays"]["why"]["reason"], "pending");
         let id = "00000000-0000-0000-0000-000000000007";
         assert_eq!(report["plan"]["stays"]["why"]["operation"], id);
+        execute(
+            &mut element,
+            "delete from elem_wal where status = 'pending'",
+        )
+        .await;
+
+        // One whose end nobody knows may have ended since the pending one began.
+        execute(
+            &mut element,
+            "insert into elem_wal (transaction_id, operation_type, status, operation_data, started_at) \
+             values ('00000000-0000-0000-0000-000000000007', 'file_delete', 'pending', '{}', \
+                 now() - interval '50 days')",
+        )
+        .await;
+        let (_, report) = prune(&world, &["--dry-run"]).await;
+        assert_eq!(report["plan"]["stays"]["position"], 602, "{report}");
+        assert_eq!(report["plan"]["stays"]["why"]["reason"], "pending");
         execute(
             &mut element,
             "delete from elem_wal where status = 'pending'",
@@ -337,8 +368,8 @@ async fn lacks(kept: usize) {
     })
     .await;
     prune(&world, &["--yes"]).await;
-    eventually("the event", || async {
-        (world.last_sequence(&source).await == 3_501).then_some(())
+    eventually("the events", || async {
+        (world.last_sequence(&source).await == 3_502).then_some(())
     })
     .await;
     relay.kill().await;
@@ -372,7 +403,7 @@ async fn lacks(kept: usize) {
     .await;
     assert_eq!(
         (report.rows, report.pruned),
-        (1_501, kept as u64),
+        (1_502, kept as u64),
         "{report:?}"
     );
     // Files of which nobody tells any more are told of as they are.
@@ -385,6 +416,148 @@ async fn lacks(kept: usize) {
     let held: i64 = value(&mut element, "select count(*) from elem_files").await;
     assert_eq!((files.len(), held), (3_500, 3_500));
     relay.kill().await;
+}
+
+/// Somebody makes the stream anew, or sets it back, while a pruning is between two of its steps.
+#[test]
+fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anything_more() {
+    run(async {
+        let (world, mut element) = world().await;
+        let relay = world.relay(0).start();
+        let source = world.source(0);
+        eventually("all", || async {
+            (world.last_sequence(&source).await == 3_500).then_some(())
+        })
+        .await;
+        relay.kill().await;
+        let messages = all(&world.bus, &source).await;
+        // Asked, and not answered yet.
+        let mut frozen = command(&world, &["--yes"])
+            .stop_at("prune.planned", 1)
+            .start();
+        eventually("it is frozen", async || frozen.is_stopped().then_some(())).await;
+        replace(&world, &source, &messages).await;
+        frozen.signal("-CONT").await;
+        assert_eq!(frozen.ended().await.code(), Some(1), "{}", frozen.log());
+        let log = frozen.log();
+        assert!(
+            log.contains("is not the one any more that was compared"),
+            "{log}"
+        );
+        assert!(
+            frozen.output().contains("\"removed\": 0"),
+            "{}",
+            frozen.output()
+        );
+        assert_eq!(floor(&mut element).await, (0, 0));
+
+        // Behind its last look, with the relay between reading the stream's end and its first poll: what
+        // is pruned then is not told void.
+        let mut frozen = command(&world, &["--yes"])
+            .stop_at("prune.looked", 1)
+            .start();
+        eventually("it is frozen", async || frozen.is_stopped().then_some(())).await;
+        replace(&world, &source, &messages[..20]).await;
+        let relay = world.relay(0).stop_at("relay.reconciled", 1).start();
+        eventually("it is frozen", async || relay.is_stopped().then_some(())).await;
+        frozen.signal("-CONT").await;
+        assert_eq!(frozen.ended().await.code(), Some(1), "{}", frozen.log());
+        assert_eq!(floor(&mut element).await, (1_000, 1_000));
+        relay.signal("-CONT").await;
+        eventually("it has halted", async || {
+            relay
+                .log()
+                .contains("pruned up to position 1000")
+                .then_some(())
+        })
+        .await;
+        assert_eq!(world.last_sequence(&source).await, 20);
+        relay.kill().await;
+    });
+}
+
+/// The record of what was pruned is evidence: what it counts is in the stream, and without it nothing
+/// goes on.
+#[test]
+fn what_was_pruned_is_counted_against_the_stream() {
+    run(async {
+        let (world, mut element) = world().await;
+        let relay = world.relay(0).start();
+        let projector = world.projector().start();
+        agrees(&world).await;
+        prune(&world, &["--yes"]).await;
+        agrees(&world).await;
+        execute(
+            &mut element,
+            "update elem_wal_pruned set operations = operations + 3",
+        )
+        .await;
+        let (status, said) = world.command(&["verify", "--wait", "60"]).output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(
+                "3 of the operations that were pruned up to position 2000 have no message"
+            ),
+            "{said}"
+        );
+        assert!(
+            said.contains("artstore relay accept-source --source elem"),
+            "{said}"
+        );
+        let (code, report) = prune(&world, &["--yes"]).await;
+        assert_eq!(
+            (code, &report["findings"]["message-missing"]),
+            (Some(1), &1.into()),
+            "{report}"
+        );
+        relay.kill().await;
+        projector.kill().await;
+
+        // Not one row is that of a message: what was pruned is no evidence that they belong together.
+        execute(
+            &mut element,
+            "update elem_wal set transaction_id = gen_random_uuid() where position > 2000",
+        )
+        .await;
+        let words = [
+            "relay",
+            "accept-source",
+            "--source",
+            "elem",
+            "--yes",
+            "--reason",
+            "x",
+        ];
+        let (status, said) = world.command(&words).finish().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("--nothing-agrees"), "{said}");
+
+        execute(&mut element, "delete from elem_wal_pruned").await;
+        for words in [&["run", "relay"][..], &["verify", "--wait", "0"][..]] {
+            let (status, log) = world.command(words).finish().await;
+            assert_eq!(status.code(), Some(1), "{words:?}: {log}");
+            assert!(log.contains("elem_wal_pruned is empty"), "{words:?}: {log}");
+        }
+    });
+}
+
+/// The relay compares those that the stream has, whatever was finished since.
+#[test]
+fn the_last_thousand_that_stay_are_of_those_that_were_published() {
+    use artstore_producers::prune::{Limits, Stays, plan};
+    run(async {
+        let (world, mut element) = world().await;
+        files(&mut element, 2_000, 100).await;
+        let name = &world.elements[0].0;
+        let limits = Limits {
+            finished_before: chrono::Utc::now(),
+            proven: 1_700,
+            published: 1_700,
+        };
+        let plan = plan(&mut element, name, limits).await.unwrap();
+        assert_eq!(plan.up_to, 700, "{plan:?}");
+        assert_eq!(plan.stays, Some((701, Stays::Last)));
+    });
 }
 
 #[test]

@@ -16,7 +16,7 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use tokio::sync::watch;
 
@@ -74,11 +74,14 @@ struct Looked {
 }
 
 /// What was done to an element.
+#[derive(Default)]
 struct Done {
     operations: i64,
     floor: i64,
-    /// The position of the operation that tells of it.
+    /// The position of the last operation that tells of it.
     event: Option<i64>,
+    /// What ended it before all was done.
+    error: Option<anyhow::Error>,
 }
 
 /// Runs the command.
@@ -122,20 +125,22 @@ pub(super) async fn run(config: &Config, command: &Prune) -> anyhow::Result<Exit
         println!("nothing was removed");
         return Ok(ExitCode::SUCCESS);
     }
-    let clean = looked.iter().all(|found| found.plan.is_some());
+    let mut clean = looked.iter().all(|found| found.plan.is_some());
     let mut report = Vec::new();
     for mut found in looked {
         let done = match command.dry_run {
             true => None,
-            false => {
-                let removed = remove(&bus, &mut found, command, finished_before, &stop).await;
-                removed.with_context(|| format!("element {}", found.element))?
-            }
+            false => remove(&bus, &mut found, command, finished_before, &stop).await?,
         };
         if command.json {
             report.push(as_json(&found, done.as_ref()));
         } else if let Some(done) = &done {
             tell(&found.element, done);
+        }
+        // What was done to the others is told all the same.
+        if let Some(error) = done.as_ref().and_then(|done| done.error.as_ref()) {
+            eprintln!("artstore: element {}: {error:#}", found.element);
+            clean = false;
         }
     }
     if command.json {
@@ -156,7 +161,7 @@ async fn look(
     finished_before: DateTime<Utc>,
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<Option<Looked>> {
-    let compared = prune::begin(bus, &mut connection, &element).await?;
+    let begun = prune::begin(bus, &mut connection, &element).await?;
     let source = Source::Element(element.clone());
     let mut attempts = 0;
     let ended = loop {
@@ -175,6 +180,7 @@ async fn look(
             let limits = Limits {
                 finished_before,
                 proven: report.proven,
+                published: report.published,
             };
             Some(prune::plan(&mut connection, &element, limits).await?)
         }
@@ -183,7 +189,7 @@ async fn look(
     Ok(Some(Looked {
         element,
         connection,
-        compared,
+        compared: begun.compared(report.sequence, report.last_event),
         report: *report,
         plan,
     }))
@@ -222,46 +228,41 @@ async fn remove(
     let Some(plan) = found.plan.as_ref().filter(|plan| plan.operations > 0) else {
         return Ok(None);
     };
-    let mut facts = Some(Facts {
+    let since = finished_before.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let operator = operator::operator(&mut found.connection).await?;
+    let facts = Facts {
         actor: operator::actor("wal prune"),
-        data: json!({
-            "above_position": plan.floor,
-            "up_to_position": plan.up_to,
-            "operations": plan.operations,
-            "finished_before": finished_before.to_rfc3339_opts(SecondsFormat::Micros, true),
-            "reason": command.reason,
-            "operator": operator::operator(&mut found.connection).await?,
-        }),
-    });
+        data: Map::from_iter([
+            ("finished_before".to_owned(), json!(since)),
+            ("reason".to_owned(), json!(command.reason)),
+            ("operator".to_owned(), operator),
+        ]),
+    };
     let mut done = Done {
-        operations: 0,
         floor: plan.floor,
-        event: None,
+        ..Done::default()
     };
     let mut next_line = Instant::now() + EVERY;
     while !*stop.borrow() {
         let (connection, compared) = (&mut found.connection, &found.compared);
-        let removed = prune::batch(bus, connection, compared, plan.up_to, facts.as_ref()).await;
-        let removed = removed.with_context(|| {
-            format!(
-                "{} operations were removed before, up to position {}",
-                done.operations, done.floor
-            )
-        })?;
-        let Some(removed) = removed else {
-            break;
+        let removed = match prune::batch(bus, connection, compared, plan.up_to, &facts).await {
+            Ok(Some(removed)) => removed,
+            Ok(None) => break,
+            Err(error) => {
+                done.error = Some(error.into());
+                break;
+            }
         };
-        facts = None;
         done.operations += removed.operations;
         done.floor = removed.floor;
-        done.event = done.event.or(removed.event);
+        done.event = Some(removed.event);
         if !command.json && Instant::now() >= next_line {
             next_line = Instant::now() + EVERY;
             let (element, of) = (&found.element, plan.operations);
             eprintln!("{element}: {} of {of} operations removed", done.operations);
         }
     }
-    Ok((done.operations > 0).then_some(done))
+    Ok((done.operations > 0 || done.error.is_some()).then_some(done))
 }
 
 fn operations(plan: &Option<Plan>) -> i64 {
@@ -342,7 +343,7 @@ fn tell(element: &ElementName, done: &Done) {
         done.operations,
         done.floor,
         match done.event {
-            Some(event) => format!(", recorded at position {event}"),
+            Some(event) => format!(", recorded up to position {event}"),
             None => String::new(),
         }
     );
@@ -366,5 +367,6 @@ fn as_json(found: &Looked, done: Option<&Done>) -> Value {
         "removed": done.map_or(0, |done| done.operations),
         "floor": done.map(|done| done.floor).or(found.plan.as_ref().map(|plan| plan.floor)),
         "event_position": done.and_then(|done| done.event),
+        "error": done.and_then(|done| done.error.as_ref()).map(|error| format!("{error:#}")),
     })
 }
