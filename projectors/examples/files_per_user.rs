@@ -56,13 +56,13 @@ impl Projector for FilesPerUser {
         }
         let (ids, users): (Vec<_>, Vec<_>) = files.into_iter().unzip();
         let element = source.to_string();
-        sqlx::query("delete from public.user_files where element = $1 and file_id = any($2)")
+        sqlx::query("delete from user_files where element = $1 and file_id = any($2)")
             .bind(&element)
             .bind(&ids)
             .execute(&mut *transaction)
             .await?;
         sqlx::query(
-            "insert into public.user_files (element, file_id, username) \
+            "insert into user_files (element, file_id, username) \
              select $1, * from unnest($2::uuid[], $3::text[]) as f (file_id, username) \
              where username is not null",
         )

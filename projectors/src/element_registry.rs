@@ -1,20 +1,28 @@
 //! The element registry: what the admin module shows of each storage element, from the elements'
 //! streams: mode, how many files, how many bytes, when something last happened. The numbers move in
 //! the transaction that moves the checkpoint, so they are exact at every checkpoint; the product's
-//! own counters drift. What administrators own (name, address, capacity, status) is never touched.
+//! own counters drift. An event that was parked and is applied later ends in the same rows: the time
+//! is the latest one of any event, and changes of an element itself keep their order, as those of a
+//! file do. What administrators own (name, address, capacity, status) is never touched.
 //!
 //! The numbers need each file's size of before: `registry_files`. `registry_elements` has them
 //! whether or not an administrator has registered the element yet; `storage_elements` gets them by
-//! name, also where somebody else has written over them.
+//! name, also where somebody else has written over them. Where that row can't be written (an
+//! administrator holds it, or a rule of theirs refuses the numbers), the stream goes on all the same:
+//! it is tried again after each batch, and every second or two.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use artstore_schemas::bus::Bus;
 use artstore_schemas::element::ElementName;
+use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{Event, Status, WalEvent};
 use artstore_schemas::json::Document;
 use artstore_schemas::source::Source;
-use sqlx::PgConnection;
+use chrono::{DateTime, Utc};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::projector::{Projector, Received, Rejection, Table};
@@ -56,6 +64,13 @@ impl Projector for ElementRegistry {
         matches!(source, Source::Element(_))
     }
 
+    /// What is about no file is about the element.
+    fn key(&self, envelope: &Envelope) -> Option<Uuid> {
+        let file = envelope.subject.as_deref().and_then(|s| s.parse().ok());
+        let element = || Uuid::new_v5(&Uuid::NAMESPACE_URL, envelope.source.as_bytes());
+        Some(file.unwrap_or_else(element))
+    }
+
     async fn apply(
         &self,
         transaction: &mut PgConnection,
@@ -68,7 +83,7 @@ impl Projector for ElementRegistry {
         let said = Said::of(batch);
         let (files, bytes) = count(transaction, element, &said.files).await?;
         add(transaction, element, &said, files, bytes).await?;
-        show(transaction, element).await?;
+        show_or_leave(transaction, element).await?;
         Ok(())
     }
 
@@ -80,7 +95,7 @@ impl Projector for ElementRegistry {
         source: &Source,
     ) -> Result<(), WorkerError> {
         if let Source::Element(element) = source {
-            show(connection, element).await?;
+            show_or_leave(connection, element).await?;
         }
         Ok(())
     }
@@ -88,15 +103,16 @@ impl Projector for ElementRegistry {
 
 /// What a batch says of its element, in the end.
 #[derive(Debug, Default)]
-struct Said<'a> {
+struct Said {
     /// The size of each file; none: it is gone.
     files: BTreeMap<Uuid, Option<i64>>,
     mode: Option<String>,
-    last: Option<&'a Received>,
+    /// The latest time of an event.
+    last: Option<DateTime<Utc>>,
 }
 
-impl<'a> Said<'a> {
-    fn of(batch: &'a [Received]) -> Self {
+impl Said {
+    fn of(batch: &[Received]) -> Self {
         let mut said = Self::default();
         for received in batch {
             let Event::Wal(wal) = &received.event else {
@@ -110,7 +126,7 @@ impl<'a> Said<'a> {
             if let Some(mode) = mode(wal) {
                 said.mode = Some(mode);
             }
-            said.last = Some(received);
+            said.last = said.last.max(Some(received.envelope.time));
         }
         said
     }
@@ -167,7 +183,7 @@ async fn count(
 async fn add(
     transaction: &mut PgConnection,
     element: &ElementName,
-    said: &Said<'_>,
+    said: &Said,
     files: i64,
     bytes: i64,
 ) -> Result<(), sqlx::Error> {
@@ -178,16 +194,64 @@ async fn add(
              mode = coalesce(excluded.mode, e.mode), \
              files = e.files + excluded.files, \
              bytes = e.bytes + excluded.bytes, \
-             last_event_at = coalesce(excluded.last_event_at, e.last_event_at)",
+             last_event_at = greatest(excluded.last_event_at, e.last_event_at)",
     )
     .bind(element.as_str())
     .bind(&said.mode)
     .bind(files)
     .bind(bytes)
-    .bind(said.last.map(|received| received.envelope.time))
+    .bind(said.last)
     .execute(transaction)
     .await?;
     Ok(())
+}
+
+/// How long an administrator's own transaction is waited for.
+const PATIENCE: &str = "set local lock_timeout = '500ms'";
+
+/// Shows the numbers, or leaves the row as it is where it belongs to somebody else just now.
+async fn show_or_leave(
+    connection: &mut PgConnection,
+    element: &ElementName,
+) -> Result<(), sqlx::Error> {
+    let mut attempt = connection.begin().await?;
+    sqlx::raw_sql(PATIENCE).execute(&mut *attempt).await?;
+    match show(&mut attempt, element).await {
+        Ok(()) => {
+            // What follows in this transaction waits as it did.
+            let sql = "set local lock_timeout to default";
+            sqlx::raw_sql(sql).execute(&mut *attempt).await?;
+            attempt.commit().await
+        }
+        Err(error) if is_theirs(&error) => {
+            attempt.rollback().await?;
+            tell(element, &error);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a lock (`lock_not_available`), a rule (integrity constraint) or a trigger
+/// (`raise_exception`) of the administrators' keeps the row as it is.
+fn is_theirs(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "55P03" || code == "P0001" || code.starts_with("23"))
+}
+
+/// Says so, once a minute.
+fn tell(element: &ElementName, error: &sqlx::Error) {
+    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        *told = Some(Instant::now());
+        tracing::warn!(
+            %element,
+            %error,
+            "storage_elements does not show the element's numbers: its row can't be written; it is \
+             tried again, and registry_elements has them"
+        );
+    }
 }
 
 /// Shows the numbers where administrators look; nothing is written where they are there already.

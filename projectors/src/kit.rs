@@ -1,9 +1,10 @@
 //! A test kit for authors of projectors: given these events, then these rows, whatever happens on
 //! the way. It needs a database with the projector's tables; it empties them.
 //!
-//! [`Kit::holds`] applies the events as a whole, twice, cut into batches of every size, in other
-//! orders between keys, and with a crash after each step of each batch; after each, the rows have to
-//! be the same. `projectors/examples/files_per_user.rs` is a projector with its test.
+//! [`Kit::holds`] applies the events as a whole, twice, cut into batches of every size, with each stream
+//! wholly before and wholly behind the others, in other orders between keys and streams, and with each
+//! transaction lost after each of its steps, as it is when the process is killed there; after each, the
+//! rows have to be the same. `projectors/examples/files_per_user.rs` is a projector with its test.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -40,6 +41,12 @@ impl Given {
     /// A file as it is on an element after an action: `created`, `updated`.
     pub fn file(element: &str, action: &str, file: File) -> Self {
         Self::wal(element, action, file.id, Some(file))
+    }
+
+    /// Gives it a subject: what it is about, as `ce-subject` tells it.
+    pub fn about(mut self, subject: impl ToString) -> Self {
+        self.subject = Some(subject.to_string());
+        self
     }
 
     /// A file that is gone from an element.
@@ -98,8 +105,26 @@ impl Given {
         }
     }
 
-    fn key(&self) -> Option<&str> {
-        self.subject.as_deref()
+    fn envelope(&self, sequence: u64, previous: Option<Uuid>) -> Envelope {
+        let position = i64::try_from(sequence).unwrap_or(i64::MAX);
+        Envelope {
+            id: match &self.event {
+                Event::Wal(wal) => wal.operation.id,
+                Event::Outbox(event) => event.operation.id,
+            },
+            source: self.source.ce_source(),
+            event_type: self.event_type.clone(),
+            subject: self.subject.clone(),
+            time: DateTime::UNIX_EPOCH + TimeDelta::seconds(position),
+            traceparent: None,
+            position: Some(position),
+            high: position,
+            missing: Ranges::default(),
+            identity: "kit".to_owned(),
+            previous,
+            snapshot: None,
+            levelling: false,
+        }
     }
 }
 
@@ -132,29 +157,39 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
             .expect("the search path can be set");
         let streams = placed(given);
         let most = streams.values().map(Vec::len).max().unwrap_or(0).max(1);
-        self.after("as a whole", &streams, most, expected).await;
+        let whole = in_turns(&streams, most);
+        self.after("as a whole", &whole, expected).await;
         // From the beginning again, on the rows that are there: a checkpoint that was set back.
         self.forget().await;
-        self.run(&streams, most, None).await;
+        self.run(&whole, None).await;
         self.compare("applied twice", expected).await;
         for size in 1..most {
-            self.after(&format!("in batches of {size}"), &streams, size, expected)
+            let batches = in_turns(&streams, size);
+            self.after(&format!("in batches of {size}"), &batches, expected)
                 .await;
         }
+        for source in streams.keys() {
+            for (place, first) in [("before", true), ("behind", false)] {
+                let what = format!("with all of {source} {place} all others");
+                // The others, and where this one comes.
+                let mut sources: Vec<_> = streams.keys().filter(|other| *other != source).collect();
+                sources.insert(if first { 0 } else { sources.len() }, source);
+                let batches = sources.iter().flat_map(|s| cut(s, &streams[*s], most));
+                self.after(&what, &batches.collect::<Vec<_>>(), expected)
+                    .await;
+            }
+        }
         for order in 1..=ORDERS {
-            let streams = placed(&shuffled(given, order));
-            self.after(
-                &format!("in order {order} between keys"),
-                &streams,
-                most,
-                expected,
-            )
-            .await;
+            let mut chance = Chance::new(order);
+            let streams = placed(&self.shuffled(given, &mut chance));
+            let what = format!("in order {order} between keys and streams");
+            let batches = interleaved(&streams, &mut chance);
+            self.after(&what, &batches, expected).await;
         }
         for crash in [Crash::Applied, Crash::Advanced] {
             for size in [1, 2, most] {
                 self.empty().await;
-                self.run(&streams, size, Some(crash)).await;
+                self.run(&in_turns(&streams, size), Some(crash)).await;
                 self.compare(
                     &format!("killed after each batch of {size} was {crash:?}"),
                     expected,
@@ -164,38 +199,47 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
         }
     }
 
-    async fn after(
-        &mut self,
-        what: &str,
-        streams: &BTreeMap<Source, Vec<Received>>,
-        size: usize,
-        expected: &[&str],
-    ) {
+    async fn after(&mut self, what: &str, batches: &[Batch<'_>], expected: &[&str]) {
         self.empty().await;
-        self.run(streams, size, None).await;
+        self.run(batches, None).await;
         self.compare(what, expected).await;
     }
 
-    /// Applies all streams, batch by batch in turns, as the runner does.
-    async fn run(
-        &mut self,
-        streams: &BTreeMap<Source, Vec<Received>>,
-        size: usize,
-        crash: Option<Crash>,
-    ) {
-        let most = streams.values().map(Vec::len).max().unwrap_or(0);
-        for begin in (0..most).step_by(size) {
-            for (source, events) in streams {
-                if !self.projector.reads(source) || begin >= events.len() {
-                    continue;
-                }
-                let batch = &events[begin..events.len().min(begin + size)];
-                if crash.is_some() {
-                    self.commit(source, batch, crash).await;
-                }
-                self.commit(source, batch, None).await;
+    /// Applies batch after batch, as the runner does.
+    async fn run(&mut self, batches: &[Batch<'_>], crash: Option<Crash>) {
+        for (source, batch) in batches {
+            if !self.projector.reads(source) {
+                continue;
             }
+            if crash.is_some() {
+                self.commit(source, batch, crash).await;
+            }
+            self.commit(source, batch, None).await;
         }
+    }
+
+    /// Another order: events of one stream and key, as the projector says it, stay in theirs.
+    fn shuffled(&self, given: &[Given], chance: &mut Chance) -> Vec<Given> {
+        let mut queues: Vec<Vec<&Given>> = Vec::new();
+        let mut of: HashMap<(&Source, Uuid), usize> = HashMap::new();
+        for event in given {
+            let mut own = || {
+                queues.push(Vec::new());
+                queues.len() - 1
+            };
+            // What has no key is by itself.
+            let queue = match self.projector.key(&event.envelope(1, None)) {
+                Some(key) => *of.entry((&event.source, key)).or_insert_with(own),
+                None => own(),
+            };
+            queues[queue].insert(0, event);
+        }
+        let mut order = Vec::new();
+        while order.len() < given.len() {
+            let at = chance.below(queues.len());
+            order.extend(queues[at].pop().cloned());
+        }
+        order
     }
 
     async fn commit(&mut self, source: &Source, batch: &[Received], crash: Option<Crash>) {
@@ -271,29 +315,10 @@ fn placed(given: &[Given]) -> BTreeMap<Source, Vec<Received>> {
     for given in given {
         let stream = streams.entry(given.source.clone()).or_default();
         let sequence = stream.len() as u64 + 1;
-        let position = i64::try_from(sequence).unwrap_or(i64::MAX);
-        let id = match &given.event {
-            Event::Wal(wal) => wal.operation.id,
-            Event::Outbox(event) => event.operation.id,
-        };
         let previous = stream.last().map(|before| before.envelope.id);
         stream.push(Received {
             sequence,
-            envelope: Envelope {
-                id,
-                source: given.source.ce_source(),
-                event_type: given.event_type.clone(),
-                subject: given.subject.clone(),
-                time: DateTime::UNIX_EPOCH + TimeDelta::seconds(position),
-                traceparent: None,
-                position: Some(position),
-                high: position,
-                missing: Ranges::default(),
-                identity: "kit".to_owned(),
-                previous,
-                snapshot: None,
-                levelling: false,
-            },
+            envelope: given.envelope(sequence, previous),
             event: given.event.clone(),
             size: 0,
         });
@@ -301,36 +326,68 @@ fn placed(given: &[Given]) -> BTreeMap<Source, Vec<Received>> {
     streams
 }
 
-/// Another order: events of one key and stream stay in theirs.
-fn shuffled(given: &[Given], seed: u64) -> Vec<Given> {
-    let mut queues: Vec<Vec<&Given>> = Vec::new();
-    let mut of: HashMap<(&Source, Option<&str>), usize> = HashMap::new();
-    for event in given {
-        let place = (&event.source, event.key());
-        // What has no key is by itself.
-        let queue = match event.key() {
-            Some(_) => *of.entry(place).or_insert_with(|| {
-                queues.push(Vec::new());
-                queues.len() - 1
-            }),
-            None => {
-                queues.push(Vec::new());
-                queues.len() - 1
-            }
-        };
-        queues[queue].insert(0, event);
+/// Some events of one stream that are applied at once.
+type Batch<'a> = (&'a Source, &'a [Received]);
+
+fn cut<'a>(
+    source: &'a Source,
+    events: &'a [Received],
+    size: usize,
+) -> impl Iterator<Item = Batch<'a>> {
+    events.chunks(size).map(move |batch| (source, batch))
+}
+
+/// Batches of all streams, one of each in turns.
+fn in_turns(streams: &BTreeMap<Source, Vec<Received>>, size: usize) -> Vec<Batch<'_>> {
+    let mut left: Vec<_> = streams
+        .iter()
+        .map(|(source, events)| cut(source, events, size))
+        .collect();
+    let mut batches = Vec::new();
+    loop {
+        let round: Vec<_> = left.iter_mut().filter_map(Iterator::next).collect();
+        if round.is_empty() {
+            return batches;
+        }
+        batches.extend(round);
     }
-    // Any order does; the same seed gives the same one.
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut order = Vec::new();
-    while order.len() < given.len() {
-        state = state
+}
+
+/// Batches of any size, of any stream next.
+fn interleaved<'a>(
+    streams: &'a BTreeMap<Source, Vec<Received>>,
+    chance: &mut Chance,
+) -> Vec<Batch<'a>> {
+    let mut left: Vec<Batch<'a>> = streams.iter().map(|(s, e)| (s, e.as_slice())).collect();
+    let mut batches = Vec::new();
+    while !left.is_empty() {
+        let at = chance.below(left.len());
+        let (source, events) = left[at];
+        let (now, later) = events.split_at(1 + chance.below(events.len()));
+        batches.push((source, now));
+        match later.is_empty() {
+            true => drop(left.remove(at)),
+            false => left[at].1 = later,
+        }
+    }
+    batches
+}
+
+/// Any numbers do; the same seed gives the same ones.
+struct Chance(u64);
+
+impl Chance {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let at = usize::try_from(state >> 33).unwrap_or(0) % queues.len();
-        order.extend(queues[at].pop().cloned());
+        usize::try_from(self.0 >> 33).unwrap_or(0) % end.max(1)
     }
-    order
 }
 
 /// A file of a user.

@@ -4,6 +4,7 @@
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
 use artstore_projectors::audit_log::AuditLog;
+use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use chrono::{DateTime, Utc};
@@ -441,10 +442,14 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
                 super::lines::events(parked)
             ),
             "see why and mend that, then `artstore parked retry`",
-            Some(match projection {
-                QueryCache::NAME => "artstore parked list".to_owned(),
-                _ => format!("artstore parked list --projection {projection}"),
-            }),
+            match projection {
+                QueryCache::NAME => Some("artstore parked list".to_owned()),
+                ElementRegistry::NAME => {
+                    Some(format!("artstore parked list --projection {projection}"))
+                }
+                // Its own program retries them.
+                _ => None,
+            },
         );
     }
     match place.workers.state {

@@ -9,6 +9,7 @@ use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::kit::{Given, Kit, file};
 use artstore_projectors::projector::{Projector, Received, Rejection};
 use artstore_projectors::query_cache::QueryCache;
+use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, TimeDelta, Utc};
 use files_per_user::FilesPerUser;
@@ -142,5 +143,132 @@ fn a_projector_that_counts_what_comes_twice_does_not_pass() {
             rows: "select sum(events)::text from counted",
         };
         kit.holds(&files(), &["12"]).await;
+    });
+}
+
+/// The last event that was applied wins, whichever stream it is of: right as long as streams happen to
+/// come in one order.
+struct LastWins;
+
+impl Projector for LastWins {
+    const NAME: &'static str = "last-wins";
+    const VERSION: u32 = 1;
+    const TABLES: &'static [&'static str] = &["places"];
+    const MODULE: &'static str = "query";
+    const VARIABLE: &'static str = "QUERY_DATABASE_URL";
+    const DURABLE: bool = false;
+    type Message = Received;
+
+    fn reads(&self, source: &Source) -> bool {
+        matches!(source, Source::Element(_))
+    }
+
+    async fn apply(
+        &self,
+        transaction: &mut PgConnection,
+        source: &Source,
+        batch: &[Received],
+    ) -> Result<(), Rejection> {
+        for received in batch {
+            sqlx::query(
+                "insert into places values ($1, $2) on conflict (file) do update set place = $2",
+            )
+            .bind(&received.envelope.subject)
+            .bind(source.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+#[should_panic(expected = "last-wins, with all of elem_a behind all others")]
+fn a_projector_that_depends_on_which_stream_comes_first_does_not_pass() {
+    run(async {
+        let world = World::new(&[]).await;
+        let mut query = pg(&world.query_url).await;
+        execute(
+            &mut query,
+            "create table places (file text primary key, place text not null)",
+        )
+        .await;
+        let mut kit = Kit {
+            projector: LastWins,
+            connection: &mut query,
+            before: "",
+            rows: "select place from places",
+        };
+        let given = [
+            Given::file("elem_a", "created", file(1, "ann", 10, at(1))),
+            Given::file("elem_b", "created", file(1, "ann", 10, at(9))),
+        ];
+        kit.holds(&given, &["elem_b"]).await;
+    });
+}
+
+/// Counts what was said of each thing last: right for events of one key in order.
+struct LastSaid;
+
+impl Projector for LastSaid {
+    const NAME: &'static str = "last-said";
+    const VERSION: u32 = 1;
+    const TABLES: &'static [&'static str] = &["said"];
+    const MODULE: &'static str = "query";
+    const VARIABLE: &'static str = "QUERY_DATABASE_URL";
+    const DURABLE: bool = false;
+    type Message = Received;
+
+    fn reads(&self, source: &Source) -> bool {
+        *source == Source::Query
+    }
+
+    /// A key of its own: what is in front of the colon.
+    fn key(&self, envelope: &Envelope) -> Option<Uuid> {
+        let (thing, _) = envelope.subject.as_deref()?.split_once(':')?;
+        Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, thing.as_bytes()))
+    }
+
+    async fn apply(
+        &self,
+        transaction: &mut PgConnection,
+        _source: &Source,
+        batch: &[Received],
+    ) -> Result<(), Rejection> {
+        for received in batch {
+            let subject = received.envelope.subject.as_deref().unwrap();
+            let (thing, said) = subject.split_once(':').unwrap();
+            sqlx::query(
+                "insert into said values ($1, $2) on conflict (thing) do update set said = $2",
+            )
+            .bind(thing)
+            .bind(said)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_projector_with_a_key_of_its_own_passes() {
+    run(async {
+        let world = World::new(&[]).await;
+        let mut query = pg(&world.query_url).await;
+        execute(
+            &mut query,
+            "create table said (thing text primary key, said text not null)",
+        )
+        .await;
+        let mut kit = Kit {
+            projector: LastSaid,
+            connection: &mut query,
+            before: "",
+            rows: "select thing || ' ' || said from said order by 1",
+        };
+        let given: Vec<Given> = ["a:1", "b:1", "a:2", "b:2", "a:3", "b:3"]
+            .map(|about| Given::outbox(Source::Query, "thing", "said", json!({})).about(about))
+            .into();
+        kit.holds(&given, &["a 3", "b 3"]).await;
     });
 }

@@ -148,3 +148,52 @@ pub async fn begun(world: &World) {
     })
     .await;
 }
+
+/// Whatever administrators do with their table, the streams are counted.
+#[test]
+fn what_administrators_hold_or_refuse_keeps_no_event_back() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        register(&world, "elem").await;
+        let relay = world.command(&["run", "relay"]).start();
+        let running = projector(&world).start();
+        let mut element = world.element(0).await;
+        crate::parking::insert(&mut element, 10).await;
+        exact(&world, 1).await;
+
+        let mut admin = pg(&world.admin_url).await;
+        execute(
+            &mut admin,
+            "begin; update storage_elements set api_url = 'mine' where name = 'elem'",
+        )
+        .await;
+        crate::parking::insert(&mut element, 30).await;
+        exact(&world, 0).await;
+        execute(&mut admin, "commit").await;
+        exact(&world, 1).await;
+
+        execute(
+            &mut admin,
+            "alter table storage_elements add constraint mine check (file_count < 50)",
+        )
+        .await;
+        crate::parking::insert(&mut element, 30).await;
+        exact(&world, 0).await;
+        let parked: i64 = value(&mut admin, "select count(*) from projection_parked").await;
+        assert_eq!(parked, 0);
+        execute(
+            &mut admin,
+            "alter table storage_elements drop constraint mine",
+        )
+        .await;
+        exact(&world, 1).await;
+        let mine: i64 = value(
+            &mut admin,
+            "select count(*) from storage_elements where api_url = 'mine'",
+        )
+        .await;
+        assert_eq!(mine, 1);
+        running.kill().await;
+        relay.kill().await;
+    });
+}
