@@ -1,8 +1,11 @@
 //! What is wrong with the audit log, and which layer of evidence saw it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+/// So many findings of a kind are kept of one log; the others are counted.
+const MOST: usize = 1_000;
 
 /// A layer of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -34,7 +37,7 @@ pub enum Kind {
     RowMoved,
     /// A row is right, its signature is not.
     SignatureEdited,
-    /// A column that follows from signed ones says something else.
+    /// A column that is not signed is not what follows from signed ones.
     ColumnEdited,
     /// The product's own rows below the boundary are not those that heads cover.
     LegacyChanged,
@@ -69,6 +72,92 @@ pub struct Finding {
     pub text: String,
 }
 
+impl Finding {
+    /// Of a whole log.
+    pub fn of_log(stream: &str, kind: Kind, layer: Layer, text: String) -> Self {
+        Self {
+            stream: Some(stream.to_owned()),
+            sequence: None,
+            id: None,
+            kind,
+            layers: [layer].into(),
+            text,
+        }
+    }
+}
+
+/// What was found: of each kind some are kept, the others are counted, so that memory is bounded
+/// whatever was changed. Where anything was found, something is kept.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    kept: BTreeMap<Kind, Vec<Finding>>,
+    more: BTreeMap<Kind, u64>,
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn add(&mut self, finding: Finding) {
+        let kept = self.kept.entry(finding.kind).or_default();
+        if kept.len() < MOST {
+            kept.push(finding);
+        } else {
+            self.count(finding.kind, 1);
+        }
+    }
+
+    /// Counts what is not kept beside others of its kind.
+    pub fn count(&mut self, kind: Kind, more: u64) {
+        *self.more.entry(kind).or_default() += more;
+    }
+
+    /// Adds those of another part, behind these.
+    pub fn merge(&mut self, others: Self) {
+        others
+            .kept
+            .into_values()
+            .flatten()
+            .for_each(|finding| self.add(finding));
+        for (kind, more) in others.more {
+            self.count(kind, more);
+        }
+    }
+
+    /// Those that are kept, by their kinds.
+    pub fn iter(&self) -> impl Iterator<Item = &Finding> {
+        self.kept.values().flatten()
+    }
+
+    /// How many more there are of each kind.
+    pub fn more(&self) -> &BTreeMap<Kind, u64> {
+        &self.more
+    }
+
+    /// How many there are, kept or not.
+    pub fn len(&self) -> u64 {
+        self.iter().count() as u64 + self.more.values().sum::<u64>()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes those that are kept, to say of each what it is now that more is known.
+    pub fn settle(&mut self, mut settled: impl FnMut(Finding) -> Finding) {
+        let kept = std::mem::take(&mut self.kept);
+        kept.into_values()
+            .flatten()
+            .for_each(|finding| self.add(settled(finding)));
+    }
+}
+
+impl Serialize for Findings {
+    /// A list of those that are kept.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 impl Kind {
     /// The word for it.
     pub fn name(self) -> &'static str {
@@ -100,5 +189,34 @@ impl Layer {
             Self::Heads => "heads",
             Self::Bus => "bus",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_counted() {
+        let finding = |kind| {
+            Finding::of_log(
+                "ARTSTORE_ADMIN",
+                kind,
+                Layer::Form,
+                "it is wrong".to_owned(),
+            )
+        };
+        let mut findings = Findings::default();
+        for _ in 0..MOST + 7 {
+            findings.add(finding(Kind::RowEdited));
+        }
+        findings.add(finding(Kind::RowMissing));
+        let mut all = Findings::default();
+        all.add(finding(Kind::RowEdited));
+        all.merge(findings);
+        assert_eq!(all.iter().count(), MOST + 1);
+        assert_eq!(all.more(), &BTreeMap::from([(Kind::RowEdited, 8)]));
+        assert_eq!(all.len(), MOST as u64 + 9);
+        assert!(!all.is_empty() && Findings::default().is_empty());
     }
 }

@@ -13,7 +13,7 @@ use artstore_schemas::source::Source;
 use futures::TryStreamExt as _;
 use sqlx::PgConnection;
 
-use super::finding::{Finding, Kind, Layer};
+use super::finding::{Finding, Findings, Kind, Layer};
 use super::rows::{UNIT, Unit};
 use crate::verify::reader::Reader;
 
@@ -48,7 +48,7 @@ pub struct Heads {
     /// The last one.
     pub last: u64,
     /// What is wrong with them by themselves.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
 }
 
 /// What a head must be of.
@@ -191,7 +191,7 @@ impl Heads {
     }
 
     fn finding(&mut self, stream: &str, size: u64, kind: Kind, text: String) {
-        self.findings.push(Finding {
+        self.findings.add(Finding {
             stream: Some(stream.to_owned()),
             sequence: Some(size),
             id: None,

@@ -1,12 +1,13 @@
 //! The product's own rows: those below the boundary against the digest that every head covers; how
 //! many were written since is told.
 
-use artstore_projectors::audit_log::{legacy, store};
+use artstore_projectors::audit_log::legacy;
 use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::LegacySeen;
 use super::finding::{Finding, Kind, Layer};
+use super::strays;
 
 /// What is known of them.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -19,55 +20,48 @@ pub struct LegacyReport {
     pub findings: Vec<Finding>,
 }
 
-/// Reads them all and compares.
+/// Reads them all and compares; what belongs to no source at all is told as well.
 pub async fn check(
     connection: &mut PgConnection,
     seen: &LegacySeen,
 ) -> Result<LegacyReport, sqlx::Error> {
-    let mut findings = Vec::new();
-    let mut add = |layer, text: String| findings.push(changed(layer, text));
-    let drawn = store::boundary(connection).await?;
+    let mut findings = strays::check(connection).await?;
+    let drawn = drawn(connection).await?;
     // What was signed counts more than what the table says.
     let signed = seen.0.first().copied();
-    let (rows, last_id, digest) = match (signed, drawn) {
-        (Some(signed), _) => signed,
-        (None, Some(drawn)) => (drawn.rows, drawn.last_id, drawn.digest),
-        (None, None) => return Ok(LegacyReport::default()),
-    };
-    if seen.0.len() > 1 {
-        add(
-            Layer::Heads,
-            format!("heads name {} different boundaries", seen.0.len()),
-        );
-    }
-    if drawn.map(|drawn| (drawn.rows, drawn.last_id, drawn.digest)) != Some((rows, last_id, digest))
-    {
-        add(
-            Layer::Heads,
-            "the table audit_boundary does not say what heads say".to_owned(),
-        );
-    }
-    let strays = strays(connection).await?;
-    if let Some(example) = &strays {
-        findings.push(Finding {
-            stream: None,
-            sequence: None,
-            id: None,
-            kind: Kind::RowExtra,
-            layers: [Layer::Form].into(),
-            text: example.clone(),
+    let signed = signed.map(|(rows, last_id, digest)| (rows, last_id, digest.to_vec()));
+    let Some((rows, last_id, digest)) = signed.or_else(|| drawn.clone()) else {
+        return Ok(LegacyReport {
+            findings,
+            ..LegacyReport::default()
         });
+    };
+    let mut add = |id, layer, text: String| findings.push(changed(id, layer, text));
+    if seen.0.len() > 1 {
+        let text = format!("heads name {} different boundaries", seen.0.len());
+        add(None, Layer::Heads, text);
     }
-    let mut add = |layer, text: String| findings.push(changed(layer, text));
+    let said = drawn
+        .as_ref()
+        .map(|(rows, last_id, digest)| (rows, last_id, digest));
+    if said != Some((&rows, &last_id, &digest)) {
+        let text = "the table audit_boundary does not say what heads say".to_owned();
+        add(None, Layer::Heads, text);
+    }
     let now = legacy::below(connection, last_id).await?;
-    if (now.rows, now.digest) != (rows, digest) {
-        add(
-            Layer::Heads,
-            format!(
-                "the product's rows up to id {last_id} are not those of before: {rows} then, {} now",
-                now.rows
-            ),
+    if now.rows != rows || now.digest.as_slice() != digest {
+        let text = format!(
+            "the product's rows up to id {last_id} are not those of before: {rows} then, {} now",
+            now.rows
         );
+        add(None, Layer::Heads, text);
+    }
+    if let (more, Some(id)) = filled(connection, last_id).await? {
+        let text = format!(
+            "{more} of the product's rows have values in columns that the product does not fill \
+             (stream, event_id, actor_id, actor_name, actor_role and others): id {id} and so on"
+        );
+        add(Some(id), Layer::Form, text);
     }
     let uncovered: i64 =
         sqlx::query_scalar("select count(*) from public.audit_logs where format = 0 and id > $1")
@@ -81,26 +75,42 @@ pub async fn check(
     })
 }
 
-fn changed(layer: Layer, text: String) -> Finding {
+fn changed(id: Option<i64>, layer: Layer, text: String) -> Finding {
     Finding {
         stream: None,
         sequence: None,
-        id: None,
+        id,
         kind: Kind::LegacyChanged,
         layers: [layer].into(),
         text,
     }
 }
 
-/// Rows that are neither the product's nor of a stream that has a log.
-async fn strays(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-    let (rows, example): (i64, Option<i64>) = sqlx::query_as(
-        "select count(*), min(id) from public.audit_logs as log \
-         where (format = 0) <> (stream is null) or format is null \
-             or (stream is not null \
-                 and not exists (select from public.audit_trees as tree where tree.stream = log.stream))",
+/// The boundary as the table has it: rows, last id and digest, whatever was written there.
+async fn drawn(connection: &mut PgConnection) -> Result<Option<(u64, i64, Vec<u8>)>, sqlx::Error> {
+    let drawn: Option<(i64, i64, Vec<u8>)> = sqlx::query_as(
+        "select coalesce(rows, 0), coalesce(last_id, 0), coalesce(digest, '') \
+         from public.audit_boundary limit 1",
     )
+    .fetch_optional(connection)
+    .await?;
+    Ok(drawn.map(|(rows, last_id, digest)| (u64::try_from(rows).unwrap_or(0), last_id, digest)))
+}
+
+/// Rows of the product below the boundary with a column that came with the log: the product knows
+/// none of these, and the digest does not cover them.
+async fn filled(
+    connection: &mut PgConnection,
+    last_id: i64,
+) -> Result<(u64, Option<i64>), sqlx::Error> {
+    let (rows, first): (i64, Option<i64>) = sqlx::query_as(
+        "select count(*), min(id) from public.audit_logs \
+         where format = 0 and id <= $1 \
+             and num_nonnulls(stream, stream_sequence, event_id, mapping, kid, actor_id, actor_name, \
+                 actor_role) > 0",
+    )
+    .bind(last_id)
     .fetch_one(connection)
     .await?;
-    Ok(example.map(|id| format!("{rows} rows are of no log: id {id} and so on")))
+    Ok((u64::try_from(rows).unwrap_or(0), first))
 }

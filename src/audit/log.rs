@@ -1,32 +1,32 @@
 //! The log of one stream: heads first, then all rows in ranges, several at once, then what they
 //! lead to. What is found goes to [`super::report`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_projectors::audit_log::chain::{Keyring, origin_hash};
 use artstore_projectors::audit_log::head::origin;
 use artstore_projectors::audit_log::note::VerifierKey;
-use artstore_projectors::audit_log::row::Hash;
-use artstore_projectors::audit_log::store::{self, Tip};
-use artstore_projectors::audit_log::tile::{Place, WIDTH};
-use artstore_projectors::audit_log::tree::perfect;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
-use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
-use tokio::sync::Mutex;
+use sqlx::{Connection as _, PgConnection};
+use tokio::task::JoinSet;
 
 use super::LegacySeen;
-use super::archive::{Archived, recorded};
-use super::finding::{Finding, Kind, Layer};
+use super::archive::Archived;
+use super::archive::recorded::{self, Recorded};
+use super::facts::{End, Facts};
+use super::finding::{Finding, Findings, Kind, Layer};
 use super::heads::{Expected, Heads};
+use super::moment::Moment;
+pub use super::moment::connect;
 use super::rows::{self, Checked, Range, UNIT, Unit, With};
+use super::tiles::{self, stored_tail, stored_units};
 
 /// Rows of a range; a multiple of [`UNIT`].
 const RANGE: u64 = 64 * UNIT;
@@ -34,8 +34,11 @@ const RANGE: u64 = 64 * UNIT;
 /// A log has no more rows than twice those that are there or were signed, and so many.
 const SLACK: u64 = 100_000;
 
-/// Ranges that are read at once.
+/// Ranges that are read at once, each by a task of its own, so that every core computes.
 const AT_ONCE: usize = 4;
+
+/// Ranges that were read and wait for one before them.
+const WAITING: usize = 2 * AT_ONCE;
 
 /// With what, and what, is checked.
 pub struct Check<'a> {
@@ -70,62 +73,12 @@ pub struct LogReport {
     pub last_head: u64,
     /// Up to this row a signed head covers them, and they lead to it.
     pub proven: u64,
+    /// How many of the rows that were read stand up to there.
+    pub rows_proven: u64,
     /// Rows up to this one were archived, as the log itself says.
     pub archived: Option<Archived>,
-    /// What is wrong, at most some thousand.
-    pub findings: Vec<Finding>,
-}
-
-/// A database as it was at one moment, for several connections.
-struct Moment {
-    connections: Vec<Mutex<PgConnection>>,
-}
-
-impl Moment {
-    async fn of(database: &PgConnectOptions) -> anyhow::Result<Self> {
-        let mut first = connect(database).await?;
-        sqlx::raw_sql("begin isolation level repeatable read, read only")
-            .execute(&mut first)
-            .await?;
-        let snapshot: String = sqlx::query_scalar("select pg_export_snapshot()")
-            .fetch_one(&mut first)
-            .await?;
-        let mut connections = vec![Mutex::new(first)];
-        for _ in 1..AT_ONCE {
-            let mut other = connect(database).await?;
-            // The name is PostgreSQL's own: hex digits and dashes.
-            let sql = format!(
-                "begin isolation level repeatable read, read only; \
-                 set transaction snapshot '{snapshot}'"
-            );
-            sqlx::raw_sql(AssertSqlSafe(sql))
-                .execute(&mut other)
-                .await?;
-            connections.push(Mutex::new(other));
-        }
-        Ok(Self { connections })
-    }
-
-    async fn close(self) {
-        for connection in self.connections {
-            // It only read: nothing is lost.
-            drop(connection.into_inner().close().await);
-        }
-    }
-}
-
-/// Connects as a reader.
-pub async fn connect(database: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let options = database
-        .clone()
-        .application_name("artstore audit")
-        .log_statements(tracing::log::LevelFilter::Trace)
-        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let mut connection = options.connect().await?;
-    sqlx::raw_sql("set timezone = 'UTC'; set extra_float_digits = 1")
-        .execute(&mut connection)
-        .await?;
-    Ok(connection)
+    /// What is wrong.
+    pub findings: Findings,
 }
 
 /// Checks the log of one stream.
@@ -138,9 +91,9 @@ pub async fn check(
     let mut heads = Heads::default();
     // The name in the heads is the one that the log has said from its first row on.
     let mut connection = connect(check.database).await?;
-    let known = store::tip(&mut connection, &stream).await?;
+    let known = End::read(&mut connection, &stream).await?;
     connection.close().await?;
-    let said = known.as_ref().map(|tip| tip.origin.as_str());
+    let said = known.as_ref().map(|end| end.origin.as_str());
     let origin = origin_of(check.trusted, &stream, said);
     let expected = Expected {
         stream: &stream,
@@ -151,12 +104,12 @@ pub async fn check(
         let read = heads.read_bus(bus, source, expected, &mut legacy.0).await;
         read.with_context(|| format!("heads of {stream} on the bus"))?;
     }
-    let moment = Moment::of(check.database).await?;
-    let report = in_moment(check, &stream, &origin, &mut heads, &moment, legacy).await;
+    let mut moment = Moment::of(check.database, AT_ONCE).await?;
+    let report = in_moment(check, expected, &mut heads, &mut moment, legacy).await;
     moment.close().await;
     let mut report = report.with_context(|| format!("audit log of {stream}"))?;
-    if known.is_some_and(|tip| tip.origin != origin) {
-        report.findings.push(about(
+    if known.is_some_and(|end| end.origin != origin) {
+        report.findings.add(Finding::of_log(
             &stream,
             Kind::LogChanged,
             Layer::Form,
@@ -179,124 +132,220 @@ fn origin_of(trusted: &[VerifierKey], stream: &str, said: Option<&str>) -> Strin
 
 async fn in_moment(
     check: &Check<'_>,
-    stream: &str,
-    origin: &str,
+    expected: Expected<'_>,
     heads: &mut Heads,
-    moment: &Moment,
+    moment: &mut Moment,
     legacy: &mut LegacySeen,
 ) -> anyhow::Result<LogReport> {
-    let expected = Expected {
-        stream,
-        origin,
-        trusted: check.trusted,
-    };
-    let mut connection = moment.connections[0].lock().await;
+    let Expected { stream, origin, .. } = expected;
+    let connection = &mut moment.connections[0];
     heads
-        .read_database(&mut connection, expected, &mut legacy.0)
+        .read_database(connection, expected, &mut legacy.0)
         .await?;
-    let tip = store::tip(&mut connection, stream).await?;
-    let facts = Facts::read(&mut connection, stream).await?;
-    // Of the same moment: rows that are gone now were recorded before.
-    let recorded = recorded::read(&mut connection, check.trusted).await?;
-    let archived = recorded.archives.get(stream).cloned();
-    drop(connection);
     let begin = origin_hash(origin);
-    let tip = tip.unwrap_or(Tip {
+    let end = End::read(connection, stream).await?.unwrap_or(End {
         origin: origin.to_owned(),
         size: 0,
-        last_signature: begin,
+        last_signature: Some(begin),
     });
-    let mut findings = facts.findings(stream, &tip);
+    let facts = Facts::read(connection, stream).await?;
+    // Of the same moment: rows that are gone now were recorded before.
+    let recorded = recorded::read(connection, check.trusted).await?;
+    let archived = recorded.archives.get(stream).cloned();
+    let mut findings = Findings::default();
+    let facts_wrong = facts.findings(stream, &end);
+    facts_wrong
+        .into_iter()
+        .for_each(|found| findings.add(found));
+    unfit(stream, recorded, &mut findings);
     // What the database claims, or has: whichever is more, but nothing that can't be a log of so
     // many rows and such heads.
-    let most = heads.last.max(facts.rows).saturating_mul(2) + SLACK;
-    let size = tip.size.max(facts.last).min(most);
-    if tip.size > most {
+    let most = heads
+        .last
+        .max(facts.rows)
+        .saturating_mul(2)
+        .saturating_add(SLACK);
+    let size = end.size.max(facts.last).min(most);
+    if end.size > most {
         let text = format!(
             "the log's end says {} rows; there are {}, and the last head is of {}",
-            tip.size, facts.rows, heads.last
+            end.size, facts.rows, heads.last
         );
-        findings.push(about(stream, Kind::LogChanged, Layer::Form, text));
+        let finding = Finding::of_log(stream, Kind::LogChanged, Layer::Form, text);
+        findings.add(finding);
     }
     let (first, last) = match check.range {
-        Some((first, last)) => (first.max(1), last.min(size)),
+        // Whole tiles: what a head proves of a tile rests on each of its rows.
+        Some((first, last)) => (
+            first.max(1),
+            last.min(size).div_ceil(UNIT).saturating_mul(UNIT).min(size),
+        ),
         None => (1, size),
     };
-    let sizes = heads.sizes();
+    let sizes = Arc::new(heads.sizes());
     let with = With {
-        ring: check.ring,
-        origin: &begin,
-        sizes: &sizes,
+        stream: stream.into(),
+        ring: check.ring.cloned().map(Arc::new),
+        origin: begin,
+        sizes: Arc::clone(&sizes),
         archived: archived
             .as_ref()
             .and_then(|archived| Some((archived.last, archived.signature()?))),
     };
     let begun = (first.max(1) - 1) / UNIT * UNIT + 1;
-    let ranges: Vec<Range> = (begun..=last)
-        .step_by(usize::try_from(RANGE).unwrap_or(usize::MAX))
-        .map(|first| Range {
-            first,
-            last: last.min(first + RANGE - 1),
-        })
-        .collect();
-    let checked = futures::stream::iter(ranges)
-        .map(|range| async move {
-            let mut connection = free(moment).await;
-            let checked = rows::check(&mut connection, stream, range, with).await?;
-            check.done.fetch_add(checked.rows, Ordering::Relaxed);
-            Ok::<_, sqlx::Error>(checked)
-        })
-        .buffered(AT_ONCE);
-    let checked: Vec<Checked> = checked.try_collect().await?;
-    let mut connection = moment.connections[0].lock().await;
-    let mut units = stored_units(&mut connection, stream, size).await?;
-    let mut tails = BTreeMap::new();
-    let mut rows = 0;
-    let mut at = usize::try_from(begun / UNIT).unwrap_or(usize::MAX);
-    for part in checked {
-        rows += part.rows;
-        for unit in part.units {
-            if units.len() <= at {
-                units.resize(at + 1, NOTHING);
-            }
-            units[at] = unit;
-            at += 1;
-        }
-        tails.extend(part.tails);
-        findings.extend(part.findings);
-    }
+    let units = stored_units(connection, stream, size).await?;
+    let mut read = Read {
+        at: usize::try_from(begun / UNIT).unwrap_or(usize::MAX),
+        units,
+        tails: BTreeMap::new(),
+        rows: 0,
+        findings,
+    };
+    ranges(check.done, moment, Arc::new(with), (begun, last), &mut read).await?;
+    let connection = &mut moment.connections[0];
     if check.range.is_some() {
-        // Heads at sizes behind the range inside a tile: the stored tree has them.
-        for size in sizes.iter().filter(|size| **size > last || **size < begun) {
-            if let Some(tail) = stored_tail(&mut connection, stream, *size).await? {
-                tails.insert(*size, tail);
-            }
-        }
+        outside(connection, stream, &sizes, (begun, last), &mut read.tails).await?;
     }
-    findings.extend(tiles(&mut connection, stream, size, &units).await?);
-    let proven = heads.compare(stream, size, &units, &tails);
-    findings.extend(std::mem::take(&mut heads.findings));
+    let of_tiles = tiles::compare(connection, stream, size, &read.units).await?;
+    of_tiles
+        .into_iter()
+        .for_each(|found| read.findings.add(found));
+    let proven = heads.compare(stream, size, &read.units, &read.tails);
+    let mut findings = read.findings;
+    findings.settle(|finding| beside_the_tree(finding, proven.rows, heads.last));
+    findings.merge(std::mem::take(&mut heads.findings));
+    let gone = archived.as_ref().map_or(0, |archived| archived.last);
+    let rows_proven = proven.rows.min(last).saturating_sub(gone.max(begun - 1));
     Ok(LogReport {
         stream: stream.to_owned(),
         size,
-        rows,
+        rows: read.rows,
         heads: heads.count,
         last_head: heads.last,
         proven: proven.rows,
+        rows_proven: rows_proven.min(read.rows),
         archived,
         findings,
     })
 }
 
-async fn free(moment: &Moment) -> tokio::sync::MutexGuard<'_, PgConnection> {
-    loop {
-        for connection in &moment.connections {
-            if let Ok(free) = connection.try_lock() {
-                return free;
+/// What the log says was archived and can't have been: told once, with the log that says it.
+fn unfit(stream: &str, recorded: Recorded, findings: &mut Findings) {
+    if stream != Source::Admin.stream() {
+        return;
+    }
+    for unfit in recorded.unfit {
+        findings.add(Finding {
+            stream: Some(stream.to_owned()),
+            sequence: Some(unfit.sequence),
+            id: Some(unfit.id),
+            kind: Kind::ArchiveUnfit,
+            layers: [Layer::Heads].into(),
+            text: format!("row {}: {}", unfit.sequence, unfit.reason),
+        });
+    }
+}
+
+/// A row that differs from the stored tree alone: a head that covers the row, and that the rows lead
+/// to, proves that it is the tree that was changed; a head that they do not lead to, that it may be
+/// the row, whatever its signature says. Behind the last head, the signature stays the verdict.
+fn beside_the_tree(mut finding: Finding, proven: u64, last_head: u64) -> Finding {
+    let alone = finding.layers == BTreeSet::from([Layer::Tree]) && finding.id.is_some();
+    let Some(sequence) = finding.sequence.filter(|_| alone) else {
+        return finding;
+    };
+    finding.kind = match finding.kind {
+        Kind::RowEdited | Kind::TileEdited if sequence <= proven => Kind::TileEdited,
+        Kind::RowEdited | Kind::TileEdited if sequence <= last_head => Kind::RowEdited,
+        kind => kind,
+    };
+    if finding.kind == Kind::TileEdited {
+        finding.text = format!(
+            "the leaf of row {sequence} in the stored tree is another one; the row is as it was signed"
+        );
+    }
+    finding
+}
+
+/// What was read of a log, in the order of its rows.
+struct Read {
+    /// The full tile that comes next.
+    at: usize,
+    units: Vec<Unit>,
+    tails: BTreeMap<u64, Unit>,
+    rows: u64,
+    findings: Findings,
+}
+
+impl Read {
+    fn take(&mut self, part: Checked) {
+        self.rows += part.rows;
+        for unit in part.units {
+            if self.units.len() <= self.at {
+                self.units.resize(self.at + 1, NOTHING);
             }
+            self.units[self.at] = unit;
+            self.at += 1;
         }
-        // As many ranges as connections are read at once: one is about to be free.
-        tokio::task::yield_now().await;
+        self.tails.extend(part.tails);
+        self.findings.merge(part.findings);
+    }
+}
+
+/// Reads the rows from `begun` to `last`, several ranges at once. What was read is taken in order;
+/// no more than some ranges wait for one before them.
+async fn ranges(
+    done: &AtomicU64,
+    moment: &mut Moment,
+    with: Arc<With>,
+    (begun, last): (u64, u64),
+    read: &mut Read,
+) -> anyhow::Result<()> {
+    let mut left = (begun..=last)
+        .step_by(usize::try_from(RANGE).unwrap_or(usize::MAX))
+        .map(|first| Range {
+            first,
+            last: last.min(first + RANGE - 1),
+        })
+        .peekable();
+    let mut running = JoinSet::new();
+    let mut waiting: BTreeMap<u64, Checked> = BTreeMap::new();
+    let mut next = begun;
+    loop {
+        while running.len() + waiting.len() < WAITING && left.peek().is_some() {
+            let (Some(mut connection), Some(range)) = (moment.connections.pop(), left.next())
+            else {
+                break;
+            };
+            let with = Arc::clone(&with);
+            running.spawn(async move {
+                let checked = rows::check(&mut connection, range, &with).await;
+                (connection, range, checked)
+            });
+        }
+        let Some(joined) = running.join_next().await else {
+            return Ok(());
+        };
+        let checked =
+            joined
+                .context("a task that read rows")
+                .and_then(|(connection, range, checked)| {
+                    moment.connections.push(connection);
+                    Ok((range, checked?))
+                });
+        let (range, checked) = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                running.shutdown().await;
+                return Err(error);
+            }
+        };
+        done.fetch_add(checked.rows, Ordering::Relaxed);
+        waiting.insert(range.first, checked);
+        while let Some(checked) = waiting.remove(&next) {
+            read.take(checked);
+            next += RANGE;
+        }
     }
 }
 
@@ -305,199 +354,18 @@ const NOTHING: Unit = Unit {
     stored: None,
 };
 
-/// What the tables say of the whole log.
-struct Facts {
-    /// How many rows there are.
-    rows: u64,
-    /// Rows whose sequence is none.
-    below: u64,
-    /// The highest sequence of a row; 0: there is none.
-    last: u64,
-    last_signature: Option<String>,
-    checkpoint: Option<i64>,
-}
-
-impl Facts {
-    async fn read(connection: &mut PgConnection, stream: &str) -> Result<Self, sqlx::Error> {
-        let last: Option<(i64, String)> = sqlx::query_as(
-            "select stream_sequence, coalesce(hmac_signature, '') from public.audit_logs \
-             where stream = $1 and stream_sequence > 0 order by stream_sequence desc limit 1",
-        )
-        .bind(stream)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let checkpoint = sqlx::query_scalar(
-            "select last_sequence from public.projection_checkpoints \
-             where projection = 'audit-log' and stream = $1",
-        )
-        .bind(stream)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let (rows, below): (i64, i64) = sqlx::query_as(
-            "select count(*), count(*) filter (where stream_sequence < 1 or stream_sequence is null) \
-             from public.audit_logs where stream = $1",
-        )
-        .bind(stream)
-        .fetch_one(&mut *connection)
-        .await?;
-        let (last, last_signature) = last.unzip();
-        Ok(Self {
-            rows: u64::try_from(rows).unwrap_or(0),
-            below: u64::try_from(below).unwrap_or(0),
-            last: u64::try_from(last.unwrap_or(0)).unwrap_or(0),
-            last_signature,
-            checkpoint,
-        })
-    }
-
-    fn findings(&self, stream: &str, tip: &Tip) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut add = |kind, text| findings.push(about(stream, kind, Layer::Form, text));
-        if self.last > tip.size {
-            let text = format!(
-                "rows {} to {} are behind the log's end",
-                tip.size + 1,
-                self.last
-            );
-            add(Kind::RowExtra, text);
-        }
-        if self.below > 0 {
-            add(
-                Kind::RowExtra,
-                format!("{} rows have no place in the log", self.below),
-            );
-        }
-        let checkpoint = self.checkpoint.unwrap_or(0);
-        if u64::try_from(checkpoint) != Ok(tip.size) {
-            let text = format!(
-                "the log has {} rows by its tree, {checkpoint} by its checkpoint",
-                tip.size
-            );
-            add(Kind::LogChanged, text);
-        }
-        let signature = hex(&tip.last_signature);
-        if self.last == tip.size && tip.size > 0 && self.last_signature != Some(signature) {
-            let text = "the last row's signature is not the one that the log's end says".to_owned();
-            add(Kind::LogChanged, text);
-        }
-        findings
-    }
-}
-
-fn hex(hash: &Hash) -> String {
-    data_encoding::HEXLOWER.encode(hash)
-}
-
-fn about(stream: &str, kind: Kind, layer: Layer, text: String) -> Finding {
-    Finding {
-        stream: Some(stream.to_owned()),
-        sequence: None,
-        id: None,
-        kind,
-        layers: [layer].into(),
-        text,
-    }
-}
-
-/// The hashes of all full tiles of leaves, as the tiles above them say.
-async fn stored_units(
+/// Heads at sizes outside the rows that are read, inside a tile: the stored tree has them.
+async fn outside(
     connection: &mut PgConnection,
     stream: &str,
-    size: u64,
-) -> Result<Vec<Unit>, sqlx::Error> {
-    let full = size / UNIT;
-    let mut units = Vec::new();
-    for index in 0..full.div_ceil(UNIT) {
-        let place = Place { level: 1, index };
-        let tiles = store::tiles(connection, stream, &[place]).await?;
-        let tile = tiles.0.get(&place).map_or(&[][..], Vec::as_slice);
-        units.extend((0..WIDTH).map(|at| Unit {
-            rows: tile.get(at).copied(),
-            stored: tile.get(at).copied(),
-        }));
-    }
-    units.truncate(usize::try_from(full).unwrap_or(usize::MAX));
-    Ok(units)
-}
-
-/// Of a head inside a tile of leaves, what the stored tile has up to there.
-async fn stored_tail(
-    connection: &mut PgConnection,
-    stream: &str,
-    size: u64,
-) -> Result<Option<Unit>, sqlx::Error> {
-    let open = usize::try_from(size % UNIT).unwrap_or(0);
-    let place = Place {
-        level: 0,
-        index: size / UNIT,
-    };
-    let tiles = store::tiles(connection, stream, &[place]).await?;
-    let leaves = tiles.0.get(&place).and_then(|tile| tile.get(..open));
-    let hash = leaves
-        .filter(|leaves| !leaves.is_empty())
-        .and_then(|leaves| artstore_projectors::audit_log::tree::root(leaves, leaves.len() as u64));
-    Ok(hash.map(|hash| Unit {
-        rows: Some(hash),
-        stored: Some(hash),
-    }))
-}
-
-/// Compares the stored tiles above the leaves with what the leaves' tiles lead to.
-async fn tiles(
-    connection: &mut PgConnection,
-    stream: &str,
-    size: u64,
-    units: &[Unit],
-) -> Result<Vec<Finding>, sqlx::Error> {
-    let mut findings = Vec::new();
-    let mut add = |place: Place, what: &str| {
-        findings.push(about(
-            stream,
-            Kind::TileEdited,
-            Layer::Tree,
-            format!("tile {} of level {} {what}", place.index, place.level),
-        ));
-    };
-    let missing = units.iter().position(|unit| unit.stored.is_none());
-    if let Some(index) = missing {
-        let index = index as u64;
-        add(Place { level: 0, index }, "is not there");
-    }
-    let mut hashes: Vec<Option<Hash>> = units.iter().map(|unit| unit.stored).collect();
-    let mut level = 1;
-    while !hashes.is_empty() {
-        for (index, below) in (0..).zip(hashes.chunks(WIDTH)) {
-            let place = Place { level, index };
-            let tiles = store::tiles(connection, stream, &[place]).await?;
-            let stored = tiles.0.get(&place);
-            let fits = below.iter().enumerate().all(|(at, hash)| {
-                let stored = stored.and_then(|tile| tile.get(at));
-                hash.is_none() || stored == hash.as_ref()
-            });
-            if !fits {
-                add(place, "is not what the tiles below it lead to");
-            }
-        }
-        let full = hashes.as_chunks::<WIDTH>().0.iter();
-        hashes = full
-            .map(|tile| {
-                let tile: Option<Vec<Hash>> = tile.iter().copied().collect();
-                tile.map(|tile| perfect(&tile))
-            })
-            .collect();
-        level += 1;
-    }
-    // The last tile of the leaves, which is not full.
-    let open = size % UNIT;
-    if open > 0 {
-        let place = Place {
-            level: 0,
-            index: size / UNIT,
-        };
-        let tiles = store::tiles(connection, stream, &[place]).await?;
-        if tiles.0.get(&place).map_or(0, Vec::len) as u64 != open {
-            add(place, &format!("does not have {open} leaves"));
+    sizes: &BTreeSet<u64>,
+    (begun, last): (u64, u64),
+    tails: &mut BTreeMap<u64, Unit>,
+) -> Result<(), sqlx::Error> {
+    for size in sizes.iter().filter(|size| **size > last || **size < begun) {
+        if let Some(tail) = stored_tail(connection, stream, *size).await? {
+            tails.insert(*size, tail);
         }
     }
-    Ok(findings)
+    Ok(())
 }

@@ -2,29 +2,42 @@
 //! tree computed again, and compared with signed heads and, where that is asked for, with the bus.
 //! No verdict rests on a stored hash that was not computed again.
 //!
-//! - [`rows`]: a range of rows
+//! - [`moment`]: the database as it was at one moment
+//! - [`facts`]: what the tables say of a whole log
+//! - [`rows`], [`ids`], [`suspects`]: a range of rows
+//! - [`tiles`]: the stored tree
 //! - [`heads`]: signed heads
 //! - [`log`]: the log of one stream
 //! - [`against`]: rows derived again from their messages
+//! - [`strays`]: rows and logs of no stream
 //! - [`legacy`]: the product's own rows
+//! - [`archives`]: archives that the log says there are
 //! - [`finding`]: what is wrong
 //! - [`report`]: all logs
 //!
-//! And the rows themselves: [`select`] says which, [`export`] writes them for other systems,
-//! [`archive`] moves old ones into files, [`inclusion`] proves single ones.
+//! And the rows themselves: [`select`] says which, [`printed`] how they may be shown, [`export`]
+//! writes them for other systems, [`archive`] moves old ones into files, [`inclusion`] proves single
+//! ones.
 
 pub mod against;
 pub mod archive;
 pub mod archives;
 pub mod export;
+pub mod facts;
 pub mod finding;
 pub mod heads;
+mod ids;
 pub mod inclusion;
 pub mod legacy;
 pub mod log;
+pub mod moment;
+pub mod printed;
 pub mod report;
 pub mod rows;
 pub mod select;
+pub mod strays;
+mod suspects;
+pub mod tiles;
 
 use std::collections::BTreeSet;
 

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use artstore_projectors::workers;
+use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use serde_json::json;
 use sqlx::PgConnection;
 
 use super::LegacySeen;
 use super::against::{self, AgainstReport};
-use super::archive::recorded;
 use super::archives::{self, Archives};
-use super::finding::{Finding, Layer};
+use super::finding::{Finding, Kind, Layer};
 use super::legacy::{self, LegacyReport};
 use super::log::{self, Check, LogReport};
+use super::printed::plain;
 
 /// How many findings of a kind are listed.
 const LISTED: usize = 20;
@@ -33,21 +35,7 @@ impl Check<'_> {
         for source in sources {
             let report = log::check(self, source, &mut seen).await?;
             if let Some(bus) = self.bus.filter(|_| against_stream) {
-                let (first, last) = self.range.unwrap_or((1, u64::MAX));
-                let last = last.min(report.size);
-                let kept = report.archived.as_ref().map_or(0, |archived| archived.last) + 1;
-                let first = first.max(kept);
-                let count = |rows| {
-                    self.done.fetch_add(rows, Ordering::Relaxed);
-                };
-                let mut against =
-                    against::check(connection, bus, source, first, last, count).await?;
-                if !against.findings.is_empty() {
-                    // Rows that were archived meanwhile.
-                    let recorded = recorded::read(connection, self.trusted).await?;
-                    let archived = recorded.archives.get(&report.stream);
-                    against.leave_out(archived.map_or(0, |archived| archived.last));
-                }
+                let against = self.against(connection, bus, source, report.size).await?;
                 derived.push((source.stream(), against));
             }
             logs.push(report);
@@ -67,6 +55,33 @@ impl Check<'_> {
             archives,
         })
     }
+
+    /// The rows of a log against the messages of its stream. A log without a stream is a finding.
+    async fn against(
+        &self,
+        connection: &mut PgConnection,
+        bus: &Bus,
+        source: &Source,
+        size: u64,
+    ) -> anyhow::Result<AgainstReport> {
+        let stream = source.stream();
+        if !workers::list(bus).await?.contains(source) {
+            let mut report = AgainstReport::default();
+            report.findings.add(Finding::of_log(
+                &stream,
+                Kind::LogChanged,
+                Layer::Bus,
+                format!("the bus has no stream {stream} that a log of {size} rows could be of"),
+            ));
+            return Ok(report);
+        }
+        let (first, last) = self.range.unwrap_or((1, u64::MAX));
+        let range = (first, last.min(size));
+        let count = |rows| {
+            self.done.fetch_add(rows, Ordering::Relaxed);
+        };
+        against::check(connection, bus, source, self.trusted, range, count).await
+    }
 }
 
 /// What came of a check of all logs.
@@ -83,20 +98,31 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Everything that is wrong.
+    /// What is wrong; of each kind and log, at most some thousand.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        let logs = self.logs.iter().flat_map(|log| &log.findings);
-        let derived = self
-            .derived
-            .iter()
-            .flat_map(|(_, derived)| &derived.findings);
+        let logs = self.logs.iter().flat_map(|log| log.findings.iter());
+        let derived = self.derived.iter();
+        let derived = derived.flat_map(|(_, derived)| derived.findings.iter());
         logs.chain(derived)
             .chain(&self.legacy.findings)
             .chain(&self.archives.findings)
     }
 
+    /// How many more there are of each kind.
+    fn more(&self) -> BTreeMap<Kind, u64> {
+        let logs = self.logs.iter().map(|log| &log.findings);
+        let derived = self.derived.iter().map(|(_, derived)| &derived.findings);
+        let mut all = BTreeMap::new();
+        for (kind, more) in logs.chain(derived).flat_map(|findings| findings.more()) {
+            *all.entry(*kind).or_default() += more;
+        }
+        all
+    }
+
     /// For programs.
     pub fn json(&self) -> serde_json::Value {
+        let more = self.more();
+        let more: BTreeMap<&str, &u64> = more.iter().map(|(kind, n)| (kind.name(), n)).collect();
         json!({
             "ok": self.findings().next().is_none(),
             "logs": self.logs,
@@ -106,6 +132,7 @@ impl Outcome {
             "product_rows": {"covered": self.legacy.rows, "uncovered": self.legacy.uncovered},
             "archives": {"checked": self.archives.checked, "rows": self.archives.rows},
             "findings": self.findings().collect::<Vec<_>>(),
+            "findings_not_listed": more,
         })
     }
 
@@ -118,7 +145,7 @@ impl Outcome {
                 .derived
                 .iter()
                 .filter(|(stream, _)| *stream == log.stream);
-            let more: usize = derived.map(|(_, derived)| derived.findings.len()).sum();
+            let more: u64 = derived.map(|(_, derived)| derived.findings.len()).sum();
             lines.push([
                 log.stream.clone(),
                 log.size.to_string(),
@@ -153,7 +180,9 @@ impl Outcome {
         for archived in self.logs.iter().filter_map(|log| log.archived.as_ref()) {
             text += &format!(
                 "{}: rows 1 to {} are archived, digest {}\n",
-                archived.stream, archived.last, archived.digest
+                archived.stream,
+                archived.last,
+                plain(&archived.digest)
             );
         }
         if self.archives.checked > 0 {
@@ -168,32 +197,55 @@ impl Outcome {
                 self.legacy.rows, self.legacy.uncovered
             );
         }
+        self.tell(&mut text);
+        text
+    }
+
+    /// The findings by their kinds, and the verdict.
+    fn tell(&self, text: &mut String) {
         let mut kinds: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
         for finding in self.findings() {
             kinds.entry(finding.kind).or_default().push(finding);
         }
+        let more = self.more();
+        let mut found = 0;
         for (kind, findings) in &kinds {
-            text += &format!("\n{} ({})\n", kind.name(), findings.len());
+            let all = findings.len() as u64 + more.get(kind).unwrap_or(&0);
+            found += all;
+            *text += &format!("\n{} ({all})\n", kind.name());
             for finding in findings.iter().take(LISTED) {
                 let stream = finding.stream.as_deref().unwrap_or("audit_logs");
                 let layers: Vec<&str> = finding.layers.iter().map(|l: &Layer| l.name()).collect();
-                text += &format!("  {stream}: {} [{}]\n", finding.text, layers.join(", "));
+                let told = plain(&finding.text);
+                *text += &format!("  {stream}: {told} [{}]\n", layers.join(", "));
             }
             if findings.len() > LISTED {
-                text += &format!(
-                    "  and {} more: --json lists them\n",
+                let unlisted = all - LISTED as u64;
+                *text += &format!(
+                    "  and {unlisted} more: --json lists {} of them\n",
                     findings.len() - LISTED
                 );
             }
         }
         let rows: u64 = self.logs.iter().map(|log| log.rows).sum();
-        text += &match self.findings().count() {
-            0 => format!("\nAll {rows} rows are as they were signed.\n"),
-            found => format!(
+        let proven: u64 = self.logs.iter().map(|log| log.rows_proven).sum();
+        *text += &match (found, rows, proven) {
+            (0, 0, _) => "\nThere are no rows to check.\n".to_owned(),
+            (0, _, 0) => format!(
+                "\nNothing is wrong with {rows} rows, but no signed head covers one of them yet: \
+                 nothing proves them.\n"
+            ),
+            (0, _, proven) if proven < rows => format!(
+                "\nAll {rows} rows are as they should be; {proven} of them are proven by signed \
+                 heads.\n"
+            ),
+            (0, ..) => {
+                format!("\nAll {rows} rows are as they were signed; signed heads prove them.\n")
+            }
+            (found, ..) => format!(
                 "\nNOT AS IT WAS SIGNED: {found} findings. Keep database, bus and logs as they are; \
                  docs/audit.md says what each finding means.\n"
             ),
         };
-        text
     }
 }

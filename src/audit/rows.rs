@@ -2,9 +2,10 @@
 //! found goes to [`super::log`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use artstore_projectors::audit_log::chain::Keyring;
-use artstore_projectors::audit_log::row::{FORMAT, Hash, Row};
+use artstore_projectors::audit_log::row::{FORMAT, Hash};
 use artstore_projectors::audit_log::store::{self, COLUMNS, Stored};
 use artstore_projectors::audit_log::tile::{Place, Tiles, WIDTH};
 use artstore_projectors::audit_log::tree::{self, perfect};
@@ -12,13 +13,15 @@ use data_encoding::HEXLOWER;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::finding::{Finding, Kind, Layer};
+use super::finding::{Finding, Findings, Kind, Layer};
+use super::ids::Ids;
+use super::suspects::{Suspect, Suspects};
 
 /// Rows of a tile.
 pub const UNIT: u64 = WIDTH as u64;
 
-/// So many rows that are not as they should be are kept, to see whether they changed places.
-const MOST_SUSPECTS: usize = 1_000;
+/// So many signatures are tried as the one that a row is chained to.
+const MOST_SIGNATURES: usize = 8;
 
 /// A range of sequences, both ends included. It begins behind a multiple of [`UNIT`].
 #[derive(Debug, Clone, Copy)]
@@ -48,18 +51,20 @@ pub struct Checked {
     /// At sizes inside a tile: the hash of what the tile has up to there.
     pub tails: BTreeMap<u64, Unit>,
     /// What is wrong.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
 }
 
-/// What the log is checked with.
-#[derive(Debug, Clone, Copy)]
-pub struct With<'a> {
+/// What the log is checked with; several ranges share it.
+#[derive(Debug, Clone)]
+pub struct With {
+    /// The stream.
+    pub stream: Arc<str>,
     /// The secrets; none: the chain is not checked.
-    pub ring: Option<&'a Keyring>,
+    pub ring: Option<Arc<Keyring>>,
     /// What the first row is chained to.
-    pub origin: &'a Hash,
+    pub origin: Hash,
     /// Sizes of heads.
-    pub sizes: &'a BTreeSet<u64>,
+    pub sizes: Arc<BTreeSet<u64>>,
     /// Up to this row the log says itself that its rows were archived, and this is the last one's
     /// signature.
     pub archived: Option<(u64, Hash)>,
@@ -68,17 +73,16 @@ pub struct With<'a> {
 /// Reads and checks a range.
 pub async fn check(
     connection: &mut PgConnection,
-    stream: &str,
     range: Range,
-    with: With<'_>,
+    with: &With,
 ) -> Result<Checked, sqlx::Error> {
+    let stream = &*with.stream;
     let places: Vec<Place> = ((range.first - 1) / UNIT..=(range.last - 1) / UNIT)
         .map(|index| Place { level: 0, index })
         .collect();
     let tiles = store::tiles(connection, stream, &places).await?;
-    let before = before(connection, stream, range.first, with.origin).await?;
+    let (before, ids) = before(connection, stream, range.first, &with.origin).await?;
     let mut walk = Walk {
-        stream,
         with,
         tiles: &tiles,
         signatures: Vec::new(),
@@ -86,7 +90,8 @@ pub async fn check(
         first: range.first,
         next: before.0 + 1,
         leaves: Vec::new(),
-        suspects: Vec::new(),
+        ids,
+        suspects: Suspects::default(),
         checked: Checked::default(),
     };
     walk.begin(before);
@@ -103,37 +108,53 @@ pub async fn check(
         walk.row(store::stored(&row)?);
     }
     walk.bridge(range.last + 1, None, true);
-    walk.finish();
-    Ok(walk.checked)
+    Ok(walk.ended())
 }
 
 /// The last row before a range that is there: its sequence and signature. Sequence 0: the origin.
+/// And the ids of the last two rows.
 async fn before(
     connection: &mut PgConnection,
     stream: &str,
     first: u64,
     origin: &Hash,
-) -> Result<(u64, Hash), sqlx::Error> {
-    let row: Option<(i64, String)> = sqlx::query_as(
-        "select stream_sequence, coalesce(hmac_signature, '') from public.audit_logs \
-         where stream = $1 and stream_sequence > 0 and stream_sequence < $2 order by stream_sequence desc limit 1",
+) -> Result<((u64, Hash), Ids), sqlx::Error> {
+    let rows: Vec<(i64, i64, String)> = sqlx::query_as(
+        "select stream_sequence, id, coalesce(hmac_signature, '') from public.audit_logs \
+         where stream = $1 and stream_sequence > 0 and stream_sequence < $2 \
+         order by stream_sequence desc limit 2",
     )
     .bind(stream)
     .bind(signed(first))
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(match row {
-        Some((sequence, signature)) => (
-            u64::try_from(sequence).unwrap_or(0),
-            decoded(&signature).unwrap_or([0; 32]),
+    let mut ids = Ids::default();
+    for (sequence, id, _) in rows.iter().rev() {
+        // What is wrong among these is the range's before this one.
+        let _ = ids.next(u64::try_from(*sequence).unwrap_or(0), *id);
+    }
+    let before = match rows.first() {
+        Some((sequence, _, signature)) => (
+            u64::try_from(*sequence).unwrap_or(0),
+            decoded(signature).unwrap_or([0; 32]),
         ),
         None => (0, *origin),
-    })
+    };
+    Ok((before, ids))
+}
+
+/// How a row's signature stands to the row before it.
+enum Link {
+    /// It follows from it.
+    Fits,
+    /// That can't be said: without the secret, or behind a gap.
+    Unknown,
+    /// It does not follow.
+    Broken(String),
 }
 
 struct Walk<'a> {
-    stream: &'a str,
-    with: With<'a>,
+    with: &'a With,
     tiles: &'a Tiles,
     /// What the next row may be chained to: the stored signature before it, and the one that
     /// should have been stored.
@@ -145,17 +166,10 @@ struct Walk<'a> {
     next: u64,
     /// Leaves of the tile that is being read.
     leaves: Vec<Option<Hash>>,
+    ids: Ids,
     /// Rows whose leaf is not the stored one, or whose signature does not fit.
-    suspects: Vec<Suspect>,
+    suspects: Suspects,
     checked: Checked,
-}
-
-struct Suspect {
-    stored: Stored,
-    layers: BTreeSet<Layer>,
-    text: String,
-    /// Only the signature is wrong.
-    signature: bool,
 }
 
 impl Walk<'_> {
@@ -198,6 +212,9 @@ impl Walk<'_> {
         }
         self.bridge(sequence, Some(&stored.kid), true);
         self.next = sequence + 1;
+        if let Some((sequence, id)) = self.ids.next(sequence, stored.id) {
+            self.suspects.id(sequence, id);
+        }
         let leaf = stored.row.leaf();
         let mut layers = BTreeSet::new();
         let mut text = Vec::new();
@@ -227,43 +244,56 @@ impl Walk<'_> {
             layers.insert(Layer::Tree);
             text.push("it is not the row in the stored tree".to_owned());
         }
-        if let Some(reason) = self.chain(&stored, &leaf) {
+        let link = self.chain(&stored, &leaf);
+        let chained = matches!(link, Link::Fits);
+        if let Link::Broken(reason) = link {
             layers.insert(Layer::Chain);
             text.push(reason);
         }
         self.push_leaf(Some(leaf));
-        if !layers.is_empty() && self.suspects.len() < MOST_SUSPECTS {
-            self.suspects.push(Suspect {
-                signature: in_tree == Some(leaf) && !layers.contains(&Layer::Form),
-                stored,
+        if !layers.is_empty() {
+            let suspect = Suspect {
+                sequence,
+                id: stored.id,
                 layers,
                 text: text.join("; "),
-            });
+                in_tree: in_tree == Some(leaf),
+                chained,
+            };
+            self.suspects.add(suspect, stored.row);
         }
     }
 
-    /// Checks the signature; says what is wrong with it.
-    fn chain(&mut self, stored: &Stored, leaf: &Hash) -> Option<String> {
-        let ring = self.with.ring?;
+    /// Checks the signature.
+    fn chain(&mut self, stored: &Stored, leaf: &Hash) -> Link {
+        let Some(ring) = &self.with.ring else {
+            return Link::Unknown;
+        };
         let signature = decoded(&stored.hmac_signature);
+        let before = std::mem::replace(&mut self.signatures, signature.into_iter().collect());
         let Some(key) = ring.get(&stored.kid) else {
-            self.signatures = signature.into_iter().collect();
-            return Some(format!(
+            return Link::Broken(format!(
                 "it is signed with key {:?}, which is not known here",
                 stored.kid
             ));
         };
-        let expected: Vec<Hash> = self.signatures.iter().map(|s| key.sign(s, leaf)).collect();
+        let expected: Vec<Hash> = before.iter().map(|s| key.sign(s, leaf)).collect();
         let fits = signature.is_some_and(|signature| expected.contains(&signature));
         let gap = std::mem::take(&mut self.behind_gap);
-        let unknown = self.signatures.is_empty() || gap;
-        self.signatures = signature.into_iter().collect();
         if fits {
-            return None;
+            return Link::Fits;
         }
-        // Its content or its signature was changed: the row behind it tells which.
+        // Its content, its place or its signature was changed: the row behind it tells which.
+        if let Some(leaf) = self.leaf_stored(stored.row.sequence) {
+            let of_tree = before.iter().map(|s| key.sign(s, &leaf));
+            self.signatures.extend(of_tree);
+        }
         self.signatures.extend(expected);
-        (!unknown).then(|| "its signature does not follow from the row before it".to_owned())
+        self.signatures.truncate(MOST_SIGNATURES);
+        if before.is_empty() || gap {
+            return Link::Unknown;
+        }
+        Link::Broken("its signature does not follow from the row before it".to_owned())
     }
 
     /// Goes over rows that are missing before this one.
@@ -272,7 +302,8 @@ impl Walk<'_> {
         if self.next >= sequence {
             return;
         }
-        let key = kid.and_then(|kid| self.with.ring?.get(kid));
+        let with = self.with;
+        let key = kid.and_then(|kid| with.ring.as_ref()?.get(kid));
         self.behind_gap = true;
         if count
             && self
@@ -366,8 +397,8 @@ impl Walk<'_> {
         layers: [Layer; N],
         text: String,
     ) {
-        self.checked.findings.push(Finding {
-            stream: Some(self.stream.to_owned()),
+        self.checked.findings.add(Finding {
+            stream: Some(self.with.stream.to_string()),
             sequence: Some(sequence),
             id,
             kind,
@@ -376,43 +407,17 @@ impl Walk<'_> {
         });
     }
 
-    /// Rows that are not as they should be: edited, or in each other's place.
-    fn finish(&mut self) {
+    /// All that was found out, with what was done to each row that is not as it should be.
+    fn ended(mut self) -> Checked {
         let suspects = std::mem::take(&mut self.suspects);
-        let places: Vec<u64> = suspects.iter().map(|s| s.stored.row.sequence).collect();
-        for suspect in suspects {
-            let row = &suspect.stored.row;
-            let from = places.iter().copied().find(|place| {
-                let there = Row {
-                    sequence: *place,
-                    ..row.clone()
-                };
-                *place != row.sequence && self.leaf_stored(*place) == Some(there.leaf())
-            });
-            let sequence = row.sequence;
-            let (kind, text) = match from {
-                Some(from) => (
-                    Kind::RowMoved,
-                    format!("row {sequence} holds what row {from} was"),
-                ),
-                None if suspect.signature => (
-                    Kind::SignatureEdited,
-                    format!("row {sequence}: {}", suspect.text),
-                ),
-                None => (Kind::RowEdited, format!("row {sequence}: {}", suspect.text)),
-            };
-            self.checked.findings.push(Finding {
-                stream: Some(self.stream.to_owned()),
-                sequence: Some(sequence),
-                id: Some(suspect.stored.id),
-                kind,
-                layers: suspect.layers,
-                text,
-            });
-        }
+        let mut findings = std::mem::take(&mut self.checked.findings);
+        suspects.settle(
+            &self.with.stream,
+            |sequence| self.leaf_stored(sequence),
+            &mut findings,
+        );
+        self.checked.findings = findings;
         self.checked
-            .findings
-            .sort_by_key(|finding| finding.sequence);
     }
 }
 

@@ -90,6 +90,24 @@ impl Filters {
     }
 }
 
+/// The first row of each stream's log that is there; of one stream, where the filters name one.
+/// `audit archive` takes the first rows out: where one has moved, rows are gone that were there.
+pub async fn first_rows(
+    connection: &mut PgConnection,
+    filters: &Filters,
+) -> Result<BTreeMap<String, i64>, sqlx::Error> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "select tree.stream, first.sequence from public.audit_trees as tree, \
+         lateral (select min(stream_sequence) as sequence from public.audit_logs as log \
+             where log.stream = tree.stream and log.stream_sequence > 0) as first \
+         where first.sequence is not null and ($1::text is null or tree.stream = $1)",
+    )
+    .bind(&filters.stream)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().collect())
+}
+
 /// What the log had at one moment. Rows are only added, so the same bounds are the same rows at any
 /// later time; ids alone are not: a lower one may be committed later.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

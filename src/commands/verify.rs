@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_schemas::bus::Bus;
+use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
@@ -110,27 +110,45 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let audit_is_clean = audit
-        .as_ref()
-        .is_none_or(|audit| audit.findings().next().is_none());
+    let audit_is_clean = match &audit {
+        Audit::Checked(outcome) => outcome.findings().next().is_none(),
+        Audit::Nothing(_) | Audit::NotChecked(_) => true,
+    };
     let agree = cache_is_clean && reports.iter().all(Report::is_clean);
     let clean = agree && audit_is_clean;
     if check.command.json {
-        let audit = audit.as_ref().map(Outcome::json);
+        let (audit, reason) = match &audit {
+            Audit::Checked(outcome) => (Some(outcome.json()), None),
+            Audit::Nothing(reason) | Audit::NotChecked(reason) => (None, Some(reason)),
+        };
         println!(
             "{}",
-            json!({"agree": clean, "sources": reports, "cache": cache, "audit": audit})
+            json!({
+                "agree": clean, "sources": reports, "cache": cache, "audit": audit,
+                "audit_not_checked": reason,
+            })
         );
     } else {
         print!("{}", table::show(&reports, cache.as_ref()));
-        if let Some(audit) = &audit {
-            print!("\nAudit log\n{}", audit.text());
+        match &audit {
+            Audit::Checked(outcome) => print!("\nAudit log\n{}", outcome.text()),
+            Audit::Nothing(_) => {}
+            Audit::NotChecked(reason) => println!("\nAudit log: NOT CHECKED: {reason}."),
         }
     }
     if let Some(file) = check.file {
         file.finish()?;
     }
     Ok(ExitCode::from(u8::from(!clean)))
+}
+
+/// What is known of the audit log.
+enum Audit {
+    Checked(Outcome),
+    /// There is none: neither rows nor heads.
+    Nothing(&'static str),
+    /// Why nothing is said of one that is there, or may be.
+    NotChecked(&'static str),
 }
 
 struct Check {
@@ -176,15 +194,15 @@ impl Check {
         report.map(Some).context("the query cache")
     }
 
-    /// The audit log of these sources, each row against its signature, its head and its message.
-    /// None: there is none, or it can't be checked here.
+    /// The audit log of these sources, each row against its signature, its head and its message. One
+    /// that was emptied is checked like any other: its heads say what is missing.
     async fn audit(
         &self,
         config: &Config,
         sources: &[(Source, PgConnectOptions)],
-    ) -> anyhow::Result<Option<Outcome>> {
+    ) -> anyhow::Result<Audit> {
         let Some(database) = &config.admin_database_url else {
-            return Ok(None);
+            return Ok(Audit::NotChecked("ADMIN_DATABASE_URL is not set"));
         };
         let database = match config.admin_database()? {
             Some(options) => options,
@@ -195,30 +213,36 @@ impl Check {
             sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
                 .fetch_one(&mut connection)
                 .await?;
-        let written: bool = match there {
-            true => {
-                sqlx::query_scalar("select exists (select from public.audit_trees)")
-                    .fetch_one(&mut connection)
-                    .await?
-            }
-            false => false,
-        };
-        if !written {
-            return Ok(None);
+        if !there {
+            let reason = "the admin module's database has no tables for it";
+            return Ok(match self.heads_on_the_bus().await? {
+                true => Audit::NotChecked(reason),
+                false => Audit::Nothing(reason),
+            });
         }
-        let Ok(trusted) = self.command.audit.trusted() else {
-            eprintln!(
-                "artstore: the audit log is not checked: SECURITY_AUDIT_VERIFIER_KEYS_PATH is not set"
-            );
-            return Ok(None);
-        };
+        let written: bool = sqlx::query_scalar("select exists (select from public.audit_trees)")
+            .fetch_one(&mut connection)
+            .await?;
+        if !written && !traces(&mut connection).await? && !self.heads_on_the_bus().await? {
+            return Ok(Audit::Nothing("nothing was ever written to it"));
+        }
+        let keys = &self.command.audit;
+        if keys.audit_verifier_keys_path.is_none() && keys.audit_signing_key_path.is_none() {
+            return Ok(Audit::NotChecked(
+                "SECURITY_AUDIT_VERIFIER_KEYS_PATH is not set",
+            ));
+        }
+        let trusted = keys.trusted()?;
         let ring = match self.command.audit.is_given() {
             true => Some(self.command.audit.ring()?),
             false => None,
         };
         let sources: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
         let wait = Duration::from_secs(self.command.wait);
-        audit::wait_for(&mut connection, &self.bus, &sources, wait).await?;
+        // An emptied log does not grow any more: nothing is waited for.
+        if written {
+            audit::wait_for(&mut connection, &self.bus, &sources, wait).await?;
+        }
         let done = AtomicU64::new(0);
         let check = audit::log::Check {
             database: &database,
@@ -230,7 +254,16 @@ impl Check {
             done: &done,
         };
         let checked = check.all(&mut connection, &sources, true).await;
-        checked.map(Some).context("the audit log")
+        checked.map(Audit::Checked).context("the audit log")
+    }
+
+    /// Whether a head of any log was ever published.
+    async fn heads_on_the_bus(&self) -> anyhow::Result<bool> {
+        match self.bus.stream_info(AUDIT_HEADS).await {
+            Ok(info) => Ok(info.state.messages > 0),
+            Err(BusError::NoStream(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// None: it was stopped.
@@ -311,6 +344,16 @@ impl Check {
                 .to_owned(),
         }
     }
+}
+
+/// Whether the database shows that there was a log, where its ends are gone.
+async fn traces(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from public.audit_heads) \
+             or exists (select from public.audit_logs where stream is not null)",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::chain::ChainKey;
-use super::head::{Boundary, Head};
 use super::note::SignerKey;
+use super::resume::End;
 use super::row::{Hash, Row};
 use super::store::{Signed, Tip};
-use super::tile::{Edge, Tiles};
+use super::tile::Tiles;
 
 /// There is a head at each multiple of so many rows.
 pub const HEAD_EVERY: u64 = 256;
@@ -22,7 +22,7 @@ pub struct Addition {
     /// Signed heads, by size.
     pub heads: Vec<(u64, String)>,
     /// The log after it.
-    pub tip: Tip,
+    pub end: End,
     /// The roots at the sizes that were asked for.
     pub roots: Vec<(u64, Hash)>,
 }
@@ -34,20 +34,16 @@ pub struct Signers<'a> {
     pub chain: &'a ChainKey,
     /// The heads' key.
     pub heads: &'a SignerKey,
-    /// What every head covers besides the tree.
-    pub legacy: Boundary,
 }
 
-/// Appends rows to the log that ends at `tip` and whose tree has this edge. `asked`: sizes at which
-/// the root is wanted.
+/// Appends rows to the log that ends here. `asked`: sizes at which the root is wanted.
 pub fn append(
     signers: Signers<'_>,
-    tip: &Tip,
-    mut edge: Edge,
+    mut end: End,
     rows: Vec<Row>,
     asked: &BTreeSet<u64>,
 ) -> Addition {
-    let mut previous = tip.last_signature;
+    let mut previous = end.tip.last_signature;
     let mut leaves = Vec::with_capacity(rows.len());
     let signed = rows.into_iter().map(|row| {
         let leaf = row.leaf();
@@ -59,20 +55,10 @@ pub fn append(
         }
     });
     let rows: Vec<Signed> = signed.collect();
-    let mut addition = Addition {
-        rows,
-        tiles: Tiles::default(),
-        heads: Vec::new(),
-        roots: Vec::new(),
-        tip: Tip {
-            origin: tip.origin.clone(),
-            size: edge.size() + leaves.len() as u64,
-            last_signature: previous,
-        },
-    };
+    let (mut tiles, mut heads, mut roots) = (Tiles::default(), Vec::new(), Vec::new());
     let mut rest = leaves.as_slice();
     while !rest.is_empty() {
-        let size = edge.size();
+        let size = end.edge.size();
         let full = (size / HEAD_EVERY + 1) * HEAD_EVERY;
         let next = asked.range(size + 1..=full).next().copied().unwrap_or(full);
         let length = usize::try_from(next - size)
@@ -80,25 +66,25 @@ pub fn append(
             .min(rest.len());
         let (now, later) = rest.split_at(length);
         rest = later;
-        addition.tiles.0.extend(edge.append(now).0);
-        let size = edge.size();
+        tiles.0.extend(end.edge.append(now).0);
+        let size = end.edge.size();
         if size.is_multiple_of(HEAD_EVERY) {
-            let head = head(&tip.origin, &edge, signers.legacy);
-            addition.heads.push((size, head.sign(signers.heads)));
+            heads.push((size, end.head().sign(signers.heads)));
         }
         if asked.contains(&size) {
-            addition.roots.push((size, edge.root()));
+            roots.push((size, end.edge.root()));
         }
     }
-    addition
-}
-
-/// The head of a log whose tree has this edge.
-pub fn head(origin: &str, edge: &Edge, legacy: Boundary) -> Head {
-    Head {
-        origin: origin.to_owned(),
-        size: edge.size(),
-        root: edge.root(),
-        legacy,
+    end.tip = Tip {
+        size: end.edge.size(),
+        last_signature: previous,
+        origin: end.tip.origin,
+    };
+    Addition {
+        rows,
+        tiles,
+        heads,
+        end,
+        roots,
     }
 }

@@ -87,7 +87,8 @@ async fn wait_for_older(connection: &mut PgConnection) -> Result<(), sqlx::Error
     }
 }
 
-/// The product's rows up to this id, as they are now. One row at a time is in memory.
+/// The product's rows up to this id, as they are now, whatever they hold. One row at a time is in
+/// memory.
 pub async fn below(connection: &mut PgConnection, last_id: i64) -> Result<Boundary, sqlx::Error> {
     let mut context = Context::new(&SHA256);
     context.update(DOMAIN);
@@ -96,7 +97,9 @@ pub async fn below(connection: &mut PgConnection, last_id: i64) -> Result<Bounda
         "select id, event_type, severity, user_id, service_account_id, actor_type, resource_type, \
                 resource_id, action, ip_address, user_agent, request_id, session_id, \
                 data::text as data, success, error_message, hmac_signature, \
+                isfinite(created_at) as finite, \
                 case when isfinite(created_at) \
+                        and created_at < timestamptz '292277-01-01 00:00:00+00' \
                     then (extract(epoch from created_at) * 1000000)::bigint end as created_at \
          from public.audit_logs where format = 0 and id <= $1 order by id",
     )
@@ -135,16 +138,23 @@ pub async fn below(connection: &mut PgConnection, last_id: i64) -> Result<Bounda
         ] {
             text(&mut bytes, column)?;
         }
-        put(
-            &mut bytes,
-            Some(&[u8::from(row.try_get::<bool, _>("success")?)]),
-        );
+        let success: Option<bool> = row.try_get("success")?;
+        let success = success.map(|success| [u8::from(success)]);
+        put(&mut bytes, success.as_ref().map(<[u8; 1]>::as_slice));
         text(&mut bytes, "error_message")?;
         text(&mut bytes, "hmac_signature")?;
-        // None: infinite.
         let time: Option<i64> = row.try_get("created_at")?;
         let time = time.map(i64::to_be_bytes);
-        put(&mut bytes, time.as_ref().map(<[u8; 8]>::as_slice));
+        let finite: Option<bool> = row.try_get("finite")?;
+        put(
+            &mut bytes,
+            match (&time, finite) {
+                (Some(time), _) => Some(time.as_slice()),
+                // Further than microseconds in 64 bits reach.
+                (None, Some(true)) => Some(&[]),
+                (None, Some(false) | None) => None,
+            },
+        );
         context.update(&bytes);
     }
     let mut digest = [0; 32];

@@ -7,6 +7,7 @@
 //! - [`chain`]: each signature covers the one before it
 //! - [`tree`], [`tile`]: the tree over the rows, and how it is stored
 //! - [`note`], [`head`]: what is signed of it
+//! - [`resume`]: what a session goes on from, and why that may be signed
 //! - [`append`]: all of that for one batch
 //! - [`legacy`]: the product's own rows, below a boundary
 //! - [`store`]: the database
@@ -24,6 +25,7 @@ pub mod mapping;
 pub mod note;
 pub mod proof;
 pub mod published;
+pub mod resume;
 pub mod row;
 pub mod store;
 pub mod tile;
@@ -39,13 +41,14 @@ use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};
 
-use self::append::{Signers, append, head};
+use self::append::{Signers, append};
 use self::chain::{Keyring, origin_hash};
-use self::head::{Head, HeadError, origin};
+use self::head::{Boundary, Head, origin};
 use self::mapping::{NEWEST, RawMessage, Record};
 use self::note::{SignerKey, VerifierKey};
+use self::resume::{End, ResumeError};
 use self::store::Tip;
-use self::tile::{Edge, Tiles, Wanted};
+use self::tile::{Tiles, Wanted};
 use crate::checkpoint::Checkpoint;
 use crate::projector::{At, Projector, Rejection, Taken};
 use crate::projector_error::{Halt, WorkerError};
@@ -83,16 +86,26 @@ impl Keys {
     }
 }
 
-/// What a session knows of a stream's published heads.
-#[derive(Debug, Clone, Default)]
+/// What a session knows of a stream's log.
+#[derive(Debug, Clone)]
 struct Known {
-    /// The place of the last one on the bus.
-    sequence: u64,
-    /// Its size.
-    size: u64,
+    /// The log's end, as it was committed. Nothing else is signed, whatever the tables say.
+    end: End,
+    /// Its end if the batch that was written last is committed.
+    next: Option<End>,
+    published: Published,
     /// Heads on the bus above the database's size, with their notes: an older state of the database
     /// was restored, and has to come to the same.
     ahead: BTreeMap<u64, (Head, String)>,
+}
+
+/// The last head on the bus.
+#[derive(Debug, Clone, Copy, Default)]
+struct Published {
+    /// Its place there; 0: there is none.
+    sequence: u64,
+    /// Its size.
+    size: u64,
 }
 
 impl AuditLog {
@@ -124,8 +137,8 @@ impl AuditLog {
             }))
     }
 
-    /// What the log must be before it goes on: as far as the checkpoint, of this origin, and where
-    /// a head of it was published, with the same root there.
+    /// What the log must be before it goes on: as far as the checkpoint, of this origin, and such that
+    /// it follows from the last published head, or comes to it.
     async fn check(
         &self,
         connection: &mut PgConnection,
@@ -133,76 +146,123 @@ impl AuditLog {
         stream: &str,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Known, WorkerError> {
-        let evidence = |reason: String| -> WorkerError {
-            Halt::Evidence {
-                projection: Self::NAME,
-                stream: stream.to_owned(),
-                reason,
-            }
-            .into()
-        };
-        let tip = self.tip(connection, stream).await?;
-        let applied = checkpoint.map_or(0, |checkpoint| checkpoint.last_sequence);
-        if tip.size != applied {
-            return Err(evidence(format!(
-                "its log has {} rows, but its checkpoint is at {applied}",
-                tip.size
-            )));
-        }
-        if tip.origin != self.origin(stream) {
-            return Err(evidence(format!(
-                "its log is {}, but the signing key (SECURITY_AUDIT_SIGNING_KEY_PATH) is called {}: \
-                 the name of a key stays when the key is renewed",
-                tip.origin,
-                self.keys.signer.verifier().name()
-            )));
-        }
         let legacy = legacy::draw(connection).await?;
         let last = published::last(bus, stream).await?;
-        let Some(note) = last.note else {
-            return Ok(Known::default());
-        };
-        let trusted = self.keys.trusted();
-        let (head, _) = Head::open(&note, &trusted).map_err(|error: HeadError| {
-            evidence(format!(
-                "the last head on the bus ({}): {error}",
-                last.sequence
-            ))
-        })?;
-        if head.origin != tip.origin || head.legacy != legacy {
-            return Err(evidence(format!(
-                "the last head on the bus ({}) is of another log or has another boundary: was \
-                 this database set up anew beside a bus that was not?",
-                last.sequence
-            )));
-        }
-        let known = Known {
-            sequence: last.sequence,
-            size: head.size,
-            ahead: BTreeMap::new(),
-        };
-        if head.size > tip.size {
-            tracing::warn!(
+        // Of one moment: a worker that has lost its lock may still commit what it has in hand.
+        let mut moment = connection
+            .begin_with("begin isolation level repeatable read")
+            .await?;
+        let tip = self.tip(&mut moment, stream).await?;
+        let applied = checkpoint.map_or(0, |checkpoint| checkpoint.last_sequence);
+        if tip.size != applied {
+            return Err(evidence(
                 stream,
-                rows = tip.size,
-                published = head.size,
-                "the database is behind the last published head (a restored backup?): it catches \
-                 up and is compared with it then"
-            );
-            let mut ahead = BTreeMap::new();
-            for note in published::all(bus, stream).await? {
-                let (head, _) = Head::open(&note, &trusted)
-                    .map_err(|error| evidence(format!("a head on the bus: {error}")))?;
-                if head.size > tip.size {
-                    ahead.insert(head.size, (head, note));
+                format!(
+                    "its log has {} rows, but its checkpoint is at {applied}",
+                    tip.size
+                ),
+            ));
+        }
+        if tip.origin != self.origin(stream) {
+            return Err(evidence(
+                stream,
+                format!(
+                    "its log is {}, but the signing key (SECURITY_AUDIT_SIGNING_KEY_PATH) is called {}: \
+                     the name of a key stays when the key is renewed",
+                    tip.origin,
+                    self.keys.signer.verifier().name()
+                ),
+            ));
+        }
+        let mut heads = BTreeMap::new();
+        let mut published = Published::default();
+        if let Some(note) = last.note {
+            let head = self.opened(stream, &note, &tip, legacy)?;
+            published = Published {
+                sequence: last.sequence,
+                size: head.size,
+            };
+            if head.size > tip.size {
+                tracing::warn!(
+                    stream,
+                    rows = tip.size,
+                    published = head.size,
+                    "the database is behind the last published head (a restored backup?): it catches \
+                     up and is compared with it then"
+                );
+                for note in published::all(bus, stream).await? {
+                    let head = self.opened(stream, &note, &tip, legacy)?;
+                    heads.insert(head.size, (head, note));
                 }
+            } else {
+                heads.insert(head.size, (head, note));
             }
-            return Ok(Known { ahead, ..known });
         }
-        if root_at(connection, stream, head.size).await? != Some(head.root) {
-            return Err(evidence(forked(&head)));
+        let ahead = heads.split_off(&(tip.size + 1));
+        let base = heads.last_entry().map(|entry| entry.remove());
+        let head = base.as_ref().map(|(head, _)| head);
+        let ring = &self.keys.ring;
+        let end = resume::end(&mut moment, stream, ring, tip, legacy, head).await;
+        let end = end.map_err(|error| match error {
+            ResumeError::Database(error) => error.into(),
+            ResumeError::Unsigned(reason) => evidence(stream, reason),
+        })?;
+        // It was published, and the backup was made before it was written here.
+        if let Some((head, note)) = base
+            && head.size == end.tip.size
+        {
+            store::put_head(&mut moment, stream, head.size, &note).await?;
         }
-        Ok(known)
+        moment.commit().await?;
+        Ok(Known {
+            end,
+            next: None,
+            published,
+            ahead,
+        })
+    }
+
+    /// Reads a head of this log that was published.
+    fn opened(
+        &self,
+        stream: &str,
+        note: &str,
+        tip: &Tip,
+        legacy: Boundary,
+    ) -> Result<Head, WorkerError> {
+        let (head, _) = Head::open(note, &self.keys.trusted())
+            .map_err(|error| evidence(stream, format!("a head on the bus: {error}")))?;
+        if head.origin != tip.origin || head.legacy != legacy {
+            return Err(evidence(
+                stream,
+                format!(
+                    "the head of {} rows on the bus is of another log or has another boundary: was this \
+                     database set up anew beside a bus that was not?",
+                    head.size
+                ),
+            ));
+        }
+        Ok(head)
+    }
+
+    /// The log's end, where the tables say what this session has committed. None: they were changed
+    /// beside it, by another worker or by somebody else; a new session finds out by whom.
+    async fn end(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+    ) -> Result<Option<End>, sqlx::Error> {
+        let tip = self.tip(connection, stream).await?;
+        let legacy = store::boundary(connection).await?;
+        let mut known = self.known();
+        let Some(known) = known.get_mut(stream) else {
+            return Ok(None);
+        };
+        if let Some(next) = known.next.take_if(|next| next.tip == tip) {
+            known.end = next;
+        }
+        let fits = known.end.tip == tip && legacy == Some(known.end.legacy);
+        Ok(fits.then(|| known.end.clone()))
     }
 
     /// Published heads of sizes that are reached with the row `last`.
@@ -227,67 +287,125 @@ impl AuditLog {
         }
     }
 
-    /// A head of everything, where rows have waited for one for long enough.
+    /// A head of everything, where rows have waited for one for long enough. Returns the log's end.
     async fn head_of_all(
         &self,
         connection: &mut PgConnection,
         stream: &str,
-    ) -> Result<(), WorkerError> {
+    ) -> Result<End, WorkerError> {
         let mut transaction = connection.begin().await?;
-        let tip = self.tip(&mut transaction, stream).await?;
+        let Some(end) = self.end(&mut transaction, stream).await? else {
+            return Err(self.beside(stream));
+        };
         let last = store::last_head(&mut transaction, stream).await?;
         let (size, age) = last.unwrap_or((0, f64::INFINITY));
-        if size < tip.size && age >= self.keys.head_after.as_secs_f64() {
-            let edge = edge(&mut transaction, stream, tip.size).await?;
-            let edge = edge.map_err(|reason| Halt::Evidence {
-                projection: Self::NAME,
-                stream: stream.to_owned(),
-                reason,
-            })?;
-            if let Some(legacy) = store::boundary(&mut transaction).await? {
-                let note = head(&tip.origin, &edge, legacy).sign(&self.keys.signer);
-                store::put_head(&mut transaction, stream, tip.size, &note).await?;
-            }
+        if size < end.tip.size && age >= self.keys.head_after.as_secs_f64() {
+            let note = end.head().sign(&self.keys.signer);
+            self.put_head(&mut transaction, stream, end.tip.size, &note)
+                .await?;
         }
         transaction.commit().await?;
-        Ok(())
+        Ok(end)
     }
 
-    /// Publishes the heads that the bus does not have.
+    /// Writes a head. Where one of that size stands there already, it must say the same.
+    async fn put_head(
+        &self,
+        transaction: &mut PgConnection,
+        stream: &str,
+        size: u64,
+        note: &str,
+    ) -> Result<(), WorkerError> {
+        store::put_head(transaction, stream, size, note).await?;
+        let stored = store::head_at(transaction, stream, size).await?;
+        let open = |note: &str| Head::open(note, &self.keys.trusted()).map(|(head, _)| head);
+        let same = match &stored {
+            Some(stored) if stored == note => true,
+            // Signed by another key of ours, before this one was renewed.
+            Some(stored) => open(stored).is_ok_and(|head| open(note) == Ok(head)),
+            None => false,
+        };
+        match same {
+            true => Ok(()),
+            false => Err(evidence(
+                stream,
+                format!("the head of {size} rows in its table is not the one that was signed"),
+            )),
+        }
+    }
+
+    /// Publishes the heads that the bus does not have. What is published can't be taken back: each must
+    /// be a head of this log at its size.
     async fn publish(
         &self,
         connection: &mut PgConnection,
         bus: &Bus,
         stream: &str,
+        end: &End,
     ) -> Result<(), WorkerError> {
-        let mut known = self.known().get(stream).cloned().unwrap_or_default();
-        if !known.ahead.is_empty() {
-            return Ok(());
-        }
-        let heads = store::heads_above(connection, stream, known.size, MOST_HEADS).await?;
+        let published = match self.known().get(stream) {
+            Some(known) if known.ahead.is_empty() => known.published,
+            Some(_) | None => return Ok(()),
+        };
+        let heads = store::heads_above(connection, stream, published.size, MOST_HEADS).await?;
+        let trusted = self.keys.trusted();
+        let mut after = published.sequence;
         for (size, note) in heads {
+            let head = Head::open(&note, &trusted);
+            let root = match size == end.tip.size {
+                true => Some(end.edge.root()),
+                false => root_at(connection, stream, size).await?,
+            };
+            let fits = head.is_ok_and(|(head, _)| {
+                let own = Head {
+                    size,
+                    root: head.root,
+                    ..end.head()
+                };
+                size <= end.tip.size && head == own && root == Some(head.root)
+            });
+            if !fits {
+                return Err(evidence(
+                    stream,
+                    format!(
+                        "the head of {size} rows in its table is none of its rows; it was not published"
+                    ),
+                ));
+            }
             crash::point("audit.publishing");
-            let Some(sequence) = published::publish(bus, stream, known.sequence, &note).await?
-            else {
+            let Some(sequence) = published::publish(bus, stream, after, &note).await? else {
                 // Another worker has published: it is the stream's now, or was.
-                let mine = store::tip(connection, stream)
-                    .await?
-                    .map_or(0, |tip| tip.size);
-                return Err(WorkerError::Fenced {
-                    stream: stream.to_owned(),
-                    sequence: mine,
-                });
+                return Err(self.beside(stream));
             };
             crash::point("audit.published");
-            known = Known {
-                sequence,
-                size,
-                ahead: BTreeMap::new(),
-            };
-            self.known().insert(stream.to_owned(), known.clone());
+            after = sequence;
+            if let Some(known) = self.known().get_mut(stream) {
+                known.published = Published { sequence, size };
+            }
         }
         Ok(())
     }
+
+    /// Somebody else has written beside this session.
+    fn beside(&self, stream: &str) -> WorkerError {
+        let sequence = self
+            .known()
+            .get(stream)
+            .map_or(0, |known| known.end.tip.size);
+        WorkerError::Fenced {
+            stream: stream.to_owned(),
+            sequence,
+        }
+    }
+}
+
+fn evidence(stream: &str, reason: String) -> WorkerError {
+    Halt::Evidence {
+        projection: AuditLog::NAME,
+        stream: stream.to_owned(),
+        reason,
+    }
+    .into()
 }
 
 /// The root of the first `size` rows, from the stored tree; none where its tiles are not there.
@@ -300,19 +418,6 @@ pub async fn root_at(
     tree::root(&wanted, size);
     let tiles: Tiles = store::tiles(connection, stream, &wanted.places()).await?;
     Ok(tree::root(&tiles, size))
-}
-
-async fn edge(
-    connection: &mut PgConnection,
-    stream: &str,
-    size: u64,
-) -> Result<Result<Edge, String>, sqlx::Error> {
-    let places: Vec<_> = Edge::places(size)
-        .into_iter()
-        .map(|(place, _)| place)
-        .collect();
-    let tiles = store::tiles(connection, stream, &places).await?;
-    Ok(Edge::of(size, &tiles).map_err(|error| error.to_string()))
 }
 
 fn forked(head: &Head) -> String {
@@ -365,8 +470,8 @@ impl Projector for AuditLog {
         source: &Source,
     ) -> Result<(), WorkerError> {
         let stream = source.stream();
-        self.head_of_all(connection, &stream).await?;
-        self.publish(connection, bus, &stream).await
+        let end = self.head_of_all(connection, &stream).await?;
+        self.publish(connection, bus, &stream, &end).await
     }
 
     async fn apply(
@@ -376,34 +481,28 @@ impl Projector for AuditLog {
         batch: &[Record],
     ) -> Result<(), Rejection> {
         let stream = source.stream();
-        let tip = self.tip(transaction, &stream).await?;
+        let Some(end) = self.end(transaction, &stream).await? else {
+            return Err(beside(&stream));
+        };
+        let size = end.tip.size;
         let first = batch.first().map_or(0, |record| record.sequence);
-        if first != tip.size + 1 {
+        if first != size + 1 {
             return Err(Rejection::Halt(format!(
-                "its log has {} rows, but message {first} is next",
-                tip.size
+                "its log has {size} rows, but message {first} is next"
             )));
         }
-        let Some(legacy) = store::boundary(transaction).await? else {
-            return Err(Rejection::Halt(
-                "the boundary of the product's rows is gone".to_owned(),
-            ));
-        };
-        let edge = edge(transaction, &stream, tip.size).await?;
-        let edge = edge.map_err(Rejection::Halt)?;
         let rows = batch
             .iter()
             .map(|record| mapping::row(NEWEST, source, record).expect("the newest one is known"))
             .collect();
-        let last = tip.size + batch.len() as u64;
+        let last = size + batch.len() as u64;
         let ahead = self.ahead(&stream, last);
         let signers = Signers {
             chain: self.keys.ring.current(),
             heads: &self.keys.signer,
-            legacy,
         };
         let asked = ahead.keys().copied().collect();
-        let added = append(signers, &tip, edge, rows, &asked);
+        let added = append(signers, end, rows, &asked);
         for (size, root) in &added.roots {
             let (head, note) = &ahead[size];
             if *root != head.root {
@@ -417,16 +516,28 @@ impl Projector for AuditLog {
         store::put_tiles(transaction, &stream, &added.tiles).await?;
         crash::point("audit.tiles");
         for (size, note) in &added.heads {
-            store::put_head(transaction, &stream, *size, note).await?;
+            let put = self.put_head(transaction, &stream, *size, note).await;
+            put.map_err(|error| match error {
+                WorkerError::Database(error) => Rejection::from(error),
+                other => Rejection::Halt(other.to_string()),
+            })?;
         }
         crash::point("audit.heads");
-        if !store::advance(transaction, &stream, tip.size, &added.tip).await? {
-            return Err(Rejection::Retry(sqlx::Error::Protocol(format!(
-                "another worker has added to the log of {stream}"
-            ))));
+        if !store::advance(transaction, &stream, size, &added.end.tip).await? {
+            return Err(beside(&stream));
+        }
+        if let Some(known) = self.known().get_mut(&stream) {
+            known.next = Some(added.end);
         }
         Ok(())
     }
+}
+
+/// Somebody else has written beside this session: a new one finds out who.
+fn beside(stream: &str) -> Rejection {
+    Rejection::Retry(sqlx::Error::Protocol(format!(
+        "the log of {stream} was written beside this worker"
+    )))
 }
 
 impl Taken for Record {

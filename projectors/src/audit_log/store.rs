@@ -190,6 +190,19 @@ pub async fn put_head(
     Ok(())
 }
 
+/// The head of a size.
+pub async fn head_at(
+    connection: &mut PgConnection,
+    stream: &str,
+    size: u64,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("select note from public.audit_heads where stream = $1 and size = $2")
+        .bind(stream)
+        .bind(signed(size))
+        .fetch_optional(connection)
+        .await
+}
+
 /// The heads above a size, ascending, at most so many.
 pub async fn heads_above(
     connection: &mut PgConnection,
@@ -242,13 +255,15 @@ pub async fn boundary(connection: &mut PgConnection) -> Result<Option<Boundary>,
     .transpose()
 }
 
-/// The columns of [`stored`].
+/// The columns of [`stored`]. Reading them is no error whatever a row holds: a time that microseconds
+/// in 64 bits do not reach (PostgreSQL has such times from the year 292277 on) is read as none, as an
+/// infinite one is.
 pub const COLUMNS: &str = "id, format, mapping, stream, stream_sequence, event_id, event_type, \
      severity, actor_type, actor_id, actor_name, actor_role, user_id, service_account_id, \
      resource_type, resource_id, action, ip_address, user_agent, request_id, session_id, data, \
      success, error_message, \
-     case when isfinite(created_at) then (extract(epoch from created_at) * 1000000)::bigint end \
-         as created_at, \
+     case when isfinite(created_at) and created_at < timestamptz '292277-01-01 00:00:00+00' \
+         then (extract(epoch from created_at) * 1000000)::bigint end as created_at, \
      kid, hmac_signature";
 
 /// A row as the table has it, whatever was done to it.
@@ -292,10 +307,10 @@ fn read(
     data: Option<String>,
     mut broken: Option<String>,
 ) -> Result<Stored, sqlx::Error> {
-    // `infinity` is a time for PostgreSQL.
+    // `infinity` is a time for PostgreSQL, and so is the year 294276.
     let created_at: Option<i64> = row.try_get("created_at")?;
     if created_at.is_none() {
-        broken = Some("created_at is infinite".to_owned());
+        broken = Some("created_at is a time that no row has".to_owned());
     }
     let mapping: Option<i32> = row.try_get("mapping")?;
     let kid: Option<String> = row.try_get("kid")?;

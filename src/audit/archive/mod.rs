@@ -37,6 +37,9 @@ pub const HEAD: &str = "head.note";
 /// The signed head right before the first row; not where that is row 1.
 pub const HEAD_BEFORE: &str = "head-before.note";
 
+/// Rows are kept for at least so many days.
+pub const LEAST_RETENTION: i64 = 2_555;
+
 /// What the manifest calls its form.
 const FORM: &str = "artstore-audit-archive/v1";
 

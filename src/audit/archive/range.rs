@@ -24,7 +24,10 @@ pub async fn end(
     before: DateTime<Utc>,
 ) -> Result<(u64, End), sqlx::Error> {
     let young: Option<(i64, Option<DateTime<Utc>>)> = sqlx::query_as(
-        "select stream_sequence, case when isfinite(created_at) then created_at end from public.audit_logs \
+        "select stream_sequence, \
+             case when isfinite(created_at) and created_at < timestamptz '10000-01-01 00:00:00+00' \
+                 then created_at end \
+         from public.audit_logs \
          where stream = $1 and stream_sequence > $2 and created_at >= $3 \
          order by stream_sequence limit 1",
     )
@@ -36,7 +39,8 @@ pub async fn end(
     let young = young.and_then(|(row, time)| Some((u64::try_from(row).ok()?, time)));
     let (most, end) = match young {
         Some((row, time)) if row <= published => (row - 1, End::Young(row, time)),
-        Some(_) | None => (published, End::Head(published)),
+        // The last row under it stays: what is added later is chained to it.
+        Some(_) | None => (published.saturating_sub(1), End::Head(published)),
     };
     Ok((most / UNIT * UNIT, end))
 }

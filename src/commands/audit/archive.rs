@@ -28,14 +28,12 @@ use crate::audit::archive::check::{Checked, check};
 use crate::audit::archive::range::{self, End};
 use crate::audit::archive::recorded::{self, Recorded};
 use crate::audit::archive::write::{self, Wanted};
-use crate::audit::archive::{Archived, remove};
+use crate::audit::archive::{Archived, LEAST_RETENTION, remove};
 use crate::audit::log::connect;
+use crate::audit::printed::plain;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;
-
-/// Audit rows are kept for at least so many days.
-const LEAST_RETENTION: i64 = 2_555;
 
 /// How often the log is asked for the event.
 const LOOK: Duration = Duration::from_millis(200);
@@ -467,7 +465,7 @@ pub fn check_archive(command: &CheckArchive) -> anyhow::Result<ExitCode> {
         println!("{:#}", json!({"ok": ok, "archive": checked}));
     } else {
         let manifest = &checked.manifest;
-        println!("log        {}", manifest.origin);
+        println!("log        {}", plain(&manifest.origin));
         println!("rows       {} to {}", manifest.first, manifest.last);
         println!(
             "happened   {} to {}",
@@ -477,7 +475,7 @@ pub fn check_archive(command: &CheckArchive) -> anyhow::Result<ExitCode> {
         println!("digest     {}", checked.digest);
         println!(
             "previous   {}",
-            manifest.previous.as_deref().unwrap_or("none")
+            plain(manifest.previous.as_deref().unwrap_or("none"))
         );
         println!(
             "chain      {}",
@@ -488,7 +486,7 @@ pub fn check_archive(command: &CheckArchive) -> anyhow::Result<ExitCode> {
             }
         );
         for wrong in &checked.wrong {
-            println!("  {wrong}");
+            println!("  {}", plain(wrong));
         }
         match ok {
             true => println!("All rows are as they were signed."),

@@ -1,5 +1,6 @@
 //! `artstore audit export`.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use super::super::stop_signal;
 use super::{connected, database};
 use crate::audit::export::{Format, batch};
 use crate::audit::log::connect;
-use crate::audit::select::{Bounds, Filters};
+use crate::audit::select::{Bounds, Filters, first_rows};
 use crate::config::{Config, ConfigError};
 use crate::operator;
 
@@ -46,6 +47,9 @@ struct Progress {
     format: Format,
     filters: Filters,
     bounds: Bounds,
+    /// The first row of each log when it began.
+    #[serde(default)]
+    first: BTreeMap<String, i64>,
     /// The last row that is in the file.
     last_id: i64,
     rows: u64,
@@ -70,8 +74,11 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
                 export: Uuid::new_v4(),
                 format: command.format,
                 filters: command.filters.clone(),
+                // Read first: rows that are archived from here on are missed.
+                first: first_rows(&mut connection, &command.filters).await?,
                 bounds: Bounds::now(&mut connection).await?,
-                last_id: 0,
+                // Before every id: one below 1 is nothing that the log gave, and is exported.
+                last_id: i64::MIN,
                 rows: 0,
                 bytes: 0,
             }
@@ -80,6 +87,7 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
     if let Target::Part(part) = &mut target {
         part.keep(&progress)?;
     }
+    whole(&mut connection, &progress).await?;
     record(config, command, &progress).await?;
     let ended = write(&mut connection, &mut target, &mut progress).await?;
     connection.close().await?;
@@ -104,6 +112,27 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether all rows that were there when it began can still be read.
+async fn whole(connection: &mut PgConnection, progress: &Progress) -> anyhow::Result<()> {
+    let now = first_rows(connection, &progress.filters).await?;
+    let moved = progress
+        .first
+        .iter()
+        .find(|(stream, first)| now.get(*stream) != Some(first));
+    let Some((stream, first)) = moved else {
+        return Ok(());
+    };
+    let since = now.get(stream).map_or_else(
+        || "none is left".to_owned(),
+        |row| format!("it is row {row} now"),
+    );
+    anyhow::bail!(
+        "row {first} was the first one of {stream} when the export began, and {since}: artstore audit \
+         archive took rows out meanwhile, so this export would not be whole. Begin again without \
+         --resume, with another file; the rows that are missing are in the archives"
+    );
 }
 
 /// Puts the event into the outbox before anything leaves; once, however often it is resumed.
@@ -162,6 +191,8 @@ async fn write(
             rows = batch(connection, &progress.filters, &progress.bounds, progress.last_id) => rows?,
             () = artstore_sessions::restart::stopped(&mut stop) => return Ok(Ended::Stopped),
         };
+        // Behind the rows: what was taken out before they were read is seen.
+        whole(connection, progress).await?;
         let Some(last) = rows.last() else {
             return Ok(Ended::All);
         };

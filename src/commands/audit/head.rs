@@ -14,6 +14,7 @@ use sqlx::PgConnection;
 
 use super::connected;
 use super::proofs::consistent;
+use crate::audit::printed::plain;
 use crate::audit_keys::AuditSettings;
 use crate::config::Config;
 
@@ -54,7 +55,7 @@ pub async fn show(config: &Config, command: &Head) -> anyhow::Result<ExitCode> {
         for (head, _) in heads.values() {
             println!(
                 "{:<48} {:>12}  {}",
-                head.origin,
+                plain(&head.origin),
                 head.size,
                 BASE64.encode(&head.root)
             );
@@ -157,7 +158,7 @@ pub async fn witness(config: &Config, command: &Witness) -> anyhow::Result<ExitC
         );
     } else if forks.is_empty() {
         for (head, _) in heads.values() {
-            println!("{:<48} {:>12}  kept", head.origin, head.size);
+            println!("{:<48} {:>12}  kept", plain(&head.origin), head.size);
         }
     } else {
         let forks = forks.join("\n  ");

@@ -17,6 +17,7 @@ use sqlx::PgConnection;
 
 use super::{connected, show};
 use crate::audit::inclusion;
+use crate::audit::printed::plain;
 use crate::audit_keys::verifier_keys;
 use crate::config::{Config, ConfigError};
 
@@ -97,7 +98,7 @@ pub fn check_proof(command: &CheckProof) -> anyhow::Result<ExitCode> {
         Err(error) => {
             match command.json {
                 true => println!("{:#}", json!({"ok": false, "reason": error.to_string()})),
-                false => println!("NOT PROVEN: {error}"),
+                false => println!("NOT PROVEN: {}", plain(&error.to_string())),
             }
             return Ok(ExitCode::FAILURE);
         }
@@ -116,7 +117,7 @@ pub fn check_proof(command: &CheckProof) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    println!("stream     {}, row {}", row.stream, row.sequence);
+    println!("stream     {}, row {}", plain(&row.stream), row.sequence);
     println!(
         "happened   {}",
         row.time()
@@ -124,22 +125,35 @@ pub fn check_proof(command: &CheckProof) -> anyhow::Result<ExitCode> {
     );
     println!(
         "event      {} ({}, {})",
-        row.event_type, row.action, row.severity
+        plain(&row.event_type),
+        plain(&row.action),
+        plain(&row.severity)
     );
     let name = row.actor_name.as_deref().unwrap_or_default();
     let id = row.actor_id.as_deref().unwrap_or_default();
-    println!("actor      {} {id} {name}", row.actor_type);
+    println!(
+        "actor      {} {} {}",
+        plain(&row.actor_type),
+        plain(id),
+        plain(name)
+    );
     if let Some(kind) = &row.resource_type {
         println!(
-            "resource   {kind} {}",
-            row.resource_id.as_deref().unwrap_or_default()
+            "resource   {} {}",
+            plain(kind),
+            plain(row.resource_id.as_deref().unwrap_or_default())
         );
     }
     println!("success    {}", row.success);
-    println!("data       {}", row.data.as_deref().unwrap_or("none"));
+    println!(
+        "data       {}",
+        plain(row.data.as_deref().unwrap_or("none"))
+    );
     println!(
         "head       {} of {}, signed by {}",
-        proven.head.size, proven.head.origin, proven.by
+        proven.head.size,
+        plain(&proven.head.origin),
+        plain(&proven.by.to_string())
     );
     println!("Proven: the row is in the log as it was signed.");
     Ok(ExitCode::SUCCESS)
@@ -183,7 +197,7 @@ pub async fn consistency(config: &Config, command: &Consistency) -> anyhow::Resu
                 "The log of {} rows continues that of {}.",
                 new.size, old.size
             ),
-            Some(reason) => println!("NOT CONSISTENT: {reason}"),
+            Some(reason) => println!("NOT CONSISTENT: {}", plain(&reason)),
         }
     }
     Ok(if ok {

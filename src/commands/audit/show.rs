@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
 
 use super::super::stop_signal;
 use super::connected;
+use crate::audit::printed::{one_line, plain};
 use crate::audit::select::{Bounds, Filters, columns, object};
 use crate::config::{Config, ConfigError};
 
@@ -51,7 +52,8 @@ pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
         }
         let now = Bounds::now(&mut connection).await?;
         if now != shown {
-            let mut behind = 0;
+            // Before every id: one below 1 is nothing that the log gave, and is shown.
+            let mut behind = i64::MIN;
             loop {
                 let new = new_rows(&mut connection, command, (&shown, &now), behind).await?;
                 let Some(last) = new.last() else {
@@ -139,7 +141,7 @@ fn line(stored: &Stored, colour: bool) -> String {
     let severity = match (colour, row.severity.as_str()) {
         (true, "error" | "critical") => format!("\u{1b}[31m{:<7}\u{1b}[0m", row.severity),
         (true, "warning") => format!("\u{1b}[33m{:<7}\u{1b}[0m", row.severity),
-        _ => format!("{:<7}", row.severity),
+        (_, other) => format!("{:<7}", one_line(other)),
     };
     let failed = match (&row.error_message, row.success) {
         (_, true) => String::new(),
@@ -147,22 +149,13 @@ fn line(stored: &Stored, colour: bool) -> String {
         (None, false) => "  failed".to_owned(),
     };
     let line = format!(
-        "{:>8}  {time}  {severity}  {:<18}  {:<12}  {what}{failed}",
+        "{:>8}  {time}  {severity}  {:<18}  {:<12}  {}{failed}",
         stored.id,
         one_line(&row.event_type),
         one_line(who),
+        one_line(&what),
     );
     line.trim_end().to_owned()
-}
-
-/// What others wrote, without line ends and controls of the terminal.
-fn one_line(text: &str) -> String {
-    let shown: String = text
-        .chars()
-        .take(200)
-        .map(|c| if c.is_control() { '\u{b7}' } else { c })
-        .collect();
-    shown
 }
 
 /// One row.
@@ -232,11 +225,58 @@ pub async fn show(config: &Config, command: &Show) -> anyhow::Result<ExitCode> {
     if !object["data"].is_null() {
         println!("data");
         for line in format!("{:#}", object["data"]).lines() {
-            println!("  {line}");
+            println!("  {}", plain(line));
         }
     }
     if row.format == 0 {
         println!("A row of the product's own: nothing can verify it.");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use artstore_projectors::audit_log::row::Row;
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_one_line_whatever_others_wrote_into_it() {
+        let evil = "x\u{1b}[2J\ny\u{9b}1m".to_owned();
+        let row = Row {
+            mapping: 1,
+            stream: evil.clone(),
+            sequence: 1,
+            event_id: None,
+            event_type: evil.clone(),
+            severity: evil.clone(),
+            actor_type: evil.clone(),
+            actor_id: Some(evil.clone()),
+            actor_name: Some(evil.clone()),
+            actor_role: None,
+            resource_type: Some(evil.clone()),
+            resource_id: Some(evil.clone()),
+            action: evil.clone(),
+            ip_address: None,
+            user_agent: None,
+            request_id: None,
+            session_id: None,
+            data: None,
+            success: false,
+            error_message: Some(evil),
+            created_at: i64::MAX,
+        };
+        let stored = Stored {
+            id: -7,
+            format: 1,
+            row,
+            account_ids: (None, None),
+            kid: String::new(),
+            hmac_signature: String::new(),
+            broken: None,
+        };
+        let line = line(&stored, false);
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert_eq!(line.matches("x·[2J·y·1m").count(), 6, "{line}");
+    }
 }

@@ -89,14 +89,10 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
     };
     let mut connection = connect(&database).await?;
     let sources = sources(&mut connection, bus.as_ref(), &command.stream).await?;
+    let range = range(&mut connection, command, &sources).await?;
     let done = Arc::new(AtomicU64::new(0));
     let total = total(&mut connection, &sources).await?;
     let progress = tokio::spawn(show_progress(Arc::clone(&done), total, command.json));
-    let range = (command.from.is_some() || command.to.is_some())
-        .then(|| (command.from.unwrap_or(1), command.to.unwrap_or(u64::MAX)));
-    if range.is_some() && sources.len() != 1 {
-        return Err(ConfigError("--from and --to need one --stream".to_owned()).into());
-    }
     let check = Check {
         database: &database,
         bus: bus.as_ref(),
@@ -120,6 +116,48 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
     })
+}
+
+/// The rows that are asked for. They have to be rows of one log: a check of nothing would say that
+/// nothing is wrong.
+async fn range(
+    connection: &mut PgConnection,
+    command: &Verify,
+    sources: &[Source],
+) -> anyhow::Result<Option<(u64, u64)>> {
+    if command.from.is_none() && command.to.is_none() {
+        return Ok(None);
+    }
+    let [source] = sources else {
+        return Err(ConfigError("--from and --to need one --stream".to_owned()).into());
+    };
+    let (from, to) = (command.from.unwrap_or(1), command.to.unwrap_or(u64::MAX));
+    if from == 0 || from > to {
+        return Err(ConfigError(format!(
+            "--from {from}{}: rows are numbered from 1, and the first one is not behind the last",
+            command
+                .to
+                .map_or_else(String::new, |to| format!(" --to {to}"))
+        ))
+        .into());
+    }
+    let stream = source.stream();
+    let last: i64 = sqlx::query_scalar(
+        "select greatest( \
+             (select size from public.audit_trees where stream = $1), \
+             (select max(size) from public.audit_heads where stream = $1), \
+             (select max(stream_sequence) from public.audit_logs where stream = $1), 0)",
+    )
+    .bind(&stream)
+    .fetch_one(connection)
+    .await?;
+    if from > u64::try_from(last).unwrap_or(0) {
+        return Err(ConfigError(format!(
+            "--from {from}: the log of {stream} ends at row {last}; nothing was checked"
+        ))
+        .into());
+    }
+    Ok(Some((from, to)))
 }
 
 /// The sources whose logs are checked: those with a log, a stream or heads.

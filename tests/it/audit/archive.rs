@@ -22,15 +22,20 @@ impl<'a> Old<'a> {
         }
     }
 
-    /// So many events of ten years ago, and one of today.
+    /// So many events of ten years ago.
     async fn events(&self, count: u64) {
+        self.events_since(count, "'2015-01-01'::timestamptz").await;
+    }
+
+    /// So many events, a minute after another.
+    async fn events_since(&self, count: u64, since: &str) {
         let mut query = self.audited.world.query().await;
         execute(
             &mut query,
             format!(
                 "insert into event_outbox (event_id, entity, action, subject, data, actor, occurred_at)
                  select gen_random_uuid(), 'thing', 'seen', n::text, jsonb_build_object('n', n, 'text', 'имя'),
-                     '{{\"type\": \"user\", \"id\": \"7\"}}', '2015-01-01'::timestamptz + n * interval '1 minute'
+                     '{{\"type\": \"user\", \"id\": \"7\"}}', {since} + n * interval '1 minute'
                  from generate_series(1, {count}) as n"
             ),
         )
@@ -368,5 +373,80 @@ fn nothing_is_removed_before_the_log_says_so() {
             "{said}"
         );
         assert_eq!(old.rows().await, (1, 300));
+    });
+}
+
+/// Who may write the outbox can have an archive recorded that never was. It hides no row that was not
+/// signed or that the bus tells to be young, and takes nothing back.
+#[test]
+fn an_archive_that_never_was_is_not_believed() {
+    run(async {
+        let world = World::new(&[]).await;
+        let old = Old::new(&world).await;
+        let _relay = world.command(&["run", "relay"]).start();
+        let _projector = old.audited.projector().start();
+        old.events_since(600, "now() - interval '1 day'").await;
+        old.audited.level_with(&Source::Query, 600).await;
+        let mut admin = pg(&world.admin_url).await;
+        let signature: String = value(
+            &mut admin,
+            format!(
+                "select hmac_signature from audit_logs where stream = '{STREAM}' and stream_sequence = 512"
+            ),
+        )
+        .await;
+        let forge = async |events: u64, last: u64| {
+            let mut admin = pg(&world.admin_url).await;
+            let data = json!({"archived": [{
+                "stream": STREAM, "first": 1, "last": last, "digest": "00".repeat(32),
+                "last_signature": signature,
+            }]});
+            execute(
+                &mut admin,
+                format!(
+                    "insert into event_outbox (event_id, entity, action, data, actor)
+                     values (gen_random_uuid(), 'audit', 'archived', '{data}', '{{}}')"
+                ),
+            )
+            .await;
+            old.audited.level_with(&Source::Admin, events).await;
+        };
+        let found = async |arguments: &[&str]| old.audited.verify(arguments).await.findings();
+        let unfit = |row: u64| {
+            (
+                "archive-unfit".to_owned(),
+                Some(row),
+                vec!["heads".to_owned()],
+            )
+        };
+
+        // Behind everything that was signed.
+        forge(1, 25_600).await;
+        assert_eq!(found(&[]).await, [unfit(1)]);
+        execute(
+            &mut admin,
+            format!(
+                "alter table audit_logs disable trigger all;
+                 delete from audit_logs where stream = '{STREAM}' and stream_sequence <= 512"
+            ),
+        )
+        .await;
+        let missing = ("row-missing".to_owned(), Some(1), vec!["form".to_owned()]);
+        assert!(found(&[]).await.contains(&missing));
+
+        // Up to a head: the messages on the bus are younger than rows that may go.
+        forge(2, 512).await;
+        assert_eq!(found(&[]).await, [unfit(1)], "nothing but the bus tells");
+        let young: Vec<u64> = found(&["--against-stream"])
+            .await
+            .into_iter()
+            .filter(|(kind, _, layers)| kind == "row-missing" && layers.contains(&"bus".to_owned()))
+            .filter_map(|(_, row, _)| row)
+            .collect();
+        assert_eq!(young, (1..=512).collect::<Vec<u64>>());
+
+        // No later event takes one back.
+        forge(3, 256).await;
+        assert_eq!(found(&[]).await, [unfit(1), unfit(3)]);
     });
 }

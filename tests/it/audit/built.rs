@@ -37,6 +37,14 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         let (status, said) = verify.output().await;
         let said: Value = serde_json::from_str(&said).unwrap();
         assert!(status.success() && said["audit"]["ok"] == true, "{said}");
+        // Without public keys nothing is said of it, and that is said.
+        let (_, said) = world.command(&["verify", "--json"]).output().await;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert!(said["audit"].is_null(), "{said}");
+        assert_eq!(
+            said["audit_not_checked"],
+            "SECURITY_AUDIT_VERIFIER_KEYS_PATH is not set"
+        );
         query.kill().await;
         // And so does the look at everything.
         let (_, said) = world.command(&["status", "--json"]).output().await;
@@ -101,6 +109,25 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         );
         relay.kill().await;
         projector.kill().await;
+
+        // A log that was emptied is not one that was never written.
+        execute(
+            &mut admin,
+            "alter table audit_logs disable trigger all;
+             truncate audit_logs, audit_trees, audit_tiles, audit_heads, audit_boundary;
+             delete from projection_checkpoints where projection = 'audit-log'",
+        )
+        .await;
+        let verify = world.command(&["verify", "--json"]).env(
+            "SECURITY_AUDIT_VERIFIER_KEYS_PATH",
+            audited.keys.to_str().unwrap(),
+        );
+        let (status, said) = verify.output().await;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert!(!status.success() && said["agree"] == false, "{said}");
+        let findings = said["audit"]["findings"].as_array().unwrap();
+        let unfit = |finding: &Value| finding["kind"] == "head-unfit";
+        assert!(findings.iter().any(unfit), "{said}");
     });
 }
 

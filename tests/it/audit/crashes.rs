@@ -181,3 +181,143 @@ fn a_restored_backup_catches_up_with_what_was_published_and_a_fork_is_refused() 
         fork.kill().await;
     });
 }
+
+/// Who can write the tables can't have anything signed that is not in the log: the projector signs what it
+/// has written itself, and what follows from the last published head.
+#[test]
+fn what_the_tables_say_is_neither_signed_nor_published_without_the_rows() {
+    run(async {
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let relay = world
+            .command(&["run", "relay", "--source", "admin"])
+            .start();
+        let projector = audited.projector().start();
+        admin_events(&world, 300).await;
+        audited.level_with(&Source::Admin, 300).await;
+        let stream = Source::Admin.stream();
+        let mut admin = pg(&world.admin_url).await;
+        let one_more = format!(
+            "update audit_trees set size = 301, last_signature = decode(repeat('cd', 32), 'hex') \
+                 where stream = '{stream}'; \
+             update audit_tiles set hashes = hashes || decode(repeat('ab', 32), 'hex') \
+                 where stream = '{stream}' and level = 0 and tile = 1"
+        );
+        let passed = format!(
+            "update projection_checkpoints set last_sequence = 301, \
+                 last_event_id = (select event_id from event_outbox order by position desc limit 1) \
+                 where projection = 'audit-log' and stream = '{stream}'"
+        );
+        let back = format!(
+            "delete from audit_logs where stream = '{stream}' and stream_sequence = 301; \
+             update audit_trees t set size = 300, \
+                 last_signature = (select decode(hmac_signature, 'hex') from audit_logs l \
+                     where l.stream = t.stream and stream_sequence = 300) \
+                 where stream = '{stream}'; \
+             update audit_tiles set hashes = substring(hashes for 44 * 32) \
+                 where stream = '{stream}' and level = 0 and tile = 1; \
+             update projection_checkpoints set last_sequence = 300, \
+                 last_event_id = (select event_id from audit_logs \
+                     where stream = '{stream}' and stream_sequence = 300) \
+                 where projection = 'audit-log' and stream = '{stream}'"
+        );
+        let no_more_heads = || async {
+            let mut admin = pg(&world.admin_url).await;
+            let last: i64 = value(&mut admin, "select max(size) from audit_heads").await;
+            assert_eq!(last, 300);
+            let head = artstore_projectors::audit_log::published::last(&world.bus, &stream).await;
+            let note = head.unwrap().note.unwrap();
+            assert_eq!(note.lines().nth(1), Some("300"));
+        };
+        // Beside a session that knows better, and before one that begins.
+        execute(&mut admin, one_more).await;
+        projector
+            .says("its log has 301 rows, but its checkpoint is at 300")
+            .await;
+        no_more_heads().await;
+        projector.kill().await;
+        admin_events(&world, 1).await;
+        eventually("message 301", || async {
+            (world.last_sequence(&Source::Admin).await == 301).then_some(())
+        })
+        .await;
+        execute(&mut admin, passed).await;
+        let projector = audited.projector().start();
+        projector
+            .says("the rows that are chained to the last published head end with row 300")
+            .await;
+        no_more_heads().await;
+        // An invented row does not help: nobody without the secret can sign it.
+        execute(
+            &mut admin,
+            format!(
+                "alter table audit_logs disable trigger all; \
+                 insert into audit_logs (format, mapping, stream, stream_sequence, event_type, severity, \
+                     actor_type, action, success, created_at, kid, hmac_signature) \
+                 select format, mapping, stream, 301, event_type, severity, actor_type, action, success, \
+                     created_at, kid, repeat('cd', 32) \
+                 from audit_logs where stream = '{stream}' and stream_sequence = 300"
+            ),
+        )
+        .await;
+        projector
+            .says("row 301 is not the one that was signed behind row 300")
+            .await;
+        no_more_heads().await;
+        execute(&mut admin, back).await;
+
+        // Of the heads, too: what is on the bus can't be taken back.
+        admin_events(&world, 9).await;
+        audited.level_with(&Source::Admin, 310).await;
+        let plant = format!(
+            "insert into audit_heads (stream, size, note) values ('{stream}', 1000000, 'junk')"
+        );
+        execute(&mut admin, plant).await;
+        projector
+            .says("the head of 1000000 rows in its table is none of its rows")
+            .await;
+        execute(&mut admin, "alter table audit_heads disable trigger all; delete from audit_heads where size = 1000000").await;
+        admin_events(&world, 10).await;
+        audited.level_with(&Source::Admin, 320).await;
+        execute(
+            &mut admin,
+            "alter table audit_heads enable trigger all; alter table audit_logs enable trigger all",
+        )
+        .await;
+        let verdict = audited.verify(&["--against-stream"]).await;
+        assert!(verdict.is_clean(), "{}", verdict.0);
+        heads_are_published_once(&world).await;
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
+
+/// The backup was made between a row and its head, which was published all the same.
+#[test]
+fn a_backup_without_the_head_of_its_last_row_takes_it_over_from_the_bus() {
+    run(async {
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let relay = world
+            .command(&["run", "relay", "--source", "admin"])
+            .start();
+        let projector = audited.projector().start();
+        admin_events(&world, 300).await;
+        audited.level_with(&Source::Admin, 300).await;
+        projector.kill().await;
+        let mut admin = pg(&world.admin_url).await;
+        execute(
+            &mut admin,
+            "alter table audit_heads disable trigger all; delete from audit_heads where size = 300; \
+             alter table audit_heads enable trigger all",
+        )
+        .await;
+        let projector = audited.projector().start();
+        admin_events(&world, 10).await;
+        audited.level_with(&Source::Admin, 310).await;
+        let verdict = audited.verify(&["--against-stream"]).await;
+        assert!(verdict.is_clean(), "{}", verdict.0);
+        projector.kill().await;
+        relay.kill().await;
+    });
+}

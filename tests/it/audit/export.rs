@@ -167,3 +167,56 @@ fn nothing_is_exported_where_the_event_can_t_be_recorded() {
         assert!(said.contains("nothing was exported"), "{said}");
     });
 }
+
+#[test]
+fn an_export_is_not_whole_where_rows_were_archived_beside_it() {
+    run(async {
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let _relay = world
+            .command(&["run", "relay", "--source", "admin"])
+            .start();
+        let _projector = audited.projector().start();
+        events(&world, 50).await;
+        audited.level_with(&Source::Admin, 50).await;
+        let mut admin = pg(&world.admin_url).await;
+        // Whatever a row holds, it is shown and exported.
+        execute(
+            &mut admin,
+            "alter table audit_logs disable trigger all;
+             update audit_logs set created_at = '294276-12-31' where stream_sequence = 20;
+             update audit_logs set id = -id where stream_sequence = 30",
+        )
+        .await;
+        let (status, said) = audited.command(&["audit", "tail"]).output().await;
+        assert!(status.success() && said.lines().count() == 20, "{said}");
+        let all = audited.command(&["audit", "export", "--format", "jsonl"]);
+        let (status, said) = all.output().await;
+        assert!(status.success(), "{said}");
+        assert!(said.lines().count() >= 50, "{said}");
+        assert!(said.lines().any(|line| line.contains("\"id\":-")), "{said}");
+
+        let folder = folder("beside");
+        let file = folder.join("rows.jsonl");
+        let export = || {
+            audited
+                .command(&["audit", "export", "--format", "jsonl", "--to"])
+                .argument(file.to_str().unwrap())
+        };
+        let mut killed = export().crash_at("audit.export.batch", 1).start();
+        assert!(!killed.ended().await.success(), "{}", killed.log());
+        execute(
+            &mut admin,
+            "delete from audit_logs where stream_sequence <= 10",
+        )
+        .await;
+        let (status, said) = export().argument("--resume").finish().await;
+        assert!(!status.success(), "{said}");
+        assert!(
+            said.contains("row 1 was the first one of ARTSTORE_ADMIN")
+                && said.contains("it is row 11 now"),
+            "{said}"
+        );
+        assert!(!file.exists());
+    });
+}

@@ -1,12 +1,15 @@
 //! The audit log: every message is a row, and nobody changes one quietly.
 
+mod any_byte;
 mod archive;
 mod attacks;
 mod built;
+mod catalogue;
 mod crashes;
 mod export;
 mod odd;
 mod proofs;
+mod ranges;
 
 use std::path::PathBuf;
 
@@ -161,7 +164,13 @@ pub async fn admin_events(world: &World, count: usize) {
             ("thing", "seen"),
         ][n % 7];
         let actor = match n % 3 {
-            0 => Actor::user(n.to_string()).named(format!("user {n}")),
+            0 => Actor {
+                role: Some("admin".to_owned()),
+                address: Some("192.0.2.7".to_owned()),
+                user_agent: Some("agent 1.0".to_owned()),
+                session_id: Some(format!("session {n}")),
+                ..Actor::user(n.to_string()).named(format!("user {n}"))
+            },
             1 => Actor::service_account("0191f1f0-0000-7000-8000-000000000000"),
             _ => Actor::system(),
         };

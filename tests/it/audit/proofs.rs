@@ -1,5 +1,9 @@
 //! Proofs off line, heads that are kept elsewhere, and keys that are renewed.
 
+use artstore_projectors::audit_log::head::Head;
+use artstore_projectors::audit_log::note::SignerKey;
+use artstore_projectors::audit_log::store;
+
 use super::*;
 
 async fn printed(program: Program) -> (bool, String) {
@@ -105,6 +109,33 @@ fn a_row_is_proved_without_database_and_secret_and_a_fork_is_refused() {
         assert!(status.success(), "heads were not changed: {said}");
         assert!(!printed(consistency("old", "new")).await.0, "the tree was");
         assert!(!audited.verify(&[]).await.is_clean());
+
+        // Also by who has the signing key: the witness keeps what it has seen.
+        let kept = std::fs::read_to_string(file("witness")).unwrap();
+        let note: String = value(
+            &mut admin,
+            "select note from audit_heads where stream = 'ARTSTORE_ADMIN' order by size desc limit 1",
+        )
+        .await;
+        let key = std::fs::read_to_string(&audited.key).unwrap();
+        let key = SignerKey::parse(&key).unwrap();
+        let trusted = [key.verifier().clone()];
+        let (head, _) = Head::open(&note, &trusted).unwrap();
+        let fork = Head {
+            size: head.size + 1,
+            root: [7; 32],
+            ..head
+        };
+        store::put_head(&mut admin, "ARTSTORE_ADMIN", fork.size, &fork.sign(&key))
+            .await
+            .unwrap();
+        let (status, said) = witness().finish().await;
+        assert!(
+            !status.success() && said.contains("the log has forked"),
+            "{said}"
+        );
+        let now = std::fs::read_to_string(file("witness")).unwrap();
+        assert_eq!(now, kept, "the file stays as it is");
     });
 }
 
