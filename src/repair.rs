@@ -1,6 +1,8 @@
 //! Mending a read model from the streams. It never touches a source or a stream: what it writes is
 //! what the projector would have written, by the projector's own code.
 //!
+//! Events that an operator gave up (`artstore parked discard`) are passed over, as by the projector.
+//!
 //! All of it is one transaction for some thousand files, so that a process that is killed anywhere
 //! leaves either the old rows or the right ones. Its locks are taken in the order in which workers
 //! take theirs (claims, rows, searches, downloads, checkpoint): workers wait for it, and it for
@@ -12,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use artstore_projectors::checkpoint::Checkpoint;
 use artstore_projectors::database;
+use artstore_projectors::parking::discarded::{self, Discarded};
 use artstore_projectors::projector::{Projector as _, Received, Rejection};
 use artstore_projectors::query_cache::{QueryCache, files, history};
 use artstore_projectors::workers;
@@ -21,10 +24,13 @@ use artstore_schemas::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use serde::Serialize;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
+use crate::commands::projection::record;
+use crate::operator;
 use crate::verify::cache::checkpoints::{self, Place};
 use crate::verify::cache::element_streams;
 use crate::verify::cache::messages::{self, Messages, Wanted};
@@ -118,6 +124,8 @@ struct Read {
     places: Vec<Place>,
     streams: Streams,
     history: HashMap<Uuid, Received>,
+    /// What was given up in the stream of the query module.
+    discarded: Discarded,
 }
 
 impl Part<'_> {
@@ -150,10 +158,15 @@ impl Part<'_> {
         sources.extend(all.contains(&Source::Query).then_some(Source::Query));
         let mut connection = self.connect().await?;
         let stored = checkpoints::stored(&mut connection, &sources).await?;
+        let mut streams = Streams::default();
+        for element in &elements {
+            let given_up = given_up(&mut connection, &Source::Element(element.clone())).await?;
+            streams.discarded.insert(element.clone(), given_up);
+        }
+        let discarded = given_up(&mut connection, &Source::Query).await?;
         connection.close().await?;
         let places = checkpoints::places(self.bus, stored).await?;
         let wanted: HashSet<Uuid> = self.files.iter().copied().collect();
-        let mut streams = Streams::default();
         for (element, place) in elements.iter().zip(&places) {
             streams
                 .read(self.bus, element, &wanted, 0, place.provable)
@@ -161,13 +174,15 @@ impl Part<'_> {
         }
         let mut history = HashMap::new();
         if let Some(place) = places.iter().find(|p| p.source == Source::Query) {
-            read_history(self.bus, self.events, (0, place.provable), &mut history).await?;
+            let wanted = (self.events, &discarded);
+            read_history(self.bus, wanted, (0, place.provable), &mut history).await?;
         }
         Ok(Read {
             elements,
             places,
             streams,
             history,
+            discarded,
         })
     }
 
@@ -223,12 +238,26 @@ impl Part<'_> {
                     streams.read(self.bus, element, &wanted, from, upto).await?;
                 }
                 Source::Query => {
-                    read_history(self.bus, self.events, (from, upto), &mut read.history).await?;
+                    let wanted = (self.events, &read.discarded);
+                    read_history(self.bus, wanted, (from, upto), &mut read.history).await?;
                 }
                 Source::Admin => {}
             }
         }
+        // Given up since: what was read does not hold any more.
+        for (element, known) in &read.streams.discarded {
+            if given_up(&mut transaction, &Source::Element(element.clone())).await? != *known {
+                return Ok(Written::Moved);
+            }
+        }
+        if given_up(&mut transaction, &Source::Query).await? != read.discarded {
+            return Ok(Written::Moved);
+        }
         let odd_rows = self.derive(&mut transaction, &read).await?;
+        if let Some(mut facts) = self.facts(&set, odd_rows) {
+            facts["operator"] = operator::operator(&mut transaction).await?;
+            record(&mut transaction, QueryCache::NAME, "repair", facts).await?;
+        }
         crash::point("repair.applied");
         transaction.commit().await?;
         connection.close().await?;
@@ -274,6 +303,16 @@ impl Part<'_> {
             .await
             .map_err(rejected)?;
         Ok(odd.rows_affected())
+    }
+
+    /// What was done, for the audit log; none: nothing.
+    fn facts(&self, set: &[MendedCheckpoint], odd_rows: u64) -> Option<Value> {
+        let nothing =
+            set.is_empty() && self.files.is_empty() && self.events.is_empty() && odd_rows == 0;
+        (!nothing).then(|| {
+            json!({"checkpoints": set, "files": self.files, "events": self.events,
+                "odd_rows": odd_rows})
+        })
     }
 
     /// Each change is logged: the read model itself does not show who changed it.
@@ -323,6 +362,13 @@ async fn load(
     artstore_projectors::checkpoint::load(transaction, QueryCache::NAME, &source.stream()).await
 }
 
+async fn given_up(
+    connection: &mut PgConnection,
+    source: &Source,
+) -> Result<Discarded, sqlx::Error> {
+    discarded::load(connection, QueryCache::NAME, &source.stream()).await
+}
+
 async fn set_checkpoint(transaction: &mut PgConnection, place: &Place) -> anyhow::Result<()> {
     let new = place.mended();
     sqlx::query(
@@ -344,10 +390,10 @@ async fn set_checkpoint(transaction: &mut PgConnection, place: &Place) -> anyhow
     Ok(())
 }
 
-/// The messages of some events of the query module.
+/// The messages of some events of the query module, but those that were given up.
 async fn read_history(
     bus: &Bus,
-    events: &[Uuid],
+    (events, discarded): (&[Uuid], &Discarded),
     (from, to): (u64, u64),
     found: &mut HashMap<Uuid, Received>,
 ) -> anyhow::Result<()> {
@@ -369,7 +415,7 @@ async fn read_history(
             continue;
         }
         let id = messages::envelope(&message).map(|envelope| envelope.id);
-        if id.is_some_and(|id| events.contains(&id))
+        if id.is_some_and(|id| events.contains(&id) && !discarded.has(sequence, Some(id)))
             && let Some(event) = messages::received(&Source::Query, sequence, &message)
         {
             found.entry(event.envelope.id).or_insert(event);

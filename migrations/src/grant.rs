@@ -183,6 +183,7 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ),
             ("select, insert", "table public.projection_parked"),
             ("select", "table public.projection_pauses"),
+            ("select", "table public.projection_discarded"),
             ("select, insert", "table public.search_history"),
             ("select, insert", "table public.download_statistics"),
         ]),
@@ -210,6 +211,7 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ),
             ("select, insert", "table public.projection_parked"),
             ("select", "table public.projection_pauses"),
+            ("select", "table public.projection_discarded"),
         ]),
         (Module::Storage(element), Purpose::Pruner) => vec![
             // Beside what a relay needs, `delete`; the others for the operation that tells of it.

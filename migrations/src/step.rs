@@ -80,6 +80,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("audit_evidence", "admin/0006_audit_evidence"),
     script!("parking", "admin/0007_parking"),
     script!("registry", "admin/0008_registry"),
+    script!("discarded", "admin/0009_discarded"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -94,6 +95,7 @@ pub(crate) static QUERY: &[Script] = &[
     script!("one_index_each", "query/0009_one_index_each"),
     script!("trigram", "query/0010_trigram"),
     script!("parking", "query/0011_parking"),
+    script!("discarded", "query/0012_discarded"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[

@@ -52,6 +52,7 @@ pub(crate) async fn connect_for<P: Projector>(
         "projection_checkpoints",
         "projection_parked",
         "projection_pauses",
+        "projection_discarded",
     ];
     for table in P::TABLES.iter().chain(&ours) {
         let found: bool = sqlx::query_scalar("select to_regclass($1) is not null")

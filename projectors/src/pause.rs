@@ -1,5 +1,7 @@
-//! A projection that a person has stopped: its workers stand by until it is resumed. A pause changes
-//! the generation of every checkpoint, so that no worker commits that has not seen it.
+//! A projection that a person has stopped: its workers stand by until it is resumed. A pause waits for
+//! the batches in hand, and changes the generation of every checkpoint; a worker looks for a pause
+//! behind the checkpoint that it goes on from, and where a stream has none yet, the first one is not
+//! written. So no worker commits that has not seen it.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -53,6 +55,11 @@ pub async fn pause(
     reason: &str,
     operator: &Value,
 ) -> Result<bool, sqlx::Error> {
+    // A batch that has moved a checkpoint, or made the first one of its stream, ends first; one that is
+    // about to waits, and sees the pause.
+    sqlx::raw_sql("lock table projection_checkpoints in share row exclusive mode")
+        .execute(&mut *transaction)
+        .await?;
     let done = sqlx::query(
         "insert into projection_pauses (projection, reason, operator) values ($1, $2, $3) \
          on conflict (projection) do nothing",
@@ -75,7 +82,7 @@ pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<
     Ok(done.rows_affected() == 1)
 }
 
-/// Waits for the batches in hand, and lets no other one be committed.
+/// Lets no batch be committed by a worker that read its checkpoint before.
 async fn renew_all(transaction: &mut PgConnection, projection: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update projection_checkpoints set generation = generation + 1 \

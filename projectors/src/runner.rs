@@ -319,13 +319,17 @@ impl<P: Projector> Worker<P> {
         known: Option<&Checkpoint>,
     ) -> Result<(), WorkerError> {
         let now = checkpoint::load(connection, P::NAME, &self.stream).await?;
-        if now.as_ref() == known {
-            return Ok(());
+        match now.as_ref() == known {
+            true => Ok(()),
+            false => Err(self.fenced(known)),
         }
-        Err(WorkerError::Fenced {
+    }
+
+    fn fenced(&self, known: Option<&Checkpoint>) -> WorkerError {
+        WorkerError::Fenced {
             stream: self.stream.clone(),
             sequence: known.map_or(0, |known| known.last_sequence),
-        })
+        }
     }
 
     async fn start(
@@ -333,6 +337,10 @@ impl<P: Projector> Worker<P> {
         connection: &mut PgConnection,
     ) -> Result<Start<P::Message>, WorkerError> {
         let checkpoint = checkpoint::load(connection, P::NAME, &self.stream).await?;
+        // Behind the checkpoint: a pause that came before has changed its generation already.
+        if pause::load(connection, P::NAME).await?.is_some() {
+            return Err(self.fenced(checkpoint.as_ref()));
+        }
         let created = self.check_stream(checkpoint.as_ref()).await?;
         let Task {
             bus,

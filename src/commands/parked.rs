@@ -1,13 +1,14 @@
 //! `artstore parked`: events that a projection could not apply, and what waits behind them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use artstore_projectors::database::connect;
 use artstore_projectors::element_registry::ElementRegistry;
+use artstore_projectors::parking::discarded;
 use artstore_projectors::parking::retry::{Retried, retry};
-use artstore_projectors::parking::store::{self, Parked, Which};
+use artstore_projectors::parking::store::{self, Group, Parked, Which};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::breaks;
@@ -38,7 +39,8 @@ pub enum ParkedCommand {
     Show(Show),
     /// Apply them again, those of a key in order; exit code 1 where one still can't be applied
     Retry(Retry),
-    /// Give one up for good: it is as if it had never been published to this projection
+    /// Give one up for good: it is as if it had never been published to this projection, also for
+    /// tables that are built later
     Discard(Discard),
 }
 
@@ -192,37 +194,21 @@ async fn list(connection: &mut PgConnection, command: &List) -> anyhow::Result<E
         println!("{:#}", Value::Array(all));
         return Ok(code);
     }
-    // Of each key the first one: it says why.
-    let heads: Vec<&Parked> = parked
-        .iter()
-        .filter(|event| event.reason.is_some())
-        .collect();
-    for event in heads.iter().take(SHOWN) {
-        let behind = parked.iter().filter(|other| {
-            other.key.is_some()
-                && (other.key, &other.stream) == (event.key, &event.stream)
-                && other.sequence > event.sequence
-        });
-        let waiting = match behind.count() {
-            0 => String::new(),
-            waiting => format!(", {waiting} behind it"),
-        };
-        println!(
-            "{} {}  {}{waiting}  since {}, tried {} times",
-            event.stream,
-            event.sequence,
-            event
-                .key
-                .map_or_else(|| "no key".to_owned(), |key| key.to_string()),
-            event.parked_at.format("%Y-%m-%d %H:%M:%S"),
-            event.attempts + 1
-        );
-        println!("    {}", event.reason.as_deref().unwrap_or_default());
+    let mut keys = BTreeMap::new();
+    for event in &parked {
+        // A key at a time; what has no key by itself.
+        let alone = event.key.is_none().then_some(event.sequence);
+        let waiting = keys.entry((&event.stream, event.key, alone));
+        waiting.or_insert((event, 0_usize)).1 += 1;
+    }
+    let mut heads: Vec<_> = keys.values().collect();
+    heads.sort_by_key(|(event, _)| (&event.stream, event.sequence));
+    for (event, all) in heads.iter().take(SHOWN) {
+        show_head(event, all - 1);
     }
     if heads.len() > SHOWN {
         println!("and {} more: --json lists them", heads.len() - SHOWN);
     }
-    let keys: BTreeSet<_> = parked.iter().filter_map(|event| event.key).collect();
     match parked.len() {
         0 => println!("Nothing is parked."),
         count => println!(
@@ -231,6 +217,30 @@ async fn list(connection: &mut PgConnection, command: &List) -> anyhow::Result<E
         ),
     }
     Ok(code)
+}
+
+/// The first one of a key: it says why the others wait.
+fn show_head(event: &Parked, behind: usize) {
+    let waiting = match behind {
+        0 => String::new(),
+        behind => format!(", {behind} behind it"),
+    };
+    println!(
+        "{} {}  {}{waiting}  since {}, tried {} times",
+        event.stream,
+        event.sequence,
+        event
+            .key
+            .map_or_else(|| "no key".to_owned(), |key| key.to_string()),
+        event.parked_at.format("%Y-%m-%d %H:%M:%S"),
+        // What only waited was not tried.
+        event.attempts + i32::from(event.reason.is_some())
+    );
+    let reason = event.reason.as_deref();
+    println!(
+        "    {}",
+        reason.unwrap_or("those before it were given up: it waits for a retry")
+    );
 }
 
 fn object(event: &Parked) -> Value {
@@ -261,12 +271,13 @@ async fn one(
         sequence: Some(sequence),
     };
     let found = store::list(connection, &which, 1).await?.pop();
-    found.ok_or_else(|| {
-        ConfigError(format!(
-            "message {sequence} of {stream} is not parked: see artstore parked list"
-        ))
-        .into()
-    })
+    found.ok_or_else(|| not_parked(stream, sequence).into())
+}
+
+fn not_parked(stream: &str, sequence: u64) -> ConfigError {
+    ConfigError(format!(
+        "message {sequence} of {stream} is not parked (any more): see artstore parked list"
+    ))
 }
 
 async fn show(connection: &mut PgConnection, command: &Show) -> anyhow::Result<ExitCode> {
@@ -319,22 +330,13 @@ async fn again(
     connection: &mut PgConnection,
     command: &Retry,
 ) -> anyhow::Result<ExitCode> {
-    let parked = store::list(connection, &command.filter.which(), MOST).await?;
-    // A key at a time; what has no key by itself.
-    let mut wanted: Vec<(String, Option<Uuid>, Option<u64>)> = Vec::new();
-    for event in parked {
-        let alone = event.key.is_none().then_some(event.sequence);
-        let group = (event.stream, event.key, alone);
-        if !wanted.contains(&group) {
-            wanted.push(group);
-        }
-    }
+    let wanted = store::groups(connection, &command.filter.which()).await?;
     let bus = match wanted.is_empty() {
         true => None,
         false => Some(Bus::connect(&config.bus("artstore parked retry")).await?),
     };
     let mut outcomes = Vec::new();
-    for (stream, key, sequence) in wanted {
+    for Group { stream, key, alone } in wanted {
         let source = Source::of_stream(&stream)
             .ok_or_else(|| anyhow!("stream {stream} is none of a source"))?;
         let projection = command.filter.of.projection;
@@ -342,7 +344,7 @@ async fn again(
             projection: Some(projection.name()),
             stream: Some(&stream),
             key,
-            sequence,
+            sequence: alone,
         };
         let damage = match &bus {
             Some(bus) => breaks::damage(bus, &source).await?,
@@ -438,18 +440,26 @@ async fn discard(connection: &mut PgConnection, command: &Discard) -> anyhow::Re
     if command.reason.trim().is_empty() {
         return Err(ConfigError("--reason: say why, in words".to_owned()).into());
     }
-    let event = one(connection, command.of, &command.stream, command.sequence).await?;
+    let projection = command.of.projection.name();
     let mut transaction = connection.begin().await?;
-    if !store::renew(
-        &mut transaction,
-        command.of.projection.name(),
-        &event.stream,
-    )
-    .await?
-    {
-        bail!("stream {} has no checkpoint", event.stream);
+    // A retry or another discard is over, or waits and finds what is left.
+    if !store::renew(&mut transaction, projection, &command.stream).await? {
+        return Err(ConfigError(format!(
+            "projection {projection} has no checkpoint of stream {}: nothing of it is parked",
+            command.stream
+        ))
+        .into());
     }
-    store::remove(&mut transaction, &event).await?;
+    let event = one(
+        &mut transaction,
+        command.of,
+        &command.stream,
+        command.sequence,
+    )
+    .await?;
+    if !discarded::discard(&mut transaction, &event, &command.reason).await? {
+        return Err(not_parked(&command.stream, command.sequence).into());
+    }
     let operator = operator::operator(&mut transaction).await?;
     let facts = json!({
         "stream": event.stream,
@@ -460,13 +470,7 @@ async fn discard(connection: &mut PgConnection, command: &Discard) -> anyhow::Re
         "reason": command.reason,
         "operator": operator,
     });
-    record(
-        &mut transaction,
-        command.of.projection.name(),
-        "discard",
-        facts.clone(),
-    )
-    .await?;
+    record(&mut transaction, projection, "discard", facts.clone()).await?;
     transaction.commit().await?;
     match command.json {
         true => println!("{facts:#}"),

@@ -2,11 +2,13 @@
 
 mod list;
 mod pause;
+mod place;
 mod progress;
 mod rebuild;
 mod repair;
 mod report;
 mod rollback;
+mod touched;
 
 use std::process::ExitCode;
 
@@ -76,7 +78,7 @@ async fn connect(config: &Config, projection: Projected) -> anyhow::Result<PgCon
 }
 
 /// The event of a command, committed with what it did.
-pub(super) async fn record(
+pub(crate) async fn record(
     transaction: &mut PgConnection,
     projection: &str,
     action: &str,

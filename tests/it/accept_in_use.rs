@@ -127,9 +127,14 @@ fn a_file_whose_move_was_lost_is_found_hidden_and_shown_again() {
         let words: Vec<&str> = command.split(' ').skip(1).collect();
         let (status, log) = world.command(&words).finish().await;
         assert!(status.success(), "{command}: {log}");
+        // The repair is an event of the query module.
+        let relay = world
+            .command(&["run", "relay", "--source", "query"])
+            .start();
         let (status, report) = verify(&world).await;
         assert_eq!(status, Some(0), "{report:#}");
         assert_eq!(value::<String>(&mut query, shown.as_str()).await, "elem_b");
+        relay.kill().await;
         projector.kill().await;
     });
 }

@@ -31,6 +31,7 @@ mod migrations;
 mod mix;
 mod odd_files;
 mod parking;
+mod pausing;
 mod product_rows;
 mod program;
 mod projection_repair;

@@ -363,6 +363,57 @@ fn an_event_is_given_up_with_a_reason_and_that_is_audited() {
     });
 }
 
+/// A retry has the event in hand when it is to be given up: it was applied, and nobody says otherwise.
+#[test]
+fn of_a_retry_and_a_discard_at_once_one_happens_and_is_recorded() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.relay(0).start();
+        let projector = world.projector().start();
+        poison(&world, 0).await;
+        passed(&world).await;
+        let mut query = world.query().await;
+        execute(&mut query, MEND).await;
+        let retry = world
+            .command(&["parked", "retry"])
+            .stop_at("parked.applied", 1)
+            .start();
+        eventually("the retry holds it", || async {
+            retry.is_stopped().then_some(())
+        })
+        .await;
+        let stream = world.source(0).stream();
+        let discard = ["parked", "discard", &stream, "1", "--reason", "a test"];
+        let mut discard = world.command(&discard).start();
+        eventually("the discard waits", || async {
+            let waiting: i64 = value(
+                &mut world.query().await,
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                 and application_name = 'artstore parked' and datname = current_database()",
+            )
+            .await;
+            (waiting > 0).then_some(())
+        })
+        .await;
+        retry.signal("-CONT").await;
+        let mut retry = retry;
+        assert!(retry.ended().await.success(), "{}", retry.log());
+        assert_eq!(discard.ended().await.code(), Some(2), "{}", discard.log());
+        assert!(discard.log().contains("is not parked (any more)"));
+        let actions: Vec<String> = sqlx::query_scalar(
+            "select action from event_outbox where entity = 'projection' order by position",
+        )
+        .fetch_all(&mut query)
+        .await
+        .unwrap();
+        assert_eq!(actions, ["retry"]);
+        let given_up: i64 = value(&mut query, "select count(*) from projection_discarded").await;
+        assert_eq!((cached(&world).await, given_up), (1, 0));
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
+
 #[test]
 fn a_paused_projection_commits_nothing_until_it_is_resumed() {
     run(async {

@@ -231,6 +231,18 @@ fn a_repair_that_is_killed_leaves_the_old_rows_or_the_right_ones() {
         assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
         mend(world, &report.findings).await;
         clean(world).await;
+        // Recorded with what it did, and not by those that were killed.
+        let recorded: Vec<serde_json::Value> = sqlx::query_scalar(
+            "select data from event_outbox where entity = 'projection' and action = 'repair'",
+        )
+        .fetch_all(&mut query)
+        .await
+        .unwrap();
+        let [facts] = recorded.as_slice() else {
+            panic!("{recorded:#?}");
+        };
+        assert_eq!(facts["files"][0], file.to_string());
+        assert!(facts["operator"]["database_role"].is_string(), "{facts:#}");
         filled.end().await;
     });
 }

@@ -1,6 +1,6 @@
-//! A batch is applied without what can't be applied: what is fenced is parked, and an event that the
-//! projector refuses is found by halves, each in a savepoint, and parked. All of it is in the
-//! caller's transaction.
+//! A batch is applied without what can't be applied: what was given up is passed over, what is fenced is
+//! parked, and an event that the projector refuses is found by halves, each in a savepoint, and parked.
+//! All of it is in the caller's transaction.
 
 use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};
@@ -42,7 +42,7 @@ pub enum Refused {
     TooMany(Box<Parked>),
 }
 
-/// Whether the batch may be applied as a whole, as nearly all are: nothing of it is fenced.
+/// Whether the batch may be applied as a whole, as nearly all are: nothing of it is fenced or given up.
 pub fn is_plain<P: Projector>(
     projector: &P,
     entries: &[Entry<P::Message>],
@@ -51,7 +51,7 @@ pub fn is_plain<P: Projector>(
     fences.keys.is_empty()
         || !entries
             .iter()
-            .any(|entry| is_fenced(projector, entry, fences))
+            .any(|entry| is_fenced(projector, entry, fences) || is_discarded(entry, fences))
 }
 
 /// Applies a batch with what has to be parked.
@@ -93,6 +93,7 @@ impl<P: Projector> Applying<'_, P> {
             // Fences may be newer than the part.
             let (fenced, mut free): (Vec<_>, Vec<_>) = part
                 .into_iter()
+                .filter(|entry| !is_discarded(entry, &self.applied.fences))
                 .partition(|entry| is_fenced(self.projector, entry, &self.applied.fences));
             for entry in fenced {
                 self.park(entry, None);
@@ -144,7 +145,7 @@ impl<P: Projector> Applying<'_, P> {
     fn refuse(&mut self, entry: &Entry<P::Message>, reason: String) -> Result<(), Refused> {
         self.park(entry, Some(reason));
         let fences = &mut self.applied.fences;
-        fences.keys.extend(key(self.projector, entry));
+        fences.keys.parked.extend(key(self.projector, entry));
         fences.in_row += 1;
         if fences.in_row >= MOST_IN_ROW {
             let last = self.applied.parked.pop().expect("it was just parked");
@@ -178,7 +179,14 @@ fn key<P: Projector>(projector: &P, entry: &Entry<P::Message>) -> Option<Uuid> {
 }
 
 fn is_fenced<P: Projector>(projector: &P, entry: &Entry<P::Message>, fences: &Fences) -> bool {
-    key(projector, entry).is_some_and(|key| fences.keys.contains(&key))
+    key(projector, entry).is_some_and(|key| fences.keys.parked.contains(&key))
+}
+
+/// As if it had never been published.
+fn is_discarded<M>(entry: &Entry<M>, fences: &Fences) -> bool {
+    let event_id = entry.envelope.as_ref().map(|envelope| envelope.id);
+    let discarded = &fences.keys.discarded;
+    discarded.has(entry.at.sequence, event_id)
 }
 
 fn retry(error: sqlx::Error) -> Refused {

@@ -1,6 +1,6 @@
 //! The table `projection_parked`: events as they came, and why they wait.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
@@ -12,6 +12,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
+use super::{Keys, discarded};
 use crate::projector::RawMessage;
 use crate::projector_error::Previous;
 
@@ -79,21 +80,25 @@ pub struct Which<'a> {
     pub sequence: Option<u64>,
 }
 
-/// The keys of a stream that are fenced.
+/// The keys of a stream that are fenced, and the events that were given up.
 pub async fn fences(
     connection: &mut PgConnection,
     projection: &str,
     stream: &str,
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+) -> Result<Keys, sqlx::Error> {
     let keys: Vec<Uuid> = sqlx::query_scalar(
         "select distinct key from projection_parked \
          where projection = $1 and stream = $2 and key is not null",
     )
     .bind(projection)
     .bind(stream)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(keys.into_iter().collect())
+    let discarded = discarded::load(connection, projection, stream).await?;
+    Ok(Keys {
+        parked: keys.into_iter().collect(),
+        discarded: Arc::new(discarded),
+    })
 }
 
 /// Parks events; one that is parked already stays as it is: a repair may have set the checkpoint
@@ -147,12 +152,48 @@ pub async fn list(
     rows.iter().map(read).collect()
 }
 
+/// What is tried again at once: the parked events of a key, or one that has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The stream.
+    pub stream: String,
+    /// The key.
+    pub key: Option<Uuid>,
+    /// The sequence, where there is no key.
+    pub alone: Option<u64>,
+}
+
+/// The groups of some parked events, without what they hold, in the order of their first ones.
+pub async fn groups(
+    connection: &mut PgConnection,
+    which: &Which<'_>,
+) -> Result<Vec<Group>, sqlx::Error> {
+    let sql = format!(
+        "select stream, key, case when key is null then stream_sequence end as alone \
+         from projection_parked where {WHICH} \
+         group by stream, key, alone order by stream, min(stream_sequence)"
+    );
+    let rows: Vec<(String, Option<Uuid>, Option<i64>)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(which.projection)
+        .bind(which.stream)
+        .bind(which.key)
+        .bind(which.sequence.map(signed))
+        .fetch_all(connection)
+        .await?;
+    let group = |(stream, key, alone): (String, Option<Uuid>, Option<i64>)| Group {
+        stream,
+        key,
+        alone: alone.and_then(|alone| u64::try_from(alone).ok()),
+    };
+    Ok(rows.into_iter().map(group).collect())
+}
+
 const WHICH: &str = "($1::text is null or projection = $1) and ($2::text is null or stream = $2) \
      and ($3::uuid is null or key = $3) and ($4::bigint is null or stream_sequence = $4)";
 
-/// Takes one out.
-pub async fn remove(connection: &mut PgConnection, parked: &Parked) -> Result<(), sqlx::Error> {
-    sqlx::query(
+/// Takes one out. False: it is not there any more.
+pub async fn remove(connection: &mut PgConnection, parked: &Parked) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
         "delete from projection_parked \
          where projection = $1 and stream = $2 and stream_sequence = $3",
     )
@@ -161,7 +202,7 @@ pub async fn remove(connection: &mut PgConnection, parked: &Parked) -> Result<()
     .bind(signed(parked.sequence))
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// Notes that it was tried again, and why it still can't be applied.
@@ -190,15 +231,22 @@ pub async fn renew(
     projection: &str,
     stream: &str,
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "update projection_checkpoints set generation = generation + 1, parks_in_row = 0 \
-         where projection = $1 and stream = $2",
-    )
-    .bind(projection)
-    .bind(stream)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    // A row that a swap has exchanged while it was waited for is gone for the first statement, and there
+    // for the second one.
+    for _ in 0..2 {
+        let done = sqlx::query(
+            "update projection_checkpoints set generation = generation + 1, parks_in_row = 0 \
+             where projection = $1 and stream = $2",
+        )
+        .bind(projection)
+        .bind(stream)
+        .execute(&mut *connection)
+        .await?;
+        if done.rows_affected() == 1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn read(row: &PgRow) -> Result<Parked, sqlx::Error> {

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 use super::compare::{Comparison, Sides, compare};
 use super::fill::{Fill, Target};
+use super::parked::Seen;
 use super::session::{live_checkpoints, open, reader, run, use_schema};
-use super::{RebuildError, Told, shadow, shadow_schema};
+use super::{RebuildError, Told, likeness, shadow, shadow_schema};
 use crate::checkpoint;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
@@ -33,6 +34,8 @@ pub struct Rebuild<'a, P> {
     pub(crate) connection: PgConnection,
     pub(crate) schema: String,
     pub(crate) stop: watch::Receiver<bool>,
+    /// What was parked when the tables were compared.
+    pub(crate) seen: Seen,
     resumed: bool,
 }
 
@@ -69,6 +72,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
             connection,
             schema,
             stop,
+            seen: Seen::default(),
             resumed,
         })
     }
@@ -133,7 +137,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
     pub async fn index(&mut self, told: Told<'_>) -> Result<(), RebuildError> {
         let mut stop = self.stop.clone();
         tokio::select! {
-            indexed = shadow::index::<P>(&mut self.connection, &self.schema, told) => indexed?,
+            indexed = likeness::index::<P>(&mut self.connection, &self.schema, told) => indexed?,
             () = stopped(&mut stop) => return Err(RebuildError::Stopped),
         }
         crash::point("rebuild.complete");
@@ -141,6 +145,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
     }
 
     /// Compares it with the live tables under one snapshot of these, at the checkpoints that it shows.
+    /// What was parked on the way is tried again before.
     pub async fn compare(&mut self, told: Told<'_>) -> Result<Comparison, RebuildError> {
         let mut live = reader::<P>(self.database).await?;
         run(&mut live, "begin isolation level repeatable read read only").await?;
@@ -158,11 +163,15 @@ impl<'a, P: Projector> Rebuild<'a, P> {
                 });
             }
         }
+        self.retry_parked().await?;
+        self.seen = Seen::read::<P>(&mut live, &mut self.connection, &self.schema).await?;
+        let parked = self.seen.keys();
         let mut stop = self.stop.clone();
         let mut sides = Sides {
             live: &mut live,
             shadow: &mut self.connection,
             schema: &self.schema,
+            parked: &parked,
         };
         let compared = tokio::select! {
             compared = compare::<P>(&mut sides, told) => compared?,
@@ -181,8 +190,10 @@ impl<'a, P: Projector> Rebuild<'a, P> {
             schema,
             ..
         } = self;
-        // A question may have been cut off on the other one.
-        connection.close_hard().await?;
+        // A question may have been cut off on the other one, or the server has ended it.
+        if let Err(error) = connection.close_hard().await {
+            tracing::debug!(%error, "the session has ended already");
+        }
         let mut connection = again::<P>(database).await?;
         shadow::drop(&mut connection, &schema).await?;
         connection.close().await?;
@@ -209,27 +220,94 @@ async fn again<P: Projector>(database: &PgConnectOptions) -> Result<PgConnection
     open::<P>(database).await
 }
 
-/// How far each stream is applied in the live tables, as this session sees them. A stream that is not
-/// the one that the live checkpoint is of, or ends before it, is applied to its end.
+/// How far each stream is applied in the live tables, as this session sees them.
 pub(crate) async fn targets<P: Projector>(
     connection: &mut PgConnection,
     projector: &P,
     bus: &Bus,
 ) -> Result<Vec<Target>, RebuildError> {
-    let live = live_checkpoints(connection, P::NAME).await?;
-    let mut targets = Vec::new();
-    for (source, created, last) in streams(projector, bus).await? {
-        let checkpoint = live.iter().find(|(of, _)| *of == source);
-        let sequence = match checkpoint {
-            None => 0,
-            Some((_, at)) if at.stream_created_at == created && at.last_sequence <= last => {
-                at.last_sequence
-            }
-            Some(_) => last,
-        };
-        targets.push(Target { source, sequence });
+    loop {
+        let streams = Streams::list(connection, projector, bus).await?;
+        if let Some(places) = streams.places::<P>(connection).await? {
+            return Ok(places);
+        }
     }
-    Ok(targets)
+}
+
+/// The streams of a projection, as they were before anybody had to wait for an answer of the bus.
+pub(crate) struct Streams {
+    /// Each with its last message.
+    pub(crate) streams: Vec<Stream>,
+    /// Sources whose streams are gone: the live tables have applied something of them.
+    gone: Vec<Source>,
+}
+
+/// A stream as it was.
+pub(crate) struct Stream {
+    pub(crate) source: Source,
+    created: DateTime<Utc>,
+    last: u64,
+    /// Whether it is the one that the live checkpoint is of, and has what was applied.
+    follows: bool,
+}
+
+impl Streams {
+    pub(crate) async fn list<P: Projector>(
+        connection: &mut PgConnection,
+        projector: &P,
+        bus: &Bus,
+    ) -> Result<Self, RebuildError> {
+        let live = live_checkpoints(connection, P::NAME).await?;
+        let mut found = Vec::new();
+        for (source, created, last) in streams(projector, bus).await? {
+            let checkpoint = live.iter().find(|(of, _)| *of == source);
+            let follows = checkpoint
+                .is_none_or(|(_, at)| at.stream_created_at == created && at.last_sequence <= last);
+            found.push(Stream {
+                source,
+                created,
+                last,
+                follows,
+            });
+        }
+        let mut gone: Vec<Source> = live.into_iter().map(|(source, _)| source).collect();
+        gone.retain(|source| !found.iter().any(|stream| stream.source == *source));
+        Ok(Self {
+            streams: found,
+            gone,
+        })
+    }
+
+    /// How far each is applied in the live tables now. A stream that is not the one that the live
+    /// checkpoint is of, or ends before it, is applied to its end. None: there is another stream since.
+    pub(crate) async fn places<P: Projector>(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<Vec<Target>>, RebuildError> {
+        let live = live_checkpoints(connection, P::NAME).await?;
+        let known = |source: &Source| {
+            let here = self.streams.iter().any(|stream| stream.source == *source);
+            here || self.gone.contains(source)
+        };
+        if live.iter().any(|(source, _)| !known(source)) {
+            return Ok(None);
+        }
+        let places = self.streams.iter().map(|stream| {
+            let checkpoint = live.iter().find(|(of, _)| *of == stream.source);
+            let sequence = match checkpoint {
+                None => 0,
+                Some((_, at)) if stream.follows && at.stream_created_at == stream.created => {
+                    at.last_sequence
+                }
+                Some(_) => stream.last,
+            };
+            Target {
+                source: stream.source.clone(),
+                sequence,
+            }
+        });
+        Ok(Some(places.collect()))
+    }
 }
 
 /// The streams that a projection reads: when each was created, and its last message.

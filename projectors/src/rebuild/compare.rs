@@ -2,7 +2,7 @@
 //! field by field, with the event behind it. What can't be equal is left out: the product's own rows,
 //! serial numbers, the clock of a write.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{Stream, TryStreamExt as _};
 use serde::Serialize;
@@ -77,10 +77,16 @@ pub struct Difference {
     pub change: Change,
     /// The fields that differ: live, and rebuilt.
     pub fields: BTreeMap<String, (Value, Value)>,
-    /// The event that the row names as its last one.
+    /// The event that touched it last: the one that the row names, and for rows that name none, or are
+    /// gone, the last one of their key.
     pub event: Event,
+    /// Whether the rebuilt tables lack it because of that event: it deletes what the row is about.
+    pub deleted: bool,
     /// Whether its key has parked events: the tables may differ in what is parked.
     pub parked: bool,
+    /// What the row is about, as events name it.
+    #[serde(skip)]
+    pub about: String,
 }
 
 /// What a row tells of its last event.
@@ -125,6 +131,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) live: &'a mut PgConnection,
     pub(crate) shadow: &'a mut PgConnection,
     pub(crate) schema: &'a str,
+    /// Keys with parked events on either side.
+    pub(crate) parked: &'a BTreeSet<String>,
 }
 
 /// Compares all tables of a projection.
@@ -132,7 +140,6 @@ pub(crate) async fn compare<P: Projector>(
     sides: &mut Sides<'_>,
     told: Told<'_>,
 ) -> Result<Comparison, RebuildError> {
-    let parked = parked::<P>(sides).await?;
     let mut comparison = Comparison::default();
     for table in P::REBUILT {
         let columns = columns(sides.live, table).await?;
@@ -151,7 +158,7 @@ pub(crate) async fn compare<P: Projector>(
         let shadow = rows(sides.shadow, digests(sides.schema, table, &columns));
         merge(live, shadow, &mut compared, &mut some, &mut *told).await?;
         for part in some.chunks(AT_ONCE) {
-            let found = describe(sides, table, &columns, part, &parked).await?;
+            let found = describe(sides, table, &columns, part).await?;
             compared.parked += found.iter().filter(|difference| difference.parked).count() as u64;
             let room = MOST - comparison.differences.len();
             comparison.truncated |= found.len() > room;
@@ -279,7 +286,6 @@ async fn describe(
     table: &Table,
     columns: &[String],
     keys: &[Key],
-    parked: &HashSet<String>,
 ) -> Result<Vec<Difference>, sqlx::Error> {
     let wanted: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
     let mut live = full(sides.live, "public", table, columns, &wanted).await?;
@@ -288,10 +294,15 @@ async fn describe(
     for (key, change) in keys {
         let (here, there) = (live.remove(key), shadow.remove(key));
         let event = event(there.as_ref().or(here.as_ref()).map(|row| &row.fields));
-        let about = [&here, &there]
+        let about: Vec<&String> = [&there, &here]
             .into_iter()
             .flatten()
-            .any(|row| parked.contains(&row.about));
+            .map(|row| &row.about)
+            .collect();
+        let parked = about.iter().any(|about| sides.parked.contains(*about));
+        let about = about
+            .first()
+            .map_or_else(String::new, |about| (*about).clone());
         let mut fields = BTreeMap::new();
         if let (Some(here), Some(there)) = (&here, &there) {
             for (name, live) in &here.fields {
@@ -307,7 +318,9 @@ async fn describe(
             change: *change,
             fields,
             event,
-            parked: about,
+            deleted: false,
+            parked,
+            about,
         });
     }
     Ok(found)
@@ -361,22 +374,4 @@ fn event(fields: Option<&Map<String, Value>>) -> Event {
         stream: text("stream").map(str::to_owned).or(of_element),
         sequence: text("stream_sequence").and_then(|sequence| sequence.parse().ok()),
     }
-}
-
-/// The keys that have parked events on either side.
-async fn parked<P: Projector>(sides: &mut Sides<'_>) -> Result<HashSet<String>, sqlx::Error> {
-    let mut keys = HashSet::new();
-    let schema = sides.schema;
-    for (connection, schema) in [(&mut *sides.live, "public"), (&mut *sides.shadow, schema)] {
-        let sql = format!(
-            "select distinct key::text from {schema}.projection_parked \
-             where projection = $1 and key is not null"
-        );
-        let found: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(P::NAME)
-            .fetch_all(connection)
-            .await?;
-        keys.extend(found);
-    }
-    Ok(keys)
 }

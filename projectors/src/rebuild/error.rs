@@ -93,6 +93,37 @@ pub enum RebuildError {
          command again"
     )]
     Changed,
+    /// Something of the live tables can't be given to the others.
+    #[error(
+        "owner, rights, settings or indexes of the live tables could not be given to those in schema \
+         {0}, or were changed at this moment; nothing is swapped, and what was built is kept: give the \
+         command again"
+    )]
+    Unlike(String),
+    /// An operator has decided about parked events.
+    #[error(
+        "message {sequence} of {stream} was parked, retried or given up (`artstore parked`) after the \
+         tables were compared, so what was compared does not hold any more; nothing is swapped, and what \
+         was built is kept: the same command compares again"
+    )]
+    Decided {
+        /// The stream.
+        stream: String,
+        /// The message.
+        sequence: i64,
+    },
+    /// Something else was being built.
+    #[error(
+        "an earlier command was building projection {projection} again for something else ({before}), and \
+         what it has built is kept: give that command again, or remove it: artstore projection rebuild \
+         {projection} --abandon"
+    )]
+    OtherPurpose {
+        /// The projection.
+        projection: &'static str,
+        /// What for.
+        before: String,
+    },
     /// The live tables are always in use.
     #[error(
         "the live tables could not be had for themselves, though it was tried {attempts} times; in \
@@ -108,8 +139,9 @@ pub enum RebuildError {
     },
     /// The live workers are faster.
     #[error(
-        "the streams grow faster than this machine applies them: the swap was tried {attempts} times. \
-         What was built is kept: give the command again when there is less to do, or pause the \
+        "the last events could not be applied while others waited, though it was tried {attempts} times: \
+         the streams grow faster than this machine applies them, or NATS answers late (`artstore \
+         status`). What was built is kept: give the command again when there is less to do, or pause the \
          projection (`artstore projection pause`) meanwhile"
     )]
     TooFar {
@@ -139,6 +171,9 @@ impl RebuildError {
             | Self::Stalled { .. }
             | Self::Locked { .. }
             | Self::TooFar { .. }
+            | Self::Unlike(_)
+            | Self::Decided { .. }
+            | Self::OtherPurpose { .. }
             | Self::Busy { .. } => true,
             Self::Never(_)
             | Self::Rights { .. }

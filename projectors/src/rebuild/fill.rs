@@ -17,7 +17,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::commit::Commit;
 use crate::consumer::{Place, StreamReader};
 use crate::parking::{Fences, store};
-use crate::projector::{Projector, Taken};
+use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 
 const MOST_MESSAGES: usize = 1_000;
@@ -98,16 +98,18 @@ impl<P: Projector> Fill<'_, P> {
         tell: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Filled, RebuildError> {
         let stream = target.source.stream();
-        let info = self
-            .bus
-            .stream_info(&stream)
-            .await
-            .map_err(WorkerError::from)?;
+        let bus = self.bus;
+        let info = self.in_time(bus.stream_info(&stream)).await?;
+        let Some(info) = info else {
+            return Ok(Filled::Late);
+        };
         let first = info.state.first_sequence;
         let checkpoint = checkpoint::load(connection, P::NAME, &stream).await?;
         if checkpoint.is_none() && first > 1 && target.sequence > 0 {
-            let damage = breaks::damage(self.bus, &target.source).await;
-            let damage = damage.map_err(WorkerError::from)?;
+            let damage = self.in_time(breaks::damage(bus, &target.source)).await?;
+            let Some(damage) = damage else {
+                return Ok(Filled::Late);
+            };
             if !damage.covers_hole(1, first - 1) {
                 return Err(RebuildError::NoBeginning { stream, first });
             }
@@ -137,6 +139,9 @@ impl<P: Projector> Fill<'_, P> {
                 RebuildError::Worker(WorkerError::Consumer { .. } | WorkerError::Bus(_)) => {}
                 _ => return Err(error),
             }
+            if self.is_late() {
+                return Ok(Filled::Late);
+            }
             if moved.elapsed() >= STALL {
                 tracing::warn!(stream, %error, "the stream stands still");
                 return Err(stalled(target, at, moved));
@@ -158,23 +163,21 @@ impl<P: Projector> Fill<'_, P> {
             keys: store::fences(connection, P::NAME, &stream).await?,
             in_row: reading.checkpoint.as_ref().map_or(0, |at| at.parks_in_row),
         };
-        let reader = self.open(reading).await?;
-        let mut reader = reader.until(target.sequence);
+        let last = Place::behind(reading.checkpoint.as_ref());
+        let opened = StreamReader::open(self.bus, P::NAME, &target.source, last, reading.hole_at);
+        let Some(reader) = self.in_time(opened).await? else {
+            return Ok(Filled::Late);
+        };
+        let mut reader: StreamReader<P::Message> = reader.until(target.sequence);
         let commit = Commit {
             projector: self.projector,
             source: &target.source,
             stream_created_at: reading.created,
         };
         while !reader.is_at_end() {
-            if self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
-            {
+            let batch = reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE);
+            let Some(batch) = self.in_time(batch).await? else {
                 return Ok(Filled::Late);
-            }
-            let batch = tokio::select! {
-                batch = reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE) => batch?,
-                () = stopped(&mut self.stop) => return Err(RebuildError::Stopped),
             };
             let at = reading.checkpoint.as_ref().map_or(0, |at| at.last_sequence);
             let Some(mut batch) = batch else {
@@ -195,18 +198,31 @@ impl<P: Projector> Fill<'_, P> {
         Ok(Filled::Done)
     }
 
-    async fn open<M: Taken>(
+    /// Waits for the bus until it is asked to stop. None: the deadline was there before.
+    async fn in_time<T, E: Into<WorkerError>>(
         &mut self,
-        reading: &Reading<'_>,
-    ) -> Result<StreamReader<M>, RebuildError> {
-        let last = Place::behind(reading.checkpoint.as_ref());
-        let source = &reading.target.source;
-        tokio::select! {
-            opened = StreamReader::open(self.bus, P::NAME, source, last, reading.hole_at) => {
-                Ok(opened?)
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<Option<T>, RebuildError> {
+        if self.is_late() {
+            return Ok(None);
+        }
+        let deadline = self.deadline;
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            answer = answer => Ok(Some(answer.map_err(Into::<WorkerError>::into)?)),
+            () = late => Ok(None),
             () = stopped(&mut self.stop) => Err(RebuildError::Stopped),
         }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use artstore_sessions::restart::stopped;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
 
 use super::session::run;
@@ -12,8 +12,14 @@ use super::{RebuildError, Step, Told};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 
-/// For so long it waits for a lock, in milliseconds.
-const PATIENCE: u64 = 800;
+/// For so long it waits for all locks together.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// A process that is frozen, or waits for something else than the database, keeps others waiting no longer.
+const IDLE: &str = "3s";
+
+/// No statement keeps others waiting longer.
+const STATEMENT: &str = "30s";
 
 /// So often it tries.
 const ATTEMPTS: u32 = 30;
@@ -89,33 +95,63 @@ impl Attempts {
 
 /// Takes the live tables: what others have in hand is waited for. At once in the strongest mode: a lock
 /// that lets readers in would have to be raised for the swap, against all who have read meanwhile and now
-/// wait to write, as each search of the product does.
+/// wait to write, as each search of the product does. False: they could not be had in time, and the
+/// transaction is to be rolled back. From here on the server ends it when nothing comes for a while.
 pub(crate) async fn take_tables<P: Projector>(
     transaction: &mut PgConnection,
-) -> Result<(), sqlx::Error> {
-    run(
-        transaction,
-        &format!("set local lock_timeout = {PATIENCE}; set local synchronous_commit = on"),
-    )
-    .await?;
+) -> Result<bool, sqlx::Error> {
+    match take::<P>(transaction).await {
+        Ok(()) => Ok(true),
+        Err(error) if is_late(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn take<P: Projector>(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let begun = Instant::now();
+    let settings = format!(
+        "set local idle_in_transaction_session_timeout = '{IDLE}'; \
+         set local synchronous_commit = on; set local lock_timeout = {0}; \
+         set local statement_timeout = {0}",
+        PATIENCE.as_millis()
+    );
+    run(transaction, &settings).await?;
     // In the order in which workers and searches use them.
     let tables: Vec<String> = P::REBUILT
         .iter()
         .map(|table| format!("public.{}", table.name))
         .collect();
     let tables = tables.join(", ");
+    // It waits for one table after another: the time is that of the statement.
     run(
         transaction,
         &format!("lock table {tables} in access exclusive mode"),
+    )
+    .await?;
+    let left = PATIENCE.saturating_sub(begun.elapsed());
+    let left = left.as_millis().max(1);
+    run(
+        transaction,
+        &format!("set local statement_timeout = {left}"),
     )
     .await?;
     sqlx::query(
         "select from public.projection_checkpoints where projection = $1 order by stream for update",
     )
     .bind(P::NAME)
-    .execute(transaction)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    run(
+        transaction,
+        &format!("set local statement_timeout = '{STATEMENT}'"),
+    )
+    .await
+}
+
+/// A lock that was not there in time: by its own limit, the statement's, or a deadlock's.
+fn is_late(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(code.as_ref(), "55P03" | "57014" | "40P01"))
 }
 
 /// Whether it was a lock that was not there in time, or a deadlock.
@@ -136,7 +172,11 @@ pub(crate) async fn wait_for_snapshots(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), RebuildError> {
     let begun = Instant::now();
-    let mut before = snapshots(connection, None).await?;
+    // Whoever had no older transaction beside it when it took its snapshot sees all that was committed.
+    let built: String = sqlx::query_scalar("select pg_current_xact_id()::text")
+        .fetch_one(&mut *connection)
+        .await?;
+    let mut before = snapshots(connection, &built, None).await?;
     let mut tell = Instant::now() + TELL;
     let mut attempt = 0;
     while !before.is_empty() {
@@ -158,7 +198,7 @@ pub(crate) async fn wait_for_snapshots(
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
             () = stopped(stop) => return Err(RebuildError::Stopped),
         }
-        before = snapshots(connection, Some(&before)).await?;
+        before = snapshots(connection, &built, Some(&before)).await?;
     }
     Ok(())
 }
@@ -172,23 +212,29 @@ struct Snapshot {
     shown: String,
 }
 
-/// Transactions of more than one statement that have a snapshot; of those, the ones that were `known`.
+/// Sessions whose snapshot may be older than transaction `built`; of those, the ones that were `known`: one
+/// that took its snapshot since is old only because another transaction is. Of the sessions of other roles
+/// only `backend_xmin` is seen, unless ours has `pg_read_all_stats`: where it is seen, a transaction of one
+/// statement is left out, as it ends with it. So are a vacuum and whatever is no client's.
 async fn snapshots(
     connection: &mut PgConnection,
+    built: &str,
     known: Option<&[Snapshot]>,
 ) -> Result<Vec<Snapshot>, sqlx::Error> {
-    let rows: Vec<(i32, String, String)> = sqlx::query_as(
+    let rows: Vec<(i32, String, String)> = sqlx::query_as(AssertSqlSafe(format!(
         "select a.pid, format('%s %s', a.xact_start, a.backend_xmin), \
-             format('process %s of role %s (%s), %s, in a transaction since %s that reads as of its \
-                 beginning', a.pid, a.usename, \
-                 coalesce(nullif(a.application_name, ''), 'without a name'), a.state, \
-                 date_trunc('second', a.xact_start)) \
+             {SHOWN} || ', that reads as of its beginning' \
          from pg_stat_activity a \
          where a.datname = current_database() and a.pid <> pg_backend_pid() \
-             and a.backend_type = 'client backend' and a.backend_xmin is not null \
-             and a.xact_start < a.query_start \
-         order by a.xact_start",
-    )
+             and a.usesysid is not null \
+             and coalesce(a.backend_type, 'client backend') = 'client backend' \
+             and not exists (select from pg_stat_replication r where r.pid = a.pid) \
+             and not exists (select from pg_stat_progress_vacuum v where v.pid = a.pid) \
+             and age(a.backend_xmin) > age($1::text::xid8::xid) \
+             and (a.xact_start is null or a.xact_start < a.query_start) \
+         order by a.xact_start, a.pid"
+    )))
+    .bind(built)
     .fetch_all(connection)
     .await?;
     let all = rows
@@ -201,23 +247,25 @@ async fn snapshots(
         .collect())
 }
 
+/// A session `a`, for people: with as much as this role may see of it.
+const SHOWN: &str = "format('process %s of role %s (%s), ', a.pid, a.usename, \
+         coalesce(nullif(a.application_name, ''), 'without a name')) \
+     || case when a.xact_start is null then 'of which this role may see no more' \
+         else format('%s, in a transaction since %s', a.state, date_trunc('second', a.xact_start)) end";
+
 /// Who holds the live tables, the longest first.
 async fn holders<P: Projector>(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let tables: Vec<String> = P::REBUILT
         .iter()
         .map(|table| format!("public.{}", table.name))
         .collect();
-    sqlx::query_scalar(
-        "select format('process %s of role %s (%s), %s, in a transaction since %s', a.pid, a.usename, \
-             coalesce(nullif(a.application_name, ''), 'without a name'), a.state, \
-             date_trunc('second', a.xact_start)) \
-         from pg_stat_activity a \
-         where a.pid <> pg_backend_pid() and a.datname = current_database() \
-             and a.xact_start is not null and exists ( \
+    sqlx::query_scalar(AssertSqlSafe(format!(
+        "select {SHOWN} from pg_stat_activity a \
+         where a.pid <> pg_backend_pid() and a.datname = current_database() and exists ( \
              select from pg_locks l where l.pid = a.pid and l.granted and l.locktype = 'relation' \
                  and l.relation = any($1::text[]::regclass[]::oid[])) \
-         order by a.xact_start limit 5",
-    )
+         order by a.xact_start limit 5"
+    )))
     .bind(tables)
     .fetch_all(connection)
     .await

@@ -7,11 +7,12 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::watch;
 
-use super::build::streams;
+use super::build::Streams;
 use super::lock::{Attempts, is_lock, take_tables};
 use super::session::{open, run, schema_exists, use_schema};
-use super::swap::{Record, Swapped, applied_in, move_memory, move_tables, note};
-use super::{RebuildError, Told, previous_schema, product, shadow};
+use super::swap::{Exchanged, Record, Swapped, applied_in, move_memory, move_tables, note, settle};
+use super::{RebuildError, Told, likeness, previous_schema, product, shadow};
+use crate::parking::discarded;
 use crate::projector::Projector;
 
 /// Rolls back, as soon as it gets the live tables for a moment.
@@ -30,18 +31,25 @@ pub async fn rollback<P: Projector>(
     check::<P>(&mut connection, &previous).await?;
     let mut attempts = Attempts::new();
     loop {
+        likeness::level::<P>(&mut connection, &previous, &mut *told).await?;
         product::level::<P>(&mut connection, "public", &previous, &mut *told).await?;
-        match exchange(projector, bus, &mut connection, &previous, record).await {
-            Ok(swapped) => {
+        let streams = Streams::list(&mut connection, projector, bus).await?;
+        let exchange = exchange(projector, bus, &mut connection, &streams, record);
+        let exchanged = match exchange.await {
+            Err(error) if is_lock(&error) => Exchanged::Locked,
+            exchanged => exchanged?,
+        };
+        match exchanged {
+            Exchanged::Done(swapped) => {
                 connection.close().await?;
                 return Ok(swapped);
             }
-            Err(error) if is_lock(&error) => {
+            Exchanged::Late => attempts.late(&mut stop).await?,
+            Exchanged::Locked => {
                 attempts
                     .locked::<P>(&mut connection, &mut *told, &mut stop)
                     .await?;
             }
-            Err(error) => return Err(error),
         }
     }
 }
@@ -84,13 +92,23 @@ async fn exchange<P: Projector>(
     projector: &P,
     bus: &Bus,
     connection: &mut PgConnection,
-    previous: &str,
+    streams: &Streams,
     record: &mut impl Record,
-) -> Result<Swapped, RebuildError> {
+) -> Result<Exchanged, RebuildError> {
+    let previous = &previous_schema(P::NAME);
     let mut transaction = connection.begin().await?;
-    take_tables::<P>(&mut transaction).await?;
+    if !take_tables::<P>(&mut transaction).await? {
+        transaction.rollback().await?;
+        return Ok(Exchanged::Locked);
+    }
     crash::point("rollback.locked");
     shadow::check_dependents::<P>(&mut transaction).await?;
+    // A migration may have come meanwhile.
+    check::<P>(&mut transaction, previous).await?;
+    if !likeness::is_level::<P>(&mut transaction, previous).await? {
+        transaction.rollback().await?;
+        return Ok(Exchanged::Late);
+    }
     product::level::<P>(&mut transaction, "public", previous, &mut |_| {}).await?;
     product::level_ids::<P>(&mut transaction, "public", previous).await?;
     for statement in shadow::triggers::<P>(&mut transaction, previous).await? {
@@ -109,13 +127,16 @@ async fn exchange<P: Projector>(
         let sql = format!("create table {previous}.{table} (like public.{table} including all)");
         run(&mut transaction, &sql).await?;
     }
+    // What was given up since is not parked again.
+    discarded::take_out(&mut transaction, &returning, P::NAME).await?;
     move_memory::<P>(&mut transaction, &returning, previous).await?;
     note::<P>(&mut transaction, previous).await?;
     shadow::drop(&mut transaction, &returning).await?;
     crash::point("rollback.moved");
     use_schema(&mut transaction, "public").await?;
-    for (source, ..) in streams(projector, bus).await? {
-        projector.settle(&mut transaction, bus, &source).await?;
+    if !settle(projector, bus, &mut transaction, streams).await? {
+        transaction.rollback().await?;
+        return Ok(Exchanged::Late);
     }
     let swapped = Swapped {
         previous: previous.to_owned(),
@@ -125,5 +146,5 @@ async fn exchange<P: Projector>(
     crash::point("rollback.recorded");
     transaction.commit().await?;
     crash::point("rollback.swapped");
-    Ok(swapped)
+    Ok(Exchanged::Done(swapped))
 }

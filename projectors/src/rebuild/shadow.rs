@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::session::{run, schema_exists};
-use super::{RebuildError, Step, Told};
+use super::{RebuildError, likeness};
 use crate::projector::Projector;
 
 /// Ids of new rows begin so far above those of the live table: live rows can't get the same ones
@@ -148,108 +148,27 @@ async fn table_like(
         ),
     )
     .await?;
-    // Owner and rights of the table, its columns and its sequences; settings and a comment of the
-    // table; what makes rows unique.
-    let statements: Vec<String> = sqlx::query_scalar(
-        "with pair as ( \
-             select 0 as part, p.oid as live, s.oid as shadow, 'table' as kind, p.relname \
-             from pg_class p join pg_class s on s.relname = p.relname \
-             where p.oid = format('public.%I', $2)::regclass \
-                 and s.oid = format('%I.%I', $1, $2)::regclass \
-             union all \
-             select 1, l.oid, h.oid, 'sequence', h.relname \
-             from pg_attribute a, \
-                 lateral (select pg_get_serial_sequence(format('public.%I', $2), a.attname)::regclass) as x (l), \
-                 lateral (select pg_get_serial_sequence(format('%I.%I', $1, $2), a.attname)::regclass) as y (h), \
-                 pg_class l, pg_class h \
-             where a.attrelid = format('public.%I', $2)::regclass and a.attnum > 0 \
-                 and not a.attisdropped and l.oid = x.l and h.oid = y.h \
-         ), \
-         granted (place, live, shadow, kind, relname, columns, acl) as ( \
-             select 1, p.live, p.shadow, p.kind, p.relname, '', c.relacl \
-             from pair p join pg_class c on c.oid = p.live \
-             union all \
-             select 2, p.live, p.shadow, p.kind, p.relname, format(' (%I)', a.attname), a.attacl \
-             from pair p join pg_attribute a on a.attrelid = p.live \
-             where p.kind = 'table' and a.attnum > 0 and not a.attisdropped \
-         ), \
-         statement (place, sql) as ( \
-             select 0, format('alter table %s owner to %I', p.shadow::regclass, r.rolname) \
-             from pair p join pg_class c on c.oid = p.live join pg_roles r on r.oid = c.relowner \
-             where p.kind = 'table' and r.rolname <> current_user \
-             union all \
-             select g.place, format('grant %s%s on %s %s to %s%s', x.privilege_type, g.columns, \
-                 g.kind, g.shadow::regclass, \
-                 case x.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(x.grantee)) end, \
-                 case when x.is_grantable then ' with grant option' else '' end) \
-             from granted g cross join lateral aclexplode(g.acl) x \
-             join pg_class c on c.oid = g.live \
-             where x.grantee <> c.relowner \
-             union all \
-             select 3, format('alter table %s set (%s)', p.shadow::regclass, \
-                 array_to_string(c.reloptions, ', ')) \
-             from pair p join pg_class c on c.oid = p.live \
-             where p.kind = 'table' and c.reloptions is not null \
-             union all \
-             select 3, format('comment on table %s is %L', p.shadow::regclass, \
-                 obj_description(p.live, 'pg_class')) \
-             from pair p where p.kind = 'table' and obj_description(p.live, 'pg_class') is not null \
-             union all \
-             select 4, format('alter table %s add constraint %I %s', p.shadow::regclass, k.conname, \
-                 pg_get_constraintdef(k.oid)) \
-             from pair p join pg_constraint k on k.conrelid = p.live \
-             where p.kind = 'table' and k.contype in ('p', 'u', 'x') \
-         ) \
-         select sql from statement order by place, sql",
+    likeness::copy(transaction, schema, table).await?;
+    // What makes rows unique.
+    let rules: Vec<String> = sqlx::query_scalar(
+        "select format('alter table %I.%I add constraint %I %s', $1, $2, k.conname, \
+             pg_get_constraintdef(k.oid)) \
+         from pg_constraint k \
+         where k.conrelid = format('public.%I', $2)::regclass and k.contype in ('p', 'u', 'x') \
+         order by k.conname",
     )
     .bind(schema)
     .bind(table)
     .fetch_all(&mut *transaction)
     .await?;
-    for statement in statements {
+    for statement in rules {
         run(transaction, &statement).await?;
     }
-    for (_, statement) in indexes(transaction, schema, table, true).await? {
+    for (_, statement) in likeness::indexes(transaction, schema, table, true).await? {
         run(transaction, &statement).await?;
     }
     shift_ids(transaction, schema, table).await?;
     Ok(())
-}
-
-/// Indexes of a live table that are no rules', as statements for the shadow, those that are there
-/// already left out.
-async fn indexes(
-    connection: &mut PgConnection,
-    schema: &str,
-    table: &str,
-    unique: bool,
-) -> Result<Vec<(String, String)>, sqlx::Error> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "select c.relname::text, pg_get_indexdef(i.indexrelid) \
-         from pg_index i join pg_class c on c.oid = i.indexrelid \
-         where i.indrelid = format('public.%I', $2)::regclass and i.indisvalid \
-             and i.indisunique = $3 \
-             and not exists (select from pg_constraint k \
-                 where k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')) \
-             and to_regclass(format('%I.%I', $1, c.relname)) is null \
-         order by c.relname",
-    )
-    .bind(schema)
-    .bind(table)
-    .bind(unique)
-    .fetch_all(connection)
-    .await?;
-    let moved = |sql: &str| {
-        let (live, shadow) = (
-            format!(" ON public.{table} "),
-            format!(" ON {schema}.{table} "),
-        );
-        sql.replacen(&live, &shadow, 1)
-    };
-    Ok(rows
-        .into_iter()
-        .map(|(name, sql)| (name, moved(&sql)))
-        .collect())
 }
 
 async fn shift_ids(
@@ -282,31 +201,6 @@ pub(crate) async fn sequences(
     .bind(table)
     .fetch_all(connection)
     .await
-}
-
-/// Builds the indexes that are not there yet, and counts the rows for the planner.
-pub(crate) async fn index<P: Projector>(
-    connection: &mut PgConnection,
-    schema: &str,
-    told: Told<'_>,
-) -> Result<(), RebuildError> {
-    let mut all = Vec::new();
-    for table in P::REBUILT {
-        all.extend(indexes(connection, schema, table.name, false).await?);
-    }
-    for (number, (name, statement)) in all.iter().enumerate() {
-        told(Step::Indexing {
-            index: name.clone(),
-            number: number + 1,
-            of: all.len(),
-        });
-        run(connection, statement).await?;
-        artstore_schemas::crash::point("rebuild.indexed");
-    }
-    for table in P::REBUILT {
-        run(connection, &format!("analyze {schema}.{}", table.name)).await?;
-    }
-    Ok(())
 }
 
 /// The triggers of the live tables, as statements for the shadow.
@@ -403,8 +297,8 @@ pub(crate) async fn form_in<P: Projector>(
     .await
 }
 
-/// Whether a shadow that an earlier command left can be used: of the same purpose, by the same version,
-/// like the live tables.
+/// Whether a shadow that an earlier command left can be used: by the same version, like the live tables.
+/// One of another purpose is refused: it may have taken hours, and somebody wants it.
 pub(crate) async fn fits<P: Projector>(
     connection: &mut PgConnection,
     schema: &str,
@@ -420,6 +314,16 @@ pub(crate) async fn fits<P: Projector>(
             .await?;
     if !noted {
         return Ok(false);
+    }
+    let sql = format!("select purpose from {schema}.artstore_rebuild");
+    let before: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(before) = before.filter(|before| before != purpose) {
+        return Err(RebuildError::OtherPurpose {
+            projection: P::NAME,
+            before,
+        });
     }
     let form = form::<P>(connection).await?;
     let sql = format!(

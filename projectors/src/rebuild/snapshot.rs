@@ -40,6 +40,47 @@ impl std::fmt::Display for AsOf {
     }
 }
 
+/// Refuses places that the streams do not have, before anything is built.
+pub async fn check<P: Projector>(
+    projector: &P,
+    bus: &Bus,
+    as_of: &AsOf,
+) -> Result<(), RebuildError> {
+    match as_of {
+        AsOf::Time(_) => Ok(()),
+        AsOf::Streams(named) => place(named, &streams(projector, bus).await?, P::NAME).map(drop),
+    }
+}
+
+/// The named streams' sources with their places.
+fn place(
+    named: &BTreeMap<String, u64>,
+    streams: &[(Source, DateTime<Utc>, u64)],
+    projection: &str,
+) -> Result<Vec<Target>, RebuildError> {
+    let mut places = Vec::new();
+    for (stream, sequence) in named {
+        let found = streams
+            .iter()
+            .find(|(source, ..)| source.stream() == *stream);
+        let Some((source, _, last)) = found else {
+            return Err(RebuildError::BadPlace(format!(
+                "there is no stream {stream} that projection {projection} reads"
+            )));
+        };
+        if sequence > last {
+            return Err(RebuildError::BadPlace(format!(
+                "stream {stream} ends at {last}, before {sequence}"
+            )));
+        }
+        places.push(Target {
+            source: source.clone(),
+            sequence: *sequence,
+        });
+    }
+    Ok(places)
+}
+
 impl<P: Projector> Rebuild<'_, P> {
     /// How far each stream is to be applied.
     pub async fn targets(&mut self, as_of: &AsOf) -> Result<Vec<Target>, RebuildError> {
@@ -53,25 +94,12 @@ impl<P: Projector> Rebuild<'_, P> {
                 Ok(targets)
             }
             AsOf::Streams(named) => {
-                let mut found = targets(&mut self.connection, &self.projector, self.bus).await?;
                 let ends = streams(&self.projector, self.bus).await?;
-                for (stream, sequence) in named {
-                    let target = found
-                        .iter_mut()
-                        .find(|target| target.source.stream() == *stream);
-                    let end = ends.iter().find(|(source, ..)| source.stream() == *stream);
-                    let (Some(target), Some((_, _, last))) = (target, end) else {
-                        return Err(RebuildError::BadPlace(format!(
-                            "there is no stream {stream} that projection {} reads",
-                            P::NAME
-                        )));
-                    };
-                    if sequence > last {
-                        return Err(RebuildError::BadPlace(format!(
-                            "stream {stream} ends at {last}, before {sequence}"
-                        )));
-                    }
-                    target.sequence = *sequence;
+                let places = place(named, &ends, P::NAME)?;
+                let mut found = targets(&mut self.connection, &self.projector, self.bus).await?;
+                for target in &mut found {
+                    let place = places.iter().find(|place| place.source == target.source);
+                    target.sequence = place.map_or(target.sequence, |place| place.sequence);
                 }
                 Ok(found)
             }

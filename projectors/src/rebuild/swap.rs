@@ -4,18 +4,21 @@
 
 use std::time::{Duration, Instant};
 
+use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::build::{Rebuild, streams, targets};
+use super::build::{Rebuild, Streams};
 use super::fill::{Fill, Filled};
 use super::lock::{Attempts, is_lock, take_tables, wait_for_snapshots};
+use super::parked::Seen;
 use super::session::{run, use_schema};
-use super::{RebuildError, Told, previous_schema, product, shadow};
+use super::{RebuildError, Told, likeness, previous_schema, product, shadow};
 use crate::projector::Projector;
+use crate::projector_error::WorkerError;
 
-/// For so long others are kept waiting for the last stretch.
-const STRETCH: Duration = Duration::from_secs(1);
+/// For so long others are kept waiting for the last stretch, and for whatever else is asked of the bus.
+pub(crate) const STRETCH: Duration = Duration::from_secs(1);
 
 /// What is live now.
 #[derive(Debug, Clone)]
@@ -37,6 +40,11 @@ pub trait Record: Send {
 }
 
 impl<P: Projector> Rebuild<'_, P> {
+    /// The streams, and how far each is applied in what was built.
+    pub async fn places(&mut self) -> Result<Vec<(String, u64)>, RebuildError> {
+        Ok(applied_in::<P>(&mut self.connection, &self.schema).await?)
+    }
+
     /// Swaps, as soon as it gets the live tables for a moment.
     pub async fn swap(
         &mut self,
@@ -46,33 +54,45 @@ impl<P: Projector> Rebuild<'_, P> {
         let mut attempts = Attempts::new();
         loop {
             self.catch_up(&mut *told).await?;
+            likeness::level::<P>(&mut self.connection, &self.schema, &mut *told).await?;
             // Most of it before anybody has to wait.
             product::level::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
             crash::point("rebuild.copied");
             let mut stop = self.stop.clone();
             wait_for_snapshots(&mut self.connection, &mut *told, &mut stop).await?;
-            match self.exchange(&mut *told, record).await {
-                Ok(Some(swapped)) => return Ok(swapped),
-                Ok(None) => attempts.late(&mut stop).await?,
+            // Nobody has to wait for what the bus says of its streams.
+            let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;
+            let exchanged = match self.exchange(&streams, &mut *told, record).await {
                 Err(error) if is_lock(&error) => {
                     tracing::debug!(%error, "the live tables could not be had");
+                    Exchanged::Locked
+                }
+                exchanged => exchanged?,
+            };
+            match exchanged {
+                Exchanged::Done(swapped) => return Ok(swapped),
+                Exchanged::Late => attempts.late(&mut stop).await?,
+                Exchanged::Locked => {
                     attempts
                         .locked::<P>(&mut self.connection, &mut *told, &mut stop)
                         .await?;
                 }
-                Err(error) => return Err(error),
             }
         }
     }
 
-    /// One try. None: the live workers had gone too far.
+    /// One try. Nobody is kept waiting for the bus longer than for the last stretch.
     async fn exchange(
         &mut self,
+        streams: &Streams,
         told: Told<'_>,
         record: &mut impl Record,
-    ) -> Result<Option<Swapped>, RebuildError> {
+    ) -> Result<Exchanged, RebuildError> {
         let mut transaction = self.connection.begin().await?;
-        take_tables::<P>(&mut transaction).await?;
+        if !take_tables::<P>(&mut transaction).await? {
+            transaction.rollback().await?;
+            return Ok(Exchanged::Locked);
+        }
         crash::point("rebuild.locked");
         shadow::check_dependents::<P>(&mut transaction).await?;
         if shadow::form::<P>(&mut transaction).await?
@@ -80,18 +100,27 @@ impl<P: Projector> Rebuild<'_, P> {
         {
             return Err(RebuildError::Changed);
         }
+        let alike = likeness::is_level::<P>(&mut transaction, &self.schema).await?;
         // Nobody reads or writes: these are the last places.
-        let places = targets(&mut transaction, &self.projector, self.bus).await?;
+        let places = streams.places::<P>(&mut transaction).await?;
+        let deadline = Instant::now() + STRETCH;
         let mut fill = Fill {
             projector: &self.projector,
             bus: self.bus,
             stop: self.stop.clone(),
-            deadline: Some(Instant::now() + STRETCH),
+            deadline: Some(deadline),
         };
-        let filled = fill.fill(&mut transaction, &places, &mut *told).await?;
+        let filled = match places {
+            Some(places) if alike => fill.fill(&mut transaction, &places, &mut *told).await?,
+            Some(_) | None => Filled::Late,
+        };
         if filled == Filled::Late {
             transaction.rollback().await?;
-            return Ok(None);
+            return Ok(Exchanged::Late);
+        }
+        let seen = Seen::read_both::<P>(&mut transaction, &self.schema).await?;
+        if let Some((stream, sequence)) = self.seen.decided(&seen) {
+            return Err(RebuildError::Decided { stream, sequence });
         }
         product::level::<P>(&mut transaction, "public", &self.schema, told).await?;
         product::level_ids::<P>(&mut transaction, "public", &self.schema).await?;
@@ -114,12 +143,10 @@ impl<P: Projector> Rebuild<'_, P> {
         move_memory::<P>(&mut transaction, &self.schema, &previous).await?;
         note::<P>(&mut transaction, &previous).await?;
         shadow::drop(&mut transaction, &self.schema).await?;
-        let sources = streams(&self.projector, self.bus).await?;
         use_schema(&mut transaction, "public").await?;
-        for (source, ..) in sources {
-            self.projector
-                .settle(&mut transaction, self.bus, &source)
-                .await?;
+        if !settle(&self.projector, self.bus, &mut transaction, streams).await? {
+            transaction.rollback().await?;
+            return Ok(Exchanged::Late);
         }
         let swapped = Swapped {
             previous,
@@ -130,7 +157,37 @@ impl<P: Projector> Rebuild<'_, P> {
         crash::point("rebuild.recorded");
         transaction.commit().await?;
         crash::point("rebuild.swapped");
-        Ok(Some(swapped))
+        Ok(Exchanged::Done(swapped))
+    }
+}
+
+/// What came of a try to exchange tables.
+pub(crate) enum Exchanged {
+    Done(Swapped),
+    /// Not in time: the live workers had gone too far, or the bus did not answer.
+    Late,
+    /// The live tables could not be had.
+    Locked,
+}
+
+/// Lets the projector write on what has become live. False: not in time.
+pub(crate) async fn settle<P: Projector>(
+    projector: &P,
+    bus: &Bus,
+    transaction: &mut PgConnection,
+    streams: &Streams,
+) -> Result<bool, RebuildError> {
+    let settled = async {
+        for stream in &streams.streams {
+            projector
+                .settle(&mut *transaction, bus, &stream.source)
+                .await?;
+        }
+        Ok::<(), WorkerError>(())
+    };
+    match tokio::time::timeout(STRETCH, settled).await {
+        Ok(settled) => settled.map(|()| true).map_err(RebuildError::from),
+        Err(_) => Ok(false),
     }
 }
 

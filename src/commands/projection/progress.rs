@@ -10,6 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often a line is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// When the first one is written.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// The progress of a rebuild.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -37,7 +40,7 @@ impl Progress {
             quiet,
             stage: String::new(),
             begun: (Instant::now(), 0),
-            next_line: Instant::now() + EVERY,
+            next_line: Instant::now() + FIRST,
             applied: 0,
             filling: 0,
         }
@@ -103,14 +106,8 @@ impl Progress {
         } else if !self.quiet && Instant::now() >= self.next_line {
             self.next_line = Instant::now() + EVERY;
             let (begun, before) = self.begun;
-            let rate = (done - before.min(done)) as f64 / begun.elapsed().as_secs_f64().max(0.001);
-            match total {
-                Some(total) => {
-                    let left = total.saturating_sub(done) as f64 / rate.max(1.0);
-                    eprintln!("{stage}: {done} of {total} events, {rate:.0}/s, {left:.0} s left");
-                }
-                None => eprintln!("{stage}: {done}"),
-            }
+            let so_far = done - before.min(done);
+            eprintln!("{}", line(stage, done, total, so_far, begun.elapsed()));
         }
     }
 
@@ -139,5 +136,33 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A line without a terminal: `so_far` were done in this time.
+fn line(stage: &str, done: u64, total: Option<u64>, so_far: u64, time: Duration) -> String {
+    let Some(total) = total else {
+        return format!("{stage}: {done}");
+    };
+    let rate = so_far as f64 / time.as_secs_f64().max(0.001);
+    let left = total.saturating_sub(done) as f64 / rate.max(1.0);
+    format!("{stage}: {done} of {total} events, {rate:.0}/s, {left:.0} s left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_the_rate_and_the_time_that_is_left() {
+        let ten = Duration::from_secs(10);
+        assert_eq!(
+            line("applying s", 6_000, Some(10_000), 5_000, ten),
+            "applying s: 6000 of 10000 events, 500/s, 8 s left"
+        );
+        assert_eq!(line("comparing t", 7, None, 7, ten), "comparing t: 7");
+        // Nothing yet, and no time.
+        let text = line("applying s", 0, Some(10), 0, Duration::ZERO);
+        assert_eq!(text, "applying s: 0 of 10 events, 0/s, 10 s left");
     }
 }

@@ -1,32 +1,43 @@
 //! `artstore projection rebuild`. Exit code 0: swapped, or equal, or the snapshot is made; 1: the tables
-//! differ, or it could not be done.
+//! differ, or it could not be done; 2: it was not asked for rightly.
 
 use std::process::ExitCode;
-use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_projectors::rebuild::abandon::abandon;
 use artstore_projectors::rebuild::build::Rebuild as Build;
 use artstore_projectors::rebuild::compare::Comparison;
-use artstore_projectors::rebuild::snapshot::AsOf;
+use artstore_projectors::rebuild::snapshot::{self, AsOf};
 use artstore_projectors::rebuild::swap::{Record, Swapped};
 use artstore_projectors::rebuild::{RebuildError, Step};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
-use chrono::{DateTime, Utc};
+use artstore_sessions::restart::stopped;
+use chrono::Utc;
 use clap::Args;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::watch;
 
+use super::place::Place;
 use super::progress::Progress;
-use super::{database, record, report};
+use super::{connect, database, record, report, touched};
 use crate::audit_keys::AuditSettings;
 use crate::commands::{audit, stop_signal};
 use crate::config::{Config, ConfigError};
 use crate::operator;
 use crate::service::Projection as Projected;
+
+/// A signal that has caused an error is seen within that time.
+const SIGNAL: Duration = Duration::from_millis(100);
+
+/// For so long a failure may take to be recorded.
+const RECORDED: Duration = Duration::from_secs(10);
 
 /// What is to be built again.
 #[derive(Debug, Args)]
@@ -55,33 +66,6 @@ pub struct Rebuild {
     json: bool,
     #[command(flatten)]
     audit: AuditSettings,
-}
-
-/// A place, as it is written on the command line.
-#[derive(Debug, Clone)]
-struct Place(AsOf);
-
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return Ok(Self(AsOf::Time(time.with_timezone(&Utc))));
-        }
-        let mut streams = std::collections::BTreeMap::new();
-        for part in text.split(',') {
-            let (stream, sequence) = part.split_once('=').ok_or_else(|| {
-                format!("{part:?} is neither a time like 2026-01-31T12:00:00Z nor STREAM=SEQUENCE")
-            })?;
-            let sequence = sequence
-                .parse()
-                .map_err(|_| format!("{sequence:?} is no sequence of a message"))?;
-            if streams.insert(stream.to_owned(), sequence).is_some() {
-                return Err(format!("stream {stream} is named twice"));
-            }
-        }
-        Ok(Self(AsOf::Streams(streams)))
-    }
 }
 
 /// Runs the command.
@@ -150,26 +134,36 @@ async fn of<P: Projector>(
     command: &Rebuild,
 ) -> anyhow::Result<ExitCode> {
     let database = database(config, command.projection)?;
+    if command.abandon {
+        return remove::<P>(&database, command.json).await;
+    }
     let stop = stop_signal()?;
     let bus = Bus::connect(&config.bus("artstore projection rebuild"))
         .await?
         .patient();
+    if let Some(Place(as_of)) = &command.as_of {
+        let places = snapshot::check(&projector, &bus, as_of).await;
+        places.map_err(|error| match matches!(error, RebuildError::BadPlace(_)) {
+            true => anyhow::Error::from(ConfigError(error.to_string())),
+            false => error.into(),
+        })?;
+    }
     let purpose = match &command.as_of {
         Some(Place(as_of)) => format!("as of {as_of}"),
         None => "swap".to_owned(),
     };
-    let mut build = Build::begin(projector, &bus, &database, &purpose, stop).await?;
+    let mut build = Build::begin(projector, &bus, &database, &purpose, stop.clone()).await?;
     let operator = operator::operator(build.connection()).await?;
     let mut run = Run {
+        config,
         command,
+        stop,
+        bus: &bus,
         operator,
         progress: Progress::new(command.json),
         name: P::NAME,
         resumed: build.is_resumed(),
     };
-    if command.abandon {
-        return run.abandon(build).await;
-    }
     if build.is_resumed() && !command.json {
         eprintln!("going on with what an earlier command has built");
     }
@@ -191,7 +185,31 @@ async fn of<P: Projector>(
     Ok(done.code)
 }
 
+/// Removes what an earlier command left, and records that with it.
+async fn remove<P: Projector>(
+    database: &PgConnectOptions,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    abandon::<P>(database, async |transaction: &mut PgConnection| {
+        let operator = operator::operator(transaction).await?;
+        let facts = json!({"outcome": "abandoned", "operator": operator});
+        record(transaction, P::NAME, "rebuild", facts).await
+    })
+    .await?;
+    match as_json {
+        true => println!(
+            "{:#}",
+            json!({"projection": P::NAME, "outcome": "abandoned"})
+        ),
+        false => println!("{}: nothing of a rebuild is left", P::NAME),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 struct Run<'a> {
+    config: &'a Config,
+    bus: &'a Bus,
+    stop: watch::Receiver<bool>,
     command: &'a Rebuild,
     operator: Value,
     progress: Progress,
@@ -217,10 +235,17 @@ impl Run<'_> {
             .catch_up(&mut |step: Step| progress.show(&step))
             .await?;
         build.index(&mut |step: Step| progress.show(&step)).await?;
-        let comparison = build
+        let mut comparison = build
             .compare(&mut |step: Step| progress.show(&step))
             .await?;
         let equal = comparison.is_equal();
+        // The comparison is right without.
+        if let Err(error) = touched::name_events(self.bus, build, &mut comparison).await {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "last events of rows were not looked up"
+            );
+        }
         if self.command.dry_run || !(equal || self.command.accept_differences) {
             return self.only_compared(build, &comparison).await;
         }
@@ -319,11 +344,12 @@ impl Run<'_> {
         let snapshot = build.keep_as_snapshot(Utc::now(), &mut event).await?;
         crash::point("rebuild.snapshot");
         let schema = &snapshot.previous;
+        let parked = build.parked_in(schema).await?;
         let said = match self.command.json {
             true => format!(
                 "{:#}\n",
                 json!({"projection": self.name, "outcome": "snapshot", "as_of": as_of.to_string(),
-                    "schema": schema, "streams": streams(&snapshot)})
+                    "schema": schema, "streams": streams(&snapshot), "parked": parked})
             ),
             false => {
                 let mut said = format!(
@@ -332,6 +358,12 @@ impl Run<'_> {
                 );
                 for (stream, sequence) in &snapshot.streams {
                     said += &format!("  {stream} up to message {sequence}\n");
+                }
+                if parked > 0 {
+                    said += &format!(
+                        "Without {parked} events that can't be applied, or wait behind one: \
+                         {schema}.projection_parked\n"
+                    );
                 }
                 said += &format!(
                     "Rows of the product's own services are not in it. When it is not needed any \
@@ -347,45 +379,63 @@ impl Run<'_> {
         })
     }
 
-    async fn abandon<P: Projector>(&self, mut build: Build<'_, P>) -> anyhow::Result<ExitCode> {
-        let facts = self.facts("abandoned", None);
-        self.record(build.connection(), facts).await?;
-        build.drop().await?;
-        match self.command.json {
-            true => println!(
-                "{:#}",
-                json!({"projection": self.name, "outcome": "abandoned"})
-            ),
-            false => println!("{}: nothing of a rebuild is left", self.name),
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-
-    /// What is left of a rebuild that has ended with an error.
+    /// What is left of a rebuild that has ended with an error. Somebody who has stopped it wants nothing
+    /// left, whatever else has failed at that moment.
     async fn failed<P: Projector>(
         &self,
         build: Build<'_, P>,
         error: RebuildError,
     ) -> anyhow::Error {
-        if self.command.keep || error.can_go_on() {
-            // The connection may be what has failed.
-            drop(build);
-            let stopped = matches!(error, RebuildError::Stopped);
-            return match stopped {
-                true => anyhow::anyhow!(
-                    "stopped; what was built is kept: the same command goes on there"
-                ),
-                false => anyhow::Error::from(error),
-            };
-        }
-        let stopped = matches!(error, RebuildError::Stopped);
-        match build.drop().await {
-            Ok(()) if stopped => anyhow::anyhow!("stopped; what was built is removed"),
-            Ok(()) => anyhow::Error::from(error),
-            Err(left) => anyhow::Error::from(error).context(format!(
+        let mut stop = self.stop.clone();
+        let signalled = tokio::time::timeout(SIGNAL, stopped(&mut stop))
+            .await
+            .is_ok();
+        let stopped = signalled || matches!(error, RebuildError::Stopped);
+        let kept = self.command.keep || (error.can_go_on() && !stopped);
+        let left = match kept {
+            true => {
+                // The connection may be what has failed.
+                drop(build);
+                None
+            }
+            false => build.drop().await.err(),
+        };
+        self.record_failure(&error, stopped, kept || left.is_some())
+            .await;
+        let said = match (stopped, kept) {
+            (true, true) => "stopped; what was built is kept: the same command goes on there",
+            (true, false) => "stopped; what was built is removed",
+            (false, _) => "",
+        };
+        let only_stopped = matches!(error, RebuildError::Stopped);
+        match left {
+            Some(left) => anyhow::Error::from(error).context(format!(
                 "what was built could not be removed ({left}): artstore projection rebuild {} --abandon",
                 self.name
             )),
+            None if only_stopped => anyhow::anyhow!(said),
+            None if stopped => anyhow::Error::from(error).context(said),
+            None => error.into(),
+        }
+    }
+
+    /// Records it where that is possible: the database may be what has failed.
+    async fn record_failure(&self, error: &RebuildError, stopped: bool, kept: bool) {
+        let mut facts = self.facts(if stopped { "stopped" } else { "failed" }, None);
+        facts["error"] = json!(error.to_string());
+        facts["kept"] = json!(kept);
+        let recorded = async {
+            let mut connection = connect(self.config, self.command.projection).await?;
+            self.record(&mut connection, facts).await?;
+            connection.close().await?;
+            anyhow::Ok(())
+        };
+        let recorded = tokio::time::timeout(RECORDED, recorded).await;
+        if let Err(error) = recorded.map_err(anyhow::Error::from).flatten() {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "that it failed could not be recorded"
+            );
         }
     }
 

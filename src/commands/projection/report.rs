@@ -63,10 +63,11 @@ pub(super) fn text(comparison: &Comparison) -> String {
 }
 
 fn one(difference: &Difference) -> String {
-    let change = match difference.change {
-        Change::Added => "added: the live table does not have it",
-        Change::Removed => "removed: no event tells of it",
-        Change::Changed => "changed",
+    let change = match (difference.change, difference.deleted) {
+        (Change::Added, _) => "added: the live table does not have it",
+        (Change::Removed, true) => "removed: its last event deletes it",
+        (Change::Removed, false) => "removed: no event tells of it",
+        (Change::Changed, _) => "changed",
     };
     let parked = match difference.parked {
         true => " (explained by parked events)",

@@ -172,11 +172,43 @@ pub async fn verify(
         report.findings.extend(history.findings);
         report.truncated |= history.truncated;
     }
+    given_up(&mut query, &mut report.findings).await?;
     parked(&mut query, &mut report.findings).await?;
     report
         .findings
         .sort_by_key(|finding| (finding.kind, finding.id));
     Ok(report)
+}
+
+/// What an event explains that an operator gave up is what the operator wanted, and stays a finding: the
+/// cache is not what the files are.
+async fn given_up(query: &mut PgConnection, findings: &mut [Finding]) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = findings.iter().filter_map(|finding| finding.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<(Option<Uuid>, Option<Uuid>, String)> = sqlx::query_as(
+        "select key, event_id, \
+             format('message %s of %s was given up (artstore parked discard): %s', \
+                 stream_sequence, stream, reason) \
+         from public.projection_discarded \
+         where projection = 'query-cache' and (key = any($1) or event_id = any($1)) \
+         order by stream, stream_sequence desc",
+    )
+    .bind(&ids)
+    .fetch_all(query)
+    .await?;
+    for finding in findings.iter_mut().filter(|finding| finding.id.is_some()) {
+        let row = rows
+            .iter()
+            .find(|(key, event, ..)| *key == finding.id || *event == finding.id);
+        if let Some((_, _, given_up)) = row {
+            finding.detail += &format!("; {given_up}");
+            finding.mend =
+                "nothing has to be done: its next event is applied as any other".to_owned();
+        }
+    }
+    Ok(())
 }
 
 /// What a parked event explains is mended by trying it again.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 
+use artstore_projectors::parking::discarded::Discarded;
 use artstore_projectors::projector::Received;
 use artstore_schemas::breaks;
 use artstore_schemas::bus::Bus;
@@ -59,6 +60,8 @@ impl Told {
 /// What all streams tell of some files.
 #[derive(Debug, Clone, Default)]
 pub struct Streams {
+    /// Events that were given up: they tell nothing.
+    pub discarded: HashMap<ElementName, Discarded>,
     files: HashMap<Uuid, BTreeMap<ElementName, Told>>,
 }
 
@@ -88,11 +91,16 @@ impl Streams {
         // A source that was set back: what its lost rows said of whose the file is, is no claim.
         let mut epochs = breaks::epochs(bus, &source).await?;
         epochs.0.retain(|epoch| epoch.sequence <= to);
+        let discarded = self.discarded.get(element);
         let mut sequences = Vec::new();
         let mut messages = Messages::open(bus, &source, &wanted).await?;
         while let Some((sequence, message)) = messages.next().await? {
-            let id = messages::envelope(&message).and_then(|e| e.subject?.parse().ok());
-            let wanted = id.is_some_and(|id| files.contains(&id)) && !damage.ignores(sequence);
+            let envelope = messages::envelope(&message);
+            let event_id = envelope.as_ref().map(|envelope| envelope.id);
+            let id = envelope.and_then(|envelope| envelope.subject?.parse().ok());
+            let given_up = discarded.is_some_and(|events| events.has(sequence, event_id));
+            let wanted =
+                id.is_some_and(|id| files.contains(&id)) && !damage.ignores(sequence) && !given_up;
             sequences.extend(wanted.then_some(sequence));
         }
         messages.close().await;

@@ -4,8 +4,11 @@
 mod beside;
 mod damage;
 mod live;
+mod parked;
+mod recorded;
 mod refused;
 mod size;
+mod waiting;
 
 use artstore_schemas::source::Source;
 use serde_json::Value;

@@ -64,6 +64,10 @@ pub async fn type_it(world: &World, command: &str) {
 
 /// Exactly this is found, and is gone after what the report says was done.
 async fn found_and_mended(world: &World, expected: &[(&str, &str)]) {
+    // A repair is an event of the query module.
+    let relay = world
+        .command(&["run", "relay", "--source", "query"])
+        .start();
     let (mut agree, mut report) = verify(world).await;
     let expected: BTreeSet<(String, String)> = expected
         .iter()
@@ -80,6 +84,7 @@ async fn found_and_mended(world: &World, expected: &[(&str, &str)]) {
     assert!(agree, "{report:#}");
     assert_eq!(report["cache"]["in_flight"], 0, "{report:#}");
     world.projected().await;
+    relay.kill().await;
 }
 
 #[test]
@@ -214,10 +219,15 @@ fn a_stream_without_its_end_is_mended_by_the_relay_and_the_named_command() {
 /// What verify names is done until it names nothing more.
 async fn settles(world: &World) {
     let mut last = Value::Null;
+    // A repair is an event of the query module.
+    let relay = world
+        .command(&["run", "relay", "--source", "query"])
+        .start();
     for _ in 0..=ROUNDS {
         let (agree, report) = verify(world).await;
         if agree && report["cache"]["in_flight"] == 0 {
             world.projected().await;
+            relay.kill().await;
             return;
         }
         mend(world, &report).await;

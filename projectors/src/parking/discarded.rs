@@ -1,0 +1,93 @@
+//! The table `projection_discarded`: parked events that an operator gave up for good. It is none of the
+//! tables that a rebuild swaps: what was decided about a stream holds whatever tables are filled.
+
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use super::store::{self, Parked};
+
+/// Events of a stream that were given up, by sequence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discarded(HashMap<u64, Option<Uuid>>);
+
+impl Discarded {
+    /// Whether an event was given up. In a stream that was made anew, another event may stand at the
+    /// same sequence: it was not.
+    pub fn has(&self, sequence: u64, event_id: Option<Uuid>) -> bool {
+        self.0.get(&sequence) == Some(&event_id)
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Those of a stream, whatever the session's search path is.
+pub async fn load(
+    connection: &mut PgConnection,
+    projection: &str,
+    stream: &str,
+) -> Result<Discarded, sqlx::Error> {
+    let rows: Vec<(i64, Option<Uuid>)> = sqlx::query_as(
+        "select stream_sequence, event_id from public.projection_discarded \
+         where projection = $1 and stream = $2",
+    )
+    .bind(projection)
+    .bind(stream)
+    .fetch_all(connection)
+    .await?;
+    let rows = rows.into_iter();
+    let events = rows.map(|(at, id)| (u64::try_from(at).unwrap_or(0), id));
+    Ok(Discarded(events.collect()))
+}
+
+/// Takes a parked event out for good, and remembers it. False: it is not parked any more, and nothing
+/// is remembered.
+pub async fn discard(
+    connection: &mut PgConnection,
+    parked: &Parked,
+    reason: &str,
+) -> Result<bool, sqlx::Error> {
+    if !store::remove(connection, parked).await? {
+        return Ok(false);
+    }
+    sqlx::query(
+        "insert into public.projection_discarded \
+             (projection, stream, stream_sequence, key, event_id, reason) \
+         values ($1, $2, $3, $4, $5, $6) \
+         on conflict (projection, stream, stream_sequence) do update \
+         set key = excluded.key, event_id = excluded.event_id, reason = excluded.reason, \
+             discarded_at = excluded.discarded_at",
+    )
+    .bind(&parked.projection)
+    .bind(&parked.stream)
+    .bind(i64::try_from(parked.sequence).unwrap_or(i64::MAX))
+    .bind(parked.key)
+    .bind(parked.event_id)
+    .bind(reason)
+    .execute(connection)
+    .await?;
+    Ok(true)
+}
+
+/// Takes out of the parked events in a schema what was given up meanwhile.
+pub(crate) async fn take_out(
+    connection: &mut PgConnection,
+    schema: &str,
+    projection: &str,
+) -> Result<(), sqlx::Error> {
+    let sql = format!(
+        "delete from {schema}.projection_parked p using public.projection_discarded d \
+         where p.projection = $1 and (d.projection, d.stream, d.stream_sequence) \
+                 = (p.projection, p.stream, p.stream_sequence) \
+             and d.event_id is not distinct from p.event_id"
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(projection)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! Where a snapshot is to stand: a time, or places in streams.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use artstore_projectors::rebuild::snapshot::AsOf;
+use chrono::{DateTime, Utc};
+
+/// A place, as it is written on the command line.
+#[derive(Debug, Clone)]
+pub(super) struct Place(pub(super) AsOf);
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self(AsOf::Time(time.with_timezone(&Utc))));
+        }
+        let mut streams = BTreeMap::new();
+        for part in text.split(',') {
+            let (stream, sequence) = part.split_once('=').ok_or_else(|| {
+                format!("{part:?} is neither a time like 2026-01-31T12:00:00Z nor STREAM=SEQUENCE")
+            })?;
+            let sequence = sequence
+                .parse()
+                .map_err(|_| format!("{sequence:?} is no sequence of a message"))?;
+            if streams.insert(stream.to_owned(), sequence).is_some() {
+                return Err(format!("stream {stream} is named twice"));
+            }
+        }
+        Ok(Self(AsOf::Streams(streams)))
+    }
+}

@@ -1,0 +1,83 @@
+//! Once a pause has returned, nothing is applied, wherever a worker was.
+
+use crate::parking::{files, passed};
+use crate::support::*;
+
+fn pause(world: &World) -> Program {
+    let words = ["projection", "pause", "query-cache", "--reason", "a test"];
+    world.command(&words)
+}
+
+/// What is published behind the pause waits, until it is taken back.
+async fn waits(world: &World) {
+    let source = world.source(0);
+    let before = checkpoint(&world.query_url, &source).await;
+    files(world, 50).await;
+    world.published(0).await;
+    let name = "query-cache is paused";
+    eventually(name, async || {
+        let (_, said) = world.command(&["status", "--json"]).output().await;
+        said.contains("to go on: artstore projection resume")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(checkpoint(&world.query_url, &source).await, before);
+    let resume = ["projection", "resume", "query-cache"];
+    let (status, said) = world.command(&resume).output().await;
+    assert!(status.success(), "{said}");
+    passed(world).await;
+}
+
+/// It has the stream's lock, saw no pause, and reads its checkpoint after one.
+#[test]
+fn a_worker_that_was_elected_before_a_pause_sees_it_behind_its_checkpoint() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = world.projector().start();
+        files(&world, 50).await;
+        passed(&world).await;
+        projector.kill().await;
+        let projector = world.projector().stop_at("projector.elected", 1).start();
+        eventually("it is frozen", async || {
+            projector.is_stopped().then_some(())
+        })
+        .await;
+        let (status, said) = pause(&world).output().await;
+        assert!(status.success(), "{said}");
+        projector.signal("-CONT").await;
+        waits(&world).await;
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
+
+/// The first batch of a stream is in hand: the pause waits for it, and nothing follows it.
+#[test]
+fn a_pause_waits_for_the_first_batch_of_a_new_stream() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.relay(0).start();
+        files(&world, 50).await;
+        world.published(0).await;
+        let projector = world.projector().stop_at("projector.advanced", 1).start();
+        eventually("it is frozen", async || {
+            projector.is_stopped().then_some(())
+        })
+        .await;
+        let mut pausing = pause(&world).start();
+        let waiting = "select count(*) from pg_locks where not granted \
+             and relation = 'projection_checkpoints'::regclass";
+        eventually("the pause waits", async || {
+            let waiting: i64 = value(&mut world.query().await, waiting).await;
+            (waiting > 0).then_some(())
+        })
+        .await;
+        projector.signal("-CONT").await;
+        assert!(pausing.ended().await.success(), "{}", pausing.log());
+        assert!(checkpoint(&world.query_url, &world.source(0)).await > 0);
+        waits(&world).await;
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
