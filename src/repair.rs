@@ -202,6 +202,7 @@ impl Part<'_> {
         sqlx::raw_sql(
             "lock table public.file_ownership, public.file_metadata_cache, public.search_history, \
                  public.download_statistics in share row exclusive mode; \
+             lock table public.projection_checkpoints in row exclusive mode; \
              select from public.projection_checkpoints where projection = 'query-cache' \
              order by stream for update",
         )

@@ -207,7 +207,7 @@ async fn add(
 }
 
 /// How long an administrator's own transaction is waited for.
-const PATIENCE: &str = "set local lock_timeout = '500ms'";
+const PATIENCE: &str = "set local lock_timeout = '100ms'";
 
 /// Shows the numbers, or leaves the row as it is where it belongs to somebody else just now.
 async fn show_or_leave(
@@ -215,12 +215,17 @@ async fn show_or_leave(
     element: &ElementName,
 ) -> Result<(), sqlx::Error> {
     let mut attempt = connection.begin().await?;
+    let before: String = sqlx::query_scalar("select current_setting('lock_timeout')")
+        .fetch_one(&mut *attempt)
+        .await?;
     sqlx::raw_sql(PATIENCE).execute(&mut *attempt).await?;
     match show(&mut attempt, element).await {
         Ok(()) => {
             // What follows in this transaction waits as it did.
-            let sql = "set local lock_timeout to default";
-            sqlx::raw_sql(sql).execute(&mut *attempt).await?;
+            sqlx::query("select set_config('lock_timeout', $1, true)")
+                .bind(before)
+                .execute(&mut *attempt)
+                .await?;
             attempt.commit().await
         }
         Err(error) if is_theirs(&error) => {

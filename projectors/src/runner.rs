@@ -241,6 +241,14 @@ impl<P: Projector> Worker<P> {
         };
         crash::point("projector.reading");
         tracing::info!(stream = self.stream, "active");
+        // What the session before has left is settled before there is more of it.
+        let Task {
+            bus,
+            source,
+            projector,
+            ..
+        } = &self.task;
+        projector.settle(connection, bus, source).await?;
         let progress = self.task.progress.clone();
         let mut looked = Instant::now();
         let mut too_much = false;

@@ -68,6 +68,14 @@ pub struct Verify {
 /// Runs the command.
 pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
     let sources = config.sources(&command.source)?;
+    // What is given must be readable before anything takes long.
+    let keys = &command.audit;
+    if keys.audit_verifier_keys_path.is_some() || keys.audit_signing_key_path.is_some() {
+        keys.trusted()?;
+    }
+    if keys.is_given() {
+        keys.ring()?;
+    }
     let stop = stop_signal()?;
     let bus = Bus::connect(&config.bus("artstore verify"))
         .await?

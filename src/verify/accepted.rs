@@ -52,6 +52,12 @@ impl Accepted {
         }
     }
 
+    /// How many messages do not count, or are gone, by a decision: what they told of is not known.
+    pub fn damaged(&self) -> u64 {
+        let lists = self.damage.holes.iter().chain(&self.damage.ignored);
+        lists.map(|range| range.last + 1 - range.first).sum()
+    }
+
     /// Whether it was accepted that the stream lacks what was pruned.
     pub fn lacks_pruned(&self) -> bool {
         let mut epochs = self.epochs.0.iter();

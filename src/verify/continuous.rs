@@ -81,6 +81,8 @@ struct Kept {
 /// From one error to the next.
 struct Session {
     created: DateTime<Utc>,
+    /// The stream's last sequence when it began.
+    end: u64,
     connection: PgConnection,
     reader: Reader,
     pass: Pass,
@@ -167,13 +169,15 @@ impl Continuous {
             .log_statements(tracing::log::LevelFilter::Trace)
             .connect()
             .await?;
-        let created = self.bus.stream_info(&self.source.stream()).await?.created;
+        let info = self.bus.stream_info(&self.source.stream()).await?;
+        let created = info.created;
         let kept = known.stream.as_ref().filter(|kept| kept.created == created);
         let state = kept.map(|kept| kept.state.clone()).unwrap_or_default();
         let mut pass = source::begin(&self.bus, &self.source, state).await?;
         pass.begin_floor(&mut connection).await?;
         Ok(Session {
             created,
+            end: info.state.last_sequence,
             reader: Reader::new(&self.bus, &self.source, pass.state.links.last),
             counts: pass.state.candidates.counts(),
             pass,
@@ -215,10 +219,13 @@ impl Continuous {
                 pass.end(info.state.last_sequence);
             }
         }
+        // Everything has been read that was in the stream when it was taken down what was pruned.
+        if caught_up && pass.state.links.last >= session.end {
+            pass.lost_pruned();
+        }
         let past = |at: Option<Instant>, time| at.is_none_or(|at| at.elapsed() >= time);
         if caught_up && past(session.whole_table, WHOLE_TABLE) {
             unnumbered(pass, connection).await?;
-            pass.lost_pruned();
             session.whole_table = Some(Instant::now());
         }
         let now = pass.state.candidates.counts();

@@ -116,6 +116,10 @@ impl Pass {
         let Some((floor, lost)) = lost.filter(|_| !self.accepted.lacks_pruned()) else {
             return;
         };
+        // Accepted damage may have told of them.
+        if lost <= self.accepted.damaged() {
+            return;
+        }
         let candidate = Candidate {
             position: Some(1),
             detail: format!(

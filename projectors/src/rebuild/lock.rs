@@ -135,6 +135,12 @@ async fn take<P: Projector>(transaction: &mut PgConnection) -> Result<(), sqlx::
         &format!("set local statement_timeout = {left}"),
     )
     .await?;
+    // First the table: a pause takes it whole, and then waits for rows.
+    run(
+        transaction,
+        "lock table public.projection_checkpoints in row exclusive mode",
+    )
+    .await?;
     sqlx::query(
         "select from public.projection_checkpoints where projection = $1 order by stream for update",
     )

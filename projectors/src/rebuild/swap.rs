@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
+use artstore_sessions::restart::stopped;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::build::{Rebuild, Streams};
@@ -54,11 +55,14 @@ impl<P: Projector> Rebuild<'_, P> {
         let mut attempts = Attempts::new();
         loop {
             self.catch_up(&mut *told).await?;
-            likeness::level::<P>(&mut self.connection, &self.schema, &mut *told).await?;
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                levelled = likeness::level::<P>(&mut self.connection, &self.schema, &mut *told) => levelled?,
+                () = stopped(&mut stop) => return Err(RebuildError::Stopped),
+            }
             // Most of it before anybody has to wait.
             product::level::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
             crash::point("rebuild.copied");
-            let mut stop = self.stop.clone();
             wait_for_snapshots(&mut self.connection, &mut *told, &mut stop).await?;
             // Nobody has to wait for what the bus says of its streams.
             let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;

@@ -126,8 +126,13 @@ pub async fn run(config: &Config, command: &Archive) -> anyhow::Result<ExitCode>
         "another artstore audit archive is at work on this database"
     );
 
-    let before = recorded::read(&mut connection, &trusted).await?;
+    let mut before = recorded::read(&mut connection, &trusted).await?;
     if !command.dry_run {
+        // An earlier run did not wait for its event: what is archived next goes on behind it.
+        if let Some(event) = pending(&mut connection, &before).await? {
+            wait(&mut connection, &bus, command, &trusted, event).await?;
+            before = recorded::read(&mut connection, &trusted).await?;
+        }
         finish(&mut connection, command, &trusted, &before).await?;
     }
     let wanted = wanted(&mut connection, &bus, command, &trusted, &before).await?;
@@ -163,6 +168,26 @@ pub async fn run(config: &Config, command: &Archive) -> anyhow::Result<ExitCode>
         println!("{:#}", json!({"event": event, "archived": archived}));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The newest event of an archive, where it is not yet in the log under a head.
+async fn pending(
+    connection: &mut PgConnection,
+    recorded: &Recorded,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    let newest: Option<Uuid> = sqlx::query_scalar(
+        "select event_id from public.event_outbox where entity = 'audit' and action = 'archived' \
+         order by position desc limit 1",
+    )
+    .fetch_optional(connection)
+    .await?;
+    let is_unfit = |event| {
+        recorded
+            .unfit
+            .iter()
+            .any(|unfit| unfit.event == Some(event))
+    };
+    Ok(newest.filter(|event| recorded.event != Some(*event) && !is_unfit(*event)))
 }
 
 /// Removes what an earlier run has recorded and not removed.
@@ -222,13 +247,22 @@ async fn wanted(
             continue;
         };
         let published = match published::last(bus, &stream).await?.note {
-            Some(note) => Head::open(&note, trusted)
-                .with_context(|| format!("the last head of {stream} on the bus"))?
-                .0
-                .size
-                .min(tip.size),
+            Some(note) => {
+                let head = Head::open(&note, trusted);
+                let (head, _) =
+                    head.with_context(|| format!("the last head of {stream} on the bus"))?;
+                head.size
+            }
             None => 0,
         };
+        if published > tip.size {
+            if !command.json {
+                println!(
+                    "{stream}: nothing; its log catches up with the last published head ({published})"
+                );
+            }
+            continue;
+        }
         let done = recorded.archives.get(&stream);
         let archived = done.map_or(0, |done| done.last);
         let (last, end) =
@@ -385,6 +419,12 @@ async fn wait(
     let begun = Instant::now();
     loop {
         let recorded = recorded::read(connection, trusted).await?;
+        if let Some(unfit) = recorded.unfit.iter().find(|u| u.event == Some(event)) {
+            bail!(
+                "event {event} does not count as one of an archive: {}; nothing was removed",
+                unfit.reason
+            );
+        }
         if recorded.event == Some(event) {
             let row: i64 = sqlx::query_scalar(
                 "select max(stream_sequence) from public.audit_logs \

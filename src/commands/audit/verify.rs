@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use artstore_projectors::audit_log::published;
 use artstore_projectors::workers;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
@@ -89,7 +90,7 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
     };
     let mut connection = connect(&database).await?;
     let sources = sources(&mut connection, bus.as_ref(), &command.stream).await?;
-    let range = range(&mut connection, command, &sources).await?;
+    let range = range(&mut connection, bus.as_ref(), command, &sources).await?;
     let done = Arc::new(AtomicU64::new(0));
     let total = total(&mut connection, &sources).await?;
     let progress = tokio::spawn(show_progress(Arc::clone(&done), total, command.json));
@@ -122,6 +123,7 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
 /// nothing is wrong.
 async fn range(
     connection: &mut PgConnection,
+    bus: Option<&Bus>,
     command: &Verify,
     sources: &[Source],
 ) -> anyhow::Result<Option<(u64, u64)>> {
@@ -142,7 +144,7 @@ async fn range(
         .into());
     }
     let stream = source.stream();
-    let last: i64 = sqlx::query_scalar(
+    let in_tables: i64 = sqlx::query_scalar(
         "select greatest( \
              (select size from public.audit_trees where stream = $1), \
              (select max(size) from public.audit_heads where stream = $1), \
@@ -151,7 +153,14 @@ async fn range(
     .bind(&stream)
     .fetch_one(connection)
     .await?;
-    if from > u64::try_from(last).unwrap_or(0) {
+    // Rows that are gone from the tables were signed all the same.
+    let note = match bus {
+        Some(bus) => published::last(bus, &stream).await?.note,
+        None => None,
+    };
+    let size = note.and_then(|note| note.lines().nth(1)?.parse().ok());
+    let last = u64::try_from(in_tables).unwrap_or(0).max(size.unwrap_or(0));
+    if from > last.max(1) {
         return Err(ConfigError(format!(
             "--from {from}: the log of {stream} ends at row {last}; nothing was checked"
         ))

@@ -39,6 +39,9 @@ const SIGNAL: Duration = Duration::from_millis(100);
 /// For so long a failure may take to be recorded.
 const RECORDED: Duration = Duration::from_secs(10);
 
+/// How long the last events of rows are looked up.
+const NAMING: Duration = Duration::from_secs(20);
+
 /// What is to be built again.
 #[derive(Debug, Args)]
 pub struct Rebuild {
@@ -239,11 +242,13 @@ impl Run<'_> {
             .compare(&mut |step: Step| progress.show(&step))
             .await?;
         let equal = comparison.is_equal();
-        // The comparison is right without.
-        if let Err(error) = touched::name_events(self.bus, build, &mut comparison).await {
+        // The comparison is right without; meanwhile nothing is said to the database.
+        let named = touched::name_events(self.bus, build, &mut comparison);
+        let named = tokio::time::timeout(NAMING, named).await;
+        if let Err(error) = named.map_err(anyhow::Error::from).flatten() {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "last events of rows were not looked up"
+                "last events of rows were not all looked up"
             );
         }
         if self.command.dry_run || !(equal || self.command.accept_differences) {

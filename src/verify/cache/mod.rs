@@ -180,8 +180,8 @@ pub async fn verify(
     Ok(report)
 }
 
-/// What an event explains that an operator gave up is what the operator wanted, and stays a finding: the
-/// cache is not what the files are.
+/// What an event explains that an operator gave up, and behind which nothing of its file was applied, is
+/// what the operator wanted. It stays a finding: the cache is not what the files are.
 async fn given_up(query: &mut PgConnection, findings: &mut [Finding]) -> Result<(), sqlx::Error> {
     let ids: Vec<Uuid> = findings.iter().filter_map(|finding| finding.id).collect();
     if ids.is_empty() {
@@ -191,8 +191,11 @@ async fn given_up(query: &mut PgConnection, findings: &mut [Finding]) -> Result<
         "select key, event_id, \
              format('message %s of %s was given up (artstore parked discard): %s', \
                  stream_sequence, stream, reason) \
-         from public.projection_discarded \
+         from public.projection_discarded d \
          where projection = 'query-cache' and (key = any($1) or event_id = any($1)) \
+             and not exists (select from public.file_ownership o \
+                 where o.file_id = d.key and o.stream = d.stream \
+                     and o.stream_sequence > d.stream_sequence) \
          order by stream, stream_sequence desc",
     )
     .bind(&ids)
