@@ -194,7 +194,7 @@ async fn given_up(query: &mut PgConnection, findings: &mut [Finding]) -> Result<
          from public.projection_discarded d \
          where projection = 'query-cache' and (key = any($1) or event_id = any($1)) \
              and not exists (select from public.file_ownership o \
-                 where o.file_id = d.key and o.stream = d.stream \
+                 where o.file_id = d.key and 'ARTSTORE_WAL_' || o.element = d.stream \
                      and o.stream_sequence > d.stream_sequence) \
          order by stream, stream_sequence desc",
     )
