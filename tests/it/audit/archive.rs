@@ -340,26 +340,17 @@ fn nothing_is_removed_before_the_log_says_so() {
         old.audited.level_with(&Source::Query, 300).await;
         projector.kill().await;
         relay.kill().await;
-        let (status, said) = old
-            .archive()
-            .argument("--wait")
-            .argument("1")
-            .finish()
-            .await;
-        assert!(!status.success(), "{said}");
-        assert!(
-            said.contains("Nothing was removed; the same command goes on"),
-            "{said}"
-        );
-        assert_eq!(old.rows().await, (1, 300));
         // A row that was changed is not archived.
         let mut admin = pg(&world.admin_url).await;
         execute(&mut admin, "alter table audit_logs disable trigger all").await;
-        execute(
+        let row = format!("stream = '{STREAM}' and stream_sequence = 9");
+        let action: String = value(
             &mut admin,
-            format!("update audit_logs set action = 'x' where stream = '{STREAM}' and stream_sequence = 9"),
+            format!("select action from audit_logs where {row}"),
         )
         .await;
+        let set = |action: &str| format!("update audit_logs set action = '{action}' where {row}");
+        execute(&mut admin, set("x")).await;
         let other = folder("other");
         let (status, said) = old
             .audited
@@ -372,7 +363,27 @@ fn nothing_is_removed_before_the_log_says_so() {
             said.contains("row 9 is not the row in the tree; nothing was removed"),
             "{said}"
         );
-        assert_eq!(old.rows().await, (1, 300));
+        execute(&mut admin, set(&action)).await;
+        // Nor is one removed before its archive is recorded; and a later command waits for that, too.
+        for before in ["2019-01-01", "2018-01-01"] {
+            let command = [
+                "audit", "archive", "--wait", "1", "--before", before, "--to",
+            ];
+            let archive = old.audited.command(&command);
+            let (status, said) = archive.argument(old.to.to_str().unwrap()).finish().await;
+            assert!(!status.success(), "{said}");
+            assert!(
+                said.contains("Nothing was removed; the same command goes on"),
+                "{said}"
+            );
+            assert_eq!(old.rows().await, (1, 300));
+        }
+        let recorded: i64 = value(
+            &mut admin,
+            "select count(*) from event_outbox where entity = 'audit' and action = 'archived'",
+        )
+        .await;
+        assert_eq!(recorded, 1);
     });
 }
 
