@@ -429,7 +429,9 @@ async fn read_history(
 fn rejected(rejection: Rejection) -> anyhow::Error {
     match rejection {
         Rejection::Retry(error) => error.into(),
-        Rejection::Event(reason) | Rejection::Halt(reason) => anyhow!(reason),
+        Rejection::Event(reason) | Rejection::Halt(reason) | Rejection::Evidence(reason) => {
+            anyhow!(reason)
+        }
     }
 }
 

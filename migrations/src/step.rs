@@ -78,9 +78,9 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("one_index_each", "admin/0004_one_index_each"),
     script!("keys_out_of_reach", "admin/0005_keys_out_of_reach"),
     script!("audit_evidence", "admin/0006_audit_evidence"),
-    script!("parking", "admin/0007_parking"),
+    script!("parking", "projections/parking"),
     script!("registry", "admin/0008_registry"),
-    script!("discarded", "admin/0009_discarded"),
+    script!("discarded", "projections/discarded"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -94,8 +94,8 @@ pub(crate) static QUERY: &[Script] = &[
     script!("search_mode", "query/0008_search_mode"),
     script!("one_index_each", "query/0009_one_index_each"),
     script!("trigram", "query/0010_trigram"),
-    script!("parking", "query/0011_parking"),
-    script!("discarded", "query/0012_discarded"),
+    script!("parking", "projections/parking"),
+    script!("discarded", "projections/discarded"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[

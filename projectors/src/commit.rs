@@ -136,6 +136,12 @@ impl<P: Projector> Commit<'_, P> {
                 reason,
             }
             .into(),
+            Rejection::Evidence(reason) => Halt::Evidence {
+                projection,
+                stream,
+                reason,
+            }
+            .into(),
             Rejection::Event(reason) => Halt::Event {
                 projection,
                 stream,

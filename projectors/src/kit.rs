@@ -260,8 +260,11 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
         };
         let mut transaction = self.connection.begin().await.expect("a transaction");
         if let Err(rejection) = self.projector.apply(&mut transaction, source, batch).await {
-            let (Rejection::Event(reason) | Rejection::Halt(reason)) = rejection else {
-                panic!("the database: {rejection}");
+            let reason = match rejection {
+                Rejection::Event(reason)
+                | Rejection::Halt(reason)
+                | Rejection::Evidence(reason) => reason,
+                Rejection::Retry(error) => panic!("the database: {error}"),
             };
             panic!("{stream}, up to {}: refused: {reason}", last.sequence);
         }

@@ -188,6 +188,9 @@ pub enum Rejection {
     /// A bug, or tables that are not as they should be: no event can be applied.
     #[error("{0}")]
     Halt(String),
+    /// What is signed, and what the tables or the bus say, do not agree: somebody has changed one of them.
+    #[error("{0}")]
+    Evidence(String),
 }
 
 impl From<sqlx::Error> for Rejection {

@@ -154,27 +154,9 @@ mod tests {
 
     fn row(sequence: u64, action: &str) -> Row {
         Row {
-            mapping: 1,
-            stream: "ARTSTORE_ADMIN".to_owned(),
-            sequence,
-            event_id: None,
             event_type: "thing_seen".to_owned(),
-            severity: "info".to_owned(),
-            actor_type: "system".to_owned(),
-            actor_id: None,
-            actor_name: None,
-            actor_role: None,
-            resource_type: None,
-            resource_id: None,
             action: action.to_owned(),
-            ip_address: None,
-            user_agent: None,
-            request_id: None,
-            session_id: None,
-            data: None,
-            success: true,
-            error_message: None,
-            created_at: 0,
+            ..Row::bare(1, "ARTSTORE_ADMIN".to_owned(), sequence)
         }
     }
 

@@ -1,6 +1,7 @@
 //! `artstore audit`: reading the audit log, and proving that it is what was signed.
 
 mod archive;
+mod check_archive;
 mod export;
 mod head;
 mod keys;
@@ -33,7 +34,7 @@ pub enum AuditCommand {
     /// Move old rows into files that verify by themselves
     Archive(archive::Archive),
     /// Check such files: needs no database
-    CheckArchive(archive::CheckArchive),
+    CheckArchive(check_archive::CheckArchive),
     /// Write the proof that one row is in the log, to be checked off line
     Prove(proofs::Prove),
     /// Check such a proof: needs neither database nor secret
@@ -56,7 +57,7 @@ pub async fn run(config: &Config, command: AuditCommand) -> anyhow::Result<ExitC
         AuditCommand::Verify(command) => verify(config, &command).await,
         AuditCommand::Export(command) => export::run(config, &command).await,
         AuditCommand::Archive(command) => archive::run(config, &command).await,
-        AuditCommand::CheckArchive(command) => archive::check_archive(&command),
+        AuditCommand::CheckArchive(command) => check_archive::check_archive(&command),
         AuditCommand::Prove(command) => proofs::prove(config, &command).await,
         AuditCommand::CheckProof(command) => proofs::check_proof(&command),
         AuditCommand::Consistency(command) => proofs::consistency(config, &command).await,

@@ -18,10 +18,7 @@ fn accept(world: &World, source: &str, arguments: &[&str]) -> Program {
 const YES: &[&str] = &["--yes", "--reason", "restored"];
 
 async fn stopped(process: &Process) {
-    eventually("the command stands still", || async {
-        process.is_stopped().then_some(())
-    })
-    .await;
+    process.frozen().await;
 }
 
 #[test]

@@ -279,10 +279,7 @@ fn a_chunk_counts_only_behind_the_rows_of_its_moment() {
             .command(&["element", "backfill", "elem"])
             .stop_at("level.compared", 1)
             .start();
-        eventually("the command is in its first chunk", || async {
-            command.is_stopped().then_some(())
-        })
-        .await;
+        command.frozen().await;
         transaction.commit().await.unwrap();
         command.signal("-CONT").await;
         assert!(command.ended().await.success(), "{}", command.log());

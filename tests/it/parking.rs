@@ -378,10 +378,7 @@ fn of_a_retry_and_a_discard_at_once_one_happens_and_is_recorded() {
             .command(&["parked", "retry"])
             .stop_at("parked.applied", 1)
             .start();
-        eventually("the retry holds it", || async {
-            retry.is_stopped().then_some(())
-        })
-        .await;
+        retry.frozen().await;
         let stream = world.source(0).stream();
         let discard = ["parked", "discard", &stream, "1", "--reason", "a test"];
         let mut discard = world.command(&discard).start();

@@ -39,10 +39,7 @@ fn a_worker_that_was_elected_before_a_pause_sees_it_behind_its_checkpoint() {
         passed(&world).await;
         projector.kill().await;
         let projector = world.projector().stop_at("projector.elected", 1).start();
-        eventually("it is frozen", async || {
-            projector.is_stopped().then_some(())
-        })
-        .await;
+        projector.frozen().await;
         let (status, said) = pause(&world).output().await;
         assert!(status.success(), "{said}");
         projector.signal("-CONT").await;
@@ -61,10 +58,7 @@ fn a_pause_waits_for_the_first_batch_of_a_new_stream() {
         files(&world, 50).await;
         world.published(0).await;
         let projector = world.projector().stop_at("projector.advanced", 1).start();
-        eventually("it is frozen", async || {
-            projector.is_stopped().then_some(())
-        })
-        .await;
+        projector.frozen().await;
         let mut pausing = pause(&world).start();
         let waiting = "select count(*) from pg_locks where not granted \
              and relation = 'projection_checkpoints'::regclass";

@@ -299,10 +299,7 @@ fn a_repair_waits_for_a_batch_that_is_being_written_and_not_in_a_circle() {
         update(&mut element, file, "held").await.unwrap();
         world.published(0).await;
         let projector = world.projector().stop_at("projector.applied", 1).start();
-        eventually("the projector holds the rows", || async {
-            projector.is_stopped().then_some(())
-        })
-        .await;
+        projector.frozen().await;
         let id = file.to_string();
         let command = world.command(&["projection", "repair", "query-cache", "--file", &id]);
         let mut repair = command.start();

@@ -133,10 +133,7 @@ fn a_frozen_worker_woken_past_its_lock_commits_nothing() {
             "projector.advanced",
         ] {
             let frozen = world.projector().stop_at(point, 5).start();
-            eventually("it is frozen", || async {
-                frozen.is_stopped().then_some(())
-            })
-            .await;
+            frozen.frozen().await;
             let other = world.projector().start();
             for source in [world.source(0), world.source(1), Source::Query] {
                 let before = checkpoint(&world.query_url, &source).await;

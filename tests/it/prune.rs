@@ -435,7 +435,7 @@ fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anyth
         let mut frozen = command(&world, &["--yes"])
             .stop_at("prune.planned", 1)
             .start();
-        eventually("it is frozen", async || frozen.is_stopped().then_some(())).await;
+        frozen.frozen().await;
         replace(&world, &source, &messages).await;
         frozen.signal("-CONT").await;
         assert_eq!(frozen.ended().await.code(), Some(1), "{}", frozen.log());
@@ -456,10 +456,10 @@ fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anyth
         let mut frozen = command(&world, &["--yes"])
             .stop_at("prune.looked", 1)
             .start();
-        eventually("it is frozen", async || frozen.is_stopped().then_some(())).await;
+        frozen.frozen().await;
         replace(&world, &source, &messages[..20]).await;
         let relay = world.relay(0).stop_at("relay.reconciled", 1).start();
-        eventually("it is frozen", async || relay.is_stopped().then_some(())).await;
+        relay.frozen().await;
         frozen.signal("-CONT").await;
         assert_eq!(frozen.ended().await.code(), Some(1), "{}", frozen.log());
         assert_eq!(floor(&mut element).await, (1_000, 1_000));

@@ -195,10 +195,7 @@ fn frozen_while_publishing(mode: &'static str) {
         let mut holder = backlog_with_a_hole(&world, 900, 300).await;
         let relay = || world.relay(0).env("ARTSTORE_PUBLISH_MODE", mode);
         let frozen = relay().stop_at("relay.publishing", 400).start();
-        eventually("the first is frozen", || async {
-            frozen.is_stopped().then_some(())
-        })
-        .await;
+        frozen.frozen().await;
         execute(&mut holder, "commit").await;
         let other = if mode == "atomic" {
             // A batch is stored as a whole: the other one's is there when the first one's ends.
@@ -211,10 +208,7 @@ fn frozen_while_publishing(mode: &'static str) {
         } else {
             // The second stops where the first one's later messages fit by their numbers.
             let other = relay().stop_at("relay.publishing", 200).start();
-            eventually("the second is frozen", || async {
-                other.is_stopped().then_some(())
-            })
-            .await;
+            other.frozen().await;
             other
         };
         eventually("the server has forgotten the ids", || async {

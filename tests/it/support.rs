@@ -462,6 +462,11 @@ impl Process {
         stat.rsplit(')').next().unwrap().trim().starts_with('T')
     }
 
+    /// Waits until it has frozen itself ([`Program::stop_at`]).
+    pub async fn frozen(&self) {
+        eventually("it is frozen", async || self.is_stopped().then_some(())).await;
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }

@@ -76,6 +76,33 @@ pub enum RowError {
 }
 
 impl Row {
+    /// A row that says nothing yet but where it stands.
+    pub fn bare(mapping: u32, stream: String, sequence: u64) -> Self {
+        Self {
+            mapping,
+            stream,
+            sequence,
+            event_id: None,
+            event_type: String::new(),
+            severity: "info".to_owned(),
+            actor_type: "system".to_owned(),
+            actor_id: None,
+            actor_name: None,
+            actor_role: None,
+            resource_type: None,
+            resource_id: None,
+            action: String::new(),
+            ip_address: None,
+            user_agent: None,
+            request_id: None,
+            session_id: None,
+            data: None,
+            success: true,
+            error_message: None,
+            created_at: 0,
+        }
+    }
+
     /// The bytes that are signed.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = DOMAIN.to_vec();

@@ -134,6 +134,6 @@ async fn one<P: Projector>(
             Ok(Some(reason))
         }
         Err(Rejection::Retry(error)) => Err(error.into()),
-        Err(Rejection::Halt(reason)) => Err(RetryError::Halt(reason)),
+        Err(Rejection::Halt(reason) | Rejection::Evidence(reason)) => Err(RetryError::Halt(reason)),
     }
 }

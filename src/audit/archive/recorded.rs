@@ -199,27 +199,9 @@ mod tests {
 
     fn event(sequence: u64) -> Row {
         Row {
-            mapping: 1,
-            stream: "ARTSTORE_ADMIN".to_owned(),
-            sequence,
-            event_id: None,
             event_type: "audit_archived".to_owned(),
-            severity: "info".to_owned(),
-            actor_type: "system".to_owned(),
-            actor_id: None,
-            actor_name: None,
-            actor_role: None,
-            resource_type: None,
-            resource_id: None,
             action: "archived".to_owned(),
-            ip_address: None,
-            user_agent: None,
-            request_id: None,
-            session_id: None,
-            data: None,
-            success: true,
-            error_message: None,
-            created_at: 0,
+            ..Row::bare(1, Source::Admin.stream(), sequence)
         }
     }
 

@@ -1,4 +1,4 @@
-//! `artstore audit archive` and `check-archive`.
+//! `artstore audit archive`.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -22,7 +22,6 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::proofs::PublicKeys;
 use super::{database, is_there};
 use crate::audit::archive::check::{Checked, check};
 use crate::audit::archive::range::{self, End};
@@ -30,7 +29,6 @@ use crate::audit::archive::recorded::{self, Recorded};
 use crate::audit::archive::write::{self, Wanted};
 use crate::audit::archive::{Archived, LEAST_RETENTION, remove};
 use crate::audit::log::connect;
-use crate::audit::printed::plain;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;
@@ -479,63 +477,4 @@ fn bar(rows: u64, command: &Archive) -> ProgressBar {
     } else {
         ProgressBar::hidden()
     }
-}
-
-/// An archive, checked off line.
-#[derive(Debug, Args)]
-pub struct CheckArchive {
-    /// The archive's folder
-    folder: PathBuf,
-    #[command(flatten)]
-    keys: PublicKeys,
-    #[command(flatten)]
-    audit: AuditSettings,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Runs `check-archive`: needs no database, and the secret only for the chain.
-pub fn check_archive(command: &CheckArchive) -> anyhow::Result<ExitCode> {
-    let trusted = command.keys.read()?;
-    let ring = command.audit.is_given().then(|| command.audit.ring());
-    let checked = check(&command.folder, &trusted, ring.transpose()?.as_ref())?;
-    let ok = checked.wrong.is_empty();
-    if command.json {
-        println!("{:#}", json!({"ok": ok, "archive": checked}));
-    } else {
-        let manifest = &checked.manifest;
-        println!("log        {}", plain(&manifest.origin));
-        println!("rows       {} to {}", manifest.first, manifest.last);
-        println!(
-            "happened   {} to {}",
-            manifest.oldest.format("%Y-%m-%d %H:%M:%S"),
-            manifest.newest.format("%Y-%m-%d %H:%M:%S")
-        );
-        println!("digest     {}", checked.digest);
-        println!(
-            "previous   {}",
-            plain(manifest.previous.as_deref().unwrap_or("none"))
-        );
-        println!(
-            "chain      {}",
-            if checked.chain {
-                "checked"
-            } else {
-                "not checked: SECURITY_AUDIT_HMAC_SECRET is not set"
-            }
-        );
-        for wrong in &checked.wrong {
-            println!("  {}", plain(wrong));
-        }
-        match ok {
-            true => println!("All rows are as they were signed."),
-            false => println!("NOT AS IT WAS SIGNED."),
-        }
-    }
-    Ok(if ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }

@@ -8,6 +8,7 @@
 //! - [`rows`]: a row and a file, field by field
 //! - [`told`]: what the streams tell of some files
 //! - [`history`]: searches and downloads
+//! - `explained`: findings behind which parked events stand
 //! - [`messages`]: messages of a stream
 //! - `compare`: the same for `demo` and tests, in memory, on a system at rest
 
@@ -15,6 +16,7 @@ pub mod candidates;
 pub mod checkpoints;
 mod compare;
 pub mod confirm;
+mod explained;
 pub mod history;
 pub mod messages;
 mod provenance;
@@ -172,75 +174,11 @@ pub async fn verify(
         report.findings.extend(history.findings);
         report.truncated |= history.truncated;
     }
-    given_up(&mut query, &mut report.findings).await?;
-    parked(&mut query, &mut report.findings).await?;
+    explained::by_parked_events(&mut query, &mut report.findings).await?;
     report
         .findings
         .sort_by_key(|finding| (finding.kind, finding.id));
     Ok(report)
-}
-
-/// What an event explains that an operator gave up, and behind which nothing of its file was applied, is
-/// what the operator wanted. It stays a finding: the cache is not what the files are.
-async fn given_up(query: &mut PgConnection, findings: &mut [Finding]) -> Result<(), sqlx::Error> {
-    let ids: Vec<Uuid> = findings.iter().filter_map(|finding| finding.id).collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<(Option<Uuid>, Option<Uuid>, String)> = sqlx::query_as(
-        "select key, event_id, \
-             format('message %s of %s was given up (artstore parked discard): %s', \
-                 stream_sequence, stream, reason) \
-         from public.projection_discarded d \
-         where projection = 'query-cache' and (key = any($1) or event_id = any($1)) \
-             and not exists (select from public.file_ownership o \
-                 where o.file_id = d.key and 'ARTSTORE_WAL_' || o.element = d.stream \
-                     and o.stream_sequence > d.stream_sequence) \
-         order by stream, stream_sequence desc",
-    )
-    .bind(&ids)
-    .fetch_all(query)
-    .await?;
-    for finding in findings.iter_mut().filter(|finding| finding.id.is_some()) {
-        let row = rows
-            .iter()
-            .find(|(key, event, ..)| *key == finding.id || *event == finding.id);
-        if let Some((_, _, given_up)) = row {
-            finding.detail += &format!("; {given_up}");
-            finding.mend =
-                "nothing has to be done: its next event is applied as any other".to_owned();
-        }
-    }
-    Ok(())
-}
-
-/// What a parked event explains is mended by trying it again.
-async fn parked(query: &mut PgConnection, findings: &mut [Finding]) -> Result<(), sqlx::Error> {
-    let ids: Vec<Uuid> = findings.iter().filter_map(|finding| finding.id).collect();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<(Option<Uuid>, Option<Uuid>, String, i64)> = sqlx::query_as(
-        "select key, event_id, stream, stream_sequence from public.projection_parked \
-         where projection = 'query-cache' and (key = any($1) or event_id = any($1)) \
-         order by stream, stream_sequence",
-    )
-    .bind(&ids)
-    .fetch_all(query)
-    .await?;
-    for finding in findings.iter_mut().filter(|finding| finding.id.is_some()) {
-        let row = rows
-            .iter()
-            .find(|(key, event, ..)| *key == finding.id || *event == finding.id);
-        if let Some((key, _, stream, sequence)) = row {
-            finding.detail += &format!("; parked since message {sequence} of {stream}");
-            finding.mend = match key {
-                Some(key) => format!("artstore parked retry --key {key}"),
-                None => "artstore parked retry".to_owned(),
-            };
-        }
-    }
-    Ok(())
 }
 
 /// The elements that have a stream.

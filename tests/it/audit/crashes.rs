@@ -118,20 +118,13 @@ fn a_restored_backup_catches_up_with_what_was_published_and_a_fork_is_refused() 
     run(async {
         let world = World::new(&[]).await;
         let audited = Audited::new(&world).await;
-        let relay = world
-            .command(&["run", "relay", "--source", "admin"])
-            .start();
-        let projector = audited.projector().start();
-        admin_events(&world, 300).await;
-        audited.level_with(&Source::Admin, 300).await;
+        let [relay, projector] = with_admin_events(&audited, 300).await;
         projector.kill().await;
         let name = world.admin_url.rsplit('/').next().unwrap().to_owned();
         let backup = format!("{name}_backup");
         relay.kill().await;
         copied(&world, &name, &backup).await;
-        let relay = world
-            .command(&["run", "relay", "--source", "admin"])
-            .start();
+        let relay = admin_relay(&world);
         let projector = audited.projector().start();
         admin_events(&world, 400).await;
         audited.level_with(&Source::Admin, 700).await;
@@ -189,12 +182,7 @@ fn what_the_tables_say_is_neither_signed_nor_published_without_the_rows() {
     run(async {
         let world = World::new(&[]).await;
         let audited = Audited::new(&world).await;
-        let relay = world
-            .command(&["run", "relay", "--source", "admin"])
-            .start();
-        let projector = audited.projector().start();
-        admin_events(&world, 300).await;
-        audited.level_with(&Source::Admin, 300).await;
+        let [relay, projector] = with_admin_events(&audited, 300).await;
         let stream = Source::Admin.stream();
         let mut admin = pg(&world.admin_url).await;
         let one_more = format!(
@@ -298,12 +286,7 @@ fn a_backup_without_the_head_of_its_last_row_takes_it_over_from_the_bus() {
     run(async {
         let world = World::new(&[]).await;
         let audited = Audited::new(&world).await;
-        let relay = world
-            .command(&["run", "relay", "--source", "admin"])
-            .start();
-        let projector = audited.projector().start();
-        admin_events(&world, 300).await;
-        audited.level_with(&Source::Admin, 300).await;
+        let [relay, projector] = with_admin_events(&audited, 300).await;
         projector.kill().await;
         let mut admin = pg(&world.admin_url).await;
         execute(

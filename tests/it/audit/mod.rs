@@ -122,6 +122,25 @@ impl<'a> Audited<'a> {
     }
 }
 
+/// Relay and projector of the admin module's events, of which there are so many, each a row under a
+/// published head.
+pub async fn with_admin_events(audited: &Audited<'_>, count: usize) -> [Process; 2] {
+    let relay = admin_relay(audited.world);
+    let projector = audited.projector().start();
+    admin_events(audited.world, count).await;
+    audited
+        .level_with(&Source::Admin, count.try_into().unwrap())
+        .await;
+    [relay, projector]
+}
+
+/// The relay of the admin module alone.
+pub fn admin_relay(world: &World) -> Process {
+    world
+        .command(&["run", "relay", "--source", "admin"])
+        .start()
+}
+
 /// What `audit verify` said.
 pub struct Verdict(pub Value);
 

@@ -16,12 +16,7 @@ fn a_row_is_proved_without_database_and_secret_and_a_fork_is_refused() {
     run(async {
         let world = World::new(&[]).await;
         let audited = Audited::new(&world).await;
-        let relay = world
-            .command(&["run", "relay", "--source", "admin"])
-            .start();
-        let projector = audited.projector().start();
-        admin_events(&world, 300).await;
-        audited.level_with(&Source::Admin, 300).await;
+        let [relay, projector] = with_admin_events(&audited, 300).await;
         let folder = folder("proofs");
         let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let head = |name: &str| audited.command(&["audit", "head", "--export", &file(name)]);
@@ -144,12 +139,7 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
     run(async {
         let world = World::new(&[]).await;
         let audited = Audited::new(&world).await;
-        let relay = world
-            .command(&["run", "relay", "--source", "admin"])
-            .start();
-        let projector = audited.projector().start();
-        admin_events(&world, 100).await;
-        audited.level_with(&Source::Admin, 100).await;
+        let [relay, projector] = with_admin_events(&audited, 100).await;
         projector.kill().await;
 
         let folder = folder("renewed");

@@ -134,10 +134,7 @@ fn rows_of_the_product_survive_with_their_ids_and_new_ids_are_new() {
         let rebuild = command(&world, &["--json"])
             .stop_at("rebuild.copied", 1)
             .start();
-        eventually("they are copied", async || {
-            rebuild.is_stopped().then_some(())
-        })
-        .await;
+        rebuild.frozen().await;
         execute(&mut query, product("meanwhile")).await;
         execute(&mut query, product("gone")).await;
         execute(

@@ -319,7 +319,7 @@ fn a_zombie_of_a_rebuild_or_of_a_projector_commits_nothing() {
         let (world, [relay, projector]) = built(&["elem"], 3_000).await;
         projector.kill().await;
         let frozen = command(&world, &[]).stop_at("rebuild.filled", 1).start();
-        eventually("it is frozen", async || frozen.is_stopped().then_some(())).await;
+        frozen.frozen().await;
         let (code, said) = rebuild(&world, &[]).await;
         let said = said.as_str().unwrap_or_default().to_owned();
         assert_eq!(code, Some(1), "{said}");
@@ -339,7 +339,7 @@ fn a_zombie_of_a_rebuild_or_of_a_projector_commits_nothing() {
         files(&world, 50).await;
         world.published(0).await;
         let zombie = world.projector().stop_at("projector.received", 1).start();
-        eventually("it is frozen", async || zombie.is_stopped().then_some(())).await;
+        zombie.frozen().await;
         let said = swaps(&world).await;
         assert_eq!(said["resumed"], true);
         frozen.signal("-CONT").await;
@@ -404,10 +404,7 @@ fn ctrl_c_leaves_nothing_behind_unless_it_is_to_be_kept() {
         let mut query = world.query().await;
         for (more, left) in [(&[][..], 0), (&["--keep"][..], 1)] {
             let mut rebuild = command(&world, more).stop_at("rebuild.filled", 1).start();
-            eventually("it is in the middle", async || {
-                rebuild.is_stopped().then_some(())
-            })
-            .await;
+            rebuild.frozen().await;
             rebuild.signal("-INT").await;
             rebuild.signal("-CONT").await;
             let status = rebuild.ended().await;

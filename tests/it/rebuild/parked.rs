@@ -122,10 +122,7 @@ fn a_decision_between_comparison_and_swap_ends_it_and_the_same_command_goes_on()
             let rebuild = command(&world, &["--accept-differences"])
                 .stop_at("rebuild.compared", 1)
                 .start();
-            eventually("it has compared", async || {
-                rebuild.is_stopped().then_some(())
-            })
-            .await;
+            rebuild.frozen().await;
             rebuild
         };
         let (_, sequence) = mended_file(&world).await;

@@ -5,10 +5,7 @@ use crate::load::{Load, create, delete, new_file};
 
 async fn begun(world: &World, more: &[&str]) -> Process {
     let rebuild = command(world, more).stop_at("rebuild.filled", 1).start();
-    eventually("it is in the middle", async || {
-        rebuild.is_stopped().then_some(())
-    })
-    .await;
+    rebuild.frozen().await;
     rebuild
 }
 

@@ -192,10 +192,7 @@ fn a_stream_that_stands_still_ends_it_with_the_reason_and_what_was_built_is_kept
         let projector = world.projector().start();
         passed(&world).await;
         let mut rebuild = command(&world, &[]).stop_at("rebuild.filled", 1).start();
-        eventually("it is in the middle", async || {
-            rebuild.is_stopped().then_some(())
-        })
-        .await;
+        rebuild.frozen().await;
         let frozen = Frozen::new(vec![stack.nats_pid(0)]);
         rebuild.signal("-CONT").await;
         // Longer than a stream may stand still.

@@ -19,10 +19,6 @@ async fn count(world: &World) -> (i64, Duration) {
     (rows, begun.elapsed())
 }
 
-async fn stopped(process: &Process, what: &str) {
-    eventually(what, async || process.is_stopped().then_some(())).await;
-}
-
 #[test]
 fn nobody_waits_for_a_frozen_server_or_a_frozen_rebuild() {
     run(async {
@@ -35,7 +31,7 @@ fn nobody_waits_for_a_frozen_server_or_a_frozen_rebuild() {
 
         // NATS stops answering when the tables are taken: they are let go, and it is tried again.
         let mut rebuild = command(&world, &[]).stop_at("rebuild.locked", 1).start();
-        stopped(&rebuild, "it has the tables").await;
+        rebuild.frozen().await;
         let frozen = Frozen::new(vec![stack.nats_pid(0)]);
         rebuild.signal("-CONT").await;
         let (rows, waited) = count(&world).await;
@@ -46,7 +42,7 @@ fn nobody_waits_for_a_frozen_server_or_a_frozen_rebuild() {
 
         // The process itself stops: the server ends its session.
         let mut rebuild = command(&world, &[]).stop_at("rebuild.locked", 1).start();
-        stopped(&rebuild, "it has the tables").await;
+        rebuild.frozen().await;
         let (rows, waited) = count(&world).await;
         assert_eq!(rows, 100);
         assert!(waited < LONGEST, "{waited:?}");
@@ -58,7 +54,7 @@ fn nobody_waits_for_a_frozen_server_or_a_frozen_rebuild() {
         // So does a rollback.
         let rollback = world.command(&["projection", "rollback", "query-cache"]);
         let mut rollback = rollback.stop_at("rollback.locked", 1).start();
-        stopped(&rollback, "it has the tables").await;
+        rollback.frozen().await;
         let (_, waited) = count(&world).await;
         assert!(waited < LONGEST, "{waited:?}");
         rollback.signal("-CONT").await;
@@ -143,7 +139,7 @@ fn rights_and_indexes_that_come_and_go_meanwhile_are_not_lost() {
         )
         .await;
         let rebuild = command(&world, &[]).stop_at("rebuild.compared", 1).start();
-        stopped(&rebuild, "it has compared").await;
+        rebuild.frozen().await;
         let change = |grant: &str, index: &str| {
             format!(
                 "grant {grant} on file_metadata_cache to public; \

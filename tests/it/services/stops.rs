@@ -78,10 +78,7 @@ fn a_stop_lets_the_batch_in_hand_be_finished() {
         .await;
         let frozen = async |program: Program| {
             let process = program.start();
-            eventually("it is frozen", || async {
-                process.is_stopped().then_some(())
-            })
-            .await;
+            process.frozen().await;
             process.signal("-TERM").await;
             process.signal("-CONT").await;
             process

@@ -59,29 +59,7 @@ fn unreadable(
 }
 
 fn empty(source: &Source, sequence: u64) -> Row {
-    Row {
-        mapping: 1,
-        stream: source.stream(),
-        sequence,
-        event_id: None,
-        event_type: String::new(),
-        severity: "info".to_owned(),
-        actor_type: "system".to_owned(),
-        actor_id: None,
-        actor_name: None,
-        actor_role: None,
-        resource_type: None,
-        resource_id: None,
-        action: String::new(),
-        ip_address: None,
-        user_agent: None,
-        request_id: None,
-        session_id: None,
-        data: None,
-        success: true,
-        error_message: None,
-        created_at: 0,
-    }
+    Row::bare(1, source.stream(), sequence)
 }
 
 /// A message whose headers and body can be read.

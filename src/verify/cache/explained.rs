@@ -1,0 +1,38 @@
+//! Findings behind which parked events stand, or events that were given up: what then mends them is not a
+//! repair.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::super::finding::Finding;
+
+/// What stands behind a finding: the key and the event that it is about, what is said of it, and what
+/// mends it.
+type Explanation = (Option<Uuid>, Option<Uuid>, String, String);
+
+/// Says of each finding what parked or given up event explains it. What is parked is mended by trying it
+/// again. What was given up, and behind which nothing of its file was applied, is as the operator wanted
+/// it; it stays a finding, because the cache is not what the files are.
+pub(super) async fn by_parked_events(
+    query: &mut PgConnection,
+    findings: &mut [Finding],
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = findings.iter().filter_map(|finding| finding.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let explanations: Vec<Explanation> = sqlx::query_as(include_str!("sql/explained.sql"))
+        .bind(&ids)
+        .fetch_all(query)
+        .await?;
+    for finding in findings.iter_mut().filter(|finding| finding.id.is_some()) {
+        let found = explanations
+            .iter()
+            .find(|(key, event, ..)| *key == finding.id || *event == finding.id);
+        if let Some((_, _, said, mend)) = found {
+            finding.detail += &format!("; {said}");
+            finding.mend.clone_from(mend);
+        }
+    }
+    Ok(())
+}
