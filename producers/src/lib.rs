@@ -21,7 +21,8 @@
 //! - [`election`]: one relay a source
 //! - `control`: standing down for an operator's command
 //! - [`source_check`]: whether a source is fit to be read
-//! - [`source`]: reading new rows
+//! - [`source`]: its table and rows
+//! - [`poll`]: reading new ones
 //! - [`floor`]: up to where it was pruned
 //! - [`gaps`]: what was seen of a source and what is missing
 //! - [`translate`]: a row becomes an event
@@ -61,6 +62,7 @@ pub mod number;
 pub mod order;
 pub mod outbox;
 pub mod pending;
+pub mod poll;
 pub mod progress;
 pub mod prune;
 pub mod publish;

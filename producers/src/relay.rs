@@ -27,11 +27,12 @@ use crate::control::{Control, PAUSE};
 use crate::election::{self, Lease};
 use crate::floor;
 use crate::level::{self, Levelled, Levelling};
+use crate::poll::Poller;
 use crate::progress::Progress;
 use crate::publish::PublishMode;
-use crate::relay_error::{Halt, RelayError};
+use crate::relay_error::RelayError;
 use crate::round::{End, Round};
-use crate::source::{Poller, SourceTable, snapshot};
+use crate::source::{SourceTable, snapshot};
 use crate::source_check;
 use crate::tail::{self, Tail};
 use crate::translate::Translator;
@@ -460,54 +461,9 @@ impl Relay {
         connection: &mut PgConnection,
     ) -> Result<(), RelayError> {
         let seen = snapshot(connection, &self.table.sequence).await?;
-        self.check_state(tail, &seen.identity, seen.sequence_value)?;
-        self.check_floor(tail, floor)?;
-        tail::compare(&self.bus, &self.options.source, tail, connection).await
-    }
-
-    /// Whether the stream has what was pruned up to this position.
-    pub(crate) fn check_floor(&self, tail: &Tail, floor: i64) -> Result<(), RelayError> {
-        if floor::is_held(floor, &tail.gaps) {
-            return Ok(());
-        }
-        Err(Halt::BelowFloor {
-            source_name: self.options.source.to_string(),
-            stream: self.options.source.stream(),
-            floor,
-            high: tail.gaps.high(),
-            missing: match tail.gaps.missing().as_slice().first() {
-                None => "none".to_owned(),
-                Some(range) => format!("from {}", range.first),
-            },
-        }
-        .into())
-    }
-
-    pub(crate) fn check_state(
-        &self,
-        tail: &Tail,
-        identity: &str,
-        sequence: i64,
-    ) -> Result<(), RelayError> {
-        let stream = || self.options.source.stream();
-        if let Some(in_stream) = tail.identity.as_ref().filter(|i| *i != identity) {
-            return Err(Halt::OtherIdentity {
-                source_name: self.options.source.to_string(),
-                stream: stream(),
-                in_stream: in_stream.clone(),
-                here: identity.to_owned(),
-            }
-            .into());
-        }
-        if sequence < tail.gaps.high() {
-            return Err(Halt::SequenceBehind {
-                source_name: self.options.source.to_string(),
-                stream: stream(),
-                high: tail.gaps.high(),
-                sequence,
-            }
-            .into());
-        }
-        Ok(())
+        let source = &self.options.source;
+        tail.check_state(source, &seen.identity, seen.sequence_value)?;
+        tail.check_floor(source, floor)?;
+        tail::compare(&self.bus, source, tail, connection).await
     }
 }

@@ -18,11 +18,11 @@ use tracing::Instrument as _;
 use crate::chunk::Chunk;
 use crate::election::Lease;
 use crate::level::{self, Levelling};
+use crate::poll::{Poll, Poller};
 use crate::progress::RelayState;
 use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::Relay;
 use crate::relay_error::{Halt, RelayError};
-use crate::source::{Poll, Poller};
 use crate::tail::Tail;
 use crate::translate::Translated;
 
@@ -262,9 +262,11 @@ impl Round<'_> {
             _ => 0,
         };
         let mut oldest: Option<DateTime<Utc>> = None;
-        relay.check_state(&self.tail, &poll.identity, poll.sequence_value)?;
+        let source = &relay.options.source;
+        self.tail
+            .check_state(source, &poll.identity, poll.sequence_value)?;
         // What is missing at or below it was pruned, or may have been: it must not be told void.
-        relay.check_floor(&self.tail, poll.floor)?;
+        self.tail.check_floor(source, poll.floor)?;
         let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();
         let void = self.tail.gaps.settle(poll.horizon, poll.complete, &found);
         if void > 0 {

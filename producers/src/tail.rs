@@ -40,6 +40,56 @@ pub struct Tail {
     pub levelling: bool,
 }
 
+impl Tail {
+    /// Whether a source with this identity, whose sequence stands here, is the one that the stream was
+    /// written from, and was not set back.
+    pub(crate) fn check_state(
+        &self,
+        source: &Source,
+        identity: &str,
+        sequence: i64,
+    ) -> Result<(), RelayError> {
+        let stream = source.stream();
+        if let Some(in_stream) = self.identity.as_ref().filter(|i| *i != identity) {
+            return Err(Halt::OtherIdentity {
+                source_name: source.to_string(),
+                stream,
+                in_stream: in_stream.clone(),
+                here: identity.to_owned(),
+            }
+            .into());
+        }
+        if sequence < self.gaps.high() {
+            return Err(Halt::SequenceBehind {
+                source_name: source.to_string(),
+                stream,
+                high: self.gaps.high(),
+                sequence,
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Whether the stream has what was pruned up to this position.
+    pub(crate) fn check_floor(&self, source: &Source, floor: i64) -> Result<(), RelayError> {
+        if floor::is_held(floor, &self.gaps) {
+            return Ok(());
+        }
+        Err(Halt::BelowFloor {
+            source_name: source.to_string(),
+            stream: source.stream(),
+            floor,
+            high: self.gaps.high(),
+            missing: match self.gaps.missing().as_slice().first() {
+                None => "none".to_owned(),
+                Some(range) => format!("from {}", range.first),
+            },
+        }
+        .into())
+    }
+}
+
 /// Reads the stream's last message, from its leader.
 pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
     let stream = source.stream();

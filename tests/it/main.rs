@@ -37,6 +37,7 @@ mod program;
 mod projection_repair;
 mod projector_crashes;
 mod prune;
+mod pruned_streams;
 mod rebuild;
 mod recovery;
 mod refusals;
