@@ -32,6 +32,16 @@ pub async fn world() -> (World, PgConnection) {
     (world, element)
 }
 
+/// Its relay, which has published all of them.
+pub async fn relayed(world: &World) -> Process {
+    let relay = world.relay(0).start();
+    eventually("all are published", || async {
+        (world.last_sequence(&world.source(0)).await == 3_500).then_some(())
+    })
+    .await;
+    relay
+}
+
 pub async fn agrees(world: &World) -> String {
     let (status, said) = world.command(&["verify", "--wait", "60"]).output().await;
     assert_eq!(status.code(), Some(0), "{said}");
@@ -259,12 +269,8 @@ fn what_is_not_proven_or_may_be_needed_stays() {
 fn nothing_goes_where_a_message_is_missing_or_says_something_else() {
     run(async {
         let (world, mut element) = world().await;
-        let relay = world.relay(0).start();
+        let relay = relayed(&world).await;
         let source = world.source(0);
-        eventually("all", || async {
-            (world.last_sequence(&source).await == 3_500).then_some(())
-        })
-        .await;
         relay.kill().await;
         let mut messages = all(&world.bus, &source).await;
         messages.truncate(40);
@@ -370,12 +376,7 @@ fn the_last_thousand_that_stay_are_of_those_that_were_published() {
 fn a_role_of_its_own_may_prune_and_no_more() {
     run(async {
         let (world, mut element) = world().await;
-        let relay = world.relay(0).start();
-        let source = world.source(0);
-        eventually("all", || async {
-            (world.last_sequence(&source).await == 3_500).then_some(())
-        })
-        .await;
+        let relay = relayed(&world).await;
         let role = format!("pruner_{}", uuid::Uuid::new_v4().simple());
         let create = format!("create role {role} login password '{role}'");
         execute(&mut element, create).await;

@@ -1,7 +1,7 @@
 //! The stream of a pruned element is the only one that tells of what was pruned: one that lacks it is
 //! refused, whenever it is exchanged.
 
-use crate::prune::{agrees, command, floor, prune, world};
+use crate::prune::{agrees, command, floor, prune, relayed, world};
 use crate::support::*;
 use crate::verify::{all, found, replace};
 
@@ -18,12 +18,8 @@ fn a_stream_that_lacks_what_was_pruned_is_refused_until_it_is_accepted() {
 /// Goes on with a stream that came back with its first few messages.
 async fn lacks(kept: usize) {
     let (world, mut element) = world().await;
-    let relay = world.relay(0).start();
+    let relay = relayed(&world).await;
     let source = world.source(0);
-    eventually("all", || async {
-        (world.last_sequence(&source).await == 3_500).then_some(())
-    })
-    .await;
     prune(&world, &["--yes"]).await;
     eventually("the events", || async {
         (world.last_sequence(&source).await == 3_502).then_some(())
@@ -80,12 +76,8 @@ async fn lacks(kept: usize) {
 fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anything_more() {
     run(async {
         let (world, mut element) = world().await;
-        let relay = world.relay(0).start();
+        let relay = relayed(&world).await;
         let source = world.source(0);
-        eventually("all", || async {
-            (world.last_sequence(&source).await == 3_500).then_some(())
-        })
-        .await;
         relay.kill().await;
         let messages = all(&world.bus, &source).await;
         // Asked, and not answered yet.

@@ -55,7 +55,18 @@ pub(crate) async fn copy(
     schema: &str,
     table: &str,
 ) -> Result<(), sqlx::Error> {
-    let statements: Vec<String> = sqlx::query_scalar(include_str!("../sql/likeness.sql"))
+    let statements = include_str!("../sql/likeness.sql");
+    run_each(connection, statements, schema, table).await
+}
+
+/// Runs the statements that a query of a schema and a table gives.
+async fn run_each(
+    connection: &mut PgConnection,
+    query: &'static str,
+    schema: &str,
+    table: &str,
+) -> Result<(), sqlx::Error> {
+    let statements: Vec<String> = sqlx::query_scalar(query)
         .bind(schema)
         .bind(table)
         .fetch_all(&mut *connection)
@@ -72,8 +83,7 @@ async fn drop_indexes(
     schema: &str,
     table: &str,
 ) -> Result<(), sqlx::Error> {
-    let statements: Vec<String> = sqlx::query_scalar(
-        "select format('drop index %I.%I', $1, c.relname) \
+    let statements = "select format('drop index %I.%I', $1, c.relname) \
          from pg_index i join pg_class c on c.oid = i.indexrelid \
          where i.indrelid = format('%I.%I', $1, $2)::regclass \
              and not exists (select from pg_constraint k \
@@ -82,16 +92,8 @@ async fn drop_indexes(
                  where l.indrelid = format('public.%I', $2)::regclass and l.indisvalid \
                      and i.indisvalid and n.relname = c.relname \
                      and regexp_replace(pg_get_indexdef(l.indexrelid), ' ON \\S+ USING ', ' USING ') \
-                         = regexp_replace(pg_get_indexdef(i.indexrelid), ' ON \\S+ USING ', ' USING '))",
-    )
-    .bind(schema)
-    .bind(table)
-    .fetch_all(&mut *connection)
-    .await?;
-    for statement in statements {
-        run(connection, &statement).await?;
-    }
-    Ok(())
+                         = regexp_replace(pg_get_indexdef(i.indexrelid), ' ON \\S+ USING ', ' USING '))";
+    run_each(connection, statements, schema, table).await
 }
 
 /// Indexes of a live table that are no rules', as statements for the other one, those that it has
