@@ -1,6 +1,9 @@
 //! The stream of a pruned element is the only one that tells of what was pruned: one that lacks it is
 //! refused, whenever it is exchanged.
 
+use artstore::verify::reader::Message;
+use sqlx::PgConnection;
+
 use crate::prune::{agrees, command, floor, prune, relayed, world};
 use crate::support::*;
 use crate::verify::{all, found, replace};
@@ -71,37 +74,43 @@ async fn lacks(kept: usize) {
     relay.kill().await;
 }
 
-/// Somebody makes the stream anew, or sets it back, while a pruning is between two of its steps.
+/// One whose stream is in hand: all its messages, and no relay any more.
+async fn told() -> (World, PgConnection, Vec<Message>) {
+    let (world, element) = world().await;
+    relayed(&world).await.kill().await;
+    let messages = all(&world.bus, &world.source(0)).await;
+    (world, element, messages)
+}
+
+/// Somebody makes the stream anew while a pruning waits for an answer.
 #[test]
-fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anything_more() {
+fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anything() {
     run(async {
-        let (world, mut element) = world().await;
-        let relay = relayed(&world).await;
-        let source = world.source(0);
-        relay.kill().await;
-        let messages = all(&world.bus, &source).await;
-        // Asked, and not answered yet.
+        let (world, mut element, messages) = told().await;
         let mut frozen = command(&world, &["--yes"])
             .stop_at("prune.planned", 1)
             .start();
         frozen.frozen().await;
-        replace(&world, &source, &messages).await;
+        replace(&world, &world.source(0), &messages).await;
         frozen.signal("-CONT").await;
         assert_eq!(frozen.ended().await.code(), Some(1), "{}", frozen.log());
-        let log = frozen.log();
+        let (log, said) = (frozen.log(), frozen.output());
         assert!(
             log.contains("is not the one any more that was compared"),
             "{log}"
         );
-        assert!(
-            frozen.output().contains("\"removed\": 0"),
-            "{}",
-            frozen.output()
-        );
+        assert!(said.contains("\"removed\": 0"), "{said}");
         assert_eq!(floor(&mut element).await, (0, 0));
+    });
+}
 
-        // Behind its last look, with the relay between reading the stream's end and its first poll: what
-        // is pruned then is not told void.
+/// Somebody sets the stream back behind a pruning's last look, while a relay is between reading the
+/// stream's end and its first poll.
+#[test]
+fn what_is_pruned_beside_a_running_relay_is_not_told_void() {
+    run(async {
+        let (world, mut element, messages) = told().await;
+        let source = world.source(0);
         let mut frozen = command(&world, &["--yes"])
             .stop_at("prune.looked", 1)
             .start();
@@ -113,13 +122,7 @@ fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anyth
         assert_eq!(frozen.ended().await.code(), Some(1), "{}", frozen.log());
         assert_eq!(floor(&mut element).await, (1_000, 1_000));
         relay.signal("-CONT").await;
-        eventually("it has halted", async || {
-            relay
-                .log()
-                .contains("pruned up to position 1000")
-                .then_some(())
-        })
-        .await;
+        relay.says("pruned up to position 1000").await;
         assert_eq!(world.last_sequence(&source).await, 20);
         relay.kill().await;
     });
