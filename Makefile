@@ -14,9 +14,11 @@ demo: ## run the whole system on real files, show and prove the result (ARGS="--
 	cargo build --release --locked
 	./target/release/artstore demo $(ARGS)
 
+# Tests wait for servers more than they compute: one more of them than the two cores that they are made for.
+TEST_THREADS ?= 3
 test: ## run every test, on real servers
 	scripts/setup --tests
-	cargo test --profile tests --locked --workspace
+	cargo test --profile tests --locked --workspace -- --test-threads=$(TEST_THREADS)
 
 bench: ## measure speed beside the raw limit in the same run
 	scripts/setup

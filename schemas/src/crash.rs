@@ -8,6 +8,15 @@
 static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();
 
 #[cfg(debug_assertions)]
+const KILL: &str = "kill -KILL $1";
+
+/// A signal to a process goes to any of its threads, and this one would run on until that one gets a turn:
+/// so it waits until all stand still, or, where somebody let them go on between two looks, stood still.
+#[cfg(debug_assertions)]
+const STOP: &str = "kill -STOP $1; \
+    for look in $(seq 500); do grep -q '^State:.T' /proc/$1/status && exit; sleep 0.01; done";
+
+#[cfg(debug_assertions)]
 struct Plan {
     point: String,
     left: std::sync::atomic::AtomicI64,
@@ -26,11 +35,11 @@ pub fn point(name: &str) {
     if plan.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
         let pid = std::process::id().to_string();
         // There is nobody to tell when the signal can't be sent; the test then sees no crash.
-        let sent = std::process::Command::new("kill")
-            .args([plan.signal, &pid])
+        let sent = std::process::Command::new("sh")
+            .args(["-c", plan.signal, "sh", &pid])
             .status();
-        assert!(sent.is_ok(), "no `kill` to crash with at {name}");
-        if plan.signal == "-KILL" {
+        assert!(sent.is_ok(), "no `sh` to crash with at {name}");
+        if plan.signal == KILL {
             loop {
                 std::thread::park();
             }
@@ -51,8 +60,8 @@ impl Plan {
         let point = parts.next()?.to_owned();
         let left: i64 = parts.next().unwrap_or("1").parse().ok()?;
         let signal = match parts.next() {
-            Some("stop") => "-STOP",
-            _ => "-KILL",
+            Some("stop") => STOP,
+            _ => KILL,
         };
         Some(Self {
             point,

@@ -66,7 +66,10 @@ async fn publish(
     }
     let mut query = try_pg(query_url).await?;
     let mut turn: u32 = rand::random();
+    // Some 100 events a second: what is tested has to keep up on two cores that others use as well.
+    let mut next = tokio::time::interval(Duration::from_millis(25));
     while !stop.load(Ordering::Relaxed) {
+        next.tick().await;
         turn = turn.wrapping_add(1);
         life(&mut connections, &mut query, turn).await?;
     }

@@ -19,8 +19,8 @@ use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::runtime::Runtime;
 
-/// How long anything may take that is expected to happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that is expected to happen, on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(150);
 
 const ACCOUNTS: usize = 200;
 
@@ -44,7 +44,14 @@ pub async fn shared_stack() -> &'static Stack {
                 accounts: ACCOUNTS,
                 ..StackOptions::default()
             };
-            Stack::start(options).await.unwrap()
+            let stack = Stack::start(options).await.unwrap();
+            // Each database gets its turn in that time: with a thousand of them a worker would start every
+            // 60 ms, and take a part of the cores that grows from test to test.
+            let sql = "alter system set autovacuum_naptime = '10min'";
+            let mut connection = pg(&stack.database_url("postgres")).await;
+            execute(&mut connection, sql).await;
+            execute(&mut connection, "select pg_reload_conf()").await;
+            stack
         })
         .await
 }
@@ -71,7 +78,15 @@ async fn database_on(stack: &Stack, hint: &str) -> String {
 }
 
 /// Waits until a condition gives something.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_or(|| what.to_owned(), condition).await
+}
+
+/// Waits until a condition gives something; what is said of one that does not is asked at the end.
+async fn eventually_or<T>(
+    what: impl Fn() -> String,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = condition().await {
@@ -79,7 +94,8 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
         }
         assert!(
             started.elapsed() < PATIENCE,
-            "not within {PATIENCE:?}: {what}"
+            "not within {PATIENCE:?}: {}",
+            what()
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -464,7 +480,8 @@ impl Process {
 
     /// Waits until it has frozen itself ([`Program::stop_at`]).
     pub async fn frozen(&self) {
-        eventually("it is frozen", async || self.is_stopped().then_some(())).await;
+        let what = || format!("it is frozen; its log:\n{}", self.log());
+        eventually_or(what, async || self.is_stopped().then_some(())).await;
     }
 
     pub fn log(&self) -> String {
@@ -476,10 +493,8 @@ impl Process {
     }
 
     pub async fn says(&self, text: &str) {
-        eventually(&format!("the log says {text:?}"), || async {
-            self.log().contains(text).then_some(())
-        })
-        .await;
+        let what = || format!("the log says {text:?}; it is:\n{}", self.log());
+        eventually_or(what, async || self.log().contains(text).then_some(())).await;
     }
 }
 

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::load::Load;
 
+/// How often somebody looks who looks all the while: often enough to be there at each step of a swap, and
+/// leaving the cores to those who are looked at.
+const LOOKS: Duration = Duration::from_millis(20);
+
 /// Somebody who counts all the while, and searches as the product does: the number is always the same.
 struct Reader {
     stop: Arc<AtomicBool>,
@@ -28,7 +32,9 @@ impl Reader {
         let running = tokio::spawn(async move {
             let mut query = pg(&url).await;
             let mut counts = Counts::default();
+            let mut next = tokio::time::interval(LOOKS);
             while !ended.load(Ordering::Relaxed) {
+                next.tick().await;
                 let begun = Instant::now();
                 // Prepared once, and made anew each time: a plan may remember the old table.
                 let prepared: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone()))
@@ -149,7 +155,9 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
             let ended = Arc::clone(&stop);
             let running = tokio::spawn(async move {
                 let mut most = 0;
+                let mut next = tokio::time::interval(LOOKS * 10);
                 while !ended.load(Ordering::Relaxed) {
+                    next.tick().await;
                     for source in sources.iter().filter(|source| **source != Source::Admin) {
                         let info = bus.stream_info(&source.stream()).await.unwrap();
                         let at = checkpoint(&world_url, source).await;
