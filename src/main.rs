@@ -8,8 +8,12 @@ use artstore::config::ConfigError;
 use artstore_schemas::bus::BusError;
 use clap::Parser as _;
 
+/// As the shell tells of a program that ended because nobody reads its output any more.
+const NOBODY_READS: i32 = 141;
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    end_quietly_where_nobody_reads();
     let cli = Cli::parse();
     let ended = match artstore::telemetry::start(&cli.config, cli.command.usual_log_level()) {
         Ok(()) => commands::run(cli).await,
@@ -24,6 +28,20 @@ async fn main() -> ExitCode {
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
+}
+
+/// `artstore … | head`: printing to a pipe that was closed is no fault to report, and no success.
+fn end_quietly_where_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text
+            .is_some_and(|t| t.starts_with("failed printing to std") && t.contains("os error 32"))
+        {
+            std::process::exit(NOBODY_READS);
+        }
+        usual(panic);
+    }));
 }
 
 /// An error with its causes, each said once: many texts hold those of their causes already.

@@ -217,7 +217,11 @@ impl Outcome {
                 let stream = finding.stream.as_deref().unwrap_or("audit_logs");
                 let layers: Vec<&str> = finding.layers.iter().map(|l: &Layer| l.name()).collect();
                 let told = plain(&finding.text);
-                *text += &format!("  {stream}: {told} [{}]\n", layers.join(", "));
+                // What `audit show` takes.
+                let id = finding
+                    .id
+                    .map_or_else(String::new, |id| format!(" (id {id})"));
+                *text += &format!("  {stream}: {told}{id} [{}]\n", layers.join(", "));
             }
             if findings.len() > LISTED {
                 let unlisted = all - LISTED as u64;
@@ -226,6 +230,10 @@ impl Outcome {
                     findings.len() - LISTED
                 );
             }
+        }
+        if kinds.contains_key(&Kind::HeadForged) || kinds.contains_key(&Kind::SignatureEdited) {
+            *text += "\nWhere every head or every row is named, look first whether the keys and the secret are \
+                      those of this log: SECURITY_AUDIT_VERIFIER_KEYS_PATH, SECURITY_AUDIT_HMAC_SECRET.\n";
         }
         let rows: u64 = self.logs.iter().map(|log| log.rows).sum();
         let proven: u64 = self.logs.iter().map(|log| log.rows_proven).sum();

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use artstore_projectors::audit_log::store::{COLUMNS, Stored};
+use artstore_schemas::element::InvalidElementName;
+use artstore_schemas::source::Source;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, QueryBuilder};
+
+use crate::config::ConfigError;
 
 /// Which rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -29,8 +33,8 @@ pub struct Filters {
     /// Only with this correlation id
     #[arg(long)]
     request_id: Option<String>,
-    /// Only of this stream
-    #[arg(long)]
+    /// Only of this stream: ARTSTORE_ADMIN, or an element's name, admin or query
+    #[arg(long, value_parser = stream)]
     stream: Option<String>,
     /// Only what failed
     #[arg(long)]
@@ -43,7 +47,38 @@ pub struct Filters {
     until: Option<chrono::DateTime<chrono::Utc>>,
 }
 
+/// A stream, by its name or by its source's.
+fn stream(name: &str) -> Result<String, InvalidElementName> {
+    let source = match (name, Source::of_stream(name)) {
+        (_, Some(source)) => source,
+        ("admin", _) => Source::Admin,
+        ("query", _) => Source::Query,
+        (element, _) => Source::Element(element.parse()?),
+    };
+    Ok(source.stream())
+}
+
 impl Filters {
+    /// Whether there is a log of the stream that is asked for: of one that is mistyped nothing would be
+    /// found, in silence.
+    pub async fn check(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        let Some(stream) = &self.stream else {
+            return Ok(());
+        };
+        let logs: Vec<String> =
+            sqlx::query_scalar("select stream from public.audit_trees order by 1")
+                .fetch_all(connection)
+                .await?;
+        if logs.contains(stream) {
+            return Ok(());
+        }
+        let known = match logs.join(", ") {
+            none if none.is_empty() => "there is none yet".to_owned(),
+            known => format!("there are {known}"),
+        };
+        Err(ConfigError(format!("--stream: there is no log of {stream}; {known}")).into())
+    }
+
     /// Adds the conditions behind `where true`.
     pub fn push(&self, query: &mut QueryBuilder<sqlx::Postgres>) {
         if !self.event_type.is_empty() {

@@ -13,12 +13,14 @@ pub use self::verify::{Verify, run as verify};
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::audit::log::connect;
 use crate::config::{Config, ConfigError};
+use crate::status::database::shown;
 
 /// What to do with the audit log.
 #[derive(Debug, Subcommand)]
@@ -74,26 +76,32 @@ fn database(config: &Config) -> Result<PgConnectOptions, ConfigError> {
 }
 
 async fn connected(config: &Config) -> anyhow::Result<PgConnection> {
-    let database = database(config)?;
-    let mut connection = connect(&database).await?;
+    let mut connection = reached(&database(config)?).await?;
     sqlx::raw_sql("set default_transaction_read_only = on")
         .execute(&mut connection)
         .await?;
-    is_there(&mut connection).await?;
     Ok(connection)
 }
 
-async fn is_there(connection: &mut PgConnection) -> anyhow::Result<()> {
+/// A connection to a database that has an audit log.
+async fn reached(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+    let mut connection = connect(database).await.with_context(|| {
+        format!(
+            "the audit log: database {} can't be reached; check ADMIN_DATABASE_URL (or DB_HOST and \
+             others) and the server",
+            shown(database)
+        )
+    })?;
     let there: bool = sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
-        .fetch_one(connection)
+        .fetch_one(&mut connection)
         .await?;
     if !there {
-        return Err(ConfigError(
-            "the admin module's database has no audit_trees: run `artstore migrate up --module \
-             admin`"
-                .to_owned(),
-        )
+        return Err(ConfigError(format!(
+            "database {} has no audit_trees: where it is the admin module's, run `artstore migrate \
+             up --module admin`; else mend ADMIN_DATABASE_URL",
+            shown(database)
+        ))
         .into());
     }
-    Ok(())
+    Ok(connection)
 }

@@ -111,6 +111,10 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
     let cache_is_clean = cache
         .as_ref()
         .is_none_or(|cache| cache.findings.is_empty() && !cache.truncated);
+    // Whatever becomes of the audit log's check, this is known.
+    if !check.command.json {
+        print!("{}", table::show(&reports, cache.as_ref()));
+    }
     let audit = tokio::select! {
         checked = check.audit(config, &sources) => checked?,
         () = stopped(&mut stop) => {
@@ -137,7 +141,6 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
             })
         );
     } else {
-        print!("{}", table::show(&reports, cache.as_ref()));
         match &audit {
             Audit::Checked(outcome) => print!("\nAudit log\n{}", outcome.text()),
             Audit::Nothing(_) => {}

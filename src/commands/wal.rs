@@ -222,6 +222,14 @@ async fn connect(config: &Config) -> anyhow::Result<Vec<Connected>> {
     let mut elements = config.elements()?;
     if config.element.is_some() {
         let only = config.element()?;
+        let known: Vec<&str> = elements.iter().map(|(name, _)| name.as_str()).collect();
+        if !known.is_empty() && !known.contains(&only.as_str()) {
+            let known = known.join(", ");
+            return Err(ConfigError(format!(
+                "no database is configured for element {only}; configured are: {known}"
+            ))
+            .into());
+        }
         elements.retain(|(name, _)| *name == only);
     }
     if elements.is_empty() {

@@ -84,3 +84,18 @@ fn dev_says_how_to_connect_and_keeps_its_data() {
         }
     });
 }
+
+/// `artstore … | head`: no panic, and no success that somebody could take for a verdict.
+#[test]
+fn where_nobody_reads_any_more_it_ends_quietly() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_artstore"))
+        .args(["projection", "list"])
+        .env_clear()
+        .stdout(writer)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((ended.status.code(), said.as_str()), (Some(141), ""));
+}

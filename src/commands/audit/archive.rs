@@ -22,13 +22,12 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{database, is_there};
+use super::{database, reached};
 use crate::audit::archive::check::{Checked, check};
 use crate::audit::archive::range::{self, End};
 use crate::audit::archive::recorded::{self, Recorded};
 use crate::audit::archive::write::{self, Wanted};
 use crate::audit::archive::{Archived, LEAST_RETENTION, remove};
-use crate::audit::log::connect;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;
@@ -111,8 +110,7 @@ pub async fn run(config: &Config, command: &Archive) -> anyhow::Result<ExitCode>
     retention(command)?;
     let trusted = command.audit.trusted()?;
     let bus = Bus::connect(&config.bus("artstore audit archive")).await?;
-    let mut connection = connect(&database(config)?).await?;
-    is_there(&mut connection).await?;
+    let mut connection = reached(&database(config)?).await?;
     // One at a time: a second one would record what the first has not removed.
     let locked: bool = sqlx::query_scalar(
         "select pg_try_advisory_lock(hashtext('artstore'), hashtext('audit archive'))",

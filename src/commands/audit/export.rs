@@ -60,6 +60,7 @@ struct Progress {
 /// Runs the command.
 pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> {
     let mut connection = connected(config).await?;
+    command.filters.check(&mut connection).await?;
     let mut target = match &command.to {
         None => Target::Output,
         Some(path) => Target::Part(Part::new(path)),

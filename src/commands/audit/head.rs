@@ -19,7 +19,7 @@ use crate::audit_keys::AuditSettings;
 use crate::config::Config;
 
 /// Heads in a file stand behind each other, with this line in between: no line of a head begins so.
-const BETWEEN: &str = "----\n";
+pub(super) const BETWEEN: &str = "----\n";
 
 /// The last heads.
 #[derive(Debug, Args)]

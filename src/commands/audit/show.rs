@@ -37,6 +37,7 @@ pub struct Tail {
 /// Runs `tail`.
 pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
     let mut connection = connected(config).await?;
+    command.filters.check(&mut connection).await?;
     let mut stop = stop_signal()?;
     let mut shown = Bounds::now(&mut connection).await?;
     let mut newest = rows(&mut connection, command, &shown).await?;

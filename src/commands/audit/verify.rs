@@ -15,8 +15,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::{Connection as _, PgConnection};
 
-use super::database;
-use crate::audit::log::{Check, connect};
+use super::{database, reached};
+use crate::audit::log::Check;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 
@@ -88,7 +88,7 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
             Some(bus.patient())
         }
     };
-    let mut connection = connect(&database).await?;
+    let mut connection = reached(&database).await?;
     let sources = sources(&mut connection, bus.as_ref(), &command.stream).await?;
     let range = range(&mut connection, bus.as_ref(), command, &sources).await?;
     let done = Arc::new(AtomicU64::new(0));

@@ -7,6 +7,7 @@ mod built;
 mod catalogue;
 mod crashes;
 mod export;
+mod mistaken;
 mod odd;
 mod proofs;
 mod ranges;
