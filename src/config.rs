@@ -269,6 +269,26 @@ impl Config {
         database.map(element).into_iter().collect()
     }
 
+    /// One element with its database.
+    pub fn one_element(&self, name: &str) -> Result<(ElementName, PgConnectOptions), ConfigError> {
+        let elements = self.elements()?;
+        let known: Vec<String> = elements.iter().map(|(name, _)| name.to_string()).collect();
+        let found = elements
+            .into_iter()
+            .find(|(element, _)| element.as_str() == name);
+        found.ok_or_else(|| {
+            let known = match known.as_slice() {
+                [] => {
+                    "none is: set ARTSTORE_ELEMENTS, or STORAGE_DATABASE_URL with --element".into()
+                }
+                known => format!("configured are: {}", known.join(", ")),
+            };
+            ConfigError(format!(
+                "no database is configured for element {name}; {known}"
+            ))
+        })
+    }
+
     /// All configured sources with their databases, or those that are named.
     pub fn sources(&self, only: &[String]) -> Result<Vec<(Source, PgConnectOptions)>, ConfigError> {
         let mut sources: Vec<(Source, PgConnectOptions)> = self

@@ -47,8 +47,8 @@ pub struct Filters {
     until: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-/// A stream, by its name or by its source's.
-fn stream(name: &str) -> Result<String, InvalidElementName> {
+/// A stream, by its name or by its source's: what every `--stream` of the audit log takes.
+pub fn stream(name: &str) -> Result<String, InvalidElementName> {
     let source = match (name, Source::of_stream(name)) {
         (_, Some(source)) => source,
         ("admin", _) => Source::Admin,

@@ -20,7 +20,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use super::stop_signal;
-use crate::config::{Config, ConfigError, RelaySettings};
+use crate::config::{Config, RelaySettings};
 
 /// How long a relay may take to let its lock go: longer than it takes to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,7 +54,7 @@ pub struct Backfill {
 /// Runs the command.
 pub async fn run(config: &Config, command: ElementCommand) -> anyhow::Result<ExitCode> {
     let ElementCommand::Backfill(command) = command;
-    let (element, database) = find(config, &command.name)?;
+    let (element, database) = config.one_element(&command.name)?;
     let options = RelayOptions {
         source: Source::Element(element.clone()),
         database: database.clone(),
@@ -92,23 +92,6 @@ pub async fn run(config: &Config, command: ElementCommand) -> anyhow::Result<Exi
         );
     }
     Ok(ExitCode::from(u8::from(!is_level)))
-}
-
-fn find(config: &Config, name: &str) -> Result<(ElementName, PgConnectOptions), ConfigError> {
-    let elements = config.elements()?;
-    let known: Vec<String> = elements.iter().map(|(name, _)| name.to_string()).collect();
-    let found = elements
-        .into_iter()
-        .find(|(element, _)| element.as_str() == name);
-    found.ok_or_else(|| {
-        let known = match known.as_slice() {
-            [] => "none is: set ARTSTORE_ELEMENTS, or STORAGE_DATABASE_URL with --element".into(),
-            known => format!("configured are: {}", known.join(", ")),
-        };
-        ConfigError(format!(
-            "no database is configured for element {name}; {known}"
-        ))
-    })
 }
 
 fn print(

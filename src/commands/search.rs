@@ -26,6 +26,7 @@ use uuid::Uuid;
 pub use arguments::SearchCommand;
 
 use crate::config::{Config, ConfigError};
+use crate::status::database::shown;
 
 /// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,9 +74,10 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
         .with_context(|| {
-            let (host, port) = (options.get_host(), options.get_port());
-            let name = options.get_database().unwrap_or("(default)");
-            format!("database {name} at {host}:{port} can't be reached; check QUERY_DATABASE_URL")
+            format!(
+                "database {} can't be reached; check QUERY_DATABASE_URL",
+                shown(database)
+            )
         })
 }
 

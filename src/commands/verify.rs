@@ -28,6 +28,7 @@ use crate::audit;
 use crate::audit::report::Outcome;
 use crate::audit_keys::AuditSettings;
 use crate::config::Config;
+use crate::status::database::shown;
 use crate::verify::cache;
 use crate::verify::pass::{NewDecision, State};
 use crate::verify::resume::{About, ResumeFile};
@@ -374,12 +375,6 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .options([("default_transaction_read_only", "on")])
         .log_statements(tracing::log::LevelFilter::Trace)
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    options.connect().await.with_context(|| {
-        format!(
-            "database {} at {}:{} can't be reached",
-            options.get_database().unwrap_or("(default)"),
-            options.get_host(),
-            options.get_port()
-        )
-    })
+    let connected = options.connect().await;
+    connected.with_context(|| format!("database {} can't be reached", shown(database)))
 }

@@ -22,6 +22,7 @@ use sqlx::{ConnectOptions as _, PgConnection};
 use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
+use crate::status::database::shown;
 
 /// The longest reason, in characters: it travels with the event.
 const LONGEST_REASON: usize = 2_000;
@@ -219,19 +220,10 @@ fn check_reason(reason: Option<&str>) -> Result<(), ConfigError> {
 
 /// All configured elements, or the one that --element names.
 async fn connect(config: &Config) -> anyhow::Result<Vec<Connected>> {
-    let mut elements = config.elements()?;
-    if config.element.is_some() {
-        let only = config.element()?;
-        let known: Vec<&str> = elements.iter().map(|(name, _)| name.as_str()).collect();
-        if !known.is_empty() && !known.contains(&only.as_str()) {
-            let known = known.join(", ");
-            return Err(ConfigError(format!(
-                "no database is configured for element {only}; configured are: {known}"
-            ))
-            .into());
-        }
-        elements.retain(|(name, _)| *name == only);
-    }
+    let elements = match config.element {
+        Some(_) => vec![config.one_element(config.element()?.as_str())?],
+        None => config.elements()?,
+    };
     if elements.is_empty() {
         return Err(ConfigError(
             "no element's database is configured: set ARTSTORE_ELEMENTS, or STORAGE_DATABASE_URL \
@@ -252,11 +244,9 @@ async fn reach(element: &ElementName, database: &PgConnectOptions) -> anyhow::Re
     let database = database.clone().application_name("artstore wal");
     database.connect().await.with_context(|| {
         format!(
-            "element {element}: database {} at {}:{} can't be reached; check ARTSTORE_ELEMENTS or \
+            "element {element}: database {} can't be reached; check ARTSTORE_ELEMENTS or \
              STORAGE_DATABASE_URL, and the server",
-            database.get_database().unwrap_or("(default)"),
-            database.get_host(),
-            database.get_port()
+            shown(&database)
         )
     })
 }

@@ -28,6 +28,7 @@ use crate::audit::archive::range::{self, End};
 use crate::audit::archive::recorded::{self, Recorded};
 use crate::audit::archive::write::{self, Wanted};
 use crate::audit::archive::{Archived, LEAST_RETENTION, remove};
+use crate::audit::select;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;
@@ -45,8 +46,8 @@ pub struct Archive {
     /// The folder that gets a folder for each archive
     #[arg(long)]
     to: PathBuf,
-    /// Only of these streams: ARTSTORE_ADMIN, …
-    #[arg(long)]
+    /// Only of these streams: ARTSTORE_ADMIN, or an element's name, admin or query
+    #[arg(long, value_parser = select::stream)]
     stream: Vec<String>,
     /// Only show what would be archived
     #[arg(long)]

@@ -19,7 +19,7 @@ use crate::audit_keys::AuditSettings;
 use crate::config::Config;
 
 /// Heads in a file stand behind each other, with this line in between: no line of a head begins so.
-pub(super) const BETWEEN: &str = "----\n";
+const BETWEEN: &str = "----\n";
 
 /// The last heads.
 #[derive(Debug, Args)]
@@ -90,6 +90,11 @@ fn write(path: &Path, heads: &BTreeMap<String, (SignedHead, String)>) -> anyhow:
     crate::files::replace(path, notes.join(BETWEEN).as_bytes())
 }
 
+/// The heads of a file.
+pub(super) fn notes(text: &str) -> impl Iterator<Item = &str> {
+    text.split(BETWEEN).filter(|note| !note.is_empty())
+}
+
 fn read(
     path: &Path,
     trusted: &[VerifierKey],
@@ -102,7 +107,7 @@ fn read(
         }
     };
     let mut heads = BTreeMap::new();
-    for note in text.split(BETWEEN).filter(|note| !note.is_empty()) {
+    for note in notes(&text) {
         let (head, _) = SignedHead::open(note, trusted)
             .with_context(|| format!("{}: a head that was kept", path.display()))?;
         heads.insert(head.origin.clone(), (head, note.to_owned()));

@@ -15,7 +15,7 @@ use data_encoding::BASE64;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::head::BETWEEN;
+use super::head::notes;
 use super::{connected, show};
 use crate::audit::inclusion;
 use crate::audit::printed::plain;
@@ -180,7 +180,7 @@ pub async fn consistency(config: &Config, command: &Consistency) -> anyhow::Resu
     let read = |path: &PathBuf| -> anyhow::Result<Head> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("{} can't be read", path.display()))?;
-        let heads = text.split(BETWEEN).filter(|note| !note.is_empty()).count();
+        let heads = notes(&text).count();
         if heads > 1 {
             return Err(ConfigError(format!(
                 "{} holds {heads} heads, and two heads of one log are compared: take one out of it, or \

@@ -17,6 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::{database, reached};
 use crate::audit::log::Check;
+use crate::audit::select::stream;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 
@@ -27,7 +28,7 @@ const EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct Verify {
     /// Only the logs of these streams: ARTSTORE_ADMIN, or an element's name, admin or query
-    #[arg(long)]
+    #[arg(long, value_parser = stream)]
     stream: Vec<String>,
     /// Only rows from this one on; needs one --stream
     #[arg(long, requires = "stream")]
@@ -191,19 +192,15 @@ async fn sources(
     sources.sort();
     sources.dedup();
     for wanted in only {
-        if !sources.iter().any(|source| is(source, wanted)) {
+        if !sources.iter().any(|source| source.stream() == *wanted) {
             return Err(ConfigError(format!(
                 "--stream {wanted}: there is no log and no stream of that name"
             ))
             .into());
         }
     }
-    sources.retain(|source| only.is_empty() || only.iter().any(|wanted| is(source, wanted)));
+    sources.retain(|source| only.is_empty() || only.contains(&source.stream()));
     Ok(sources)
-}
-
-fn is(source: &Source, name: &str) -> bool {
-    source.stream() == name || source.to_string() == name
 }
 
 async fn total(connection: &mut PgConnection, sources: &[Source]) -> Result<u64, sqlx::Error> {
