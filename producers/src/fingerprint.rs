@@ -10,8 +10,9 @@ use aws_lc_rs::digest::{self, Context};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::omit;
 use crate::source::SourceRow;
-use crate::translate::{self, Translator};
+use crate::translate::Translator;
 
 /// Sixteen bytes of a SHA-256.
 pub type Digest = [u8; 16];
@@ -95,13 +96,13 @@ impl Body {
             Event::Wal(mut event) => {
                 event.element.api_url = None;
                 let mut omitted = std::mem::take(&mut event.omitted);
-                omitted.extend(translate::take_out(&mut *event, translate::WAL_FIELDS));
+                omitted.extend(omit::take_out(&mut *event, omit::WAL_FIELDS));
                 event.omitted = sorted(omitted);
                 Self::Wal(event)
             }
             Event::Outbox(mut event) => {
                 let mut omitted = std::mem::take(&mut event.omitted);
-                omitted.extend(translate::take_out(&mut *event, translate::OUTBOX_FIELDS));
+                omitted.extend(omit::take_out(&mut *event, omit::OUTBOX_FIELDS));
                 event.omitted = sorted(omitted);
                 Self::Outbox(event)
             }

@@ -59,6 +59,7 @@ mod judge;
 pub mod level;
 pub mod mend;
 pub mod number;
+mod omit;
 pub mod order;
 pub mod outbox;
 pub mod pending;

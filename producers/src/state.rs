@@ -6,7 +6,7 @@ use artstore_schemas::event::{File, Omitted, WalEvent};
 use aws_lc_rs::digest::{SHA256, digest};
 use uuid::Uuid;
 
-use crate::translate::text;
+use crate::omit::text;
 
 /// The digests of a file's full state. Two states are the same exactly when their digests are,
 /// whatever was left out of the one or the other because of its size.
@@ -137,7 +137,7 @@ fn from_hex(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::translate::sha256;
+    use crate::omit::sha256;
     use artstore_schemas::json::Document;
     use chrono::DateTime;
 
