@@ -16,6 +16,7 @@ use artstore_schemas::subject;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::task::coop::unconstrained;
 use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
@@ -220,7 +221,8 @@ impl<M: Taken> StreamReader<M> {
             if self.is_at_end() {
                 break;
             }
-            let Some(next) = self.messages.next().now_or_never() else {
+            // Under the runtime's budget for one turn, 128 messages would look like all there are.
+            let Some(next) = unconstrained(self.messages.next()).now_or_never() else {
                 break;
             };
             if let Err(error) = self.take(next).await {

@@ -11,6 +11,7 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::task::coop::unconstrained;
 use uuid::Uuid;
 
 /// The most messages of one pull request; far below what a subscription holds.
@@ -103,7 +104,8 @@ impl Reader {
                     Err(_) => return Ok(batch),
                 }
             } else {
-                match messages.next().now_or_never() {
+                // Under the runtime's budget for one turn, 128 messages would look like all there are.
+                match unconstrained(messages.next()).now_or_never() {
                     Some(next) => next,
                     None => return Ok(batch),
                 }

@@ -17,6 +17,7 @@ mod adoption;
 mod audit;
 mod backfill;
 mod backup;
+mod batches;
 mod cluster;
 mod compose;
 mod container_processes;

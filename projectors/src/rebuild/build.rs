@@ -23,6 +23,9 @@ use crate::workers;
 /// So near to the live tables the rest is left for later.
 const NEAR: u64 = 2_000;
 
+/// Nearer it need not come.
+const CLOSE: u64 = 100;
+
 /// So often it runs after the live tables.
 const ROUNDS: u32 = 20;
 
@@ -105,20 +108,25 @@ impl<'a, P: Projector> Rebuild<'a, P> {
     }
 
     /// Applies the streams until nearly everything is applied that the live tables have, and nothing
-    /// else.
+    /// else. Each round leaves what came meanwhile, so it goes on for as long as that becomes less.
     pub async fn catch_up(&mut self, told: Told<'_>) -> Result<(), RebuildError> {
+        let mut before = u64::MAX;
         for _ in 0..ROUNDS {
             let targets = targets(&mut self.connection, &self.projector, self.bus).await?;
-            if self.behind(&targets).await? == 0 {
+            let behind = self.behind(&targets).await?;
+            if behind == 0 || (behind <= NEAR && behind >= before) {
                 return Ok(());
             }
-            let near = self.behind(&targets).await? <= NEAR;
             self.fill(&targets, &mut *told).await?;
-            if near {
+            if behind <= CLOSE {
                 return Ok(());
             }
+            before = behind;
         }
-        Err(RebuildError::TooFar { attempts: ROUNDS })
+        match before <= NEAR {
+            true => Ok(()),
+            false => Err(RebuildError::TooFar { attempts: ROUNDS }),
+        }
     }
 
     async fn behind(&mut self, targets: &[Target]) -> Result<u64, RebuildError> {

@@ -148,6 +148,15 @@ pub enum RebuildError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// A statement of the swap takes too long.
+    #[error(
+        "a statement of the swap, for which all who use the live tables wait, was not done in {seconds} s, \
+         or was ended by somebody; nothing is swapped: give the command again when there is less to do"
+    )]
+    TooLong {
+        /// The limit.
+        seconds: u64,
+    },
     /// There is nothing to go back to.
     #[error("projection {0} was not swapped before: there are no tables to go back to")]
     NoPrevious(&'static str),
@@ -171,6 +180,7 @@ impl RebuildError {
             | Self::Stalled { .. }
             | Self::Locked { .. }
             | Self::TooFar { .. }
+            | Self::TooLong { .. }
             | Self::Unlike(_)
             | Self::Decided { .. }
             | Self::OtherPurpose { .. }

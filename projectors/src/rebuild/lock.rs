@@ -1,6 +1,7 @@
 //! The live tables for a moment. Who waits for a lock lets others wait behind it, so it waits less than a
 //! second, less than a server takes to look for a deadlock, and then tries again later.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use artstore_sessions::restart::stopped;
@@ -18,8 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// A process that is frozen, or waits for something else than the database, keeps others waiting no longer.
 const IDLE: &str = "3s";
 
-/// No statement keeps others waiting longer.
-const STATEMENT: &str = "30s";
+/// No statement keeps others waiting longer, in seconds.
+const STATEMENT: u64 = 30;
 
 /// So often it tries.
 const ATTEMPTS: u32 = 30;
@@ -149,25 +150,40 @@ async fn take<P: Projector>(transaction: &mut PgConnection) -> Result<(), sqlx::
     .await?;
     run(
         transaction,
-        &format!("set local statement_timeout = '{STATEMENT}'"),
+        &format!("set local statement_timeout = '{STATEMENT}s'"),
     )
     .await
 }
 
 /// A lock that was not there in time: by its own limit, the statement's, or a deadlock's.
 fn is_late(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| matches!(code.as_ref(), "55P03" | "57014" | "40P01"))
+    matches!(code(error).as_deref(), Some("55P03" | "57014" | "40P01"))
 }
 
 /// Whether it was a lock that was not there in time, or a deadlock.
 pub(crate) fn is_lock(error: &RebuildError) -> bool {
-    let error = match error {
-        RebuildError::Database(error) | RebuildError::Worker(WorkerError::Database(error)) => error,
-        _ => return false,
-    };
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| matches!(code.as_ref(), "55P03" | "40P01"))
+    matches!(code_of(error).as_deref(), Some("55P03" | "40P01"))
+}
+
+/// Under the locks a statement that was ended is named as what it is.
+pub(crate) fn too_long(error: RebuildError) -> RebuildError {
+    match code_of(&error).as_deref() {
+        Some("57014") => RebuildError::TooLong { seconds: STATEMENT },
+        _ => error,
+    }
+}
+
+fn code_of(error: &RebuildError) -> Option<Cow<'_, str>> {
+    match error {
+        RebuildError::Database(error) | RebuildError::Worker(WorkerError::Database(error)) => {
+            code(error)
+        }
+        _ => None,
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
 }
 
 /// Waits for transactions that read with a snapshot from before what was committed here: to them the

@@ -8,22 +8,45 @@ use super::shadow::sequences;
 use super::{Step, Told};
 use crate::projector::{Projector, Table};
 
-/// Makes the product's rows in `to` the same as in `from`. Done before anybody has to wait, and once more
-/// when nobody writes, it is quick the second time.
-pub(crate) async fn level<P: Projector>(
+/// The server's statistics may be from before these rows came: in its view there are none, and it looks at
+/// all of one side for each of the other. So it has to sort or to hash.
+const PLAN: &str = "set enable_nestloop = off";
+
+/// Brings them along before anybody has to wait, and has the server count them: to whoever reads the tables
+/// once they are live, too.
+pub(crate) async fn bring_along<P: Projector>(
     connection: &mut PgConnection,
     from: &str,
     to: &str,
     told: Told<'_>,
 ) -> Result<(), sqlx::Error> {
+    if level::<P>(connection, from, to, told).await? > 0 {
+        for table in P::REBUILT.iter().filter(|table| table.shared.is_some()) {
+            run(connection, &format!("analyze {to}.{}", table.name)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the product's rows in `to` the same as in `from`. Done before anybody has to wait, and once more
+/// when nobody writes, it is quick the second time. Gives the number of rows that were brought along.
+pub(crate) async fn level<P: Projector>(
+    connection: &mut PgConnection,
+    from: &str,
+    to: &str,
+    told: Told<'_>,
+) -> Result<u64, sqlx::Error> {
+    run(connection, PLAN).await?;
+    let mut rows = 0;
     for table in P::REBUILT {
         let Some(id) = table.shared else {
             continue;
         };
         told(Step::Copying { table: table.name });
-        level_table(connection, table, id, from, to).await?;
+        rows += level_table(connection, table, id, from, to).await?;
     }
-    Ok(())
+    run(connection, "reset enable_nestloop").await?;
+    Ok(rows)
 }
 
 async fn level_table(
@@ -32,7 +55,7 @@ async fn level_table(
     id: &str,
     from: &str,
     to: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     let (name, key) = (table.name, table.key);
     run(
         connection,
@@ -63,8 +86,8 @@ async fn level_table(
          select {columns} from {from}.{name} f where event_id is null \
              and not exists (select from {to}.{name} t where t.{id} = f.{id} and {taken})"
     );
-    sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
-    Ok(())
+    let copied = sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(copied.rows_affected())
 }
 
 /// No id that was given in `from` is given again in `to`.

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::watch;
 
 use super::build::Streams;
-use super::lock::{Attempts, is_lock, take_tables};
+use super::lock::{Attempts, is_lock, take_tables, too_long};
 use super::session::{open, run, schema_exists, use_schema};
 use super::swap::{Exchanged, Record, Swapped, applied_in, move_memory, move_tables, note, settle};
 use super::{RebuildError, Told, likeness, previous_schema, product, shadow};
@@ -30,6 +30,7 @@ pub async fn rollback<P: Projector>(
     shadow::check::<P>(&mut connection).await?;
     check::<P>(&mut connection, &previous).await?;
     let mut attempts = Attempts::new();
+    product::bring_along::<P>(&mut connection, "public", &previous, &mut *told).await?;
     loop {
         likeness::level::<P>(&mut connection, &previous, &mut *told).await?;
         product::level::<P>(&mut connection, "public", &previous, &mut *told).await?;
@@ -37,7 +38,7 @@ pub async fn rollback<P: Projector>(
         let exchange = exchange(projector, bus, &mut connection, &streams, record);
         let exchanged = match exchange.await {
             Err(error) if is_lock(&error) => Exchanged::Locked,
-            exchanged => exchanged?,
+            exchanged => exchanged.map_err(too_long)?,
         };
         match exchanged {
             Exchanged::Done(swapped) => {

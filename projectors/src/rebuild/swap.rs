@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::build::{Rebuild, Streams};
 use super::fill::{Fill, Filled};
-use super::lock::{Attempts, is_lock, take_tables, wait_for_snapshots};
+use super::lock::{Attempts, is_lock, take_tables, too_long, wait_for_snapshots};
 use super::parked::Seen;
 use super::session::{run, use_schema};
 use super::{RebuildError, Told, likeness, previous_schema, product, shadow};
@@ -53,6 +53,7 @@ impl<P: Projector> Rebuild<'_, P> {
         record: &mut impl Record,
     ) -> Result<Swapped, RebuildError> {
         let mut attempts = Attempts::new();
+        product::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
         loop {
             self.catch_up(&mut *told).await?;
             let mut stop = self.stop.clone();
@@ -64,6 +65,8 @@ impl<P: Projector> Rebuild<'_, P> {
             product::level::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
             crash::point("rebuild.copied");
             wait_for_snapshots(&mut self.connection, &mut *told, &mut stop).await?;
+            // All of that took its time: what came meanwhile may be more than fits the last stretch.
+            self.catch_up(&mut *told).await?;
             // Nobody has to wait for what the bus says of its streams.
             let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;
             let exchanged = match self.exchange(&streams, &mut *told, record).await {
@@ -71,7 +74,7 @@ impl<P: Projector> Rebuild<'_, P> {
                     tracing::debug!(%error, "the live tables could not be had");
                     Exchanged::Locked
                 }
-                exchanged => exchanged?,
+                exchanged => exchanged.map_err(too_long)?,
             };
             match exchanged {
                 Exchanged::Done(swapped) => return Ok(swapped),

@@ -12,20 +12,20 @@ use crate::load::Load;
 const LOOKS: Duration = Duration::from_millis(20);
 
 /// Somebody who counts all the while, and searches as the product does: the number is always the same.
-struct Reader {
+pub(super) struct Reader {
     stop: Arc<AtomicBool>,
     running: tokio::task::JoinHandle<Counts>,
 }
 
 /// How often it counted, and the longest that it took.
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     counted: u64,
-    longest: Duration,
+    pub(super) longest: Duration,
 }
 
 impl Reader {
-    fn start(url: &str, condition: &str, expected: i64) -> Self {
+    pub(super) fn start(url: &str, condition: &str, expected: i64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (url, ended) = (url.to_owned(), Arc::clone(&stop));
         let sql = format!("select count(*) from file_metadata_cache where {condition}");
@@ -60,7 +60,7 @@ impl Reader {
     }
 
     /// Ends it; each search is there.
-    async fn stop(self, url: &str) -> Counts {
+    pub(super) async fn stop(self, url: &str) -> Counts {
         self.stop.store(true, Ordering::Relaxed);
         let counts = self.running.await.unwrap();
         let searches: i64 = value(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use artstore::stack::{Stack, StackOptions};
 
+use super::live::Reader;
 use super::*;
 use crate::services::frozen::Frozen;
 
@@ -165,6 +166,49 @@ fn rights_and_indexes_that_come_and_go_meanwhile_are_not_lost() {
         let (status, said) = rollback.finish().await;
         assert!(status.success(), "{said}");
         assert_eq!(form(&mut query).await, before);
+        for process in processes {
+            process.kill().await;
+        }
+    });
+}
+
+/// Whatever the server's statistics say, or do not say yet.
+#[test]
+fn many_rows_of_the_product_keep_nobody_waiting() {
+    run(async {
+        let (world, processes) = built(&["elem"], 50).await;
+        let mut query = world.query().await;
+        for element in 0..50 {
+            let file = uuid::Uuid::from_u128(element);
+            crate::load::downloaded(&mut query, file, &world.elements[0].0)
+                .await
+                .unwrap();
+        }
+        all_applied(&world).await;
+        // As the server has them that has not looked at the product's rows.
+        execute(&mut query, "analyze download_statistics").await;
+        execute(
+            &mut query,
+            "insert into download_statistics (file_id, storage_element_id, bytes_transferred, \
+                 download_time_ms, was_resumed) \
+             select gen_random_uuid(), 'elem', n, 1, false from generate_series(1, 40000) n",
+        )
+        .await;
+        let reader = Reader::start(&world.query_url, "true", 50);
+        for _ in 0..2 {
+            let said = swaps(&world).await;
+            let tables = said["comparison"]["tables"].as_array().unwrap();
+            let downloads = tables.iter().find(|t| t["table"] == "download_statistics");
+            assert_eq!(downloads.unwrap()["product_rows"], 40_000);
+        }
+        let rollback = world.command(&["projection", "rollback", "query-cache"]);
+        let (status, said) = rollback.output().await;
+        assert!(status.success(), "{said}");
+        let counts = reader.stop(&world.query_url).await;
+        println!("{counts:?}");
+        assert!(counts.longest < LONGEST, "{counts:?}");
+        let rows = "select count(*) from download_statistics where event_id is null";
+        assert_eq!(value::<i64>(&mut query, rows).await, 40_000);
         for process in processes {
             process.kill().await;
         }
