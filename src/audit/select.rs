@@ -18,8 +18,8 @@ pub struct Filters {
     /// Only of these kinds: file_create, login_failed, …
     #[arg(long = "type")]
     event_type: Vec<String>,
-    /// Only of these severities: info, warning, error
-    #[arg(long)]
+    /// Only of these severities
+    #[arg(long, value_parser = ["debug", "info", "warning", "error", "critical"])]
     severity: Vec<String>,
     /// Only by this actor: an id or a name
     #[arg(long)]

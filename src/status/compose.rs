@@ -173,6 +173,9 @@ pub(super) fn projections(
             .map(|a| a.process.clone())
             .collect();
         names.sort();
+        let first = checkpoints.iter().find(|c| c.projection == projection);
+        // Of all streams, also of those that have no checkpoint yet.
+        let pause = first.and_then(|checkpoint| checkpoint.pause.as_ref());
         let place = |source: Source| {
             let stream = source.stream();
             let checkpoint = of(checkpoints, &stream);
@@ -195,6 +198,7 @@ pub(super) fn projections(
                     oldest,
                     rate,
                     halted,
+                    paused: pause.map(|pause| since(pause.since)),
                 }),
                 _ if halted => (Pace::Halted, None),
                 _ => (Pace::NotKnown, None),
@@ -215,9 +219,9 @@ pub(super) fn projections(
                 workers,
             }
         };
-        let mut versions = checkpoints.iter().filter(|c| c.projection == projection);
         ProjectionStatus {
-            version: versions.next().map(|checkpoint| checkpoint.version),
+            version: first.map(|checkpoint| checkpoint.version),
+            paused: pause.map(ToString::to_string),
             processes: names,
             streams: sources.into_iter().map(place).collect(),
             projection: projection.clone(),

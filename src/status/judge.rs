@@ -30,6 +30,8 @@ enum Weight {
     Damage,
     /// A person has to act before anything goes on.
     Halted,
+    /// A person has stopped it, and has to let it go on.
+    Paused,
     /// A person has to act for some keys; everything else goes on.
     Parked,
     /// Nobody works.
@@ -107,6 +109,8 @@ pub struct Seen<'a> {
     pub rate: Option<f64>,
     /// Whether its worker has halted.
     pub halted: bool,
+    /// For how long the projection has been paused, in seconds.
+    pub paused: Option<f64>,
 }
 
 /// How a projection gets on in a stream, and the seconds that belong to that.
@@ -123,6 +127,9 @@ pub fn pace(seen: Seen<'_>) -> (Pace, Option<f64>) {
     }
     if seen.halted {
         return (Pace::Halted, None);
+    }
+    if let Some(seconds) = seen.paused {
+        return (Pace::Paused, Some(seconds));
     }
     let lag = stream.last_sequence.saturating_sub(sequence);
     if lag == 0 {
@@ -198,8 +205,18 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
         }
     }
     for projection in &status.projections {
+        let name = &projection.projection;
+        if let Some(paused) = &projection.paused {
+            found.add(
+                Weight::Paused,
+                name,
+                format!("{paused}; nothing is applied meanwhile"),
+                "let it go on when that is done",
+                Some(format!("artstore projection resume {name}")),
+            );
+        }
         for place in &projection.streams {
-            of_place(&mut found, &projection.projection, place, nats);
+            of_place(&mut found, name, place, nats);
         }
     }
     found.0.sort_by_key(|(weight, _)| *weight);
@@ -430,7 +447,9 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
             },
         );
     }
-    if let Some(problem) = &place.workers.problem {
+    // A pause is told once, of the projection.
+    let problem = place.workers.problem.as_ref();
+    if let Some(problem) = problem.filter(|_| place.state != Pace::Paused) {
         found.problem("projection", &about, problem);
     }
     if let Some(parked) = place.parked.filter(|parked| *parked > 0) {

@@ -206,6 +206,8 @@ pub struct ProjectionStatus {
     pub projection: String,
     /// The form of its tables, as its checkpoints say.
     pub version: Option<i32>,
+    /// By whom, since when and why it is paused; none where it is not.
+    pub paused: Option<String>,
     /// The processes that answered.
     pub processes: Vec<Process>,
     /// Its place in each stream.
@@ -234,7 +236,8 @@ pub struct Place {
     /// How it gets on.
     pub state: Pace,
     /// For `up-to-date`: since when the stream has had nothing new. For `catching-up`: how long it
-    /// will take at this rate. For `stuck`: for how long there was work and no progress. In seconds.
+    /// will take at this rate. For `stuck`: for how long there was work and no progress. For `paused`:
+    /// for how long it has been. In seconds.
     #[serde(serialize_with = "rounded")]
     pub state_seconds: Option<f64>,
     /// How many events can't be applied, or wait behind such a one.
@@ -255,6 +258,8 @@ pub enum Pace {
     Stuck,
     /// A person has to act.
     Halted,
+    /// A person has stopped it.
+    Paused,
     /// The checkpoint is no place of this stream.
     OffTheStream,
     /// The database or NATS does not say.

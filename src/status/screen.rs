@@ -319,8 +319,10 @@ fn places(projection: &ProjectionStatus) -> Table {
                     state(place),
                 ],
                 notes: Vec::new(),
-                bad: matches!(place.state, Pace::Stuck | Pace::Halted | Pace::OffTheStream)
-                    || place.workers.problem.is_some()
+                bad: matches!(
+                    place.state,
+                    Pace::Stuck | Pace::Halted | Pace::Paused | Pace::OffTheStream
+                ) || place.workers.problem.is_some()
                     || matches!(place.workers.state, Working::None | Working::Waiting),
             })
             .collect(),
@@ -354,6 +356,7 @@ fn state(place: &Place) -> String {
         (Pace::CatchingUp, Some(seconds)) => format!("{} to catch up", age(seconds)),
         (Pace::Stuck, seconds) => format!("STUCK for {}", age(seconds.unwrap_or(0.0))),
         (Pace::Halted, _) => "HALTED".to_owned(),
+        (Pace::Paused, seconds) => format!("PAUSED for {}", age(seconds.unwrap_or(0.0))),
         (Pace::OffTheStream, _) => "OFF THE STREAM".to_owned(),
         (Pace::NotKnown, _) => "not known".to_owned(),
     }

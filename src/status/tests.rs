@@ -149,6 +149,7 @@ fn healthy() -> Status {
         projections: vec![ProjectionStatus {
             projection: "query-cache".to_owned(),
             version: Some(1),
+            paused: None,
             processes: Vec::new(),
             streams: names.map(place).to_vec(),
         }],
@@ -368,6 +369,7 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         stream_created_at: Utc.timestamp_opt(1_700_000_000, 123_457_000).unwrap(),
         moved_seconds,
         parked: 0,
+        pause: None,
     };
     let judge = |checkpoint: Option<Checkpoint>, oldest, rate, halted| {
         pace(Seen {
@@ -376,6 +378,7 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
             oldest,
             rate: Some(rate),
             halted,
+            paused: None,
         })
     };
     let silent = judge(Some(checkpoint(1_000_000, 2.0 * HOUR)), None, 0.0, false);
@@ -413,8 +416,14 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         oldest: None,
         rate: None,
         halted: false,
+        paused: None,
     };
     assert_eq!(pace(seen).0, Pace::UpToDate, "the mirror will get there");
+    let paused = Seen {
+        paused: Some(7.0),
+        ..seen
+    };
+    assert_eq!(pace(paused), (Pace::Paused, Some(7.0)));
 }
 
 #[test]

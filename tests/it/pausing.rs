@@ -22,6 +22,21 @@ async fn waits(world: &World) {
     })
     .await;
     assert_eq!(checkpoint(&world.query_url, &source).await, before);
+    let (status, said) = world.command(&["status"]).output().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    let told = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        " PAUSED for ",
+        ": a test; nothing is applied meanwhile DO: let it go on when that is done: artstore \
+         projection resume query-cache",
+    ] {
+        assert!(told.contains(words), "{words}: {said}");
+    }
+    // Told once, and not as something that mends itself.
+    assert!(!said.contains("starts again"), "{said}");
+    let (status, said) = pause(world).output().await;
+    assert!(status.success(), "{said}");
+    assert!(said.contains("It was paused already"), "{said}");
     let resume = ["projection", "resume", "query-cache"];
     let (status, said) = world.command(&resume).output().await;
     assert!(status.success(), "{said}");

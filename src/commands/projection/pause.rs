@@ -59,9 +59,13 @@ pub async fn pause(config: &Config, command: &Pause) -> anyhow::Result<ExitCode>
     match command.json {
         true => println!(
             "{:#}",
-            json!({"projection": name, "paused": true, "reason": known.reason, "since": known.since})
+            json!({"projection": name, "paused": true, "new": new, "reason": known.reason,
+                "since": known.since})
         ),
         false => {
+            if !new {
+                println!("It was paused already, and stays so; this reason is not recorded.");
+            }
             println!("{name}: {known}\nNothing is applied until: artstore projection resume {name}")
         }
     }

@@ -105,7 +105,8 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
             text += "\nMore has to be looked at than fits into one check: verify again.\n";
         }
         0 if waiting => text += "\nWhat could be judged agrees; the rest is in flight.\n",
-        0 => text += "\nAll agree.\n",
+        0 if cache.is_none() => text += "\nSources and streams agree.\n",
+        0 => text += "\nSources, streams and query cache agree.\n",
         1 => text += "\n1 finding.\n",
         all => push(&mut text, format_args!("\n{all} findings.\n")),
     }

@@ -46,7 +46,10 @@ fn the_command_says_what_agrees_what_does_not_and_what_mends_it() {
         let projector = healthy.projector().start();
         healthy.projected().await;
         let (_, said) = healthy.command(&every).output().await;
-        assert!(said.ends_with("\nAll agree.\n"), "{said}");
+        assert!(
+            said.ends_with("\nSources, streams and query cache agree.\n"),
+            "{said}"
+        );
         projector.kill().await;
 
         let source = world.source(0);
