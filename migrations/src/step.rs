@@ -96,6 +96,7 @@ pub(crate) static QUERY: &[Script] = &[
     script!("trigram", "query/0010_trigram"),
     script!("parking", "projections/parking"),
     script!("discarded", "projections/discarded"),
+    script!("product_rows", "query/0013_product_rows"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[

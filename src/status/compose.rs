@@ -173,9 +173,7 @@ pub(super) fn projections(
             .map(|a| a.process.clone())
             .collect();
         names.sort();
-        let first = checkpoints.iter().find(|c| c.projection == projection);
-        // Of all streams, also of those that have no checkpoint yet.
-        let pause = first.and_then(|checkpoint| checkpoint.pause.as_ref());
+        let pause = known.and_then(|places| places.pauses.get(&projection));
         let place = |source: Source| {
             let stream = source.stream();
             let checkpoint = of(checkpoints, &stream);
@@ -219,8 +217,9 @@ pub(super) fn projections(
                 workers,
             }
         };
+        let mut versions = checkpoints.iter().filter(|c| c.projection == projection);
         ProjectionStatus {
-            version: first.map(|checkpoint| checkpoint.version),
+            version: versions.next().map(|checkpoint| checkpoint.version),
             paused: pause.map(ToString::to_string),
             processes: names,
             streams: sources.into_iter().map(place).collect(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use artstore_producers::election;
 use artstore_producers::source::SourceTable;
-use artstore_projectors::pause::Pause;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
@@ -47,8 +46,6 @@ pub struct Checkpoint {
     pub moved_seconds: f64,
     /// How many events are parked.
     pub parked: u64,
-    /// The projection's pause.
-    pub pause: Option<Pause>,
 }
 
 /// Connects to a database; statements end by themselves after `patience`.
@@ -179,10 +176,8 @@ pub async fn checkpoints(connection: &mut PgConnection) -> Result<Vec<Checkpoint
         "select projection, stream, version, last_sequence, source_high, stream_created_at, \
                 extract(epoch from clock_timestamp() - updated_at)::float8 as moved, \
                 (select count(*) from public.projection_parked p \
-                 where (p.projection, p.stream) = (c.projection, c.stream)) as parked, \
-                reason, operator, paused_at \
-         from public.projection_checkpoints c left join public.projection_pauses using (projection) \
-         order by projection, stream",
+                 where (p.projection, p.stream) = (c.projection, c.stream)) as parked \
+         from public.projection_checkpoints c order by projection, stream",
     )
     .fetch_all(connection)
     .await?;
@@ -198,14 +193,6 @@ pub async fn checkpoints(connection: &mut PgConnection) -> Result<Vec<Checkpoint
                 stream_created_at: row.try_get("stream_created_at")?,
                 moved_seconds: row.try_get::<f64, _>("moved")?.max(0.0),
                 parked: u64::try_from(row.try_get::<i64, _>("parked")?).unwrap_or(0),
-                pause: match row.try_get::<Option<_>, _>("paused_at")? {
-                    Some(since) => Some(Pause {
-                        reason: row.try_get("reason")?,
-                        operator: row.try_get("operator")?,
-                        since,
-                    }),
-                    None => None,
-                },
             })
         })
         .collect()

@@ -10,7 +10,10 @@ use artstore_projectors::query_cache::QueryCache;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
-use super::{Pace, Place, Relays, Rows, SourceStatus, Status, StreamFacts, Trouble, Working};
+use super::{
+    Pace, Place, ProjectionStatus, Relays, Rows, SourceStatus, Status, StreamFacts, Trouble,
+    Working,
+};
 use crate::service::answer::{Problem, Process, RelayAnswer, Stage};
 use crate::verify::proven;
 
@@ -211,12 +214,12 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
                 Weight::Paused,
                 name,
                 format!("{paused}; nothing is applied meanwhile"),
-                "let it go on when that is done",
+                "let it go on when the reason is gone",
                 Some(format!("artstore projection resume {name}")),
             );
         }
         for place in &projection.streams {
-            of_place(&mut found, name, place, nats);
+            of_place(&mut found, projection, place, nats);
         }
     }
     found.0.sort_by_key(|(weight, _)| *weight);
@@ -427,7 +430,8 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
     }
 }
 
-fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
+fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool) {
+    let (projection, paused) = (of.projection.as_str(), of.paused.as_deref());
     let about = format!("{projection} of {}", place.source);
     if place.state == Pace::OffTheStream {
         found.add(
@@ -448,8 +452,9 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
         );
     }
     // A pause is told once, of the projection.
+    let told = |problem: &&Problem| paused.is_some_and(|paused| problem.text.starts_with(paused));
     let problem = place.workers.problem.as_ref();
-    if let Some(problem) = problem.filter(|_| place.state != Pace::Paused) {
+    if let Some(problem) = problem.filter(|problem| !told(problem)) {
         found.problem("projection", &about, problem);
     }
     if let Some(parked) = place.parked.filter(|parked| *parked > 0) {
@@ -482,13 +487,14 @@ fn of_place(found: &mut Found, projection: &str, place: &Place, nats: bool) {
                 _ => format!("artstore run projector --projection {projection}"),
             }),
         ),
-        Working::Waiting if place.workers.problem.is_none() && nats => found.add(
-            Weight::Nobody,
-            &about,
-            "no worker is active, though some run: one is taking over, or can't".to_owned(),
-            "look again in some seconds; then look at their logs",
-            None,
-        ),
+        Working::Waiting if paused.is_none() && place.workers.problem.is_none() && nats => found
+            .add(
+                Weight::Nobody,
+                &about,
+                "no worker is active, though some run: one is taking over, or can't".to_owned(),
+                "look again in some seconds; then look at their logs",
+                None,
+            ),
         // Its lock and its checkpoint say enough.
         Working::Silent
         | Working::Active

@@ -10,6 +10,7 @@ use std::time::Duration;
 use artstore_producers::tail::{self, Tail};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
+use artstore_projectors::pause::{self, Pause};
 use artstore_projectors::presence::{self, Presence};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
@@ -347,6 +348,8 @@ pub(super) struct Places {
     pub(super) read_by: BTreeMap<String, Vec<Source>>,
     /// By projection and source.
     pub(super) workers: BTreeMap<(String, Source), Presence>,
+    /// Of projections that are paused.
+    pub(super) pauses: BTreeMap<String, Pause>,
 }
 
 async fn places(
@@ -356,8 +359,10 @@ async fn places(
 ) -> Result<Places, sqlx::Error> {
     let checkpoints = database::checkpoints(connection).await?;
     let read_by = read_by(holds, &checkpoints, listed);
-    let mut workers = BTreeMap::new();
+    let (mut workers, mut pauses) = (BTreeMap::new(), BTreeMap::new());
     for (projection, sources) in &read_by {
+        let pause = pause::load(connection, projection).await?;
+        pauses.extend(pause.map(|pause| (projection.clone(), pause)));
         let present = presence::read(connection, projection, sources).await?;
         for (source, present) in sources.iter().zip(present) {
             workers.insert((projection.clone(), source.clone()), present);
@@ -367,6 +372,7 @@ async fn places(
         checkpoints,
         read_by,
         workers,
+        pauses,
     })
 }
 

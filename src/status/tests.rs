@@ -369,7 +369,6 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         stream_created_at: Utc.timestamp_opt(1_700_000_000, 123_457_000).unwrap(),
         moved_seconds,
         parked: 0,
-        pause: None,
     };
     let judge = |checkpoint: Option<Checkpoint>, oldest, rate, halted| {
         pace(Seen {

@@ -8,6 +8,24 @@ fn pause(world: &World) -> Program {
     world.command(&words)
 }
 
+/// `status` says that it is paused, once, and not as something that mends itself.
+async fn shown(world: &World) {
+    eventually("the pause is shown", async || {
+        let (status, said) = world.command(&["status"]).output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let told = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!told.contains("STUCK"), "{said}");
+        let words = [
+            " PAUSED for ",
+            ": a test; nothing is applied meanwhile DO: let it go on when the reason is gone: \
+             artstore projection resume query-cache",
+        ];
+        let all = words.iter().all(|words| told.contains(words));
+        (all && !told.contains("starts again")).then_some(())
+    })
+    .await;
+}
+
 /// What is published behind the pause waits, until it is taken back.
 async fn waits(world: &World) {
     let source = world.source(0);
@@ -22,18 +40,7 @@ async fn waits(world: &World) {
     })
     .await;
     assert_eq!(checkpoint(&world.query_url, &source).await, before);
-    let (status, said) = world.command(&["status"]).output().await;
-    assert_eq!(status.code(), Some(1), "{said}");
-    let told = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    for words in [
-        " PAUSED for ",
-        ": a test; nothing is applied meanwhile DO: let it go on when that is done: artstore \
-         projection resume query-cache",
-    ] {
-        assert!(told.contains(words), "{words}: {said}");
-    }
-    // Told once, and not as something that mends itself.
-    assert!(!said.contains("starts again"), "{said}");
+    shown(world).await;
     let (status, said) = pause(world).output().await;
     assert!(status.success(), "{said}");
     assert!(said.contains("It was paused already"), "{said}");
@@ -85,6 +92,24 @@ fn a_pause_waits_for_the_first_batch_of_a_new_stream() {
         projector.signal("-CONT").await;
         assert!(pausing.ended().await.success(), "{}", pausing.log());
         assert!(checkpoint(&world.query_url, &world.source(0)).await > 0);
+        waits(&world).await;
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
+
+/// Nothing was applied yet: the pause is the projection's, not a checkpoint's.
+#[test]
+fn a_pause_before_the_first_event_is_shown() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let (status, said) = pause(&world).output().await;
+        assert!(status.success(), "{said}");
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = world.projector().start();
+        files(&world, 50).await;
+        world.published(0).await;
+        shown(&world).await;
         waits(&world).await;
         projector.kill().await;
         relay.kill().await;

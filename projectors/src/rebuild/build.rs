@@ -114,11 +114,11 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         for _ in 0..ROUNDS {
             let targets = targets(&mut self.connection, &self.projector, self.bus).await?;
             let behind = self.behind(&targets).await?;
-            if behind == 0 || (behind <= NEAR && behind >= before) {
+            if behind == 0 {
                 return Ok(());
             }
             self.fill(&targets, &mut *told).await?;
-            if behind <= CLOSE {
+            if behind <= CLOSE || (behind <= NEAR && behind >= before) {
                 return Ok(());
             }
             before = behind;

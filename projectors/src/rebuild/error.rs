@@ -148,10 +148,10 @@ pub enum RebuildError {
         /// How often it was tried.
         attempts: u32,
     },
-    /// A statement of the swap takes too long.
+    /// A statement of the exchange takes too long.
     #[error(
-        "a statement of the swap, for which all who use the live tables wait, was not done in {seconds} s, \
-         or was ended by somebody; nothing is swapped: give the command again when there is less to do"
+        "a statement for which all who use the live tables wait was not done in {seconds} s, or was ended \
+         by somebody; nothing is changed: give the command again when the machine has less to do"
     )]
     TooLong {
         /// The limit.

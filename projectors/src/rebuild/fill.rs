@@ -23,6 +23,9 @@ use crate::projector_error::WorkerError;
 const MOST_MESSAGES: usize = 1_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
+/// While others wait, the clock is looked at behind each so many.
+const MOST_IN_A_HURRY: usize = 100;
+
 /// How long it waits for a message before it looks around.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -174,8 +177,12 @@ impl<P: Projector> Fill<'_, P> {
             source: &target.source,
             stream_created_at: reading.created,
         };
+        let most = match self.deadline {
+            Some(_) => MOST_IN_A_HURRY,
+            None => MOST_MESSAGES,
+        };
         while !reader.is_at_end() {
-            let batch = reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE);
+            let batch = reader.batch(most, MOST_BYTES, PATIENCE);
             let Some(batch) = self.in_time(batch).await? else {
                 return Ok(Filled::Late);
             };

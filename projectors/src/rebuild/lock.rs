@@ -157,32 +157,35 @@ async fn take<P: Projector>(transaction: &mut PgConnection) -> Result<(), sqlx::
 
 /// A lock that was not there in time: by its own limit, the statement's, or a deadlock's.
 fn is_late(error: &sqlx::Error) -> bool {
-    matches!(code(error).as_deref(), Some("55P03" | "57014" | "40P01"))
+    matches!(
+        database_code(error).as_deref(),
+        Some("55P03" | "57014" | "40P01")
+    )
 }
 
 /// Whether it was a lock that was not there in time, or a deadlock.
 pub(crate) fn is_lock(error: &RebuildError) -> bool {
-    matches!(code_of(error).as_deref(), Some("55P03" | "40P01"))
+    matches!(rebuild_code(error).as_deref(), Some("55P03" | "40P01"))
 }
 
 /// Under the locks a statement that was ended is named as what it is.
 pub(crate) fn too_long(error: RebuildError) -> RebuildError {
-    match code_of(&error).as_deref() {
+    match rebuild_code(&error).as_deref() {
         Some("57014") => RebuildError::TooLong { seconds: STATEMENT },
         _ => error,
     }
 }
 
-fn code_of(error: &RebuildError) -> Option<Cow<'_, str>> {
+fn rebuild_code(error: &RebuildError) -> Option<Cow<'_, str>> {
     match error {
         RebuildError::Database(error) | RebuildError::Worker(WorkerError::Database(error)) => {
-            code(error)
+            database_code(error)
         }
         _ => None,
     }
 }
 
-fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+fn database_code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
 

@@ -10,43 +10,40 @@ use crate::projector::{Projector, Table};
 
 /// The server's statistics may be from before these rows came: in its view there are none, and it looks at
 /// all of one side for each of the other. So it has to sort or to hash.
-const PLAN: &str = "set enable_nestloop = off";
+const NO_NESTED_LOOPS: &str = "set enable_nestloop = off";
 
-/// Brings them along before anybody has to wait, and has the server count them: to whoever reads the tables
-/// once they are live, too.
+/// Brings them along before anybody has to wait, and has the server count them for those who will read the
+/// tables once they are live.
 pub(crate) async fn bring_along<P: Projector>(
     connection: &mut PgConnection,
     from: &str,
     to: &str,
     told: Told<'_>,
 ) -> Result<(), sqlx::Error> {
-    if level::<P>(connection, from, to, told).await? > 0 {
-        for table in P::REBUILT.iter().filter(|table| table.shared.is_some()) {
-            run(connection, &format!("analyze {to}.{}", table.name)).await?;
-        }
+    level::<P>(connection, from, to, told).await?;
+    for table in P::REBUILT.iter().filter(|table| table.shared.is_some()) {
+        run(connection, &format!("analyze {to}.{}", table.name)).await?;
     }
     Ok(())
 }
 
 /// Makes the product's rows in `to` the same as in `from`. Done before anybody has to wait, and once more
-/// when nobody writes, it is quick the second time. Gives the number of rows that were brought along.
+/// when nobody writes, it is quick the second time: an index has these rows, and it reads no others.
 pub(crate) async fn level<P: Projector>(
     connection: &mut PgConnection,
     from: &str,
     to: &str,
     told: Told<'_>,
-) -> Result<u64, sqlx::Error> {
-    run(connection, PLAN).await?;
-    let mut rows = 0;
+) -> Result<(), sqlx::Error> {
+    run(connection, NO_NESTED_LOOPS).await?;
     for table in P::REBUILT {
         let Some(id) = table.shared else {
             continue;
         };
         told(Step::Copying { table: table.name });
-        rows += level_table(connection, table, id, from, to).await?;
+        level_table(connection, table, id, from, to).await?;
     }
-    run(connection, "reset enable_nestloop").await?;
-    Ok(rows)
+    run(connection, "reset enable_nestloop").await
 }
 
 async fn level_table(
@@ -55,7 +52,7 @@ async fn level_table(
     id: &str,
     from: &str,
     to: &str,
-) -> Result<u64, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let (name, key) = (table.name, table.key);
     run(
         connection,
@@ -77,17 +74,18 @@ async fn level_table(
     .await?;
     let columns = columns.join(", ");
     // Where the id is the row's key, a row that an event tells of has taken its place.
-    let taken = match key == id {
-        true => "true",
-        false => "t.event_id is null",
+    let unless = match key == id {
+        true => format!("on conflict ({id}) do nothing"),
+        false => format!(
+            "and not exists (select from {to}.{name} t where t.{id} = f.{id} and t.event_id is null)"
+        ),
     };
     let sql = format!(
         "insert into {to}.{name} ({columns}) overriding system value \
-         select {columns} from {from}.{name} f where event_id is null \
-             and not exists (select from {to}.{name} t where t.{id} = f.{id} and {taken})"
+         select {columns} from {from}.{name} f where event_id is null {unless}"
     );
-    let copied = sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
-    Ok(copied.rows_affected())
+    sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
+    Ok(())
 }
 
 /// No id that was given in `from` is given again in `to`.

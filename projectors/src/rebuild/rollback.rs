@@ -35,6 +35,10 @@ pub async fn rollback<P: Projector>(
         likeness::level::<P>(&mut connection, &previous, &mut *told).await?;
         product::level::<P>(&mut connection, "public", &previous, &mut *told).await?;
         let streams = Streams::list(&mut connection, projector, bus).await?;
+        // From here on it is done or not done.
+        if *stop.borrow() {
+            return Err(RebuildError::Stopped);
+        }
         let exchange = exchange(projector, bus, &mut connection, &streams, record);
         let exchanged = match exchange.await {
             Err(error) if is_lock(&error) => Exchanged::Locked,

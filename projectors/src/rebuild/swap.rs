@@ -53,15 +53,18 @@ impl<P: Projector> Rebuild<'_, P> {
         record: &mut impl Record,
     ) -> Result<Swapped, RebuildError> {
         let mut attempts = Attempts::new();
-        product::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            brought = product::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *told) => brought?,
+            () = stopped(&mut stop) => return Err(RebuildError::Stopped),
+        }
         loop {
             self.catch_up(&mut *told).await?;
-            let mut stop = self.stop.clone();
             tokio::select! {
                 levelled = likeness::level::<P>(&mut self.connection, &self.schema, &mut *told) => levelled?,
                 () = stopped(&mut stop) => return Err(RebuildError::Stopped),
             }
-            // Most of it before anybody has to wait.
+            // What changed since.
             product::level::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
             crash::point("rebuild.copied");
             wait_for_snapshots(&mut self.connection, &mut *told, &mut stop).await?;
@@ -69,6 +72,10 @@ impl<P: Projector> Rebuild<'_, P> {
             self.catch_up(&mut *told).await?;
             // Nobody has to wait for what the bus says of its streams.
             let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;
+            // From here on it is done or not done.
+            if *stop.borrow() {
+                return Err(RebuildError::Stopped);
+            }
             let exchanged = match self.exchange(&streams, &mut *told, record).await {
                 Err(error) if is_lock(&error) => {
                     tracing::debug!(%error, "the live tables could not be had");

@@ -59,7 +59,7 @@ pub async fn pause(config: &Config, command: &Pause) -> anyhow::Result<ExitCode>
     match command.json {
         true => println!(
             "{:#}",
-            json!({"projection": name, "paused": true, "new": new, "reason": known.reason,
+            json!({"projection": name, "paused": true, "was_paused": !new, "reason": known.reason,
                 "since": known.since})
         ),
         false => {

@@ -178,15 +178,20 @@ fn many_rows_of_the_product_keep_nobody_waiting() {
     run(async {
         let (world, processes) = built(&["elem"], 50).await;
         let mut query = world.query().await;
-        for element in 0..50 {
-            let file = uuid::Uuid::from_u128(element);
+        for number in 0..50 {
+            let file = uuid::Uuid::from_u128(number);
             crate::load::downloaded(&mut query, file, &world.elements[0].0)
                 .await
                 .unwrap();
         }
         all_applied(&world).await;
-        // As the server has them that has not looked at the product's rows.
-        execute(&mut query, "analyze download_statistics").await;
+        // A server that has not looked at the product's rows, and does not.
+        execute(
+            &mut query,
+            "alter table download_statistics set (autovacuum_enabled = off); \
+             analyze download_statistics",
+        )
+        .await;
         execute(
             &mut query,
             "insert into download_statistics (file_id, storage_element_id, bytes_transferred, \
