@@ -17,7 +17,7 @@ pub(super) const DUPLICATES: &str = "
         and starts_with(b.indkey::text || ' ', a.indkey::text || ' ')
         and b.indpred is null and (a.indpred is null or not a.indisunique)
         and (not a.indisunique or b.indisunique and a.indkey = b.indkey)
-        and right(ac.relname, 13) <> '_product_rows'
+        and pg_get_expr(a.indpred, a.indrelid) is distinct from '(event_id IS NULL)'
     order by 1";
 
 #[test]

@@ -11,10 +11,6 @@ use crate::load::Load;
 /// leaving the cores to those who are looked at.
 const LOOKS: Duration = Duration::from_millis(20);
 
-/// The live projection is behind no longer than this, in seconds of the load: it waits for each swap as
-/// everybody does, and shares two cores with all others.
-const LAG: f64 = 20.0;
-
 /// Somebody who counts all the while, and searches as the product does: the number is always the same.
 pub(super) struct Reader {
     stop: Arc<AtomicBool>,
@@ -198,10 +194,7 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
         assert!(rate >= 200.0, "only {rate:.0} events a second");
         assert!(counts.counted > 100, "{counts:?}");
         assert!(counts.longest < Duration::from_secs(5), "{counts:?}");
-        assert!(
-            (most as f64) < LAG * rate,
-            "the live projection was {most} events behind, {rate:.0} came a second"
-        );
+        assert!(most < 5_000, "the live projection was {most} events behind");
         all_applied(&world).await;
         crate::verify_cache::clean(&world).await;
         assert_eq!(waits(&world).await, 0);
