@@ -16,6 +16,8 @@ demo: ## run the whole system on real files, show and prove the result (ARGS="--
 
 # Tests wait for servers more than they compute: one more of them than the two cores that they are made for.
 TEST_THREADS ?= 3
+# What failed says so in its message; with RUST_BACKTRACE=1 on the command line also where it came from.
+test: export RUST_BACKTRACE := 0
 test: ## run every test, on real servers
 	scripts/setup --tests
 	cargo test --profile tests --locked --workspace -- --test-threads=$(TEST_THREADS)

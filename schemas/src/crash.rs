@@ -2,7 +2,8 @@
 //! nothing unwound. Release builds have none.
 //!
 //! `ARTSTORE_CRASH_AT=relay.published:3` kills the process when it reaches the point
-//! `relay.published` for the third time; `…:3:stop` freezes it with SIGSTOP instead.
+//! `relay.published` for the third time; `…:3:stop` freezes it with SIGSTOP instead, and says so on
+//! standard error once it stands still.
 
 #[cfg(debug_assertions)]
 static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();
@@ -11,10 +12,11 @@ static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();
 const KILL: &str = "kill -KILL $1";
 
 /// A signal to a process goes to any of its threads, and this one would run on until that one gets a turn:
-/// so it waits until all stand still, or, where somebody let them go on between two looks, stood still.
+/// so it waits until all stand still. Whoever lets them go on waits for the line, or it would wait for ever.
 #[cfg(debug_assertions)]
 const STOP: &str = "kill -STOP $1; \
-    for look in $(seq 500); do grep -q '^State:.T' /proc/$1/status && exit; sleep 0.01; done";
+    until grep -q '^State:.T' /proc/$1/status; do sleep 0.01; done; \
+    echo \"artstore: frozen at $2\" >&2";
 
 #[cfg(debug_assertions)]
 struct Plan {
@@ -36,7 +38,7 @@ pub fn point(name: &str) {
         let pid = std::process::id().to_string();
         // There is nobody to tell when the signal can't be sent; the test then sees no crash.
         let sent = std::process::Command::new("sh")
-            .args(["-c", plan.signal, "sh", &pid])
+            .args(["-c", plan.signal, "sh", &pid, name])
             .status();
         assert!(sent.is_ok(), "no `sh` to crash with at {name}");
         if plan.signal == KILL {

@@ -17,10 +17,6 @@ fn accept(world: &World, source: &str, arguments: &[&str]) -> Program {
 
 const YES: &[&str] = &["--yes", "--reason", "restored"];
 
-async fn stopped(process: &Process) {
-    process.frozen().await;
-}
-
 #[test]
 fn rows_finished_while_it_compares_are_no_damage_and_a_stop_changes_nothing() {
     run(async {
@@ -36,7 +32,7 @@ fn rows_finished_while_it_compares_are_no_damage_and_a_stop_changes_nothing() {
 
         let command = accept(&world, "elem", &["--json"]);
         let mut command = command.stop_at("accept.compared", 1).start();
-        stopped(&command).await;
+        command.frozen().await;
         let position = create(&mut element, &new_file("meanwhile")).await.unwrap();
         command.signal("-CONT").await;
         assert_eq!(command.ended().await.code(), Some(1), "{}", command.log());
@@ -47,10 +43,13 @@ fn rows_finished_while_it_compares_are_no_damage_and_a_stop_changes_nothing() {
         // The first look is without the lock, the second decides.
         let command = accept(&world, "elem", YES);
         let mut command = command.stop_at("accept.compared", 2).start();
-        stopped(&command).await;
+        command.frozen().await;
+        // Where it can't go on before it has heard.
+        execute(&mut element.1, "begin; lock table elem_wal").await;
         command.signal("-INT").await;
         command.signal("-CONT").await;
         assert!(!command.ended().await.success());
+        execute(&mut element.1, "rollback").await;
         let log = command.log();
         assert!(log.contains("stopped before anything was changed"), "{log}");
         assert_eq!(world.last_sequence(&source).await, 3, "no record");

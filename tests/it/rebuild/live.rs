@@ -9,7 +9,7 @@ use crate::load::Load;
 
 /// How often somebody looks who looks all the while: often enough to be there at each step of a swap, and
 /// leaving the cores to those who are looked at.
-const LOOKS: Duration = Duration::from_millis(20);
+const LOOKS: Duration = Duration::from_millis(50);
 
 /// Somebody who counts all the while, and searches as the product does: the number is always the same.
 pub(super) struct Reader {
@@ -86,7 +86,7 @@ async fn base(world: &World, count: usize) {
     .await;
 }
 
-/// Files that are created all the while, 300 a second.
+/// Files that are created all the while, 200 a second.
 struct Steady {
     stop: Arc<AtomicBool>,
     running: tokio::task::JoinHandle<()>,
@@ -101,7 +101,7 @@ impl Steady {
             let mut next = tokio::time::interval(Duration::from_millis(200));
             while !ended.load(Ordering::Relaxed) {
                 next.tick().await;
-                crate::parking::insert(&mut element, 60).await;
+                crate::parking::insert(&mut element, 40).await;
             }
         });
         Self { stop, running }
@@ -140,12 +140,13 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
              alter table search_history set (fillfactor = 90); \
              comment on table file_ownership is 'whose'; \
              create index mine on download_statistics (bytes_transferred) where was_resumed; \
+             create index base on file_metadata_cache (id) where mime_type = 'application/base'; \
              alter table download_statistics disable trigger download_statistics_canonical_id",
         )
         .await;
         let before = form(&mut world.query().await).await;
         let reader = Reader::start(&world.query_url, "mime_type = 'application/base'", 3_000);
-        let load = Load::start(&world, 2, false);
+        let load = Load::start(&world, 1, false);
         let steady = Steady::start(&world);
         // The largest lag that anybody sees.
         let lag = {
@@ -155,7 +156,7 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
             let ended = Arc::clone(&stop);
             let running = tokio::spawn(async move {
                 let mut most = 0;
-                let mut next = tokio::time::interval(LOOKS * 10);
+                let mut next = tokio::time::interval(LOOKS * 4);
                 while !ended.load(Ordering::Relaxed) {
                     next.tick().await;
                     for source in sources.iter().filter(|source| **source != Source::Admin) {
