@@ -59,9 +59,22 @@ pub fn stream(name: &str) -> Result<String, InvalidElementName> {
 }
 
 impl Filters {
-    /// Whether there is a log of the stream that is asked for: of one that is mistyped nothing would be
-    /// found, in silence.
+    /// Whether there is what is asked for: of what is mistyped nothing would be found, in silence. Types are
+    /// many, and tomorrow there may be one of a kind that is not there today: those are only told.
     pub async fn check(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        for event_type in &self.event_type {
+            let found: bool = sqlx::query_scalar(
+                "select exists (select from public.audit_logs where event_type = $1)",
+            )
+            .bind(event_type)
+            .fetch_one(&mut *connection)
+            .await?;
+            if !found {
+                eprintln!(
+                    "artstore: no row is of type {event_type:?} so far; docs/audit.md lists the types"
+                );
+            }
+        }
         let Some(stream) = &self.stream else {
             return Ok(());
         };

@@ -92,6 +92,31 @@ impl Filter {
             sequence: None,
         }
     }
+
+    /// Whether the projection reads the stream: of one that is mistyped nothing would be found, in silence.
+    async fn check(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        let Some(stream) = &self.stream else {
+            return Ok(());
+        };
+        let projection = self.of.projection.name();
+        let read: Vec<String> = sqlx::query_scalar(
+            "select stream from projection_checkpoints where projection = $1 order by 1",
+        )
+        .bind(projection)
+        .fetch_all(connection)
+        .await?;
+        if read.contains(stream) {
+            return Ok(());
+        }
+        let read = match read.join(", ") {
+            none if none.is_empty() => "it has read none".to_owned(),
+            streams => format!("it has read {streams}"),
+        };
+        Err(ConfigError(format!(
+            "--stream: {projection} has read nothing of a stream {stream}; {read}"
+        ))
+        .into())
+    }
 }
 
 /// All that are parked.
@@ -184,6 +209,7 @@ pub async fn run(config: &Config, command: ParkedCommand) -> anyhow::Result<Exit
 }
 
 async fn list(connection: &mut PgConnection, command: &List) -> anyhow::Result<ExitCode> {
+    command.filter.check(connection).await?;
     let parked = store::list(connection, &command.filter.which(), MOST).await?;
     let code = match parked.is_empty() {
         true => ExitCode::SUCCESS,
@@ -330,6 +356,7 @@ async fn again(
     connection: &mut PgConnection,
     command: &Retry,
 ) -> anyhow::Result<ExitCode> {
+    command.filter.check(connection).await?;
     let wanted = store::groups(connection, &command.filter.which()).await?;
     let bus = match wanted.is_empty() {
         true => None,

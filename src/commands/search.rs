@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use artstore_projectors::pause;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::read_your_writes::{self, WaitError};
@@ -94,7 +95,15 @@ async fn wait(
     match waited {
         Ok(waited) => Ok(Some(waited)),
         Err(WaitError::Database(error)) => Err(failed(error.into())),
-        Err(error @ WaitError::NotYet { .. }) => Err(anyhow!("{error} (--timeout SECONDS)")),
+        Err(error @ WaitError::NotYet { .. }) => {
+            match pause::load(connection, QueryCache::NAME).await {
+                Ok(Some(pause)) => Err(anyhow!(
+                    "{error}; {name} is {pause}; to go on: artstore projection resume {name}",
+                    name = QueryCache::NAME
+                )),
+                _ => Err(anyhow!("{error} (--timeout SECONDS)")),
+            }
+        }
         Err(error @ WaitError::Checkpoint { .. }) => Err(error.into()),
     }
 }

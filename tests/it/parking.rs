@@ -131,6 +131,13 @@ fn one_poisoned_file_among_ten_thousand_waits_and_all_others_flow() {
             said.contains(&poisoned.to_string()) && said.contains("4 behind it"),
             "{said}"
         );
+        for command in ["list", "retry"] {
+            let mistyped = ["parked", command, "--stream", "ARTSTORE_WAL_elm"];
+            let (status, log) = world.command(&mistyped).finish().await;
+            assert_eq!(status.code(), Some(2), "{log}");
+            let known = "nothing of a stream ARTSTORE_WAL_elm; it has read ARTSTORE_WAL_elem";
+            assert!(log.contains(known), "{log}");
+        }
         let (status, said) = world.command(&["status"]).output().await;
         assert_eq!(status.code(), Some(1));
         assert!(said.contains("5 events parked: can't be applied"), "{said}");

@@ -41,6 +41,15 @@ async fn waits(world: &World) {
     .await;
     assert_eq!(checkpoint(&world.query_url, &source).await, before);
     shown(world).await;
+    // Who waits for a file is told why it does not come.
+    let search = ["search", "--at-least", "elem:1000000", "--timeout", "1"];
+    let (status, log) = world.command(&search).finish().await;
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("not visible after"), "{log}");
+    assert!(
+        log.contains(": a test; to go on: artstore projection resume query-cache"),
+        "{log}"
+    );
     let (status, said) = pause(world).output().await;
     assert!(status.success(), "{said}");
     assert!(said.contains("It was paused already"), "{said}");

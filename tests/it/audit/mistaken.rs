@@ -26,6 +26,15 @@ fn a_log_a_file_or_a_database_that_is_not_the_one_that_is_meant_is_told() {
                 "{log}"
             );
         }
+        let mistyped = ["audit", "tail", "--type", "login_faild"];
+        let (status, log) = audited.command(&mistyped).finish().await;
+        assert!(status.success(), "{log}");
+        assert!(
+            log.contains("no row is of type \"login_faild\" so far"),
+            "{log}"
+        );
+        let right = ["audit", "tail", "--type", "login_failed"];
+        assert_eq!(audited.command(&right).finish().await.1, "");
 
         let head = audited.command(&["audit", "head", "--export", &file("head")]);
         assert!(head.output().await.0.success());
