@@ -39,7 +39,7 @@ soak-verify: ## ten minutes of mixed load with kills, checked all the time: no f
 	scripts/setup --tests
 	cargo test --locked --test it -- --ignored --nocapture no_false_alarm_in_ten_minutes
 
-measure-rebuild: ## memory and time of a rebuild of 100,000 and of 1,000,000 events
+measure-rebuild: ## memory and time of a rebuild of 100,000, 300,000 and 1,000,000 events
 	scripts/setup --tests
 	cargo test --profile tests --locked --test it -- --ignored --nocapture rebuild::size::memory_is_flat
 

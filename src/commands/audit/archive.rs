@@ -15,7 +15,7 @@ use artstore_projectors::audit_log::{published, store};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
 use artstore_schemas::source::Source;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -41,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Archive {
     /// Rows of before this day or time: 2019-01-31, or 2019-01-31T12:00:00Z. Not younger than the
     /// retention
-    #[arg(long, value_parser = moment)]
+    #[arg(long, value_parser = select::moment)]
     before: DateTime<Utc>,
     /// The folder that gets a folder for each archive
     #[arg(long)]
@@ -63,16 +63,6 @@ pub struct Archive {
     json: bool,
     #[command(flatten)]
     audit: AuditSettings,
-}
-
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.to_utc());
-    }
-    let day: NaiveDate = text
-        .parse()
-        .map_err(|_| "neither a day (2019-01-31) nor a time (2019-01-31T12:00:00Z)".to_owned())?;
-    Ok(day.and_time(chrono::NaiveTime::MIN).and_utc())
 }
 
 /// Refuses what is younger than the retention.

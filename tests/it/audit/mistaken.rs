@@ -36,6 +36,24 @@ fn a_log_a_file_or_a_database_that_is_not_the_one_that_is_meant_is_told() {
         let right = ["audit", "tail", "--type", "login_failed"];
         assert_eq!(audited.command(&right).finish().await.1, "");
 
+        let since = ["audit", "tail", "--since"];
+        let log = audited
+            .command(&since)
+            .argument("yesterday")
+            .finish()
+            .await
+            .1;
+        assert!(
+            log.contains("neither a day (2026-01-31) nor a time (2026-01-31T12:00:00Z)"),
+            "{log}"
+        );
+        for (option, rows) in [("--since", 20), ("--until", 0)] {
+            let day = audited.command(&["audit", "tail", option, "2026-01-31"]);
+            let (status, said) = day.output().await;
+            assert!(status.success(), "{said}");
+            assert_eq!(said.lines().count(), rows, "{option}: {said}");
+        }
+
         let head = audited.command(&["audit", "head", "--export", &file("head")]);
         assert!(head.output().await.0.success());
         let one = std::fs::read_to_string(file("head")).unwrap();
