@@ -18,6 +18,7 @@ pub mod audit;
 pub mod audit_keys;
 pub mod commands;
 pub mod config;
+mod day_or_time;
 pub mod files;
 pub mod operator;
 pub mod repair;

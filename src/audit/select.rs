@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use artstore_projectors::audit_log::store::{COLUMNS, Stored};
 use artstore_schemas::element::InvalidElementName;
 use artstore_schemas::source::Source;
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, QueryBuilder};
 
 use crate::config::ConfigError;
+use crate::day_or_time;
 
 /// Which rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -41,10 +42,10 @@ pub struct Filters {
     #[arg(long)]
     failed: bool,
     /// Only what happened at or after this day or time: 2026-01-31 (UTC), or 2026-01-31T12:00:00Z
-    #[arg(long, value_parser = moment)]
+    #[arg(long, value_parser = day_or_time::first)]
     since: Option<DateTime<Utc>>,
     /// Only what happened before this day or time
-    #[arg(long, value_parser = moment)]
+    #[arg(long, value_parser = day_or_time::first)]
     until: Option<DateTime<Utc>>,
 }
 
@@ -57,17 +58,6 @@ pub fn stream(name: &str) -> Result<String, InvalidElementName> {
         (element, _) => Source::Element(element.parse()?),
     };
     Ok(source.stream())
-}
-
-/// A time, or the first moment of a day in UTC: what every option of the audit log takes that is a time.
-pub fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.to_utc());
-    }
-    let day: NaiveDate = text
-        .parse()
-        .map_err(|_| "neither a day (2026-01-31) nor a time (2026-01-31T12:00:00Z)".to_owned())?;
-    Ok(day.and_time(NaiveTime::MIN).and_utc())
 }
 
 impl Filters {

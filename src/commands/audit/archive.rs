@@ -31,6 +31,7 @@ use crate::audit::archive::{Archived, LEAST_RETENTION, remove};
 use crate::audit::select;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
+use crate::day_or_time;
 use crate::operator;
 
 /// How often the log is asked for the event.
@@ -41,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Archive {
     /// Rows of before this day or time: 2019-01-31, or 2019-01-31T12:00:00Z. Not younger than the
     /// retention
-    #[arg(long, value_parser = select::moment)]
+    #[arg(long, value_parser = day_or_time::first)]
     before: DateTime<Utc>,
     /// The folder that gets a folder for each archive
     #[arg(long)]

@@ -3,11 +3,12 @@
 use artstore_projectors::read_your_writes::AtLeast;
 use artstore_projectors::search::filters::Filters;
 use artstore_projectors::search::query::{Mode, Order, Page, Search, Sort};
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use crate::config::ConfigError;
+use crate::day_or_time;
 
 /// What to look for, and how the hits are shown.
 #[derive(Debug, Args)]
@@ -37,10 +38,10 @@ pub struct SearchCommand {
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Filters")]
     max_size: Option<i64>,
     /// Created at this time or later: 2026-01-31 (UTC), or 2026-01-31T15:04:05Z
-    #[arg(long, value_name = "TIME", value_parser = from, help_heading = "Filters")]
+    #[arg(long, value_name = "TIME", value_parser = day_or_time::first, help_heading = "Filters")]
     created_from: Option<DateTime<Utc>>,
     /// Created at this time or earlier; a date means all of that day
-    #[arg(long, value_name = "TIME", value_parser = to, help_heading = "Filters")]
+    #[arg(long, value_name = "TIME", value_parser = day_or_time::last, help_heading = "Filters")]
     created_to: Option<DateTime<Utc>>,
     /// Lives on this element
     #[arg(long, value_name = "ELEMENT", help_heading = "Filters")]
@@ -140,27 +141,6 @@ fn size(text: &str) -> Result<i64, String> {
     bytes().ok_or_else(|| "expected bytes, or a number with K, M, G or T: 10M".to_owned())
 }
 
-fn from(text: &str) -> Result<DateTime<Utc>, String> {
-    time(text, |day| day.and_time(NaiveTime::MIN).and_utc())
-}
-
-fn to(text: &str) -> Result<DateTime<Utc>, String> {
-    // The last moment of the day, as the database keeps times.
-    time(text, |day| {
-        let next = day.checked_add_days(Days::new(1)).unwrap_or(day);
-        next.and_time(NaiveTime::MIN).and_utc() - TimeDelta::microseconds(1)
-    })
-}
-
-fn time(text: &str, of_day: impl Fn(NaiveDate) -> DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    if let Ok(day) = text.parse::<NaiveDate>() {
-        return Ok(of_day(day));
-    }
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| time.to_utc())
-        .map_err(|_| "expected a date like 2026-01-31, or a time like 2026-01-31T15:04:05Z".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,21 +159,5 @@ mod tests {
         for bad in ["", "k", "-1", "1X", "1.5M", "9999999T", "1 M", "М"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_day_is_taken_as_a_whole() {
-        let (from, to) = (from("2026-01-31"), to("2026-01-31"));
-        assert_eq!(
-            from.expect("a day").to_rfc3339(),
-            "2026-01-31T00:00:00+00:00"
-        );
-        assert_eq!(
-            to.expect("a day").to_rfc3339(),
-            "2026-01-31T23:59:59.999999+00:00"
-        );
-        assert!(time("31.1.2026", |_| Utc::now()).is_err());
-        let moment = super::from("2026-01-31T15:04:05+03:00").expect("a time");
-        assert_eq!(moment.to_rfc3339(), "2026-01-31T12:04:05+00:00");
     }
 }
