@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("artstore: {}", text(&error));
+            eprintln!("artstore: {}", commands::error_text(&error));
             let bus = error.downcast_ref::<BusError>();
             let usage = error.is::<ConfigError>() || bus.is_some_and(BusError::is_configuration);
             ExitCode::from(if usage { 2 } else { 1 })
@@ -42,16 +42,4 @@ fn end_quietly_where_nobody_reads() {
         }
         usual(panic);
     }));
-}
-
-/// An error with its causes, each said once: many texts hold those of their causes already.
-fn text(error: &anyhow::Error) -> String {
-    let causes = error.chain().skip(1).map(ToString::to_string);
-    causes.fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) {
-            text
-        } else {
-            format!("{text}: {cause}")
-        }
-    })
 }

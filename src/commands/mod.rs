@@ -154,3 +154,15 @@ pub(crate) fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
     });
     Ok(stop)
 }
+
+/// An error with its causes, each said once: many texts hold those of their causes already.
+pub fn error_text(error: &anyhow::Error) -> String {
+    let causes = error.chain().skip(1).map(ToString::to_string);
+    causes.fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}

@@ -1,6 +1,7 @@
 //! `artstore verify`: whether everything agrees, and if not, exactly what does not. It reads, and
 //! changes nothing. Exit code 0: all agrees; 1: it does not, or could not be checked.
 
+mod idle;
 pub(super) mod progress;
 mod table;
 
@@ -17,17 +18,19 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_sessions::restart::stopped;
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::watch;
 
+use self::idle::{Idle, Note};
 use self::progress::{CacheProgress, Progress};
-use super::stop_signal;
+use super::{error_text, stop_signal};
 use crate::audit;
 use crate::audit::report::Outcome;
 use crate::audit_keys::AuditSettings;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::status::database::shown;
 use crate::verify::cache;
 use crate::verify::pass::{NewDecision, State};
@@ -77,81 +80,182 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
     if keys.is_given() {
         keys.ring()?;
     }
+    let file = command.resume.as_deref().map(ResumeFile::open);
+    let file = file.transpose()?;
     let stop = stop_signal()?;
+    let (json, mut checked) = (command.json, Checked::default());
+    if let Err(error) = check(config, command, &sources, file, stop, &mut checked).await {
+        if is_usage(&error) {
+            return Err(error);
+        }
+        // Not an error of the command: what was checked by then is shown.
+        checked.problem("NATS", &error);
+    }
+    if json {
+        println!("{}", checked.json());
+    } else {
+        checked.print_rest();
+    }
+    Ok(ExitCode::from(u8::from(!checked.is_clean())))
+}
+
+/// Checks part after part. What fails is a problem of that part, and the others are checked all the
+/// same; an error says that none could be.
+async fn check(
+    config: &Config,
+    command: Verify,
+    sources: &[(Source, PgConnectOptions)],
+    file: Option<ResumeFile>,
+    stop: watch::Receiver<bool>,
+    checked: &mut Checked,
+) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.bus("artstore verify"))
         .await?
         .patient();
+    let (query, admin) = (config.query_database()?, config.admin_database()?);
+    let names: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
+    let idle = Idle::look(&bus, &names, query.as_ref(), admin.as_ref()).await;
+    let quiet = command.json;
+    checked.notes.clone_from(&idle.notes);
+    if !quiet {
+        print!("{}", table::notes(&checked.notes));
+    }
     let mut check = Check {
-        file: command
-            .resume
-            .as_deref()
-            .map(ResumeFile::open)
-            .transpose()?,
+        file,
         command,
         bus,
         stop,
+        idle,
     };
-    let mut reports = Vec::new();
-    for (source, database) in &sources {
-        let checked = check.source(source, database).await;
-        let report = checked.with_context(|| format!("source {source}"))?;
-        let Some(report) = report else {
-            eprintln!("artstore: {}", check.stopped());
-            return Ok(ExitCode::FAILURE);
-        };
-        reports.push(report);
+    for (source, database) in sources {
+        match check.source(source, database).await {
+            Ok(Some(report)) => checked.reports.push(report),
+            Ok(None) => {
+                checked.stopped(&format!("source {source}"), &check);
+                return Ok(());
+            }
+            Err(error) if is_usage(&error) => return Err(error),
+            Err(error) => checked.problem(&format!("source {source}"), &error),
+        }
     }
     let mut stop = check.stop.clone();
-    let cache = tokio::select! {
-        checked = check.cache(config, &sources) => checked?,
+    tokio::select! {
+        cache = check.cache(query, sources) => match cache {
+            Ok(cache) => checked.cache = cache,
+            Err(error) if is_usage(&error) => return Err(error),
+            Err(error) => checked.problem("query cache", &error),
+        },
         () = stopped(&mut stop) => {
-            eprintln!("artstore: {}", check.stopped());
-            return Ok(ExitCode::FAILURE);
+            checked.stopped("query cache", &check);
+            return Ok(());
         }
-    };
-    let cache_is_clean = cache
-        .as_ref()
-        .is_none_or(|cache| cache.findings.is_empty() && !cache.truncated);
+    }
     // Whatever becomes of the audit log's check, this is known.
-    if !check.command.json {
-        print!("{}", table::show(&reports, cache.as_ref()));
+    if !quiet {
+        print!("{}", table::show(&checked.reports, checked.cache.as_ref()));
+        checked.shown = true;
     }
-    let audit = tokio::select! {
-        checked = check.audit(config, &sources) => checked?,
+    tokio::select! {
+        audit = check.audit(config, admin, sources) => match audit {
+            Ok(audit) => checked.audit = Some(audit),
+            Err(error) if is_usage(&error) => return Err(error),
+            Err(error) => checked.problem("audit log", &error),
+        },
         () = stopped(&mut stop) => {
-            eprintln!("artstore: {}", check.stopped());
-            return Ok(ExitCode::FAILURE);
-        }
-    };
-    let audit_is_clean = match &audit {
-        Audit::Checked(outcome) => outcome.findings().next().is_none(),
-        Audit::Nothing(_) | Audit::NotChecked(_) => true,
-    };
-    let agree = cache_is_clean && reports.iter().all(Report::is_clean);
-    let clean = agree && audit_is_clean;
-    if check.command.json {
-        let (audit, reason) = match &audit {
-            Audit::Checked(outcome) => (Some(outcome.json()), None),
-            Audit::Nothing(reason) | Audit::NotChecked(reason) => (None, Some(reason)),
-        };
-        println!(
-            "{}",
-            json!({
-                "agree": clean, "sources": reports, "cache": cache, "audit": audit,
-                "audit_not_checked": reason,
-            })
-        );
-    } else {
-        match &audit {
-            Audit::Checked(outcome) => print!("\nAudit log\n{}", outcome.text()),
-            Audit::Nothing(_) => {}
-            Audit::NotChecked(reason) => println!("\nAudit log: NOT CHECKED: {reason}."),
+            checked.stopped("audit log", &check);
+            return Ok(());
         }
     }
-    if let Some(file) = check.file {
+    // What could not be checked is checked from where this ended.
+    if let Some(file) = check.file.filter(|_| checked.problems.is_empty()) {
         file.finish()?;
     }
-    Ok(ExitCode::from(u8::from(!clean)))
+    Ok(())
+}
+
+/// Whether it is about settings, so that nothing was checked.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let bus = error.downcast_ref::<BusError>();
+    error.is::<ConfigError>() || bus.is_some_and(BusError::is_configuration)
+}
+
+/// All that is known, in the order in which it was checked.
+#[derive(Default)]
+struct Checked {
+    notes: Vec<Note>,
+    reports: Vec<Report>,
+    cache: Option<cache::Report>,
+    audit: Option<Audit>,
+    problems: Vec<Problem>,
+    /// Whether sources and cache were printed already.
+    shown: bool,
+}
+
+/// A part that could not be checked, or not to its end.
+#[derive(Debug, Serialize)]
+struct Problem {
+    part: String,
+    error: String,
+}
+
+impl Checked {
+    fn problem(&mut self, part: &str, error: &anyhow::Error) {
+        self.problems.push(Problem {
+            part: part.to_owned(),
+            error: error_text(error),
+        });
+    }
+
+    fn stopped(&mut self, part: &str, check: &Check) {
+        self.problems.push(Problem {
+            part: part.to_owned(),
+            error: check.stopped(),
+        });
+    }
+
+    fn is_clean(&self) -> bool {
+        let audit_is_clean = match &self.audit {
+            Some(Audit::Checked(outcome)) => outcome.findings().next().is_none(),
+            Some(Audit::Nothing(_) | Audit::NotChecked(_)) | None => true,
+        };
+        self.problems.is_empty()
+            && audit_is_clean
+            && self.reports.iter().all(Report::is_clean)
+            && self.cache.as_ref().is_none_or(cache::Report::is_clean)
+    }
+
+    /// One whole object, whatever could not be checked.
+    fn json(&self) -> serde_json::Value {
+        let (audit, reason) = match &self.audit {
+            Some(Audit::Checked(outcome)) => (Some(outcome.json()), None),
+            Some(Audit::Nothing(reason) | Audit::NotChecked(reason)) => (None, Some(*reason)),
+            None => (None, Some("the check did not come to it")),
+        };
+        json!({
+            "agree": self.is_clean(), "notes": self.notes, "sources": self.reports,
+            "cache": self.cache, "audit": audit, "audit_not_checked": reason,
+            "problems": self.problems,
+        })
+    }
+
+    /// What was not printed on the way, and the command to go on with.
+    fn print_rest(&self) {
+        let known = !self.reports.is_empty() || self.cache.is_some();
+        if known && !self.shown {
+            print!("{}", table::show(&self.reports, self.cache.as_ref()));
+        }
+        match &self.audit {
+            Some(Audit::Checked(outcome)) => print!("\nAudit log\n{}", outcome.text()),
+            Some(Audit::NotChecked(reason)) => println!("\nAudit log: NOT CHECKED: {reason}."),
+            Some(Audit::Nothing(_)) | None => {}
+        }
+        for problem in &self.problems {
+            eprintln!("artstore: {}: NOT CHECKED: {}", problem.part, problem.error);
+        }
+        if let Some(next) = table::next(&self.reports, self.cache.as_ref()) {
+            println!("Next: {next}");
+        }
+    }
 }
 
 /// What is known of the audit log.
@@ -168,6 +272,7 @@ struct Check {
     bus: Bus,
     stop: watch::Receiver<bool>,
     file: Option<ResumeFile>,
+    idle: Idle,
 }
 
 impl Check {
@@ -176,7 +281,7 @@ impl Check {
     /// comes from these sources.
     async fn cache(
         &self,
-        config: &Config,
+        query: Option<PgConnectOptions>,
         sources: &[(Source, PgConnectOptions)],
     ) -> anyhow::Result<Option<cache::Report>> {
         let elements: Vec<(ElementName, PgConnectOptions)> = sources
@@ -187,7 +292,7 @@ impl Check {
             })
             .collect();
         let history = sources.iter().any(|(source, _)| *source == Source::Query);
-        let Some(query) = config.query_database()? else {
+        let Some(query) = query else {
             return Ok(None);
         };
         if elements.is_empty() && !history {
@@ -198,12 +303,14 @@ impl Check {
             query: &query,
             elements: &elements,
             history,
+            unpublished: &self.idle.relays,
+            unapplied: &self.idle.cache,
             patience: Duration::from_secs(self.command.wait),
         };
         let mut progress = CacheProgress::new(self.command.json);
         let report = cache::verify(&scope, &mut |now| progress.show(now)).await;
         progress.finish();
-        report.map(Some).context("the query cache")
+        report.map(Some)
     }
 
     /// The audit log of these sources, each row against its signature, its head and its message. One
@@ -211,14 +318,12 @@ impl Check {
     async fn audit(
         &self,
         config: &Config,
+        admin: Option<PgConnectOptions>,
         sources: &[(Source, PgConnectOptions)],
     ) -> anyhow::Result<Audit> {
-        let Some(database) = &config.admin_database_url else {
+        // The parts of the URL alone (DB_*) may be those of another module.
+        let Some(database) = admin.filter(|_| config.admin_database_url.is_some()) else {
             return Ok(Audit::NotChecked("ADMIN_DATABASE_URL is not set"));
-        };
-        let database = match config.admin_database()? {
-            Some(options) => options,
-            None => anyhow::bail!("ADMIN_DATABASE_URL: {} characters", database.len()),
         };
         let mut connection = connect(&database).await?;
         let there: bool =
@@ -253,7 +358,11 @@ impl Check {
         let wait = Duration::from_secs(self.command.wait);
         // An emptied log does not grow any more: nothing is waited for.
         if written {
-            audit::wait_for(&mut connection, &self.bus, &sources, wait).await?;
+            let awaited = sources.iter().filter(|source| {
+                !self.idle.relays.contains(source) && !self.idle.audit_log.contains(source)
+            });
+            let awaited: Vec<Source> = awaited.cloned().collect();
+            audit::wait_for(&mut connection, &self.bus, &awaited, wait).await?;
         }
         let done = AtomicU64::new(0);
         let check = audit::log::Check {
@@ -266,7 +375,7 @@ impl Check {
             done: &done,
         };
         let checked = check.all(&mut connection, &sources, true).await;
-        checked.map(Audit::Checked).context("the audit log")
+        checked.map(Audit::Checked)
     }
 
     /// Whether a head of any log was ever published.
@@ -306,7 +415,10 @@ impl Check {
         about: &About,
         state: State,
     ) -> anyhow::Result<Option<Report>> {
-        let wait = Duration::from_secs(self.command.wait);
+        let wait = match self.idle.relays.contains(source) {
+            true => Duration::ZERO,
+            false => Duration::from_secs(self.command.wait),
+        };
         let mut progress = Progress::new(source, state.links.last, self.command.json);
         let pass = source::begin(&self.bus, source, state).await?;
         let (file, stop) = (&mut self.file, &self.stop);

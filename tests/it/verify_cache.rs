@@ -1,7 +1,7 @@
 //! `verify` of the read model: each kind of damage is found, named exactly, with the command that
 //! mends it, and nothing else is named. And no false alarm, whoever writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ async fn verify_of(world: &World, elements: &[(ElementName, String)]) -> Report 
         query: &query,
         elements: &elements,
         history: true,
+        unpublished: &BTreeSet::new(),
+        unapplied: &BTreeSet::new(),
         patience: Duration::from_secs(10),
     };
     cache::verify(&scope, &mut |_| ()).await.unwrap()

@@ -1,6 +1,7 @@
 //! What `verify` of the read model costs: memory does not depend on how many files there are, time
 //! is linear in them. Run by `make proof`: it takes minutes.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,8 @@ fn one_run() {
             query: &query,
             elements: &elements,
             history: true,
+            unpublished: &BTreeSet::new(),
+            unapplied: &BTreeSet::new(),
             patience: Duration::from_secs(10),
         };
         let started = Instant::now();

@@ -1,8 +1,11 @@
-//! The result for people: a line for each source, then what does not agree, then the verdict.
+//! The result for people: who does not go on, a line for each source, then what does not agree, then
+//! the verdict, and the one command to go on with.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::idle::Note;
+use crate::status::lines::age;
 use crate::verify::cache::{self, checkpoints};
 use crate::verify::finding::{Finding, Kind};
 use crate::verify::source::Report;
@@ -10,8 +13,62 @@ use crate::verify::source::Report;
 /// How many findings of a kind are listed.
 const LISTED: usize = 20;
 
-/// How many commands that mend one row each are listed.
+/// How many commands of one kind are listed.
 const FEW: usize = 3;
+
+/// What is repaired first: each is right only when those before it were done.
+const ORDER: [&str; 8] = [
+    "artstore wal number",
+    "artstore relay accept-source",
+    "artstore relay republish",
+    "artstore run relay",
+    "artstore element backfill",
+    "artstore run projector",
+    "artstore projection repair",
+    "artstore parked",
+];
+
+/// Who does not go on: what waits for them is not waited for.
+pub(super) fn notes(notes: &[Note]) -> String {
+    let mut text = String::new();
+    for note in notes {
+        push(
+            &mut text,
+            format_args!("{}: {} ({})\n", note.about, note.what, note.command),
+        );
+    }
+    if !notes.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// The one command to go on with; none where nothing has to be done.
+pub(super) fn next(reports: &[Report], cache: Option<&cache::Report>) -> Option<String> {
+    let of_cache = cache.iter().flat_map(|cache| &cache.findings);
+    let of_sources = reports.iter().flat_map(|report| &report.findings);
+    let commands = of_sources
+        .chain(of_cache)
+        .map(|finding| finding.mend.as_str());
+    let rank = |command: &&str| {
+        let known = ORDER.iter().position(|first| command.starts_with(first));
+        known.unwrap_or(ORDER.len())
+    };
+    if let Some(first) = commands
+        .clone()
+        .filter(|c| c.starts_with("artstore "))
+        .min_by_key(rank)
+    {
+        let of_kind = |command: &&str| rank(command) == rank(&first);
+        let of_kind: Vec<&str> = commands.filter(of_kind).collect();
+        return grouped(of_kind, 1).into_iter().next();
+    }
+    let left_behind = |(_, pending): &(_, &cache::PendingFiles)| pending.left_behind > 0;
+    let mut pending = cache.iter().flat_map(|cache| &cache.pending);
+    pending
+        .any(|found| left_behind(&found))
+        .then(|| "artstore wal pending".to_owned())
+}
 
 /// The whole text.
 pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String {
@@ -61,6 +118,20 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
                 cache.rows, cache.files, cache.events, cache.candidates, cache.in_flight
             ),
         );
+        for (element, pending) in &cache.pending {
+            let (files, are) = match pending.files {
+                1 => ("1 file differs".to_owned(), "an operation that is"),
+                files => (format!("{files} files differ"), "operations that are"),
+            };
+            push(
+                &mut text,
+                format_args!(
+                    "{element}: {files} because of {are} pending, the oldest for {}: \
+                     artstore wal pending\n",
+                    age(pending.oldest_seconds as f64)
+                ),
+            );
+        }
     }
     for report in reports.iter().filter(|report| report.pruned > 0) {
         push(
@@ -100,10 +171,27 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
     let in_flight: i64 = reports.iter().map(|report| report.in_flight).sum();
     let truncated = cache.is_some_and(|cache| cache.truncated);
     let waiting = in_flight > 0 || cache.is_some_and(|cache| cache.in_flight > 0);
+    let pending = || cache.iter().flat_map(|cache| cache.pending.values());
+    let files: u64 = pending().map(|pending| pending.files).sum();
+    let left_behind: u64 = pending().map(|pending| pending.left_behind).sum();
     match all {
         0 if truncated => {
             text += "\nMore has to be looked at than fits into one check: verify again.\n";
         }
+        0 if left_behind > 0 => push(
+            &mut text,
+            format_args!(
+                "\nNOT ALL AGREES: {left_behind} of the {files} files with pending operations wait \
+                 for one that was left behind.\n"
+            ),
+        ),
+        0 if files > 0 => push(
+            &mut text,
+            format_args!(
+                "\nWhat could be judged agrees; files with pending operations: {files}; the rest is \
+                 in flight.\n"
+            ),
+        ),
         0 if waiting => text += "\nWhat could be judged agrees; the rest is in flight.\n",
         0 if cache.is_none() => text += "\nSources and streams agree.\n",
         0 => text += "\nSources, streams and query cache agree.\n",
@@ -131,26 +219,36 @@ fn findings(text: &mut String, of: &str, found: &[Finding], counts: &BTreeMap<Ki
                 format_args!("  and {more} more (--json lists them)\n"),
             );
         }
-        let mut mends: Vec<&str> = listed.iter().map(|f| f.mend.as_str()).collect();
-        mends.sort_unstable();
-        mends.dedup();
-        // One for each file would be a page of them.
-        let many =
-            mends.len() > FEW && mends.iter().all(|mend| mend.starts_with(checkpoints::MEND));
-        if many {
-            push(
-                text,
-                format_args!(
-                    "  mend: artstore verify --json > report.json; {} --from report.json\n",
-                    checkpoints::MEND
-                ),
-            );
-            continue;
-        }
-        for mend in mends {
+        for mend in grouped(listed.iter().map(|f| f.mend.as_str()).collect(), FEW) {
             push(text, format_args!("  mend: {mend}\n"));
         }
     }
+}
+
+/// Each command once, and at most `few` of them; of many that differ only in a file, the one that does
+/// the same for all.
+fn grouped(mut commands: Vec<&str>, few: usize) -> Vec<String> {
+    commands.sort_unstable();
+    commands.dedup();
+    let of_files = |command: &&str| command.starts_with(checkpoints::MEND);
+    let many = commands.iter().copied().filter(of_files).count() > few;
+    let mut lines: Vec<String> = commands
+        .iter()
+        .filter(|command| !(many && of_files(command)))
+        .map(|command| (*command).to_owned())
+        .collect();
+    if lines.len() > few {
+        let more = lines.len() - few;
+        lines.truncate(few);
+        lines[few - 1] += &format!(" (and {more} more, which --json lists)");
+    }
+    if many {
+        lines.push(format!(
+            "artstore verify --json > report.json; {} --from report.json",
+            checkpoints::MEND
+        ));
+    }
+    lines
 }
 
 fn line(finding: &Finding) -> String {

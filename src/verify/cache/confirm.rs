@@ -6,13 +6,15 @@
 //! covered by the stream, and it is the same before and after. What does not come to stand still in
 //! time is in flight, and no finding.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use artstore_producers::pending::Limits;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
+use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -34,6 +36,10 @@ pub struct Confirm<'a> {
     pub bus: &'a Bus,
     /// All elements that have a stream, also those whose database is not known here.
     pub streams: &'a [ElementName],
+    /// Sources whose rows no relay publishes now.
+    pub unpublished: &'a BTreeSet<Source>,
+    /// Sources whose events no projector applies now.
+    pub unapplied: &'a BTreeSet<Source>,
     /// Whether a checkpoint was moved back, so that rows come from messages behind it.
     pub rows_behind: bool,
     /// How long relay and projector may take to catch up, in all.
@@ -47,6 +53,30 @@ pub struct Confirmed {
     pub findings: Vec<Finding>,
     /// How many did not come to stand still.
     pub in_flight: u64,
+    /// Files that stand still and differ, but have an operation that is pending: by element.
+    pub pending: BTreeMap<ElementName, PendingFiles>,
+}
+
+/// Files of an element that differ while an operation of theirs is pending: nobody can say yet what
+/// they should be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct PendingFiles {
+    /// How many.
+    pub files: u64,
+    /// Of how many the operation was left behind: it has been pending for as long as
+    /// `artstore wal pending` takes for that.
+    pub left_behind: u64,
+    /// For how long the oldest of the operations has been pending, in seconds.
+    pub oldest_seconds: u64,
+}
+
+/// A file of which nothing is certain yet.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    id: Uuid,
+    /// What it waits for, where that is nothing but a pending operation: the element's index, and for
+    /// how long it has been pending.
+    pending: Option<(usize, Duration)>,
 }
 
 /// Which files' positions a stream covers, at its end as it was then.
@@ -61,8 +91,8 @@ struct Seen {
     files: HashMap<Uuid, TableFile>,
     /// The highest position of each file.
     positions: HashMap<Uuid, i64>,
-    /// Files with an operation that nobody has finished.
-    pending: HashSet<Uuid>,
+    /// Files with an operation that nobody has finished, and for how long.
+    pending: HashMap<Uuid, Duration>,
 }
 
 impl Confirm<'_> {
@@ -96,18 +126,33 @@ impl Confirm<'_> {
         chunk: &[Uuid],
         confirmed: &mut Confirmed,
     ) -> anyhow::Result<()> {
-        let mut left = chunk.to_vec();
+        let mut ids = chunk.to_vec();
+        let mut left = Vec::new();
         for round in 0..ROUNDS {
             if round > 0 {
                 // A round takes as long as the streams are read; what moves gets a moment more.
                 tokio::time::sleep(Duration::from_millis(100 << round)).await;
             }
-            left = self.round(elements, query, &left, confirmed).await?;
+            left = self.round(elements, query, &ids, confirmed).await?;
             if left.is_empty() {
                 break;
             }
+            ids = left.iter().map(|open| open.id).collect();
         }
-        confirmed.in_flight += left.len() as u64;
+        let left_behind = Limits::default().older_than;
+        for open in left {
+            let Some((index, age)) = open.pending else {
+                confirmed.in_flight += 1;
+                continue;
+            };
+            let pending = confirmed
+                .pending
+                .entry(elements[index].0.clone())
+                .or_default();
+            pending.files += 1;
+            pending.left_behind += u64::from(age >= left_behind);
+            pending.oldest_seconds = pending.oldest_seconds.max(age.as_secs());
+        }
         Ok(())
     }
 
@@ -118,7 +163,7 @@ impl Confirm<'_> {
         query: &mut PgConnection,
         ids: &[Uuid],
         confirmed: &mut Confirmed,
-    ) -> anyhow::Result<Vec<Uuid>> {
+    ) -> anyhow::Result<Vec<Open>> {
         let before = see_all(elements, ids).await?;
         let covered = self.covered(elements, &before).await?;
         self.wait_for_projector(query).await?;
@@ -168,8 +213,8 @@ impl Confirm<'_> {
         let mut left = Vec::new();
         for id in ids {
             match round.judge(*id) {
-                Some(findings) => confirmed.findings.extend(findings),
-                None => left.push(*id),
+                Verdict::Certain(findings) => confirmed.findings.extend(findings),
+                Verdict::Open(open) => left.push(open),
             }
         }
         Ok(left)
@@ -216,7 +261,8 @@ impl Confirm<'_> {
                     .filter(|(_, position)| covers(**position))
                     .map(|(id, _)| *id)
                     .collect();
-                if files.len() == seen.positions.len() || Instant::now() >= self.deadline {
+                let waits = !self.unpublished.contains(&source) && Instant::now() < self.deadline;
+                if files.len() == seen.positions.len() || !waits {
                     break Covered { files, end };
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -229,7 +275,11 @@ impl Confirm<'_> {
     async fn wait_for_projector(&self, query: &mut PgConnection) -> anyhow::Result<()> {
         let mut ends = BTreeMap::new();
         for element in self.streams {
-            let stream = Source::Element(element.clone()).stream();
+            let source = Source::Element(element.clone());
+            if self.unapplied.contains(&source) {
+                continue;
+            }
+            let stream = source.stream();
             let end = self.bus.stream_info(&stream).await?.state.last_sequence;
             ends.insert(stream, i64::try_from(end).unwrap_or(i64::MAX));
         }
@@ -280,7 +330,9 @@ async fn see(
         seen.files.insert(file.file_id, file);
     }
     let sql = format!(
-        "select file_id, max(position) as position, bool_or(status = 'pending') as pending \
+        "select file_id, max(position) as position, \
+             case when bool_or(status = 'pending') then greatest(0, extract(epoch from now() - min(started_at) \
+                 filter (where status = 'pending' and isfinite(started_at))))::float8 end as pending \
          from public.{element}_wal where file_id = any($1) group by file_id"
     );
     let operations = sqlx::query(AssertSqlSafe(sql))
@@ -292,21 +344,28 @@ async fn see(
         if let Some(position) = row.try_get("position")? {
             seen.positions.insert(id, position);
         }
-        if row.try_get("pending")? {
-            seen.pending.insert(id);
+        if let Some(seconds) = row.try_get::<Option<f64>, _>("pending")? {
+            seen.pending.insert(id, Duration::from_secs_f64(seconds));
         }
     }
     // A create may be pending from before its file had an id: its name on disk is unique.
     let sql = format!(
-        "select operation_data ->> 'storage_filename' as name from public.{element}_wal \
+        "select operation_data ->> 'storage_filename' as name, \
+             case when isfinite(started_at) \
+                 then greatest(0, extract(epoch from now() - started_at)) else 0 end::float8 as pending \
+         from public.{element}_wal \
          where status = 'pending' and file_id is null and operation_data ->> 'storage_filename' = any($1)"
     );
-    let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+    let names: Vec<(String, f64)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(by_name.keys().cloned().collect::<Vec<_>>())
         .fetch_all(&mut *snapshot)
         .await?;
-    seen.pending
-        .extend(names.iter().filter_map(|name| by_name.get(name)));
+    for (name, seconds) in &names {
+        if let Some(id) = by_name.get(name) {
+            let age = seen.pending.entry(*id).or_default();
+            *age = (*age).max(Duration::from_secs_f64(*seconds));
+        }
+    }
     snapshot.rollback().await?;
     Ok(seen)
 }
@@ -325,9 +384,16 @@ struct Round<'a> {
     later: Option<Streams>,
 }
 
+/// What one round says of a file.
+enum Verdict {
+    /// What is wrong with it, which may be nothing.
+    Certain(Vec<Finding>),
+    /// Nothing is certain yet.
+    Open(Open),
+}
+
 impl Round<'_> {
-    /// The findings about a file, or none of it where nothing is certain yet.
-    fn judge(&self, id: Uuid) -> Option<Vec<Finding>> {
+    fn judge(&self, id: Uuid) -> Verdict {
         let row = self.rows.get(&id);
         let mut findings = Vec::new();
         let wrong = against_stream(id, row, &self.streams);
@@ -337,7 +403,7 @@ impl Round<'_> {
         {
             findings.push(wrong);
         }
-        let mut still = true;
+        let (mut still, mut pending) = (true, None);
         for (index, element) in self.elements.iter().enumerate() {
             let (before, after) = (&self.before[index], &self.after[index]);
             let told = self.streams.of(id, element);
@@ -354,18 +420,32 @@ impl Round<'_> {
             }
             let covered = !before.positions.contains_key(&id) || self.covered[index].contains(&id);
             let unchanged = before.files.get(&id) == after.files.get(&id)
-                && before.positions.get(&id) == after.positions.get(&id)
-                && !before.pending.contains(&id)
-                && !after.pending.contains(&id);
+                && before.positions.get(&id) == after.positions.get(&id);
             if !covered || !unchanged {
                 still = false;
                 continue;
+            }
+            match (before.pending.get(&id), after.pending.get(&id)) {
+                (None, None) => {}
+                (Some(_), Some(age)) => {
+                    pending = pending.max(Some((index, *age)));
+                    continue;
+                }
+                // It began or ended meanwhile.
+                (Some(_), None) | (None, Some(_)) => {
+                    still = false;
+                    continue;
+                }
             }
             findings.push(not_told(id, element, before.files.get(&id), row, &differs));
         }
         // What is wrong with the cache is certain; the rest is looked at once more only where
         // there is nothing to say yet.
-        (still || !findings.is_empty()).then_some(findings)
+        if !findings.is_empty() || (still && pending.is_none()) {
+            return Verdict::Certain(findings);
+        }
+        let pending = pending.filter(|_| still);
+        Verdict::Open(Open { id, pending })
     }
 }
 

@@ -23,6 +23,7 @@ mod provenance;
 pub mod rows;
 pub mod told;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -36,6 +37,7 @@ use sqlx::{ConnectOptions as _, PgConnection};
 use uuid::Uuid;
 
 pub use compare::{CacheReport, compare};
+pub use confirm::PendingFiles;
 
 use super::finding::{Finding, Kind};
 use confirm::Confirm;
@@ -52,6 +54,10 @@ pub struct Scope<'a> {
     pub elements: &'a [(ElementName, PgConnectOptions)],
     /// Whether searches and downloads are compared.
     pub history: bool,
+    /// Sources whose rows no relay publishes now: nothing of them is waited for.
+    pub unpublished: &'a BTreeSet<Source>,
+    /// Sources whose events no projector applies now: nothing of them is waited for.
+    pub unapplied: &'a BTreeSet<Source>,
     /// How long relay and projector may take to catch up, in all, before the rest counts as in
     /// flight.
     pub patience: Duration,
@@ -94,10 +100,21 @@ pub struct Report {
     pub candidates: u64,
     /// Of them, how many did not come to stand still in time: no finding.
     pub in_flight: u64,
+    /// Of them, files that differ because of operations that are pending, by element: no finding, but
+    /// they do not agree either where the operation was left behind.
+    pub pending: BTreeMap<ElementName, PendingFiles>,
     /// Whether so many files differ that the rest was left for the next time.
     pub truncated: bool,
     /// What does not agree, by kind and id.
     pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether all that can be judged agrees, and nothing is left behind that can't.
+    pub fn is_clean(&self) -> bool {
+        let left_behind = self.pending.values().any(|pending| pending.left_behind > 0);
+        self.findings.is_empty() && !self.truncated && !left_behind
+    }
 }
 
 /// Compares, while everything goes on. Memory does not depend on how many files there are; nothing
@@ -154,6 +171,8 @@ pub async fn verify(
     let confirm = Confirm {
         bus,
         streams: &streams,
+        unpublished: scope.unpublished,
+        unapplied: scope.unapplied,
         rows_behind: places.iter().any(|place| place.rows_behind),
         deadline: Instant::now() + scope.patience,
     };
@@ -163,6 +182,7 @@ pub async fn verify(
         })
         .await?;
     report.in_flight = confirmed.in_flight;
+    report.pending = confirmed.pending;
     report.findings.extend(confirmed.findings);
     report.findings.extend(odd_ids(&mut query).await?);
     if scope.history {

@@ -194,3 +194,132 @@ fn a_check_that_is_stopped_keeps_where_it_was() {
         relay.kill().await;
     });
 }
+
+/// Files whose state nobody can know yet are counted apart: they do not agree, and are no finding.
+#[test]
+fn files_with_pending_operations_are_named_apart() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        filled(&world).await;
+        let projector = world.projector().start();
+        world.projected().await;
+        let mut element = world.element(0).await;
+        // A service changed a file and died before it finished the operation.
+        let pending = |began: &str| {
+            format!(
+                "delete from elem_wal where status = 'pending'; \
+                 insert into elem_wal (transaction_id, operation_type, status, file_id, operation_data, \
+                     started_at) \
+                 select gen_random_uuid(), 'file_update', 'pending', file_id, '{{}}', {began} \
+                 from elem_files order by file_id limit 1; \
+                 update elem_files set description = 'new' \
+                 where file_id = (select file_id from elem_wal where status = 'pending')"
+            )
+        };
+        execute(&mut element, pending("now() - interval '27 min'")).await;
+        let (status, said) = world.command(&["verify", "--wait", "1"]).output().await;
+        assert_eq!(status.code(), Some(0), "{said}");
+        for part in [
+            "\nelem: 1 file differs because of an operation that is pending, the oldest for 27 min: \
+             artstore wal pending\n",
+            "\nWhat could be judged agrees; files with pending operations: 1; the rest is in flight.\n",
+        ] {
+            assert!(said.contains(part), "{part:?} is not in:\n{said}");
+        }
+        // By the rule of `artstore wal pending`, an hour is too long.
+        execute(&mut element, pending("now() - interval '61 min'")).await;
+        let (status, said) = world.command(&["verify", "--wait", "1"]).output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        for part in [
+            "\nNOT ALL AGREES: 1 of the 1 files",
+            "\nNext: artstore wal pending\n",
+        ] {
+            assert!(said.contains(part), "{part:?} is not in:\n{said}");
+        }
+        // A time that is none.
+        execute(&mut element, pending("'-infinity'")).await;
+        let verify = world.command(&["verify", "--wait", "1", "--json"]);
+        let (status, said) = verify.output().await;
+        assert_eq!(status.code(), Some(0), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["cache"]["pending"]["elem"]["files"], 1, "{said}");
+        assert_eq!(said["cache"]["in_flight"], 0, "{said}");
+        projector.kill().await;
+    });
+}
+
+/// Who does not go on is named first, and nobody waits for it.
+#[test]
+fn nobody_waits_for_what_is_paused_or_halted() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        filled(&world).await;
+        let projector = world.projector().start();
+        world.projected().await;
+        let words = ["projection", "pause", "query-cache", "--reason", "a test"];
+        let (status, said) = world.command(&words).output().await;
+        assert!(status.success(), "{said}");
+        let relay = world.command(&["run", "relay"]).start();
+        bulk(&world, 3).await;
+        world.published(0).await;
+        // Somebody else's message halts the relay, with a row to publish.
+        let source = world.source(0);
+        let subject = format!("{}.p00.file.created", source.subject_prefix());
+        let published = world.bus.jetstream.publish(subject, "{}".into()).await;
+        published.unwrap().await.unwrap();
+        bulk(&world, 1).await;
+        relay.says("the relay has halted").await;
+        // Patience of an hour, twice: it ends all the same.
+        let verify = world.command(&["verify", "--wait", "3600"]);
+        let (status, said) = verify.output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let notes = said.split("SOURCE").next().unwrap();
+        for part in [
+            "relay of elem: halted: ",
+            "query-cache: paused by ",
+            "(artstore projection resume query-cache)",
+        ] {
+            assert!(notes.contains(part), "{part:?} is not in:\n{said}");
+        }
+        let last = said.lines().last().unwrap();
+        assert_eq!(
+            last, "Next: artstore relay republish --source elem",
+            "{said}"
+        );
+        relay.kill().await;
+        projector.kill().await;
+    });
+}
+
+/// A part that can't be checked is a problem of that part; what was checked is shown.
+#[test]
+fn a_server_that_is_down_is_a_problem_of_its_part() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        filled(&world).await;
+        let nobody = "postgres://nobody@127.0.0.1:1/artstore";
+        let verify = || {
+            let command = world.command(&["verify", "--wait", "1"]);
+            command.env("QUERY_DATABASE_URL", nobody)
+        };
+        let (status, said) = verify().argument("--json").output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["agree"], false, "{said}");
+        assert_eq!(said["sources"][0]["proven"], 22, "{said}");
+        // The query module's source is in that database, too.
+        let parts: Vec<&Value> = said["problems"].as_array().unwrap().iter().collect();
+        let parts: Vec<&Value> = parts.iter().map(|problem| &problem["part"]).collect();
+        assert_eq!(parts, ["source query", "query cache"], "{said}");
+        let (status, shown) = verify().output().await;
+        assert_eq!(status.code(), Some(1), "{shown}");
+        assert!(shown.contains("elem"), "{shown}");
+
+        let command = world.command(&["verify", "--json"]);
+        let command = command.env("NATS_URL", "nats://127.0.0.1:1");
+        let (status, said) = command.output().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["problems"][0]["part"], "NATS", "{said}");
+    });
+}
