@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use artstore_sessions::progress::{Problem, Stage};
+use artstore_sessions::progress::{Problem, Since, Stage};
 use chrono::{DateTime, Utc};
 
 use crate::level::Levelled;
@@ -20,7 +20,11 @@ impl Progress {
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut RelayState)) {
-        change(&mut self.lock());
+        let mut state = self.lock();
+        let before = state.stage;
+        change(&mut state);
+        let (stage, problem) = (state.stage, state.problem.is_some());
+        state.since.follow(before, stage, problem);
     }
 
     fn lock(&self) -> MutexGuard<'_, RelayState> {
@@ -62,6 +66,8 @@ pub struct RelayState {
     /// Why the last session ended; none once a later one has published or has found nothing to
     /// publish.
     pub problem: Option<Problem>,
+    /// Since when it has been so.
+    pub since: Since,
 }
 
 impl RelayState {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
-use artstore_sessions::progress::{Problem, Stage};
+use artstore_sessions::progress::{Problem, Since, Stage};
 
 /// The numbers of all workers of one projection. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -56,8 +56,12 @@ pub struct WorkerProgress {
 
 impl WorkerProgress {
     pub(crate) fn update(&self, change: impl FnOnce(&mut WorkerState)) {
-        let mut state = self.all.lock();
-        change(state.workers.entry(self.source.clone()).or_default());
+        let mut all = self.all.lock();
+        let state = all.workers.entry(self.source.clone()).or_default();
+        let before = state.stage;
+        change(state);
+        let problem = state.problem.is_some();
+        state.since.follow(before, state.stage, problem);
     }
 }
 
@@ -80,6 +84,8 @@ pub struct WorkerState {
     pub stood_by: Option<Instant>,
     /// Why the last session ended; none after a later sign of life.
     pub problem: Option<Problem>,
+    /// Since when it has been so.
+    pub since: Since,
 }
 
 impl WorkerState {

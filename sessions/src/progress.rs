@@ -2,6 +2,7 @@
 //! wrong.
 
 use std::fmt;
+use std::time::Instant;
 
 /// Where a relay or a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +16,28 @@ pub enum Stage {
     Active,
     /// It was asked to stop.
     Stopping,
+}
+
+/// Since when one is where it is, and since when something is wrong.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Since {
+    /// Since it came to this stage.
+    pub stage: Option<Instant>,
+    /// Since something is wrong, however often what is wrong changed; none where nothing is.
+    pub problem: Option<Instant>,
+}
+
+impl Since {
+    /// After a change.
+    pub fn follow(&mut self, before: Stage, now: Stage, problem: bool) {
+        if before != now || self.stage.is_none() {
+            self.stage = Some(Instant::now());
+        }
+        self.problem = match problem {
+            true => self.problem.or_else(|| Some(Instant::now())),
+            false => None,
+        };
+    }
 }
 
 /// An error as it is shown.

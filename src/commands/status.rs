@@ -35,7 +35,7 @@ pub async fn run(config: &Config, command: &StatusCommand) -> anyhow::Result<Exi
     let mut watcher = watcher(config)?;
     if !command.watch {
         let status = watcher.look().await;
-        print(&shown(&status, command)?)?;
+        print(&shown(&status, command, None)?)?;
         // Not by returning: a name server that does not answer would keep the runtime from ending.
         std::process::exit(i32::from(!status.well));
     }
@@ -47,7 +47,8 @@ pub async fn run(config: &Config, command: &StatusCommand) -> anyhow::Result<Exi
             status = watcher.look() => status,
             () = stopped(&mut stop) => break,
         };
-        let text = shown(&status, command)?;
+        let height = height().filter(|_| redrawn);
+        let text = shown(&status, command, height)?;
         let printed = match (redrawn, command.json) {
             // From the top, and nothing left of what was there.
             (true, _) => print(&format!("\x1b[H\x1b[2J{text}")),
@@ -67,7 +68,17 @@ pub async fn run(config: &Config, command: &StatusCommand) -> anyhow::Result<Exi
     std::process::exit(0);
 }
 
-fn shown(status: &Status, command: &StatusCommand) -> anyhow::Result<String> {
+/// The rows of the terminal, less one for the cursor behind the last line.
+fn height() -> Option<usize> {
+    let (_, height) = terminal_size::terminal_size_of(std::io::stdout())?;
+    Some(usize::from(height.0).saturating_sub(1))
+}
+
+fn shown(
+    status: &Status,
+    command: &StatusCommand,
+    height: Option<usize>,
+) -> anyhow::Result<String> {
     if command.json && command.watch {
         return Ok(format!("{}\n", serde_json::to_string(status)?));
     }
@@ -76,7 +87,7 @@ fn shown(status: &Status, command: &StatusCommand) -> anyhow::Result<String> {
     }
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let colour = wanted && std::io::stdout().is_terminal();
-    Ok(screen::show(status, width(), colour))
+    Ok(screen::show(status, width(), height, colour))
 }
 
 fn print(text: &str) -> std::io::Result<()> {

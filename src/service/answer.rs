@@ -113,6 +113,9 @@ pub struct RelayAnswer {
     pub stored_seconds: Option<f64>,
     /// What is wrong.
     pub problem: Option<Problem>,
+    /// Since when that is so.
+    #[serde(flatten)]
+    pub since: Since,
     /// What was proven; none where this relay does not verify.
     pub proven: Option<Proven>,
 }
@@ -144,6 +147,33 @@ pub struct WorkerAnswer {
     pub sign_seconds: Option<f64>,
     /// What is wrong.
     pub problem: Option<Problem>,
+    /// Since when that is so.
+    #[serde(flatten)]
+    pub since: Since,
+}
+
+/// Since when a relay or a worker is where it is; none in the answers of an older program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Since {
+    /// For how long it has been in its stage, in seconds.
+    #[serde(default)]
+    pub stage_seconds: Option<f64>,
+    /// Since the lock was last seen in somebody else's hands, in seconds.
+    #[serde(default)]
+    pub stood_by_seconds: Option<f64>,
+    /// For how long something has been wrong, in seconds.
+    #[serde(default)]
+    pub problem_seconds: Option<f64>,
+}
+
+impl Since {
+    fn of(since: told::Since, stood_by: Option<Instant>) -> Self {
+        Self {
+            stage_seconds: seconds(since.stage),
+            stood_by_seconds: seconds(stood_by),
+            problem_seconds: seconds(since.problem),
+        }
+    }
 }
 
 impl Process {
@@ -198,6 +228,7 @@ impl RelayAnswer {
             polled_seconds: seconds(state.polled),
             stored_seconds: seconds(state.stored),
             problem: state.problem.map(Problem::from),
+            since: Since::of(state.since, state.stood_by),
             proven,
         }
     }
@@ -218,6 +249,7 @@ impl ProjectorAnswer {
                     applied: state.applied,
                     sign_seconds: seconds(state.sign),
                     problem: state.problem.map(Problem::from),
+                    since: Since::of(state.since, state.stood_by),
                 })
                 .collect(),
         }

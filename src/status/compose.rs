@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use artstore_projectors::presence::Presence;
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};
@@ -94,8 +96,12 @@ pub(super) fn of_source(
     });
     let lock_held = facts.as_ref().map(|facts| facts.lock_held);
     let stages = answers.as_ref();
-    let stages = stages.map(|a| a.iter().map(|a| (a.stage, a.problem.as_ref())));
+    let stages = stages.map(|a| {
+        a.iter()
+            .map(|a| (a.stage, judge::lasting(a.problem.as_ref(), a.since)))
+    });
     let (state, relay_problem) = judge::working(lock_held, 0, stages);
+    let state = judge::taking_over(state, answers.iter().flatten().map(|a| a.since));
     let of = |stage| {
         let all = answers.iter().flatten();
         all.filter(move |answer| answer.stage == stage)
@@ -144,6 +150,7 @@ pub(super) fn projections(
     listed: &[Source],
     before: &[Checkpoint],
     places: &Asked<Places>,
+    remembered: &BTreeMap<String, Vec<Source>>,
     elapsed: f64,
     streams: &BTreeMap<&Source, &Asked<Looked>>,
     answers: Option<&Answers>,
@@ -152,7 +159,7 @@ pub(super) fn projections(
     let checkpoints = known.map_or(&[][..], |places| &places.checkpoints);
     let all = match known {
         Some(places) => places.read_by.clone(),
-        None => read_by(holds, &[], listed),
+        None => unreached(holds, listed, remembered, answers),
     };
     let all = all.into_iter();
     all.map(|(projection, sources)| {
@@ -179,7 +186,9 @@ pub(super) fn projections(
             let checkpoint = of(checkpoints, &stream);
             let looked = streams.get(&source).and_then(|looked| looked.as_ref().ok());
             let present = known.and_then(|p| p.workers.get(&(projection.clone(), source.clone())));
-            let workers = workers_of(&source, present.copied(), processes.as_deref());
+            let paused = pause.is_some();
+            let (workers, active) =
+                workers_of(&source, present.copied(), processes.as_deref(), paused);
             let sequence = known.map(|_| checkpoint.as_ref().map_or(0, |c| c.sequence));
             let rate = sequence.map(|sequence| {
                 let before = of(before, &stream).map_or(0, |c| c.sequence);
@@ -197,6 +206,7 @@ pub(super) fn projections(
                     rate,
                     halted,
                     paused: pause.map(|pause| since(pause.since)),
+                    active,
                 }),
                 _ if halted => (Pace::Halted, None),
                 _ => (Pace::NotKnown, None),
@@ -229,11 +239,44 @@ pub(super) fn projections(
     .collect()
 }
 
+/// The projections of a database that can't be asked: those that it had before, those that running
+/// processes write, and those that are always shown.
+fn unreached(
+    holds: Holds,
+    listed: &[Source],
+    remembered: &BTreeMap<String, Vec<Source>>,
+    answers: Option<&Answers>,
+) -> BTreeMap<String, Vec<Source>> {
+    let mut all = read_by(holds, &[], listed);
+    for (projection, sources) in remembered {
+        all.entry(projection.clone())
+            .or_insert_with(|| sources.clone());
+    }
+    let of_here = |projection: &str| match holds {
+        Holds::QueryCache => projection == QueryCache::NAME,
+        Holds::AuditLog => projection != QueryCache::NAME,
+    };
+    let processes = answers.iter().flat_map(|answers| &answers.projectors);
+    for process in processes.filter(|process| of_here(&process.projection)) {
+        let written = |source: &&Source| {
+            let name = source.to_string();
+            process.workers.iter().any(|worker| worker.source == name)
+        };
+        let sources = listed.iter().filter(written).cloned();
+        let known = all.entry(process.projection.clone()).or_default();
+        known.extend(sources);
+        known.sort();
+        known.dedup();
+    }
+    all
+}
+
 fn workers_of(
     source: &Source,
     present: Option<Presence>,
     processes: Option<&[&ProjectorAnswer]>,
-) -> Workers {
+    paused: bool,
+) -> (Workers, Option<f64>) {
     let name = source.to_string();
     let answers = processes.map(|processes| {
         let workers = processes.iter().flat_map(|process| {
@@ -247,20 +290,30 @@ fn workers_of(
     });
     let lock_held = present.map(|present| present.held);
     let stages = answers.as_ref();
-    let stages = stages.map(|a| a.iter().map(|(_, w)| (w.stage, w.problem.as_ref())));
+    let stages = stages.map(|a| {
+        a.iter()
+            .map(|(_, w)| (w.stage, judge::lasting(w.problem.as_ref(), w.since)))
+    });
     let others = present.map_or(0, |present| present.sessions - i64::from(present.held));
     let (state, problem) = judge::working(lock_held, others, stages);
+    let state = judge::taking_over(state, answers.iter().flatten().map(|(_, w)| w.since));
+    // A worker that waits learns within a second or so that a pause is over.
+    let problem = problem.filter(|problem| paused || !problem.text.starts_with("paused by "));
     let of = |stage| {
         let all = answers.iter().flatten();
         let these = all.filter(move |(_, worker)| worker.stage == stage);
         these.map(|(process, _)| (*process).clone())
     };
-    Workers {
+    let active = answers.iter().flatten();
+    let active = active.filter(|(_, worker)| worker.stage == Stage::Active);
+    let active = active.filter_map(|(_, worker)| worker.since.stage_seconds);
+    let workers = Workers {
         state,
         sessions: present.map(|present| present.sessions),
         lock_held,
         active: of(Stage::Active).next(),
         standing_by: of(Stage::StandingBy).collect(),
         problem,
-    }
+    };
+    (workers, active.reduce(f64::max))
 }

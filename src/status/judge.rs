@@ -3,6 +3,8 @@
 //! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
+use std::collections::BTreeMap;
+
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
@@ -11,14 +13,18 @@ use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
 use super::{
-    Pace, Place, ProjectionStatus, Relays, Rows, SourceStatus, Status, StreamFacts, Trouble,
-    Working,
+    Pace, Place, ProjectionStatus, Relays, Rows, Server, SourceStatus, Status, StreamFacts,
+    Trouble, Working,
 };
-use crate::service::answer::{Problem, Process, RelayAnswer, Stage};
+use crate::service::answer::{Problem, Process, RelayAnswer, Since, Stage};
 use crate::verify::proven;
 
 /// Work that nobody has touched for so long is stuck: more than a take-over takes.
 const STUCK: f64 = 10.0;
+
+/// What passes by itself within this time is no trouble: a worker that starts again, a lock that
+/// changes hands.
+const MOMENT: f64 = 4.0;
 
 /// An operation that is pending for so long was left behind, as `artstore wal pending` takes it.
 const LEFT_BEHIND: f64 = 3_600.0;
@@ -85,6 +91,26 @@ pub fn working<'a>(
     (state, problem)
 }
 
+/// What is wrong with a relay or a worker, unless it is so new that it may pass by itself.
+pub fn lasting(problem: Option<&Problem>, since: Since) -> Option<&Problem> {
+    let passing = since
+        .problem_seconds
+        .is_some_and(|seconds| seconds < MOMENT);
+    problem.filter(|problem| problem.halted || !passing)
+}
+
+/// Nobody has the lock, though some wait for it: whether that is so only for a moment.
+pub fn taking_over(state: Working, mut others: impl Iterator<Item = Since>) -> Working {
+    let lately = |since: Since| {
+        let lately = |seconds: Option<f64>| seconds.is_some_and(|seconds| seconds < MOMENT);
+        lately(since.stage_seconds) || lately(since.stood_by_seconds)
+    };
+    match state {
+        Working::Waiting if others.any(lately) => Working::TakingOver,
+        state => state,
+    }
+}
+
 /// For how long a relay has not got on, though it should have.
 pub fn stuck(relay: &RelayAnswer, unpublished: Option<Rows>) -> Option<f64> {
     let active = relay.active_seconds?;
@@ -114,6 +140,8 @@ pub struct Seen<'a> {
     pub halted: bool,
     /// For how long the projection has been paused, in seconds.
     pub paused: Option<f64>,
+    /// For how long its worker has had the lock, in seconds; none where nobody says.
+    pub active: Option<f64>,
 }
 
 /// How a projection gets on in a stream, and the seconds that belong to that.
@@ -141,13 +169,15 @@ pub fn pace(seen: Seen<'_>) -> (Pace, Option<f64>) {
     if let Some(rate) = seen.rate.filter(|rate| *rate > 0.0) {
         return (Pace::CatchingUp, Some(lag as f64 / rate));
     }
-    // The oldest may have come only now, after a silence.
+    // The oldest may have come only now, after a silence; the worker may have begun only now, after a
+    // pause.
     let moved = seen.checkpoint.map(|checkpoint| checkpoint.moved_seconds);
-    match (moved, seen.oldest) {
-        (Some(moved), Some(oldest)) if moved.min(oldest) >= STUCK => {
-            (Pace::Stuck, Some(moved.min(oldest)))
-        }
-        (None, Some(oldest)) if oldest >= STUCK => (Pace::Stuck, Some(oldest)),
+    let least = |seconds: f64, other: Option<f64>| other.map_or(seconds, |o| o.min(seconds));
+    match seen
+        .oldest
+        .map(|oldest| least(least(oldest, moved), seen.active))
+    {
+        Some(seconds) if seconds >= STUCK => (Pace::Stuck, Some(seconds)),
         _ => (Pace::CatchingUp, None),
     }
 }
@@ -170,17 +200,7 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
             None,
         );
     }
-    if let Some(read_model) = &status.read_model
-        && let Some(problem) = &read_model.problem
-    {
-        found.add(
-            Weight::Database,
-            "query database",
-            format!("{}: {problem}", read_model.name),
-            "check the server, its rights and QUERY_DATABASE_URL",
-            command_in(problem),
-        );
-    }
+    databases(&mut found, status);
     for source in &status.sources {
         of_source(&mut found, source, nats);
     }
@@ -209,6 +229,11 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
     }
     for projection in &status.projections {
         let name = &projection.projection;
+        let database = match name.as_str() {
+            QueryCache::NAME => &status.read_model,
+            _ => &status.audit_log,
+        };
+        let reached = !database.as_ref().is_some_and(is_down);
         if let Some(paused) = &projection.paused {
             found.add(
                 Weight::Paused,
@@ -219,7 +244,7 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
             );
         }
         for place in &projection.streams {
-            of_place(&mut found, projection, place, nats);
+            of_place(&mut found, projection, place, nats, reached);
         }
     }
     found.0.sort_by_key(|(weight, _)| *weight);
@@ -262,17 +287,64 @@ impl Found {
     }
 }
 
-fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
-    let name = &source.source;
-    if let Some(problem) = &source.database.problem {
+/// Whether nothing can be asked of it: not where only one question was not answered, as behind a lock.
+fn is_down(database: &Server) -> bool {
+    let problem = database.problem.as_deref().unwrap_or_default();
+    problem.starts_with("can't be reached") || problem.starts_with("does not answer")
+}
+
+/// Databases that say nothing. Those of one server that all say the same have one cause.
+fn databases(found: &mut Found, status: &Status) {
+    let read_models = [
+        (&status.read_model, "query database", "QUERY_DATABASE_URL"),
+        (&status.audit_log, "admin database", "ADMIN_DATABASE_URL"),
+    ];
+    let read_models = read_models.into_iter();
+    let read_models =
+        read_models.filter_map(|(server, about, url)| Some((server.as_ref()?, about, url)));
+    let sources = status.sources.iter();
+    let sources = sources.map(|s| (&s.database, s.source.as_str(), "the URL of the database"));
+    let mut silent: BTreeMap<(&str, &str), Vec<(&Server, &str, &str)>> = BTreeMap::new();
+    for (server, about, url) in sources.chain(read_models) {
+        let Some(problem) = &server.problem else {
+            continue;
+        };
+        let address = server
+            .name
+            .rsplit_once(" at ")
+            .map_or("", |(_, address)| address);
+        let of_one = silent.entry((address, problem)).or_default();
+        // The query and the admin module's are sources as well.
+        if !of_one.iter().any(|(known, ..)| known.name == server.name) {
+            of_one.push((server, about, url));
+        }
+    }
+    for ((address, problem), databases) in silent {
+        if let [(server, about, url)] = databases[..] {
+            found.add(
+                Weight::Database,
+                about,
+                format!("database {}: {problem}", server.name),
+                &format!("check the server, its rights and {url}"),
+                command_in(problem),
+            );
+            continue;
+        }
+        let names = databases.iter().map(|(server, ..)| server.name.as_str());
+        let names = names.map(|name| name.rsplit_once(" at ").map_or(name, |(name, _)| name));
+        let names: Vec<&str> = names.collect();
         found.add(
             Weight::Database,
-            name,
-            format!("database {}: {problem}", source.database.name),
-            "check the server, its rights and the URL of the database",
+            &format!("PostgreSQL at {address}"),
+            format!("{problem}; databases: {}", names.join(", ")),
+            "check the server; what depends on it is not shown",
             command_in(problem),
         );
     }
+}
+
+fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
+    let name = &source.source;
     if let (Some(position), Some(high)) = (source.position, source.high)
         // Read in this order where the rows could be counted.
         && source.unpublished.is_some()
@@ -324,7 +396,7 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
             );
         }
     }
-    of_relays(found, name, &source.relay, nats);
+    of_relays(found, name, &source.relay, nats, !is_down(&source.database));
     if let Some(pending) = source.pending
         && let Some(oldest) = pending
             .oldest_seconds
@@ -343,15 +415,18 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
     }
 }
 
-fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool) {
+fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool, reached: bool) {
     let answers = relays.answers.as_deref().unwrap_or_default();
     let active = answers.iter().find(|answer| answer.stage == Stage::Active);
-    if let Some(problem) = &relays.problem {
+    // Where the database is down, all else follows from that.
+    let told = |problem: &&Problem| reached || problem.halted;
+    if let Some(problem) = relays.problem.as_ref().filter(told) {
         found.problem("relay", name, problem);
     }
     for other in answers {
-        let told = relays.problem.as_ref() == other.problem.as_ref();
-        if let Some(problem) = other.problem.as_ref().filter(|_| !told) {
+        let problem = lasting(other.problem.as_ref(), other.since);
+        let told = relays.problem.as_ref() == problem;
+        if let Some(problem) = problem.filter(|problem| !told && (reached || problem.halted)) {
             let who = format!("relay on {}", shown(&other.process));
             found.problem(&who, name, problem);
         }
@@ -366,7 +441,7 @@ fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool) {
             start(),
         ),
         // Without NATS nobody asks for a lock.
-        Working::Waiting if relays.problem.is_none() && nats => found.add(
+        Working::Waiting if relays.problem.is_none() && nats && reached => found.add(
             Weight::Nobody,
             name,
             "no relay is active, though some run: one is taking over, or can't".to_owned(),
@@ -382,9 +457,13 @@ fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool) {
             "look at its log; restart it if it hangs",
             None,
         ),
-        Working::Active | Working::Halted | Working::Waiting | Working::NotKnown => {}
+        Working::Active
+        | Working::Halted
+        | Working::TakingOver
+        | Working::Waiting
+        | Working::NotKnown => {}
     }
-    if let (Some(seconds), Some(active)) = (relays.stuck_seconds, active) {
+    if let (Some(seconds), Some(active), true) = (relays.stuck_seconds, active, reached) {
         let who = shown(&active.process);
         found.add(
             Weight::Stuck,
@@ -430,7 +509,7 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
     }
 }
 
-fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool) {
+fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool, reached: bool) {
     let (projection, paused) = (of.projection.as_str(), of.paused.as_deref());
     let about = format!("{projection} of {}", place.source);
     if place.state == Pace::OffTheStream {
@@ -454,6 +533,8 @@ fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool)
     // A pause is told once, of the projection.
     let told = |problem: &&Problem| paused.is_some_and(|paused| problem.text.starts_with(paused));
     let problem = place.workers.problem.as_ref();
+    // Where the database is down, all else follows from that.
+    let problem = problem.filter(|problem| reached || problem.halted);
     if let Some(problem) = problem.filter(|problem| !told(problem)) {
         found.problem("projection", &about, problem);
     }
@@ -487,22 +568,29 @@ fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool)
                 _ => format!("artstore run projector --projection {projection}"),
             }),
         ),
-        Working::Waiting if paused.is_none() && place.workers.problem.is_none() && nats => found
-            .add(
+        Working::Waiting
+            if paused.is_none() && place.workers.problem.is_none() && nats && reached =>
+        {
+            found.add(
                 Weight::Nobody,
                 &about,
                 "no worker is active, though some run: one is taking over, or can't".to_owned(),
                 "look again in some seconds; then look at their logs",
                 None,
-            ),
+            )
+        }
         // Its lock and its checkpoint say enough.
         Working::Silent
         | Working::Active
         | Working::Halted
+        | Working::TakingOver
         | Working::Waiting
         | Working::NotKnown => {}
     }
-    let idle = matches!(place.workers.state, Working::None | Working::Waiting);
+    let idle = matches!(
+        place.workers.state,
+        Working::None | Working::TakingOver | Working::Waiting
+    );
     if place.state == Pace::Stuck && !idle && place.workers.problem.is_none() {
         let who = place.workers.active.as_ref();
         let who = who.map_or_else(

@@ -69,6 +69,26 @@ impl Line {
 }
 
 impl Table {
+    /// Only the rows with something wrong; the others are counted.
+    pub(super) fn only_bad(mut self) -> Self {
+        let all = self.rows.len();
+        self.rows.retain(|row| row.bad);
+        let well = all - self.rows.len();
+        if well > 0 {
+            let count = format!("{} more that are well", grouped(well as u64));
+            self.rows.push(Row {
+                name: match self.rows.is_empty() {
+                    true => format!("all {} are well", grouped(well as u64)),
+                    false => count,
+                },
+                cells: vec![String::new(); self.heads.len()],
+                notes: Vec::new(),
+                bad: false,
+            });
+        }
+        self
+    }
+
     /// One line a row. A name that leaves no room for the cells stands on a line of its own.
     pub(super) fn lines(&self, width: usize) -> Vec<Line> {
         let mut widths: Vec<usize> = self.heads.iter().map(|(head, _)| head.width()).collect();

@@ -49,6 +49,8 @@ pub struct Watcher {
 struct Model {
     holds: Holds,
     database: Database,
+    /// Which projections it had when it last said so, and what they read.
+    known: BTreeMap<String, Vec<Source>>,
 }
 
 /// What a database with projections is for.
@@ -88,7 +90,12 @@ impl Watcher {
                 .into_iter()
                 .filter_map(|(holds, options)| {
                     let database = Database::new(options?);
-                    Some(Model { holds, database })
+                    let known = BTreeMap::new();
+                    Some(Model {
+                        holds,
+                        database,
+                        known,
+                    })
                 })
                 .collect(),
         }
@@ -186,6 +193,7 @@ impl Watcher {
                 &listed,
                 before,
                 places,
+                &model.known,
                 elapsed,
                 &streams,
                 answers,
@@ -200,6 +208,8 @@ impl Watcher {
             })
         };
         let (read_model, audit_log) = (server(Holds::QueryCache), server(Holds::AuditLog));
+        let known = places.iter().map(|(places, _)| places.as_ref().ok());
+        let known: Vec<_> = known.map(|places| Some(places?.read_by.clone())).collect();
         let mut status = Status {
             at: Utc::now(),
             well: false,
@@ -219,6 +229,11 @@ impl Watcher {
         };
         status.troubles = judge::troubles(&status);
         status.well = status.troubles.is_empty();
+        for (model, known) in self.models.iter_mut().zip(known) {
+            if let Some(known) = known {
+                model.known = known;
+            }
+        }
         let broken = streams.values().any(|looked| looked.is_err());
         if nats.is_err() || broken {
             self.bus = None;

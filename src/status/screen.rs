@@ -12,34 +12,85 @@ const UNKNOWN: &str = "?";
 /// How many troubles are written out.
 const TOLD: usize = 3;
 
-/// The whole screen, each line ending with a line feed.
-pub fn show(status: &Status, width: usize, colour: bool) -> String {
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Detail {
+    /// Everything.
+    Full,
+    /// Without processes, streams that are well, and empty lines.
+    Short,
+    /// Of sources, streams and projections only those with something wrong; the others are counted.
+    Bad,
+}
+
+/// The whole screen, each line ending with a line feed. With a height, as much as fits into it: what
+/// is wrong and the verdict come first.
+pub fn show(status: &Status, width: usize, height: Option<usize>, colour: bool) -> String {
+    let mut lines = Vec::new();
+    for detail in [Detail::Full, Detail::Short, Detail::Bad] {
+        lines = tables(status, width, detail);
+        let verdict = verdict(status, width);
+        let rows = lines.len() + verdict.len();
+        let Some(height) = height.filter(|height| rows > *height) else {
+            lines.extend(verdict);
+            break;
+        };
+        if detail == Detail::Bad {
+            lines.truncate(height.saturating_sub(verdict.len() + 1));
+            lines.push(Line::new("...".to_owned(), Tone::Plain));
+            lines.extend(verdict);
+        }
+    }
+    let mut text = String::new();
+    for line in lines.iter().take(height.unwrap_or(usize::MAX)) {
+        line.write(&mut text, width, colour);
+    }
+    text
+}
+
+/// All but the verdict.
+fn tables(status: &Status, width: usize, detail: Detail) -> Vec<Line> {
     let mut lines = vec![Line::new(
         format!("artstore, {} UTC", status.at.format("%Y-%m-%d %H:%M:%S")),
         Tone::Plain,
     )];
+    let full = detail == Detail::Full;
+    let gap = |lines: &mut Vec<Line>| {
+        if full {
+            lines.push(Line::empty());
+        }
+    };
+    let cut = |table: Table| match detail {
+        Detail::Full | Detail::Short => table,
+        Detail::Bad => table.only_bad(),
+    };
     if let Some(problem) = &status.nats.problem {
         let text = format!("NATS {}: {problem}", status.nats.name);
         lines.extend(wrapped(&text, 4, width, Tone::Bad));
     }
     if !status.sources.is_empty() {
-        lines.push(Line::empty());
-        lines.extend(sources(&status.sources).lines(width));
-        lines.extend(proven(&status.sources, width));
-        lines.extend(relays(&status.sources, width));
+        gap(&mut lines);
+        lines.extend(cut(sources(&status.sources)).lines(width));
+        if full {
+            lines.extend(proven(&status.sources, width));
+            lines.extend(relays(&status.sources, width));
+        }
     }
-    if !status.streams.is_empty() {
-        lines.push(Line::empty());
-        lines.extend(streams(&status.streams).lines(width));
+    let bad_streams = || status.streams.iter().any(|stream| stream.problem.is_some());
+    if !status.streams.is_empty() && (full || bad_streams()) {
+        gap(&mut lines);
+        lines.extend(cut(streams(&status.streams)).lines(width));
     }
     for projection in &status.projections {
-        lines.push(Line::empty());
-        lines.extend(places(projection).lines(width));
-        lines.extend(processes(projection, width));
+        gap(&mut lines);
+        lines.extend(cut(places(projection)).lines(width));
+        if full {
+            lines.extend(processes(projection, width));
+        }
     }
     match &status.read_model {
         None => {
-            lines.push(Line::empty());
+            gap(&mut lines);
             lines.push(Line::new(
                 "QUERY-CACHE: not shown, QUERY_DATABASE_URL is not set".to_owned(),
                 Tone::Plain,
@@ -52,13 +103,8 @@ pub fn show(status: &Status, width: usize, colour: bool) -> String {
             }
         }
     }
-    lines.push(Line::empty());
-    lines.extend(verdict(status, width));
-    let mut text = String::new();
-    for line in lines {
-        line.write(&mut text, width, colour);
-    }
-    text
+    gap(&mut lines);
+    lines
 }
 
 fn sources(sources: &[SourceStatus]) -> Table {
@@ -157,6 +203,7 @@ fn worked(state: Working) -> &'static str {
         Working::Active => "active",
         Working::Silent => "SILENT",
         Working::Halted => "HALTED",
+        Working::TakingOver => "taking over",
         Working::Waiting => "WAITING",
         Working::None => "NONE",
         Working::NotKnown => UNKNOWN,

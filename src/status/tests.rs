@@ -3,9 +3,9 @@
 use chrono::{TimeZone as _, Utc};
 
 use super::database::Checkpoint;
-use super::judge::{Seen, pace, stuck, troubles, working};
+use super::judge::{Seen, lasting, pace, stuck, taking_over, troubles, working};
 use super::*;
-use crate::service::answer::{Process, Stage};
+use crate::service::answer::{Process, Since, Stage};
 
 /// As long as a name may be.
 const LONG: &str = "storage_elem_with_a_name_so_long_1";
@@ -37,6 +37,7 @@ fn answer(source: &str, process: Process, stage: Stage) -> RelayAnswer {
         polled_seconds: Some(0.1),
         stored_seconds: Some(HOUR),
         problem: None,
+        since: Since::default(),
         proven: None,
     }
 }
@@ -163,7 +164,7 @@ fn judged(mut status: Status) -> Status {
 }
 
 fn shown(status: &Status) -> String {
-    let text = screen::show(status, 80, false);
+    let text = screen::show(status, 80, None, false);
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line:?}");
     }
@@ -312,7 +313,7 @@ and 3 more, which `artstore status --json` lists
 #[test]
 fn words_say_everything_and_colour_only_marks_lines() {
     let status = unhealthy();
-    let coloured = screen::show(&status, 80, true);
+    let coloured = screen::show(&status, 80, None, true);
     assert!(coloured.contains("\x1b[31mNOT WELL"));
     let plain: String = ["\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[0m"]
         .iter()
@@ -378,6 +379,7 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
             rate: Some(rate),
             halted,
             paused: None,
+            active: None,
         })
     };
     let silent = judge(Some(checkpoint(1_000_000, 2.0 * HOUR)), None, 0.0, false);
@@ -416,6 +418,7 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         rate: None,
         halted: false,
         paused: None,
+        active: None,
     };
     assert_eq!(pace(seen).0, Pace::UpToDate, "the mirror will get there");
     let paused = Seen {
@@ -423,6 +426,123 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         ..seen
     };
     assert_eq!(pace(paused), (Pace::Paused, Some(7.0)));
+    // Behind for an hour because of a pause, and its worker has just begun.
+    let resumed = checkpoint(999_000, HOUR);
+    let resumed = |active| Seen {
+        checkpoint: Some(&resumed),
+        stream: &stream,
+        oldest: Some(HOUR),
+        rate: Some(0.0),
+        active: Some(active),
+        ..seen
+    };
+    assert_eq!(pace(resumed(1.0)), (Pace::CatchingUp, None));
+    assert_eq!(pace(resumed(11.0)), (Pace::Stuck, Some(11.0)));
+}
+
+#[test]
+fn what_passes_within_a_moment_is_no_trouble() {
+    let passing = Problem {
+        text: "another worker has moved the checkpoint".to_owned(),
+        halted: false,
+    };
+    let since = |problem_seconds| Since {
+        problem_seconds,
+        ..Since::default()
+    };
+    assert_eq!(lasting(Some(&passing), since(Some(2.0))), None);
+    assert_eq!(lasting(Some(&passing), since(Some(5.0))), Some(&passing));
+    // An older program does not say for how long.
+    assert_eq!(lasting(Some(&passing), since(None)), Some(&passing));
+    let halted = Problem {
+        halted: true,
+        ..passing
+    };
+    assert_eq!(lasting(Some(&halted), since(Some(0.0))), Some(&halted));
+
+    let waits = |stage, stood_by| Since {
+        stage_seconds: Some(stage),
+        stood_by_seconds: Some(stood_by),
+        problem_seconds: None,
+    };
+    let waiting = |since| taking_over(Working::Waiting, [since].into_iter());
+    // The active one has gone a second ago; a standby has just started; nobody takes over.
+    assert_eq!(waiting(waits(HOUR, 1.0)), Working::TakingOver);
+    assert_eq!(waiting(waits(1.0, HOUR)), Working::TakingOver);
+    assert_eq!(waiting(waits(HOUR, 20.0)), Working::Waiting);
+}
+
+/// All databases of a server that is down, with everything that follows from it: one trouble.
+#[test]
+fn one_cause_is_one_trouble() {
+    let mut status = healthy();
+    let down = || Some("can't be reached: connection refused".to_owned());
+    let waits = Problem {
+        text: "database artstore at db:5432 can't be reached".to_owned(),
+        halted: false,
+    };
+    for source in &mut status.sources {
+        source.database.problem = down();
+        (source.position, source.unpublished, source.pending) = (None, None, None);
+        source.relay.lock_held = None;
+        source.relay.state = Working::Waiting;
+        source.relay.problem = Some(waits.clone());
+        for answer in source.relay.answers.iter_mut().flatten() {
+            answer.problem = Some(waits.clone());
+        }
+    }
+    status.read_model.as_mut().unwrap().problem = down();
+    status.audit_log = Some(Server {
+        name: "artstore_admin at db:5432".to_owned(),
+        problem: down(),
+    });
+    for place in &mut status.projections[0].streams {
+        (place.sequence, place.lag_events, place.state) = (None, None, Pace::NotKnown);
+        (place.workers.lock_held, place.workers.state) = (None, Working::Waiting);
+        place.workers.problem = Some(waits.clone());
+    }
+    let [trouble] = judged(status.clone()).troubles.try_into().unwrap();
+    assert_eq!(trouble.about, "PostgreSQL at db:5432");
+    assert_eq!(
+        trouble.what,
+        format!(
+            "can't be reached: connection refused; databases: artstore_storage_elem_01, \
+             artstore_{LONG}, artstore, artstore_admin"
+        )
+    );
+    // A halt is a cause of its own.
+    status.sources[0].relay.problem.as_mut().unwrap().halted = true;
+    assert_eq!(judged(status).troubles.len(), 2);
+}
+
+/// On a terminal of 24 rows the verdict is always seen, and so is whatever is wrong.
+#[test]
+fn a_screen_of_24_rows_shows_the_verdict_and_what_is_wrong() {
+    for status in [healthy(), unhealthy()] {
+        let text = screen::show(&status, 80, Some(24), false);
+        assert!(text.lines().count() <= 24, "{text}");
+        for trouble in status.troubles.iter().take(2) {
+            let begins = trouble.what.split_whitespace().next().unwrap();
+            assert!(text.contains(begins), "{begins} is not in:\n{text}");
+        }
+        let verdict = if status.well {
+            "All is well."
+        } else {
+            "NOT WELL"
+        };
+        assert!(text.contains(verdict), "{text}");
+        assert!(text.contains("QUERY-CACHE"), "{text}");
+    }
+    // Forty sources.
+    let mut status = healthy();
+    let more = (0..40).map(|n| source(&format!("storage_elem_{n:02}")));
+    status.sources.extend(more);
+    status.sources[30].relay.state = Working::None;
+    let text = screen::show(&judged(status), 80, Some(24), false);
+    assert!(text.lines().count() <= 24, "{text}");
+    assert!(text.contains("\nstorage_elem_28"), "{text}");
+    assert!(text.contains("41 more that are well"), "{text}");
+    assert!(text.contains("NOT WELL"), "{text}");
 }
 
 #[test]

@@ -56,6 +56,15 @@ async fn waits(world: &World) {
     let resume = ["projection", "resume", "query-cache"];
     let (status, said) = world.command(&resume).output().await;
     assert!(status.success(), "{said}");
+    // It takes up its work again: nobody is alarmed meanwhile.
+    let (_, said) = world.command(&["status", "--json"]).output().await;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let troubles = said["troubles"].as_array().unwrap().iter();
+    let mut about = troubles.filter_map(|trouble| trouble["about"].as_str());
+    assert!(
+        !about.any(|about| about.starts_with("query-cache")),
+        "{said:#}"
+    );
     passed(world).await;
 }
 

@@ -360,6 +360,14 @@ fn nobody_who_works_is_told_from_silence_and_a_halt_is_shown_with_its_reason() {
             shown.contains("NOT WELL: elem: ") && shown.contains("HALTED"),
             "{shown}"
         );
+        for words in [
+            &["projection", "list"][..],
+            &["projection", "status", "query-cache"],
+        ] {
+            let (status, shown) = world.command(words).output().await;
+            assert_eq!(status.code(), Some(1), "{shown}");
+            assert!(shown.contains("HALTED at elem"), "{shown}");
+        }
 
         // A checkpoint beyond its stream.
         execute(
@@ -450,6 +458,8 @@ fn frozen_servers_do_not_keep_it_and_the_rest_is_shown() {
         let world = World::on(&stack, 0, &["elem"], 1).await;
         let relay = world.command(&["run", "relay"]).start();
         let projector = world.projector().start();
+        let registry = ["run", "projector", "--projection", "element-registry"];
+        let registry = world.command(&registry).start();
         file(&world, 0).await;
         settled(&world).await;
         let mut watch = world.command(&["status", "--watch", "--json"]).start();
@@ -525,8 +535,20 @@ fn frozen_servers_do_not_keep_it_and_the_rest_is_shown() {
             (&stream["messages"], &stream["problem"]),
             (&1.into(), &Value::Null)
         );
+        // One server, one trouble: whatever follows from it is none of its own.
+        let [trouble] = &said["troubles"].as_array().unwrap()[..] else {
+            panic!("{said:#}");
+        };
+        let about = trouble["about"].as_str().unwrap();
+        assert!(about.starts_with("PostgreSQL at 127.0.0.1:"), "{said:#}");
+        // The registry's projector runs, and its database says nothing: it is shown all the same.
+        let all = said["projections"].as_array().unwrap().iter();
+        let mut shown = all.filter(|p| p["projection"] == "element-registry");
+        let shown = shown.next().unwrap_or_else(|| panic!("{said:#}"));
+        assert_eq!(of(&shown["streams"], "elem")["state"], "not-known");
         let (_, shown) = screen(world.command(&["status"])).await;
-        assert!(shown.contains("NOT WELL: query database"), "{shown}");
+        assert!(shown.contains("NOT WELL: PostgreSQL at "), "{shown}");
+        assert!(shown.contains("ELEMENT-REGISTRY"), "{shown}");
         eventually("the one that watches sees it too", || async {
             let looks = looks(&watch);
             let last = looks.last()?;
@@ -549,6 +571,7 @@ fn frozen_servers_do_not_keep_it_and_the_rest_is_shown() {
         );
         relay.kill().await;
         projector.kill().await;
+        registry.kill().await;
         drop(world);
         stack.stop().await.unwrap();
     });

@@ -1,5 +1,6 @@
 //! `artstore projection list` and `status`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -14,6 +15,8 @@ use sqlx::{Connection as _, PgConnection};
 use super::connect;
 use crate::config::Config;
 use crate::service::Projection as Projected;
+use crate::service::answer::Stage;
+use crate::status::answers;
 use crate::status::database::{Checkpoint, checkpoints};
 
 /// How to list.
@@ -35,9 +38,10 @@ pub struct Status {
     json: bool,
 }
 
-/// What a projection's database says of it.
+/// What a projection's database and its running processes say of it.
 struct Seen {
     projection: Projected,
+    halts: Halts,
     pause: Option<Pause>,
     checkpoints: Vec<Checkpoint>,
     schemas: Vec<Schema>,
@@ -61,20 +65,58 @@ enum What {
     Snapshot,
 }
 
-/// Lists the projections whose databases are configured.
+/// Why workers have halted, by source. None where no process could be asked.
+type Halts = Option<BTreeMap<String, String>>;
+
+/// Asks the running processes of a projection who has halted.
+async fn halts(bus: Option<&Bus>, projection: Projected) -> Halts {
+    let answers = answers::ask(bus?, &[], &[projection.name()]).await.ok()?;
+    let workers = answers.projectors.into_iter().flat_map(|p| p.workers);
+    let mut active = BTreeSet::new();
+    let mut halted = BTreeMap::new();
+    for worker in workers {
+        match worker.problem.filter(|problem| problem.halted) {
+            Some(problem) => {
+                halted.insert(worker.source, problem.text);
+            }
+            None if worker.stage == Stage::Active => {
+                active.insert(worker.source);
+            }
+            None => {}
+        }
+    }
+    // Another process may go on with it.
+    halted.retain(|source, _| !active.contains(source));
+    Some(halted)
+}
+
+/// NATS, where it can be reached: without it nobody knows who has halted.
+async fn bus(config: &Config, name: &str) -> Option<Bus> {
+    match Bus::connect(&config.bus(name)).await {
+        Ok(bus) => Some(bus),
+        Err(error) => {
+            eprintln!("artstore: whether a projection has halted is not known: {error}");
+            None
+        }
+    }
+}
+
+/// Lists the projections whose databases are configured. Exit code 1 where one has halted.
 pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
+    let bus = bus(config, "artstore projection list").await;
     for projection in Projected::value_variants() {
         if super::database(config, *projection).is_ok() {
             let mut connection = connect(config, *projection).await?;
-            rows.push(see(&mut connection, *projection).await?);
+            let halts = halts(bus.as_ref(), *projection).await;
+            rows.push(see(&mut connection, *projection, halts).await?);
             connection.close().await?;
         }
     }
     if command.json {
         let all: Vec<Value> = rows.iter().map(Seen::json).collect();
         println!("{:#}", Value::from(all));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code(&rows));
     }
     if rows.is_empty() {
         println!(
@@ -96,15 +138,24 @@ pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
             row.state()
         );
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code(&rows))
+}
+
+fn code(seen: &[Seen]) -> ExitCode {
+    let halted = seen
+        .iter()
+        .flat_map(|seen| &seen.halts)
+        .any(|halts| !halts.is_empty());
+    ExitCode::from(u8::from(halted))
 }
 
 /// Shows one projection.
 pub async fn status(config: &Config, command: &Status) -> anyhow::Result<ExitCode> {
     let mut connection = connect(config, command.projection).await?;
-    let seen = see(&mut connection, command.projection).await?;
-    connection.close().await?;
     let bus = Bus::connect(&config.bus("artstore projection status")).await?;
+    let halts = halts(Some(&bus), command.projection).await;
+    let seen = see(&mut connection, command.projection, halts).await?;
+    connection.close().await?;
     let mut ends = Vec::new();
     for checkpoint in &seen.checkpoints {
         let info = bus.stream_info(&checkpoint.stream).await;
@@ -122,17 +173,22 @@ pub async fn status(config: &Config, command: &Status) -> anyhow::Result<ExitCod
             })
             .collect();
         println!("{said:#}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code(&[seen]));
     }
     print!("{}", seen.text(&ends));
-    Ok(ExitCode::SUCCESS)
+    Ok(code(&[seen]))
 }
 
-async fn see(connection: &mut PgConnection, projection: Projected) -> anyhow::Result<Seen> {
+async fn see(
+    connection: &mut PgConnection,
+    projection: Projected,
+    halts: Halts,
+) -> anyhow::Result<Seen> {
     let mut found = checkpoints(connection).await?;
     found.retain(|checkpoint| checkpoint.projection == projection.name());
     Ok(Seen {
         projection,
+        halts,
         pause: pause::load(connection, projection.name()).await?,
         checkpoints: found,
         schemas: schemas(connection, projection).await?,
@@ -194,6 +250,9 @@ impl Seen {
 
     fn state(&self) -> String {
         let mut parts = Vec::new();
+        for source in self.halts.iter().flat_map(BTreeMap::keys) {
+            parts.push(format!("HALTED at {source}"));
+        }
         if let Some(version) = self.other_version() {
             parts.push(format!("tables of version {version}: to be built again"));
         }
@@ -234,6 +293,7 @@ impl Seen {
                 || i32::try_from(self.projection.version()).unwrap_or(i32::MAX)),
             "streams": self.checkpoints.len(),
             "parked": self.parked(),
+            "halted": self.halts,
             "paused": paused.map(|pause| json!({"reason": pause.reason, "since": pause.since})),
             "schemas": schemas.collect::<Vec<_>>(),
         })
@@ -242,6 +302,9 @@ impl Seen {
     fn text(&self, ends: &[Option<u64>]) -> String {
         let name = self.projection.name();
         let mut text = format!("{name} v{}\n", self.projection.version());
+        for (source, why) in self.halts.iter().flatten() {
+            let _ = writeln!(text, "HALTED at {source}: {why}");
+        }
         if let Some(pause) = &self.pause {
             let _ = writeln!(text, "{pause}; to go on: artstore projection resume {name}");
         }
