@@ -14,6 +14,7 @@ mod abandoned;
 mod accept_in_use;
 mod accept_source;
 mod adoption;
+mod advice;
 mod audit;
 mod backfill;
 mod backup;
