@@ -97,6 +97,7 @@ pub(crate) static QUERY: &[Script] = &[
     script!("parking", "projections/parking"),
     script!("discarded", "projections/discarded"),
     script!("product_rows", "query/0013_product_rows"),
+    script!("long_texts", "query/0014_long_texts"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[

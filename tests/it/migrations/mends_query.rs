@@ -190,7 +190,19 @@ fn partial_search_uses_an_index_on_name_or_description() {
             ),
             (
                 "select id from search_history where username = 'nobody'",
-                "idx_search_history_username_created",
+                "idx_search_history_username_spgist",
+            ),
+            (
+                "select id from search_history where search_mode = 'none'",
+                "idx_search_history_mode_spgist",
+            ),
+            (
+                "select id from download_statistics where username = 'nobody'",
+                "idx_download_stats_username_spgist",
+            ),
+            (
+                "select id from download_statistics where storage_element_id = 'nowhere'",
+                "idx_download_stats_storage_spgist",
             ),
         ] {
             exec(&mut conn, "set enable_seqscan = off").await;
