@@ -275,8 +275,7 @@ impl PendingOperation {
             duration_ms: Some(i32::MAX),
             user_id: None,
         };
-        let bytes =
-            Translator::new(Source::Element(self.element.clone()), None).full_size(self.id, row);
+        let bytes = Translator::new(Source::Element(self.element.clone())).full_size(self.id, row);
         let bytes = bytes + ELEMENT_BYTES;
         if bytes > MAX_BODY_BYTES {
             return Err(PublishError::TooLarge { bytes });

@@ -14,6 +14,7 @@ mod abandoned;
 mod accept_in_use;
 mod accept_source;
 mod adoption;
+mod api_urls;
 mod audit;
 mod backfill;
 mod backup;
