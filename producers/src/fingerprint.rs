@@ -170,3 +170,32 @@ fn taken_out(a: Option<&Value>, b: Option<&Value>, found: &mut Vec<String>) {
     fields.dedup();
     found.extend(fields);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_before_show_a_recorded_id_as_it_stands() {
+        let upper = "0191F1F0-ABCD-7000-8000-000000000000";
+        for (before, today) in [
+            (Actor::user("admin"), Actor::system().named("admin")),
+            (Actor::user(" 7 "), Actor::user("7")),
+            (
+                Actor::service_account(upper),
+                Actor::service_account(upper.to_lowercase()),
+            ),
+        ] {
+            assert_eq!(of_today(before), today);
+            assert_eq!(of_today(today.clone()), today);
+        }
+        // What no row was ever published with stays a difference.
+        for other in [
+            Actor::service_account("7"),
+            Actor::user(upper),
+            Actor::user("admin").named("a"),
+        ] {
+            assert_eq!(of_today(other.clone()), other);
+        }
+    }
+}
