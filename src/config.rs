@@ -70,7 +70,8 @@ pub struct Config {
         hide_short_help = true
     )]
     pub elements: Option<String>,
-    /// Where elements' APIs are reached, as events carry it: NAME=URL,…
+    /// Where elements' APIs are reached, as events carry it: NAME=URL,…; `migrate up` stores it in the
+    /// element's database, and what is stored there counts
     #[arg(
         long,
         env = "ARTSTORE_ELEMENT_API_URLS",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_migrations::Module;
+use artstore_producers::api_url;
 use artstore_producers::progress::Progress;
 use artstore_producers::publish::PublishMode;
 use artstore_producers::relay::{self, RelayOptions};
@@ -135,6 +136,9 @@ impl System {
         for element in &system.elements {
             let module = Module::Storage(element.clone());
             system.migrate(&database(element), &module).await?;
+            let mut connection = system.database(&database(element))?.connect().await?;
+            let url = format!("http://{element}.localhost");
+            api_url::store(&mut connection, element, Some(&url)).await?;
         }
         for source in system.sources() {
             system.bus.ensure_stream(&source, 1).await?;
@@ -192,14 +196,11 @@ impl System {
 
     /// Starts a relay for one source.
     pub fn start_relay(&self, source: Source, running: &mut Running) -> anyhow::Result<()> {
-        let api_url = match &source {
-            Source::Element(name) => Some(format!("http://{name}.localhost")),
-            Source::Admin | Source::Query => None,
-        };
         let options = RelayOptions {
             database: self.source_database(&source)?,
             source,
-            api_url,
+            // The element's own table says it.
+            api_url: None,
             mode: PublishMode::Auto,
             poll_interval: Duration::from_millis(200),
         };

@@ -91,7 +91,7 @@ impl Module {
                     "file_ownership",
                 ],
             ]),
-            Self::Storage(element) => ["config", "files", "wal", "wal_pruned"]
+            Self::Storage(element) => ["config", "files", "wal", "wal_pruned", "api"]
                 .map(|table| format!("{element}_{table}"))
                 .to_vec(),
         }

@@ -97,6 +97,8 @@ pub(crate) static QUERY: &[Script] = &[
     script!("parking", "projections/parking"),
     script!("discarded", "projections/discarded"),
     script!("product_rows", "query/0013_product_rows"),
+    script!("long_texts", "query/0014_long_texts"),
+    script!("search_words", "query/0015_search_words"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[
@@ -106,6 +108,8 @@ pub(crate) static STORAGE: &[Script] = &[
     script!("totals_and_checks", "storage/0004_totals_and_checks"),
     script!("one_index_each", "storage/0005_one_index_each"),
     script!("wal_pruned", "storage/0006_wal_pruned"),
+    script!("api", "storage/0007_api"),
+    script!("search_words", "storage/0008_search_words"),
 ];
 
 /// The text with the element's name in place of the placeholder. The name is checked

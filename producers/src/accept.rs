@@ -90,7 +90,7 @@ pub struct Accepted {
 pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Break, MendError> {
     let name = format!("artstore accept-source {}", options.source);
     let mut connection = mend::connect(options, &name).await?;
-    let translator = Translator::new(options.source.clone(), options.api_url.clone());
+    let translator = mend::translator(bus, options, &mut connection).await?;
     examine_with(bus, &translator, &mut connection).await
 }
 
@@ -189,7 +189,7 @@ pub async fn accept(
     let name = format!("artstore accept-source {}", options.source);
     let lease = mend::lock(bus, options, &name).await?;
     let mut connection = mend::connect(options, &name).await?;
-    let translator = Translator::new(options.source.clone(), options.api_url.clone());
+    let translator = mend::translator(bus, options, &mut connection).await?;
     let mut stopped = stop.clone();
     let found = tokio::select! {
         found = examine_with(bus, &translator, &mut connection) => found?,

@@ -1,7 +1,8 @@
 //! What a message says and what its row says, in one form that can be compared: the row is
-//! translated again. Where an element's API is reached comes from the relay's settings and is not
+//! translated again. Where an element's API is reached stands in no row and is not
 //! compared; what was left out because of its size is compared by its digest.
 
+use artstore_schemas::actor::Actor;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{Event, Omitted, OutboxEvent, WalEvent};
 use artstore_schemas::subject::subject;
@@ -9,6 +10,7 @@ use artstore_schemas::timestamp;
 use aws_lc_rs::digest::{self, Context};
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::omit;
 use crate::source::SourceRow;
@@ -95,6 +97,7 @@ impl Body {
         match event {
             Event::Wal(mut event) => {
                 event.element.api_url = None;
+                event.actor = of_today(event.actor);
                 let mut omitted = std::mem::take(&mut event.omitted);
                 omitted.extend(omit::take_out(&mut *event, omit::WAL_FIELDS));
                 event.omitted = sorted(omitted);
@@ -107,6 +110,19 @@ impl Body {
                 Self::Outbox(event)
             }
         }
+    }
+}
+
+/// Messages of before show a recorded id as it stands. What it means is the same.
+fn of_today(actor: Actor) -> Actor {
+    let before = match actor.id.as_deref() {
+        None | Some("") => Actor::system(),
+        Some(id) if Uuid::parse_str(id).is_ok() => Actor::service_account(id),
+        Some(id) => Actor::user(id),
+    };
+    match actor == before {
+        true => Actor::from_recorded_id(actor.id.as_deref()),
+        false => actor,
     }
 }
 
@@ -153,4 +169,33 @@ fn taken_out(a: Option<&Value>, b: Option<&Value>, found: &mut Vec<String>) {
     fields.sort();
     fields.dedup();
     found.extend(fields);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_before_show_a_recorded_id_as_it_stands() {
+        let upper = "0191F1F0-ABCD-7000-8000-000000000000";
+        for (before, today) in [
+            (Actor::user("admin"), Actor::system().named("admin")),
+            (Actor::user(" 7 "), Actor::user("7")),
+            (
+                Actor::service_account(upper),
+                Actor::service_account(upper.to_lowercase()),
+            ),
+        ] {
+            assert_eq!(of_today(before), today);
+            assert_eq!(of_today(today.clone()), today);
+        }
+        // What no row was ever published with stays a difference.
+        for other in [
+            Actor::service_account("7"),
+            Actor::user(upper),
+            Actor::user("admin").named("a"),
+        ] {
+            assert_eq!(of_today(other.clone()), other);
+        }
+    }
 }

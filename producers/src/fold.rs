@@ -41,6 +41,8 @@ pub struct Last {
     pub sequence: u64,
     /// The file's state; none: it is not there.
     pub state: Option<State>,
+    /// A digest of where the event says that the element's API is reached.
+    pub api_url: u64,
 }
 
 /// Puts the partitions into groups, so that the fold of each holds at most about `files` files of a
@@ -180,9 +182,14 @@ impl Fold {
         if !self.covers(file) {
             return;
         }
-        let last = self.files.entry(file).or_insert(Last { sequence, state });
+        let said = Last {
+            sequence,
+            state,
+            api_url: state::of_url(event.element.api_url.as_deref()),
+        };
+        let last = self.files.entry(file).or_insert(said);
         if sequence >= last.sequence {
-            *last = Last { sequence, state };
+            *last = said;
         }
     }
 

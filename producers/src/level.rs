@@ -18,10 +18,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::chunk::{Chunk, Wanted};
-use crate::fold::{self, Fold};
+use crate::fold::{self, Fold, Last};
 use crate::publish::Outgoing;
 use crate::relay_error::RelayError;
-use crate::state::{State, snapshot_id};
+use crate::state::{self, State, snapshot_id};
 use crate::translate::{Translated, Translator};
 
 /// How many files a fold may hold.
@@ -237,7 +237,13 @@ fn snapshot(
     let said = last.and_then(|last| last.state);
     let state = held.as_ref().map(|file| State::of(file, &[]));
     let same = match (&said, state.as_ref().zip(held.as_ref())) {
-        (Some(said), Some((state, file))) => said.is_held_as(state, file),
+        // Another URL is a difference where the element itself says which one is right.
+        (Some(said), Some((state, file))) => {
+            let url = translator.api_url();
+            let moved =
+                |last: Last| url.stored && last.api_url != state::of_url(url.url.as_deref());
+            said.is_held_as(state, file) && !last.is_some_and(moved)
+        }
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     };

@@ -25,6 +25,7 @@
 //! - [`poll`]: reading new ones
 //! - [`floor`]: up to where it was pruned
 //! - [`gaps`]: what was seen of a source and what is missing
+//! - [`api_url`]: where an element's API is reached
 //! - [`translate`]: a row becomes an event
 //! - [`publish`]: messages, each accepted only in its place
 //! - [`tail`]: the relay's state, read from the stream
@@ -46,6 +47,7 @@
 //! - [`number`]: positions for finished rows that have none
 
 pub mod accept;
+pub mod api_url;
 mod chunk;
 mod control;
 pub mod election;

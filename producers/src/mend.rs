@@ -13,6 +13,7 @@ use chrono::Utc;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::api_url;
 use crate::election::{self, Lease};
 use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::RelayOptions;
@@ -115,6 +116,17 @@ pub(crate) async fn connect(options: &RelayOptions, name: &str) -> Result<PgConn
     let mut connection = election::connect(&options.database, name).await?;
     source_check::check(&mut connection, &SourceTable::of(&options.source)).await?;
     Ok(connection)
+}
+
+/// What makes the messages of a command: they say the API URL that the relay says.
+pub(crate) async fn translator(
+    bus: &Bus,
+    options: &RelayOptions,
+    connection: &mut PgConnection,
+) -> Result<Translator, MendError> {
+    let translator = Translator::new(options.source.clone());
+    translator.reached_at(api_url::known(bus, options, connection).await?);
+    Ok(translator)
 }
 
 /// Takes the source's lock; its relays stand down for the command.

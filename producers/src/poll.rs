@@ -8,6 +8,7 @@ use artstore_schemas::source::Source;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
+use crate::api_url::{self, ApiUrl};
 use crate::chunk::{self, Chunk, Wanted};
 use crate::floor;
 use crate::gaps::{Gaps, MANY_HOLES};
@@ -37,6 +38,8 @@ pub struct Poll {
     pub sequence_value: i64,
     /// Up to where the source was pruned, in this poll's snapshot: rows at or below it are not seen.
     pub floor: i64,
+    /// Where the element says that its API is reached; none where nobody has set it.
+    pub(crate) api_url: Option<ApiUrl>,
     /// The chunk of `_files` that was asked for; only where everything wanted was read.
     pub(crate) chunk: Option<Chunk>,
 }
@@ -77,6 +80,7 @@ impl Poller {
         let seen = snapshot(&mut transaction, &self.table.sequence).await?;
         let (rows, cut) = self.rows(&mut transaction, gaps).await?;
         let floor = floor::read(&mut transaction, &self.table).await?;
+        let api_url = api_url::stored(&mut transaction, &self.table).await?;
         let complete = match rows.last() {
             Some(last) if cut => last.position,
             _ => i64::MAX,
@@ -106,6 +110,7 @@ impl Poller {
             identity: seen.identity,
             sequence_value: seen.sequence_value,
             floor,
+            api_url,
             chunk,
         })
     }

@@ -23,6 +23,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::api_url::{self, ApiUrl};
 use crate::control::{Control, PAUSE};
 use crate::election::{self, Lease};
 use crate::floor;
@@ -50,7 +51,8 @@ pub struct RelayOptions {
     pub source: Source,
     /// Its database: a direct connection to the primary.
     pub database: PgConnectOptions,
-    /// Where the element's API is reached, as events carry it.
+    /// Where the element's API is reached, as events carry it for as long as the element's own table
+    /// ([`api_url`]) does not say it.
     pub api_url: Option<String>,
     /// How messages are published.
     pub mode: PublishMode,
@@ -139,7 +141,7 @@ impl Relay {
         Self {
             progress,
             unsettled: AtomicBool::new(false),
-            translator: Translator::new(options.source.clone(), options.api_url.clone()),
+            translator: Translator::new(options.source.clone()),
             table: SourceTable::of(&options.source),
             bus,
             options,
@@ -263,6 +265,7 @@ impl Relay {
         election::refuse_pooler(&self.options.database).await?;
         let mut connection = self.connect().await?;
         let floor = floor::read(&mut connection, &self.table).await?;
+        api_url::stored(&mut connection, &self.table).await?;
         let tail = tail::read(&self.bus, &self.options.source).await?;
         self.compare(&tail, floor, &mut connection).await
     }
@@ -326,6 +329,10 @@ impl Relay {
             prepared = self.prepare(lease) => prepared?,
             () = stopped(stop) => return Ok(()),
         };
+        let assumed_url = tokio::select! {
+            url = self.assumed_url(&mut connection) => url?,
+            () = stopped(stop) => return Ok(()),
+        };
         tracing::info!(%source, ?mode, "relay active");
         let mut suspect = None;
         // A server that refuses everything at once, because its disk is full, is not asked without
@@ -361,6 +368,7 @@ impl Relay {
                 suspect: &mut suspect,
                 levelling,
                 until_level,
+                assumed_url: &assumed_url,
             };
             match round.go(&mut nudges, stop).await? {
                 End::Stop | End::Level => return Ok(()),
@@ -436,6 +444,29 @@ impl Relay {
             .await
             .map_err(|e| BusError::JetStream(e.to_string()))?;
         Ok((connection, mode, nudges))
+    }
+
+    /// What events say of the element's API while its own table says nothing.
+    async fn assumed_url(&self, connection: &mut PgConnection) -> Result<ApiUrl, RelayError> {
+        let stored = api_url::stored(connection, &self.table).await?;
+        let assumed = api_url::assumed(&self.bus, &self.options).await?;
+        let (Source::Element(element), Some(set)) = (&self.options.source, &self.options.api_url)
+        else {
+            return Ok(assumed);
+        };
+        match stored.map(|stored| stored.url) {
+            None => {
+                tracing::info!(%element, url = set, "ARTSTORE_ELEMENT_API_URLS is published: the \
+                element's own table says no API URL. Store it, so that every command says the same: \
+                artstore element set-url {element} {set}")
+            }
+            Some(stored) if stored.as_ref() != Some(set) => tracing::warn!(%element,
+                published = stored.as_deref().unwrap_or("none"), set,
+                "ARTSTORE_ELEMENT_API_URLS says another API URL than the element's own table, which is \
+                published; to change it: artstore element set-url {element} {set}"),
+            Some(_) => {}
+        }
+        Ok(assumed)
     }
 
     /// Reads the stream's end and compares it with the source.

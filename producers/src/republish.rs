@@ -58,7 +58,7 @@ impl Lack {
 pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Lack, MendError> {
     let name = format!("artstore republish {}", options.source);
     let mut connection = mend::connect(options, &name).await?;
-    let translator = Translator::new(options.source.clone(), options.api_url.clone());
+    let translator = mend::translator(bus, options, &mut connection).await?;
     examine_with(bus, &translator, &mut connection).await
 }
 
@@ -136,7 +136,7 @@ pub async fn republish(
     let name = format!("artstore republish {}", options.source);
     let lease = mend::lock(bus, options, &name).await?;
     let mut connection = mend::connect(options, &name).await?;
-    let translator = Translator::new(options.source.clone(), options.api_url.clone());
+    let translator = mend::translator(bus, options, &mut connection).await?;
     let lack = examine_with(bus, &translator, &mut connection).await?;
     let begun = lack.scan.tail.sequence;
     let mut publisher = Publisher {

@@ -15,6 +15,7 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::api_url::ApiUrl;
 use crate::chunk::Chunk;
 use crate::election::Lease;
 use crate::level::{self, Levelling};
@@ -53,6 +54,8 @@ pub(crate) struct Round<'a> {
     pub(crate) levelling: &'a mut Option<Levelling>,
     /// Whether to end once it is.
     pub(crate) until_level: bool,
+    /// What is said of the element's API while its own table says nothing.
+    pub(crate) assumed_url: &'a ApiUrl,
 }
 
 /// How far a step of levelling came.
@@ -86,6 +89,9 @@ impl Round<'_> {
                 () = stopped(stop) => return Ok(End::Stop),
             };
             crash::point("relay.polled");
+            let api_url = poll.api_url.take();
+            let api_url = api_url.unwrap_or_else(|| self.assumed_url.clone());
+            self.relay.translator.reached_at(api_url);
             let chunk = poll.chunk.take();
             let left = self.take(poll, polled)?;
             crash::point("relay.built");

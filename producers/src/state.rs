@@ -71,6 +71,13 @@ pub fn said(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
     }
 }
 
+/// A digest of where an event says that the element's API is reached.
+pub fn of_url(api_url: Option<&str>) -> u64 {
+    let mut digest = Digest::new();
+    digest.text(api_url);
+    u64::from_be_bytes(digest.first())
+}
+
 /// The id of the snapshot of a file's state: the same for the same state behind the same message
 /// (`after`: the sequence of the last one that spoke of the file, or of a record of damage; 0 for none). So a run that was
 /// cut off repeats its ids, and a state that comes back later has another one.

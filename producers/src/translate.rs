@@ -2,6 +2,8 @@
 //! go to [`crate::publish`]. No row is ever refused here, or a row nobody can publish would stop
 //! all behind it; what is too large is left out and named.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use artstore_schemas::actor::{Actor, ActorType};
 use artstore_schemas::envelope::{Snapshot, is_traceparent};
 use artstore_schemas::event::{
@@ -13,6 +15,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::api_url::ApiUrl;
 use crate::omit::{OUTBOX_FIELDS, WAL_FIELDS, encode, fit};
 use crate::source::{Content, OutboxRow, SourceRow, WalRow, WalState};
 
@@ -21,7 +24,8 @@ use crate::source::{Content, OutboxRow, SourceRow, WalRow, WalState};
 #[derive(Debug, Clone)]
 pub struct Translator {
     source: Source,
-    api_url: Option<String>,
+    /// It may change while a relay runs.
+    api_url: Arc<RwLock<ApiUrl>>,
 }
 
 /// An event without the state that the relay adds.
@@ -48,9 +52,23 @@ pub struct Translated {
 }
 
 impl Translator {
-    /// For a source; `api_url` is where an element's API is reached.
-    pub fn new(source: Source, api_url: Option<String>) -> Self {
-        Self { source, api_url }
+    /// For a source, which says no API URL before [`Self::reached_at`].
+    pub fn new(source: Source) -> Self {
+        Self {
+            source,
+            api_url: Arc::default(),
+        }
+    }
+
+    /// Events say from now on that the element's API is reached there.
+    pub(crate) fn reached_at(&self, api_url: ApiUrl) {
+        *self.api_url.write().unwrap_or_else(PoisonError::into_inner) = api_url;
+    }
+
+    /// Where events say that the element's API is reached.
+    pub(crate) fn api_url(&self) -> ApiUrl {
+        let api_url = self.api_url.read().unwrap_or_else(PoisonError::into_inner);
+        api_url.clone()
     }
 
     /// The source that this is for.
@@ -182,7 +200,7 @@ impl Translator {
             actor: Actor::system(),
             element: Element {
                 name: self.source.to_string(),
-                api_url: self.api_url.clone(),
+                api_url: self.api_url().url,
             },
             file: None,
             omitted: Vec::new(),
@@ -240,7 +258,7 @@ impl Translator {
             actor,
             element: Element {
                 name: self.source.to_string(),
-                api_url: self.api_url.clone(),
+                api_url: self.api_url().url,
             },
             file,
             omitted: Vec::new(),
@@ -388,7 +406,7 @@ mod tests {
 
     fn translate(row: SourceRow) -> (Translated, WalEvent) {
         let source = Source::Element("elem".parse().expect("valid"));
-        let translated = Translator::new(source, None).translate(row);
+        let translated = Translator::new(source).translate(row);
         let body = serde_json::from_slice(&translated.body).expect("a body");
         (translated, body)
     }

@@ -51,23 +51,23 @@ impl Recorded {
     }
 }
 
-/// Whether the names of a file are no longer than the columns of `_files` allow.
+/// Whether the texts of a file are no longer than the columns of `_files` allow: only such a row can
+/// be ours, and every reader's table and index has room for it.
 fn has_column_sizes(file: &File) -> bool {
     let texts = [
-        Some(&file.original_filename),
-        Some(&file.storage_filename),
-        Some(&file.storage_path),
-        Some(&file.content_type),
-        Some(&file.checksum),
-        Some(&file.created_by_id),
-        Some(&file.created_by_username),
-        file.created_by_fullname.as_ref(),
-        file.version.as_ref(),
+        (Some(&file.original_filename), 500),
+        (Some(&file.storage_filename), 500),
+        (Some(&file.storage_path), 1_000),
+        (Some(&file.content_type), 255),
+        (Some(&file.checksum), 64),
+        (Some(&file.created_by_id), 255),
+        (Some(&file.created_by_username), 255),
+        (file.created_by_fullname.as_ref(), 500),
+        (file.version.as_ref(), 50),
     ];
     texts
         .into_iter()
-        .flatten()
-        .all(|text| text.chars().count() <= 1_000)
+        .all(|(text, most)| text.is_none_or(|text| text.chars().count() <= most))
 }
 
 /// What an operation does. The names are those of the `operation_type` column.
@@ -275,8 +275,7 @@ impl PendingOperation {
             duration_ms: Some(i32::MAX),
             user_id: None,
         };
-        let bytes =
-            Translator::new(Source::Element(self.element.clone()), None).full_size(self.id, row);
+        let bytes = Translator::new(Source::Element(self.element.clone())).full_size(self.id, row);
         let bytes = bytes + ELEMENT_BYTES;
         if bytes > MAX_BODY_BYTES {
             return Err(PublishError::TooLarge { bytes });
@@ -294,7 +293,8 @@ impl PendingOperation {
         let sql = format!(
             "update public.{}_wal set status = $2, operation_data = coalesce($3, operation_data), \
                  error_message = $4, completed_at = clock_timestamp(), duration_ms = \
-                 least(extract(epoch from clock_timestamp() - started_at) * 1000, 2147483647)::int \
+                 case when isfinite(started_at) then greatest(0, least(2147483647, \
+                     extract(epoch from clock_timestamp() - started_at) * 1000))::int end \
              where transaction_id = $1 and status = 'pending' returning position",
             self.element
         );

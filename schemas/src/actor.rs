@@ -64,12 +64,19 @@ impl Actor {
     }
 
     /// The actor of a row that a service of the product wrote: it records one text, an integer
-    /// for users and a UUID for service accounts.
+    /// for users and a UUID for service accounts, in any of the forms that have one meaning. A text that
+    /// is neither says nobody that the contract knows: the system, with the text as its name.
     pub fn from_recorded_id(id: Option<&str>) -> Self {
-        match id {
-            None | Some("") => Self::system(),
-            Some(id) if uuid::Uuid::parse_str(id).is_ok() => Self::service_account(id),
-            Some(id) => Self::user(id),
+        let Some(text) = id.map(str::trim).filter(|text| !text.is_empty()) else {
+            return Self::system();
+        };
+        if let Ok(account) = uuid::Uuid::parse_str(text) {
+            return Self::service_account(account.to_string());
+        }
+        let number = text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
+        match number {
+            Some(user) => Self::user(user.to_string()),
+            None => Self::system().named(id.unwrap_or_default()),
         }
     }
 
@@ -94,12 +101,44 @@ mod tests {
 
     #[test]
     fn a_recorded_id_tells_users_from_service_accounts() {
-        assert_eq!(Actor::from_recorded_id(Some("7")).kind, ActorType::User);
-        let account = "0191f1f0-0000-7000-8000-000000000000";
-        assert_eq!(
-            Actor::from_recorded_id(Some(account)).kind,
-            ActorType::ServiceAccount
-        );
-        assert_eq!(Actor::from_recorded_id(None).kind, ActorType::System);
+        let account = "0191f1f0-abcd-7000-8000-000000000000";
+        let is_account = Actor::service_account(account);
+        let system = Actor::system;
+        for (recorded, expected) in [
+            (None, system()),
+            (Some(""), system()),
+            (Some(" \t"), system()),
+            (Some("7"), Actor::user("7")),
+            (Some(" 7 "), Actor::user("7")),
+            (Some("007"), Actor::user("7")),
+            (Some("0"), Actor::user("0")),
+            (Some(account), is_account.clone()),
+            (
+                Some("0191F1F0-ABCD-7000-8000-000000000000"),
+                is_account.clone(),
+            ),
+            (Some("0191f1f0abcd70008000000000000000"), is_account.clone()),
+            (
+                Some("{0191f1f0-abcd-7000-8000-000000000000} "),
+                is_account.clone(),
+            ),
+            (
+                Some("urn:uuid:0191f1f0-abcd-7000-8000-000000000000"),
+                is_account.clone(),
+            ),
+            (Some("admin"), system().named("admin")),
+            (Some("user:7"), system().named("user:7")),
+            (Some("-7"), system().named("-7")),
+            (Some("+7"), system().named("+7")),
+            (Some("7.0"), system().named("7.0")),
+            (
+                Some("99999999999999999999"),
+                system().named("99999999999999999999"),
+            ),
+            (Some("0191f1f0-abcd"), system().named("0191f1f0-abcd")),
+            (Some("Ж"), system().named("Ж")),
+        ] {
+            assert_eq!(Actor::from_recorded_id(recorded), expected, "{recorded:?}");
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! `artstore element backfill`: brings an element's stream level with its table of files, as the
-//! element's relay, while files change.
+//! element's relay, while files change. `artstore element set-url`: where the element's API is reached.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use artstore_producers::api_url;
 use artstore_producers::level::{FILES_OF_A_FOLD, Levelled};
 use artstore_producers::progress::Progress;
 use artstore_producers::relay::{self, RelayOptions};
@@ -20,7 +21,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use super::stop_signal;
-use crate::config::{Config, RelaySettings};
+use crate::config::{Config, ConfigError, RelaySettings};
 
 /// How long a relay may take to let its lock go: longer than it takes to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +38,25 @@ pub enum ElementCommand {
     /// Compare every file with what the stream says of it, and publish what differs; while it runs,
     /// it is the element's relay
     Backfill(Backfill),
+    /// Store where the element's API is reached, as events and the cache say it; with the rights of
+    /// the tables' owner
+    SetUrl(SetUrl),
+}
+
+/// Where the element's API is reached.
+#[derive(Debug, Args)]
+pub struct SetUrl {
+    /// The element
+    name: String,
+    /// Where its API is reached: http://… or https://…
+    #[arg(required_unless_present = "none", conflicts_with = "none")]
+    url: Option<String>,
+    /// It is reached nowhere: events say no URL
+    #[arg(long)]
+    none: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Which element.
@@ -53,7 +73,47 @@ pub struct Backfill {
 
 /// Runs the command.
 pub async fn run(config: &Config, command: ElementCommand) -> anyhow::Result<ExitCode> {
-    let ElementCommand::Backfill(command) = command;
+    match command {
+        ElementCommand::Backfill(command) => backfill(config, command).await,
+        ElementCommand::SetUrl(command) => set_url(config, command).await,
+    }
+}
+
+async fn set_url(config: &Config, command: SetUrl) -> anyhow::Result<ExitCode> {
+    let (element, database) = config.one_element(&command.name)?;
+    let url = command.url.as_deref();
+    if let Some(url) = url {
+        api_url::check(url).map_err(ConfigError)?;
+    }
+    let context = || {
+        format!(
+            "element {element}: its API URL was not stored; that needs the rights of the owner of \
+             {element}_api, which `artstore migrate up` makes"
+        )
+    };
+    let database = database.application_name("artstore element set-url");
+    let mut connection = database.connect().await.with_context(context)?;
+    let changed = api_url::store(&mut connection, &element, url)
+        .await
+        .with_context(context)?;
+    if command.json {
+        let report = json!({"element": element.as_str(), "api_url": url, "changed": changed});
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let url = url.unwrap_or("no URL");
+    if changed {
+        println!(
+            "{element}: events say {url} from now on. Files that were published before keep what their \
+             events say until: artstore element backfill {element}"
+        );
+    } else {
+        println!("{element}: events say {url}, as before");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode> {
     let (element, database) = config.one_element(&command.name)?;
     let options = RelayOptions {
         source: Source::Element(element.clone()),

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status, Step};
+use artstore_producers::api_url;
+use artstore_schemas::element::ElementName;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -177,6 +179,9 @@ async fn steps(
             .run(goal)
             .await?;
         let status = artstore_migrations::status(&mut connection, &module).await?;
+        if let (Goal::Up(_), Module::Storage(element)) = (goal, &module) {
+            store_url(config, element, &status, &mut connection).await?;
+        }
         if which.json {
             let done = done.iter().map(|(step, _)| name(step)).collect();
             report.push(to_json(&status, done));
@@ -195,6 +200,33 @@ async fn steps(
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stores where the element's API is reached, where the settings say it: from then on whoever publishes
+/// says it, however it was started.
+async fn store_url(
+    config: &Config,
+    element: &ElementName,
+    status: &Status,
+    connection: &mut PgConnection,
+) -> anyhow::Result<()> {
+    let Some(url) = config
+        .api_url(element)?
+        .filter(|_| status.version == status.latest)
+    else {
+        return Ok(());
+    };
+    api_url::check(&url).map_err(|problem| {
+        ConfigError(format!("ARTSTORE_ELEMENT_API_URLS: {element}: {problem}"))
+    })?;
+    let stored = api_url::store(connection, element, Some(&url)).await;
+    if stored.with_context(|| format!("the API URL of {element} was not stored"))? {
+        eprintln!(
+            "artstore: {element}: events say {url} from now on; for files that were published before: \
+             artstore element backfill {element}"
+        );
+    }
+    Ok(())
 }
 
 async fn status(config: &Config, which: &Which) -> anyhow::Result<ExitCode> {

@@ -78,7 +78,7 @@ impl Pass {
         state.decision = decision;
         Self {
             state,
-            translator: Translator::new(source.clone(), None),
+            translator: Translator::new(source.clone()),
             table: SourceTable::of(source),
             accepted,
             fixed: None,

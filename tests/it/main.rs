@@ -15,6 +15,7 @@ mod accept_in_use;
 mod accept_source;
 mod adoption;
 mod advice;
+mod api_urls;
 mod audit;
 mod backfill;
 mod backup;

@@ -3,6 +3,7 @@
 //!
 //! - `corpus`: a thousand files in two languages, and what a naive reader finds among them
 //! - `known`: known answers, and every question against the naive reader
+//! - `names`: names and parts of names as people write them, composed and decomposed letters
 //! - `paging`: all pages together are the whole, also while files come and go
 //! - `refused`: texts that mean something to SQL, and questions that can't be asked
 //! - `plans`: a hundred thousand files: no question reads the whole table
@@ -10,6 +11,7 @@
 
 mod corpus;
 mod known;
+mod names;
 mod paging;
 mod plans;
 mod refused;

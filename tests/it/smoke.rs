@@ -142,10 +142,10 @@ fn on_tables_of_an_older_version_nothing_is_written_and_the_next_step_is_named()
         let smoke = ["migrate", "smoke", "--timeout", "1"];
         let (status, said) = world.command(&smoke).output().await;
         assert_eq!(status.code(), Some(1), "{said}");
-        assert!(
-            said.contains("is at version 4 of 6: run `artstore migrate up` first"),
-            "{said}"
-        );
+        let module = artstore_migrations::Module::Storage(world.elements[0].0.clone());
+        let latest = artstore_migrations::latest(&module);
+        let expected = format!("is at version 4 of {latest}: run `artstore migrate up` first");
+        assert!(said.contains(&expected), "{said}");
         assert!(!said.contains("cleaned up"), "{said}");
         let written = "select count(*) from elem_wal";
         assert_eq!(value::<i64>(&mut world.element(0).await, written).await, 0);

@@ -10,7 +10,9 @@ select w.transaction_id,
        w.operation_data::text as operation_data,
        least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as started_at,
        w.user_id,
-       extract(epoch from clock_timestamp() - w.started_at)::float8 as age,
+       -- `infinity` can't be subtracted from.
+       extract(epoch from clock_timestamp()
+           - least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'))::float8 as age,
        f.file_id as file_present,
        f.original_filename,
        f.storage_filename,

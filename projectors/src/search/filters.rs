@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::query::{check_text, has_trigram};
 use super::search_error::SearchError;
+use super::words::nfc;
 
 /// The longest name that a filter takes, in characters: an element's files have at most 500.
 const LONGEST_NAME: usize = 500;
@@ -68,7 +69,11 @@ impl Filters {
                 check_text(what, name, LONGEST_NAME)?;
             }
         }
-        if let Some(name) = self.filename.as_ref().filter(|name| !has_trigram(name)) {
+        if let Some(name) = self
+            .filename
+            .as_ref()
+            .filter(|name| !has_trigram(&nfc(name)))
+        {
             return refuse(format!(
                 "file name {name:?} is too short to be looked for in the middle of words: give at \
                  least three letters or digits in a row"

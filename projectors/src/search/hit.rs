@@ -50,13 +50,19 @@ pub struct Hit {
     pub relevance: Option<f32>,
 }
 
-/// What [`Hit::read`] needs, but for `relevance`.
+/// What [`Hit::read`] needs, but for `relevance`. A row that the product's own services wrote may hold
+/// anything that the columns take: arrays of any form, times that no calendar has.
 pub(super) const COLUMNS: &str = "id::text as id, filename::text as filename, \
     storage_filename::text as storage_filename, file_size, mime_type::text as mime_type, \
     sha256_hash::text as sha256_hash, username::text as username, created_by_id, \
-    created_by_fullname, array_remove(tags, null)::text[] as tags, description, content_version, \
+    created_by_fullname, case when tags is not null then array( \
+        select tag::text from unnest(tags) with ordinality as t (tag, place) \
+        where tag is not null order by place) end as tags, description, content_version, \
     metadata::text as metadata, storage_element_id::text as storage_element_id, \
-    storage_element_url::text as storage_element_url, created_at, updated_at, source_position";
+    storage_element_url::text as storage_element_url, \
+    least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
+    least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
+    source_position";
 
 impl Hit {
     pub(super) fn read(row: &PgRow) -> Result<Self, sqlx::Error> {

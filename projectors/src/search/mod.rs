@@ -4,6 +4,7 @@
 //! - [`query`]: what is asked
 //! - [`filters`]: what the files must be like
 //! - [`cursor`]: where the next page begins
+//! - `words`: the words of its text, and the form in which letters are compared
 //! - [`sql`]: the statements
 //! - [`ranked`]: the hits of a page; by relevance, in two steps
 //! - [`hit`]: a file that was found
@@ -20,6 +21,7 @@ mod ranked;
 pub mod search_error;
 mod sql;
 pub mod suggest;
+mod words;
 
 use std::time::{Duration, Instant};
 
@@ -145,13 +147,11 @@ async fn snapshot(connection: &mut PgConnection) -> Result<Transaction<'_, Postg
 /// Whether the text has a word to look for. Refused where it only says what must not be there:
 /// no index can answer that.
 async fn has_words(connection: &mut PgConnection, search: &Search) -> Result<bool, SearchError> {
-    let (nodes, indexed): (i32, String) = sqlx::query_as(
-        "select numnode(q), querytree(q) \
-         from websearch_to_tsquery('pg_catalog.russian'::regconfig, $1) as q",
-    )
-    .bind(&search.text)
-    .fetch_one(connection)
-    .await?;
+    let (nodes, indexed): (i32, String) = sql::words(search)
+        .build_query_as()
+        .persistent(false)
+        .fetch_one(connection)
+        .await?;
     if nodes > 0 && (indexed.is_empty() || indexed == "T") {
         return Err(SearchError::Invalid(format!(
             "the search {:?} only says what must not be there: give a word that must be",

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::cursor::Cursor;
 use super::filters::Filters;
 use super::search_error::SearchError;
+use super::words::nfc;
 
 /// The longest text, in characters. It is stored with the record of the search.
 pub const LONGEST_TEXT: usize = 1_000;
@@ -136,7 +137,7 @@ impl Search {
         if !self.has_text() && self.filters.is_empty() {
             return refuse("nothing to look for: give a text or a filter".to_owned());
         }
-        if self.has_text() && self.mode == Mode::Partial && !has_trigram(&self.text) {
+        if self.has_text() && self.mode == Mode::Partial && !has_trigram(&nfc(&self.text)) {
             return refuse(format!(
                 "{:?} is too short to be looked for in the middle of words: give at least three \
                  letters or digits in a row, or look for whole words (mode fulltext)",

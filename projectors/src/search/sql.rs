@@ -8,6 +8,7 @@
 //! | partial; file name, extension | trigrams of `filename` and of `description` |
 //! | fulltext | `search_vector` |
 //! | tags, user name, created, size, element | their own |
+//! | the same of rows with letters in another form than NFC | those that are partial, over the rest |
 //! | a page of many hits | the one of the order, read only as far as the page goes |
 
 use sqlx::{Postgres, QueryBuilder};
@@ -16,6 +17,7 @@ use super::RANKED;
 use super::cursor::{Cursor, Floor, Key};
 use super::hit::COLUMNS;
 use super::query::{Mode, Order, Search, Sort};
+use super::words::{self, nfc};
 
 type Statement = QueryBuilder<Postgres>;
 
@@ -80,6 +82,14 @@ pub(super) fn older(search: &Search, than: &Floor, limit: i64, offset: i64) -> S
     sql
 }
 
+/// How many words the text has, and those of them that an index can answer.
+pub(super) fn words(search: &Search) -> Statement {
+    let mut sql = Statement::new("select numnode(q), querytree(q) from (select ");
+    push_words(&mut sql, search);
+    sql.push(") as asked (q)");
+    sql
+}
+
 fn push_hits(sql: &mut Statement, search: &Search) {
     sql.push("from public.file_metadata_cache as cache where true");
     push_conditions(sql, search);
@@ -125,12 +135,12 @@ fn push_relevance(sql: &mut Statement, search: &Search) {
         }
         Mode::Partial => {
             let text = escaped(&search.text);
-            sql.push("(case when cache.filename ilike ")
-                .push_bind(text.clone());
-            sql.push(" then 1 when cache.filename ilike ")
-                .push_bind(format!("{text}%"));
-            sql.push(" then 0.75 when cache.filename ilike ")
-                .push_bind(format!("%{text}%"));
+            sql.push("(case when ");
+            push_like(sql, "cache.filename", &text);
+            sql.push(" then 1 when ");
+            push_like(sql, "cache.filename", &format!("{text}%"));
+            sql.push(" then 0.75 when ");
+            push_like(sql, "cache.filename", &format!("%{text}%"));
             sql.push(" then 0.5 else 0.25 end)::real");
         }
         // Weights of D, C, B, A. One word in the name is worth more than any number of the same
@@ -145,23 +155,52 @@ fn push_relevance(sql: &mut Statement, search: &Search) {
 }
 
 fn push_words(sql: &mut Statement, search: &Search) {
-    sql.push("websearch_to_tsquery('pg_catalog.russian'::regconfig, ")
-        .push_bind(search.text.clone())
-        .push(")");
+    sql.push("(''::tsquery");
+    for terms in words::read(&search.text) {
+        sql.push(" || (''::tsquery");
+        for term in terms {
+            let not = if term.negated { "!! " } else { "" };
+            sql.push(format!(" && ({not}public.artstore_search_query("));
+            sql.push_bind(term.text).push("))");
+        }
+        sql.push(")");
+    }
+    sql.push(")");
+}
+
+/// Rows hold letters in the form in which they came. Nearly all of them are in NFC, as the question is: the
+/// plain column and its index answer for those, an index over the others for the rest.
+fn push_either(sql: &mut Statement, column: &str, operator: &str, text: &str) {
+    sql.push(format!("({column} {operator} "))
+        .push_bind(text.to_owned());
+    sql.push(format!(
+        " or {column} is not nfc normalized and normalize({column}, NFC) {operator} "
+    ));
+    sql.push_bind(text.to_owned()).push(")");
+}
+
+/// `pattern` is made of [`escaped`] texts.
+fn push_like(sql: &mut Statement, column: &str, pattern: &str) {
+    push_either(sql, column, "ilike", pattern);
+}
+
+fn push_equal(sql: &mut Statement, column: &str, text: &str) {
+    push_either(sql, column, "=", &nfc(text));
 }
 
 fn push_conditions(sql: &mut Statement, search: &Search) {
     if search.has_text() {
         match search.mode {
             Mode::Exact => {
-                sql.push(" and cache.filename = ")
-                    .push_bind(search.text.clone());
+                sql.push(" and ");
+                push_equal(sql, "cache.filename", &search.text);
             }
             Mode::Partial => {
                 let pattern = format!("%{}%", escaped(&search.text));
-                sql.push(" and (cache.filename ilike ")
-                    .push_bind(pattern.clone());
-                sql.push(" or cache.description ilike ").push_bind(pattern);
+                sql.push(" and (");
+                push_like(sql, "cache.filename", &pattern);
+                sql.push(" or ");
+                push_like(sql, "cache.description", &pattern);
                 sql.push(")");
             }
             Mode::Fulltext => {
@@ -172,22 +211,29 @@ fn push_conditions(sql: &mut Statement, search: &Search) {
     }
     let filters = &search.filters;
     if let Some(name) = &filters.filename {
-        sql.push(" and cache.filename ilike ")
-            .push_bind(format!("%{}%", escaped(name)));
+        sql.push(" and ");
+        push_like(sql, "cache.filename", &format!("%{}%", escaped(name)));
     }
     if let Some(extension) = filters.bare_extension() {
-        sql.push(" and cache.filename ilike ")
-            .push_bind(format!("%.{}", escaped(extension)));
+        sql.push(" and ");
+        push_like(sql, "cache.filename", &format!("%.{}", escaped(extension)));
     }
     if !filters.tags.is_empty() {
+        let tags: Vec<String> = filters.tags.iter().map(|tag| nfc(tag)).collect();
         // Of the column's own type, without its length: that would cut a tag.
-        sql.push(" and cache.tags && ")
-            .push_bind(filters.tags.clone())
+        sql.push(" and (cache.tags && ")
+            .push_bind(tags.clone())
             .push("::text[]::varchar[]");
+        // As in `push_either`.
+        sql.push(
+            " or public.artstore_nfc(cache.tags::text[]) <> cache.tags::text[] \
+             and public.artstore_nfc(cache.tags::text[]) && ",
+        );
+        sql.push_bind(tags).push("::text[])");
     }
     if let Some(username) = &filters.username {
-        sql.push(" and cache.username = ")
-            .push_bind(username.clone());
+        sql.push(" and ");
+        push_equal(sql, "cache.username", username);
     }
     if let Some(size) = filters.min_size {
         sql.push(" and cache.file_size >= ").push_bind(size);
@@ -252,10 +298,10 @@ fn push_after(sql: &mut Statement, search: &Search, after: &Cursor) {
     sql.push(", ").push_bind(after.id.clone()).push(")");
 }
 
-/// A text that stands for itself in a pattern.
+/// A text in NFC that stands for itself in a pattern.
 fn escaped(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in nfc(text).chars() {
         if matches!(character, '%' | '_' | '\\') {
             pattern.push('\\');
         }

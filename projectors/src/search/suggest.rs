@@ -5,6 +5,7 @@ use std::fmt;
 use sqlx::PgConnection;
 
 use super::query::{Mode, Search, has_trigram};
+use super::words::{folded, nfc};
 
 /// The most names that are suggested.
 const MOST_NAMES: i64 = 5;
@@ -76,7 +77,7 @@ pub(super) async fn suggest(
             Mode::Partial => &[Hint::Fulltext],
             Mode::Fulltext => &[Hint::Partial],
         };
-        let possible = |hint: &&Hint| **hint != Hint::Partial || has_trigram(&search.text);
+        let possible = |hint: &&Hint| **hint != Hint::Partial || has_trigram(&nfc(&search.text));
         suggestions.hints.extend(modes.iter().filter(possible));
     }
     if !search.filters.is_empty() {
@@ -86,7 +87,7 @@ pub(super) async fn suggest(
 }
 
 async fn similar(connection: &mut PgConnection, text: &str) -> Result<Vec<String>, sqlx::Error> {
-    let text: String = text.chars().take(COMPARED).collect();
+    let text: String = nfc(text).chars().take(COMPARED).collect();
     let trigrams: bool =
         sqlx::query_scalar("select to_regprocedure('word_similarity(text, text)') is not null")
             .fetch_one(&mut *connection)
@@ -123,13 +124,12 @@ async fn by_beginnings(
     connection: &mut PgConnection,
     text: &str,
 ) -> Result<Vec<String>, sqlx::Error> {
-    let beginnings: Vec<String> = text
+    let beginnings: Vec<String> = folded(text)
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| word.chars().count() >= 3)
         .map(|word| {
             let kept = (word.chars().count() * 2 / 3).clamp(3, 6);
-            // As the dictionary of stems writes it.
-            let word = word.to_lowercase().replace('ё', "е");
+            let word = word.to_lowercase();
             let beginning: String = word.chars().take(kept).collect();
             format!("{beginning}:*A")
         })

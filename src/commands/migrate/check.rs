@@ -5,13 +5,15 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use artstore_migrations::{Effect, Module, Origin};
-use artstore_producers::election;
+use artstore_producers::source::SourceTable;
+use artstore_producers::{api_url, election};
 use artstore_schemas::bus::{Bus, BusError, StreamName};
+use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
 use super::adopt::{inspection, made_by};
 use super::{ModuleName, connect, name, shown, targets};
@@ -101,6 +103,15 @@ impl Report {
     }
 }
 
+/// Whether somebody has stored where the element's API is reached. One that is not migrated says nothing.
+async fn says_its_url(element: &ElementName, database: &PgConnectOptions) -> bool {
+    let Ok(mut connection) = database.connect().await else {
+        return false;
+    };
+    let table = SourceTable::of(&Source::Element(element.clone()));
+    matches!(api_url::stored(&mut connection, &table).await, Ok(Some(_)))
+}
+
 /// Runs the command.
 pub async fn run(config: &Config, command: &Check) -> anyhow::Result<ExitCode> {
     let targets = targets(config, command.module)?;
@@ -109,9 +120,10 @@ pub async fn run(config: &Config, command: &Check) -> anyhow::Result<ExitCode> {
         let mut report = of_database(module, database).await;
         if let Module::Storage(element) = module
             && config.api_url(element)?.is_none()
+            && !says_its_url(element, database).await
         {
-            let text = "ARTSTORE_ELEMENT_API_URLS does not name it: a relay that runs so says no \
-                        storage_element_url in events, and the cache shows none";
+            let text = "neither its own table nor ARTSTORE_ELEMENT_API_URLS says its API URL: events \
+                        and the cache show no storage_element_url; set it with artstore element set-url";
             report.add(Verdict::Note, "API URL", text);
         }
         reports.push(report);

@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use artstore_producers::api_url;
+use artstore_producers::source::SourceTable;
 use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::element::ElementName;
@@ -185,6 +187,10 @@ pub async fn verify(
     report.pending = confirmed.pending;
     report.findings.extend(confirmed.findings);
     report.findings.extend(odd_ids(&mut query).await?);
+    for (element, connection) in &mut elements {
+        let found = other_urls(element, connection, &mut query).await?;
+        report.findings.extend(found);
+    }
     if scope.history {
         let history = history::compare(bus, &mut query, &mut |d, t| {
             tell(Stage::History, d, t);
@@ -235,6 +241,41 @@ async fn odd_ids(query: &mut PgConnection) -> anyhow::Result<Vec<Finding>> {
         mend: checkpoints::MEND.to_owned(),
     });
     Ok(findings.collect())
+}
+
+/// Rows that say another API URL than the element itself: one finding for all of them. Their events say it,
+/// so no repair of the cache helps; a backfill publishes the files again.
+async fn other_urls(
+    element: &ElementName,
+    source: &mut PgConnection,
+    query: &mut PgConnection,
+) -> anyhow::Result<Option<Finding>> {
+    let table = SourceTable::of(&Source::Element(element.clone()));
+    let Some(stored) = api_url::stored(source, &table).await? else {
+        return Ok(None);
+    };
+    let (rows, other): (i64, Option<String>) = sqlx::query_as(
+        "select count(*), min(coalesce(storage_element_url, 'none')) from public.file_metadata_cache \
+         where event_id is not null and storage_element_id = $1 \
+           and storage_element_url is distinct from $2",
+    )
+    .bind(element.as_str())
+    .bind(&stored.url)
+    .fetch_one(query)
+    .await?;
+    Ok((rows > 0).then(|| Finding {
+        kind: Kind::RowDifferent,
+        source: element.to_string(),
+        id: None,
+        sequence: None,
+        position: None,
+        detail: format!(
+            "storage_element_url of {rows} row(s), {} for one, is not what the element says: {}",
+            other.unwrap_or_default(),
+            stored.url.as_deref().unwrap_or("none")
+        ),
+        mend: format!("artstore element backfill {element}"),
+    }))
 }
 
 async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {

@@ -43,7 +43,8 @@ pub struct CacheRow {
     vector_fits: bool,
 }
 
-/// Reads the rows of some files. Rows of the product's own services are not ours.
+/// Reads the rows of some files. Rows of the product's own services are not ours. Tags in a form that
+/// the projector never writes (more dimensions, other bounds) are read as one text: they differ.
 pub async fn cached(query: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<CacheRow>> {
     let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
     sqlx::query_as(
@@ -52,7 +53,9 @@ pub async fn cached(query: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<
              least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
              least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
              content_version, created_by_id, created_by_fullname, metadata::text as metadata, \
-             tags::text[] as tags, tags_dropped, omitted::text as omitted, stream, \
+             case when tags is null or cardinality(tags) = 0 then tags::text[] \
+                  when array_ndims(tags) = 1 and array_lower(tags, 1) = 1 then tags::text[] \
+                  else array[tags::text] end as tags, tags_dropped, omitted::text as omitted, stream, \
              stream_sequence, source_position, event_id, \
              search_vector is not distinct from \
                  public.artstore_search_vector(filename, description, tags::text[]) as vector_fits \

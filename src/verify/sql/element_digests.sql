@@ -17,13 +17,18 @@ cross join lateral (
     select (extract(epoch from least(greatest(f.created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')) * 1000000)::bigint as created_at,
            (extract(epoch from least(greatest(f.updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')) * 1000000)::bigint as updated_at
 ) times
-left join lateral (
-    select array(
+cross join lateral (
+    -- `case` decides what is evaluated. A condition beside jsonb_array_elements does not: the function
+    -- may come first, and it raises on what is no array.
+    select case when jsonb_typeof(f.metadata_json -> 'tags') = 'array' then f.metadata_json -> 'tags' end as list
+) tagged
+cross join lateral (
+    select case when tagged.list is not null then array(
                select t.item #>> '{}'
-               from jsonb_array_elements(f.metadata_json -> 'tags') with ordinality as t(item, n)
+               from jsonb_array_elements(tagged.list) with ordinality as t(item, n)
                where jsonb_typeof(t.item) = 'string' and char_length(t.item #>> '{}') <= 50
                order by t.n
                limit 50
-           ) as kept,
-           jsonb_array_length(f.metadata_json -> 'tags') as found
-) tags on jsonb_typeof(f.metadata_json -> 'tags') = 'array'
+           ) end as kept,
+           jsonb_array_length(tagged.list) as found
+) tags

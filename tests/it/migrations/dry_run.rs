@@ -19,8 +19,10 @@ fn a_dry_run_prints_every_part_waits_for_nobody_and_changes_nothing() {
         let program = |words: &[&str]| Program::new(words).env("STORAGE_DATABASE_URL", &url);
         let (ended, printed) = program(&["migrate", "up", "--dry-run"]).output().await;
         assert!(ended.success());
+        let steps = artstore_migrations::latest(&module) - 1;
+        let steps = format!("-- storage element storage_elem_01: {steps} steps would run");
         for line in [
-            "-- storage element storage_elem_01: 5 steps would run",
+            steps.as_str(),
             "-- storage element storage_elem_01: up 0002 position",
             "-- part 1 of 5: one transaction",
             "alter table public.storage_elem_01_wal add column if not exists position bigint;",

@@ -1,6 +1,6 @@
 //! Others who use the tables, or migrate them too.
 
-use artstore_migrations::{Goal, MigrateError, Migrator, status, up};
+use artstore_migrations::{Goal, MigrateError, Migrator, latest, status, up};
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn two_migrators_at_once_wait_for_each_other() {
             .iter()
             .map(|step| step.version)
             .collect();
-        assert_eq!(done, [2, 3, 4, 5, 6]);
+        assert_eq!(done, (2..=latest(&module)).collect::<Vec<_>>());
         assert!(
             second.await.unwrap().unwrap().is_empty(),
             "read its version before the lock"
@@ -92,7 +92,8 @@ fn a_step_that_gets_no_lock_says_who_holds_it_and_keeps_nothing() {
         );
         assert_eq!(catalogue(&mut conn).await, before);
         exec(&mut upload, "rollback").await;
-        assert_eq!(up(&mut conn, &module, None).await.unwrap().len(), 5);
+        let steps = up(&mut conn, &module, None).await.unwrap().len();
+        assert_eq!(steps, latest(&module) as usize - 1);
     });
 }
 

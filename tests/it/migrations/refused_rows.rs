@@ -269,6 +269,42 @@ fn down_lists_the_rows_that_the_older_tables_can_not_hold() {
             &["rows of search_history are too long"],
         )
         .await;
+        for (table, column) in [
+            ("search_history", "username"),
+            ("search_history", "search_mode"),
+            ("download_statistics", "storage_element_id"),
+        ] {
+            let value =
+                "(select string_agg(gen_random_uuid()::text, '') from generate_series(1, 73))";
+            let insert = match table {
+                "search_history" => {
+                    "insert into search_history (search_mode, results_count, response_time_ms, username, event_id) values ('exact', 1, 1, 'u', gen_random_uuid())"
+                }
+                _ => {
+                    "insert into download_statistics (file_id, bytes_transferred, download_time_ms, was_resumed, storage_element_id, event_id) values ('x', 1, 1, false, 'e', gen_random_uuid())"
+                }
+            };
+            exec(
+                &mut conn,
+                &format!(
+                    "{insert}; update {table} set {column} = {value} where event_id is not null"
+                ),
+            )
+            .await;
+            refused(
+                &mut conn,
+                &module,
+                Goal::Down(13),
+                1,
+                &[table, "an entry of a btree"],
+            )
+            .await;
+            exec(
+                &mut conn,
+                &format!("delete from {table} where event_id is not null"),
+            )
+            .await;
+        }
         exec(
             &mut conn,
             "update search_history set username = 'u', id = 2147483648",
@@ -344,6 +380,24 @@ fn down_lists_the_rows_that_the_older_tables_can_not_hold() {
         let mut conn = fresh("down_storage").await;
         let module = storage(ELEMENT);
         up(&mut conn, &module, None).await.unwrap();
+        exec(
+            &mut conn,
+            "update storage_elem_01_api set url = 'http://a', set_at = now()",
+        )
+        .await;
+        refused(
+            &mut conn,
+            &module,
+            Goal::Down(6),
+            1,
+            &["API URL http://a", "--accept-loss"],
+        )
+        .await;
+        exec(
+            &mut conn,
+            "update storage_elem_01_api set url = null, set_at = null",
+        )
+        .await;
         exec(&mut conn, "insert into storage_elem_01_config (current_mode, is_master, total_files, total_size_bytes) values ('rw', true, 0, 2147483648)").await;
         refused(
             &mut conn,
@@ -368,6 +422,7 @@ fn down_lists_the_rows_that_the_older_tables_can_not_hold() {
         )
         .await;
         down(&mut conn, &module, 2).await.unwrap();
-        assert_eq!(latest(&module), 6);
+        // A step that comes here has its refusals above.
+        assert_eq!(latest(&module), 8);
     });
 }

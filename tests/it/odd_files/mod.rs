@@ -1,6 +1,7 @@
 //! Every row that an element can legally hold reaches the cache: odd names, texts, tags, metadata
 //! and times, written by plain SQL and through the publishers' API; and people find them.
 
+mod documents;
 mod product;
 mod publishers;
 mod words;

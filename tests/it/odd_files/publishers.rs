@@ -1,5 +1,7 @@
 //! Odd files by the publishers' API: what it takes, and what it refuses before it is written.
 
+use artstore_schemas::source::Source;
+
 use super::*;
 use crate::support::*;
 
@@ -188,6 +190,87 @@ fn the_publishers_api_takes_odd_files_and_refuses_what_a_message_cannot_hold() {
             }
         }
         assert!(positions.is_empty(), "{positions:?}");
+        relay.kill().await;
+        projector.kill().await;
+    });
+}
+
+/// An entry of a btree has at most 2,704 bytes, and nothing here compresses.
+#[test]
+fn texts_longer_than_an_entry_of_a_btree_are_stored() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = world.projector().start();
+        let (mut query, mut element) = (world.query().await, world.element(0).await);
+        let long = |length: usize| -> String {
+            let more = || Uuid::new_v4().simple().to_string();
+            (0..length.div_ceil(32)).map(|_| more()).collect()
+        };
+        let (user, mode, other, elem) = (long(3_000), long(3_000), long(100_000), long(3_000));
+        let search = json!({"query_text": long(3_000), "search_mode": mode, "results_count": 1,
+            "response_time_ms": 2, "username": user});
+        let download = json!({"file_id": Uuid::new_v4(), "bytes_transferred": 1, "download_time_ms": 2,
+            "was_resumed": false, "username": other, "storage_element_id": elem});
+        for (entity, action, data) in [
+            ("search", "performed", &search),
+            ("file", "downloaded", &download),
+        ] {
+            sqlx::query(
+                "insert into event_outbox (event_id, entity, action, data, actor) \
+                 values (gen_random_uuid(), $1, $2, $3, '{\"type\": \"system\"}')",
+            )
+            .bind(entity)
+            .bind(action)
+            .bind(data)
+            .execute(&mut query)
+            .await
+            .unwrap();
+        }
+        // A row that says to be of our API, with a name that no row of `_files` can have.
+        let odd = Odd::default();
+        odd.insert(&mut element).await;
+        let name: String = long(3_000);
+        sqlx::query(
+            "insert into elem_wal (transaction_id, operation_type, status, file_id, operation_data) \
+             select gen_random_uuid(), 'file_update', 'committed', file_id, jsonb_build_object( \
+                 'artstore', 1, 'actor', '{\"type\": \"system\"}'::jsonb, 'file', \
+                 jsonb_build_object('id', file_id, 'original_filename', left($1, 950), \
+                     'storage_filename', storage_filename, 'storage_path', storage_path, \
+                     'file_size', file_size, 'content_type', content_type, 'checksum', checksum, \
+                     'created_at', '2026-01-02T03:04:05.000006Z', \
+                     'updated_at', '2026-01-02T03:04:05.000006Z', 'created_by_id', '1', \
+                     'created_by_username', left($1, 900))) from elem_files",
+        )
+        .bind(&name)
+        .execute(&mut element)
+        .await
+        .unwrap();
+        world.published(0).await;
+        eventually("the outbox is published", || async {
+            (world.last_sequence(&Source::Query).await == 2).then_some(())
+        })
+        .await;
+        world.applied().await;
+        let parked: i64 = value(&mut query, "select count(*) from projection_parked").await;
+        assert_eq!(parked, 0, "{}", projector.log());
+        world.projected().await;
+        // Found as the product asks, by the index.
+        execute(&mut query, "set enable_seqscan = off").await;
+        for (table, column, text) in [
+            ("search_history", "username", &user),
+            ("search_history", "search_mode", &mode),
+            ("download_statistics", "username", &other),
+            ("download_statistics", "storage_element_id", &elem),
+        ] {
+            let sql = format!("select count(*) from {table} where {column} = '{text}'");
+            let found: i64 = value(&mut query, sql.as_str()).await;
+            assert_eq!(found, 1, "{table}.{column}");
+            let explain = format!("explain (format json) {sql}");
+            let plan = value::<Value>(&mut query, explain).await.to_string();
+            assert!(plan.contains("_spgist"), "{table}.{column}: {plan}");
+        }
+        assert_eq!(cached(&mut query, odd.id).await.filename, odd.name);
         relay.kill().await;
         projector.kill().await;
     });
