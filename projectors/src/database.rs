@@ -72,16 +72,17 @@ pub(crate) async fn connect_for<P: Projector>(
     Ok(connection)
 }
 
-// Projectors name their tables without a schema: a rebuild has tables of the same names elsewhere.
+// Projectors name their tables without a schema: a rebuild has tables of the same names elsewhere,
+// and changes the search path.
 fn session<'a, P: Projector>(database: &'a PgConnectOptions, name: &'a str) -> Session<'a> {
     Session {
         database,
         name,
         silence: SILENCE,
         settings: if P::DURABLE {
-            "set synchronous_commit = on; set search_path = public"
+            "set synchronous_commit = on"
         } else {
-            "set synchronous_commit = off; set search_path = public"
+            "set synchronous_commit = off"
         },
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status, Step};
+use artstore_sessions::connection;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -246,7 +247,7 @@ async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result
     let quiet = database
         .clone()
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let connected = quiet.connect().await;
+    let connected = connection::open(&quiet).await;
     connected.with_context(|| {
         format!(
             "{module}: database {} can't be reached; check {}",

@@ -15,6 +15,7 @@ use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use artstore_sessions::restart::stopped;
 use clap::Args;
 use serde_json::json;
@@ -372,9 +373,8 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let options = database
         .clone()
         .application_name("artstore verify")
-        .options([("default_transaction_read_only", "on")])
         .log_statements(tracing::log::LevelFilter::Trace)
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let connected = options.connect().await;
+    let connected = connection::open_read_only(&options).await;
     connected.with_context(|| format!("database {} can't be reached", shown(database)))
 }

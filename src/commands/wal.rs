@@ -15,10 +15,11 @@ use artstore_producers::resolve::{self, Decision, Refused, Resolved};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
+use artstore_sessions::connection;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
 use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
@@ -242,7 +243,7 @@ async fn connect(config: &Config) -> anyhow::Result<Vec<Connected>> {
 
 async fn reach(element: &ElementName, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let database = database.clone().application_name("artstore wal");
-    database.connect().await.with_context(|| {
+    connection::open(&database).await.with_context(|| {
         format!(
             "element {element}: database {} can't be reached; check ARTSTORE_ELEMENTS or \
              STORAGE_DATABASE_URL, and the server",

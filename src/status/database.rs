@@ -8,6 +8,7 @@ use artstore_producers::election;
 use artstore_producers::source::SourceTable;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 
@@ -57,15 +58,10 @@ pub async fn connect(
         .clone()
         .application_name("artstore status")
         .log_statements(tracing::log::LevelFilter::Trace);
-    let mut connection = options.connect().await?;
     let patience = patience.as_millis();
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "set statement_timeout = {patience}; set default_transaction_read_only = on; \
-         set timezone = 'UTC'"
-    )))
-    .execute(&mut connection)
-    .await?;
-    Ok(connection)
+    let settings =
+        format!("set statement_timeout = {patience}; set default_transaction_read_only = on");
+    connection::open_with(&options, &settings).await
 }
 
 /// A database as it is shown: never with a password.

@@ -30,6 +30,7 @@ use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
@@ -224,8 +225,7 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .log_statements(tracing::log::LevelFilter::Trace)
         // Whole tables are read here: that takes its time.
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let options = options.options([("search_path", "public")]);
-    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
+    let connected = tokio::time::timeout(Duration::from_secs(10), connection::open(&options))
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut));
     connected.with_context(|| {
