@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use artstore::commands::{self, Cli};
 use artstore::config::ConfigError;
 use artstore_schemas::bus::BusError;
+use artstore_sessions::relation;
 use clap::Parser as _;
 
 /// As the shell tells of a program that ended because nobody reads its output any more.
@@ -47,11 +48,18 @@ fn end_quietly_where_nobody_reads() {
 /// An error with its causes, each said once: many texts hold those of their causes already.
 fn text(error: &anyhow::Error) -> String {
     let causes = error.chain().skip(1).map(ToString::to_string);
-    causes.fold(error.to_string(), |text, cause| {
+    let text = causes.fold(error.to_string(), |text, cause| {
         if text.contains(&cause) {
             text
         } else {
             format!("{text}: {cause}")
         }
-    })
+    });
+    let advice = error
+        .chain()
+        .find_map(|cause| relation::advice(cause.downcast_ref()?));
+    match advice {
+        Some(advice) => format!("{text}: {advice}"),
+        None => text,
+    }
 }

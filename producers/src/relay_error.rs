@@ -1,6 +1,7 @@
 //! Why a relay stops: for now, or until a person decides.
 
 use artstore_schemas::bus::BusError;
+use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
 use uuid::Uuid;
 
@@ -118,6 +119,9 @@ pub enum Halt {
         /// The table.
         table: String,
     },
+    /// A table of the source does not show all of its rows.
+    #[error("{0}; nothing was published")]
+    Unfit(Unfit),
     /// Trigger, sequence, index or constraint are not as they should be.
     #[error(
         "table {table}: {problem}; positions could get lost: run `artstore migrate up`, or put \

@@ -147,6 +147,16 @@ impl SourceTable {
         self.id_column
     }
 
+    /// All tables that belong to it, with their schema.
+    pub fn relations(&self) -> Vec<String> {
+        match &self.element {
+            Some(element) => ["wal", "files", "wal_pruned"]
+                .map(|name| format!("public.{element}_{name}"))
+                .into(),
+            None => vec![format!("public.{}", self.table)],
+        }
+    }
+
     /// The finished rows in these ranges with the state of `_files` in the same statement: at most
     /// `limit`, in position order.
     pub(crate) async fn rows(

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use artstore_sessions::relation;
 use artstore_sessions::session::{Session, shown};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -16,8 +17,16 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// How long the server may take to confirm that the lock is let go.
 const RELEASE: Duration = Duration::from_secs(3);
 
-/// Connects to a read model, and checks that it can be written and that the projector's tables are
-/// there.
+/// The tables that every projection needs beside its own.
+pub const PROJECTION_TABLES: &[&str] = &[
+    "projection_checkpoints",
+    "projection_parked",
+    "projection_pauses",
+    "projection_discarded",
+];
+
+/// Connects to a read model, and checks that it can be written, that the projector's tables are there,
+/// and that they show all of their rows.
 pub async fn connect<P: Projector>(
     database: &PgConnectOptions,
     name: &str,
@@ -48,13 +57,7 @@ pub(crate) async fn connect_for<P: Projector>(
         }
         .into());
     }
-    let ours = [
-        "projection_checkpoints",
-        "projection_parked",
-        "projection_pauses",
-        "projection_discarded",
-    ];
-    for table in P::TABLES.iter().chain(&ours) {
+    for table in P::TABLES.iter().chain(PROJECTION_TABLES) {
         let found: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(format!("public.{table}"))
             .fetch_one(&mut connection)
@@ -69,7 +72,16 @@ pub(crate) async fn connect_for<P: Projector>(
             .into());
         }
     }
-    Ok(connection)
+    let tables = P::TABLES.iter().chain(PROJECTION_TABLES);
+    let tables: Vec<String> = tables.map(|table| format!("public.{table}")).collect();
+    match relation::unfit(&mut connection, &tables).await? {
+        Some(unfit) => Err(Halt::Unfit {
+            database: shown(database),
+            unfit,
+        }
+        .into()),
+        None => Ok(connection),
+    }
 }
 
 // Projectors name their tables without a schema: a rebuild has tables of the same names elsewhere,

@@ -1,6 +1,7 @@
 //! Why a worker stops: for now, or until a person decides.
 
 use artstore_schemas::bus::BusError;
+use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -124,6 +125,14 @@ pub enum Halt {
         module: &'static str,
         /// Where it is configured.
         variable: &'static str,
+    },
+    /// A table does not show all of its rows.
+    #[error("database {database}: {unfit}; nothing was applied")]
+    Unfit {
+        /// The database.
+        database: String,
+        /// Which, and why.
+        unfit: Unfit,
     },
     /// There is a pooler in between.
     #[error(

@@ -3,6 +3,7 @@
 //! What they do in a session is theirs; nothing here knows events, streams or tables of ours.
 //!
 //! - [`connection`]: opening any connection, with the settings that our SQL relies on
+//! - [`relation`]: whether a table shows all of its rows
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
@@ -10,6 +11,7 @@
 
 pub mod connection;
 pub mod progress;
+pub mod relation;
 pub mod restart;
 pub mod retry;
 pub mod session;

@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use artstore_producers::source::SourceTable;
+use artstore_producers::source_check;
 use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::element::ElementName;
@@ -286,6 +288,7 @@ impl Check {
         database: &PgConnectOptions,
     ) -> anyhow::Result<Option<Report>> {
         let mut connection = connect(database).await?;
+        source_check::shows_all(&mut connection, &SourceTable::of(source)).await?;
         let about = About::read(&mut connection, &self.bus, source).await?;
         let mut state = match &self.file {
             Some(file) => file.state(&self.bus, source, &about).await?,

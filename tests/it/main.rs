@@ -27,6 +27,7 @@ mod containers;
 mod credentials;
 mod dockerfile;
 mod gaps;
+mod hidden_rows;
 mod interleaving;
 mod kit;
 mod load;

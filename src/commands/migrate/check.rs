@@ -6,8 +6,15 @@ use std::process::ExitCode;
 
 use artstore_migrations::{Effect, Module, Origin};
 use artstore_producers::election;
+use artstore_producers::source::SourceTable;
+use artstore_projectors::audit_log::AuditLog;
+use artstore_projectors::database::PROJECTION_TABLES;
+use artstore_projectors::element_registry::ElementRegistry;
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::bus::{Bus, BusError, StreamName};
 use artstore_schemas::source::Source;
+use artstore_sessions::relation;
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -188,6 +195,7 @@ async fn look(
         report.add(Verdict::Stop, "role", text);
     }
     tables(module, connection, report).await?;
+    rows(module, connection, report).await?;
     rights(module, connection, report).await?;
     let holders = artstore_migrations::holders::of(connection, module).await?;
     for holder in &holders {
@@ -203,6 +211,30 @@ async fn look(
             "in use",
             "no transaction is open on the tables",
         );
+    }
+    Ok(())
+}
+
+/// Whether each table shows this role all of its rows.
+async fn rows(
+    module: &Module,
+    connection: &mut PgConnection,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut tables = SourceTable::of(&source(module)).relations();
+    let projected = match module {
+        Module::Admin => [AuditLog::TABLES, ElementRegistry::TABLES, PROJECTION_TABLES].concat(),
+        Module::Query => [QueryCache::TABLES, PROJECTION_TABLES].concat(),
+        Module::Storage(_) => Vec::new(),
+    };
+    tables.extend(projected.iter().map(|table| format!("public.{table}")));
+    match relation::unfit(connection, &tables).await? {
+        Some(unfit) => report.add(Verdict::Stop, "rows", unfit),
+        None => {
+            for note in relation::secured(connection, &tables).await? {
+                report.add(Verdict::Note, "rows", note);
+            }
+        }
     }
     Ok(())
 }
