@@ -63,6 +63,7 @@ impl From<SessionError> for RelayError {
             SessionError::Database(error) => Self::Database(error),
             SessionError::Connect { database, cause } => Self::Connect { database, cause },
             SessionError::Pooler { sign } => Halt::Pooler { sign }.into(),
+            SessionError::TooOld { database, problem } => Halt::TooOld { database, problem }.into(),
         }
     }
 }
@@ -108,6 +109,14 @@ pub enum Halt {
          point the relay at the primary"
     )]
     Standby,
+    /// The server is too old.
+    #[error("database {database}: {problem}")]
+    TooOld {
+        /// Which one: name, host and port.
+        database: String,
+        /// Its version, and which is needed.
+        problem: String,
+    },
     /// The table is not in this database.
     #[error(
         "database {database} has no table {table}: is it the right database for this source? If \

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use artstore_sessions::relation;
+use artstore_sessions::server::{Holds, Server};
 use artstore_sessions::session::{Session, shown};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -99,12 +100,19 @@ fn session<'a, P: Projector>(database: &'a PgConnectOptions, name: &'a str) -> S
     }
 }
 
-/// Refuses a pooler, and whatever [`connect`] refuses.
+/// Refuses a pooler, and whatever [`connect`] refuses; names what works, but not as people expect.
 pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
     let name = "artstore projector (check)";
     let direct = session::<P>(database, name).refuse_pooler().await;
     direct.map_err(|error| WorkerError::of_session(error, P::VARIABLE))?;
-    connect::<P>(database, name).await?;
+    let mut connection = connect::<P>(database, name).await?;
+    let holds = match P::MODULE {
+        "query" => Holds::QueryCache,
+        _ => Holds::AuditLog,
+    };
+    for note in Server::read(&mut connection).await?.notes(holds) {
+        tracing::warn!(projection = P::NAME, "the read model's database: {note}");
+    }
     Ok(())
 }
 

@@ -85,6 +85,7 @@ impl WorkerError {
                 cause,
             },
             SessionError::Pooler { sign } => Halt::Pooler { sign, variable }.into(),
+            SessionError::TooOld { database, problem } => Halt::TooOld { database, problem }.into(),
         }
     }
 
@@ -133,6 +134,14 @@ pub enum Halt {
         database: String,
         /// Which, and why.
         unfit: Unfit,
+    },
+    /// The server is too old.
+    #[error("database {database}: {problem}")]
+    TooOld {
+        /// The database.
+        database: String,
+        /// Its version, and which is needed.
+        problem: String,
     },
     /// There is a pooler in between.
     #[error(

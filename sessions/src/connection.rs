@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
 /// - An error ends a transaction and not the session.
 ///
 /// `client_encoding`: a database in SQL_ASCII holds bytes. Asked for UTF-8, PostgreSQL refuses to send
-/// a row with a text that is none; asked for nothing, it sends the bytes.
+/// a row with a text that is none; asked for nothing, it sends the bytes ([`crate::text`]).
 const SETTINGS: &str = "set search_path = pg_catalog, public; \
      set row_security = off; \
      set gin_fuzzy_search_limit = 0; \

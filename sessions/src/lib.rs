@@ -3,7 +3,9 @@
 //! What they do in a session is theirs; nothing here knows events, streams or tables of ours.
 //!
 //! - [`connection`]: opening any connection, with the settings that our SQL relies on
+//! - [`server`]: what the server and its database are
 //! - [`relation`]: whether a table shows all of its rows
+//! - [`text`]: texts that need not be UTF-8
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
@@ -14,4 +16,6 @@ pub mod progress;
 pub mod relation;
 pub mod restart;
 pub mod retry;
+pub mod server;
 pub mod session;
+pub mod text;

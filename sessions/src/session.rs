@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use crate::connection;
+use crate::{connection, server};
 
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -27,6 +27,14 @@ pub enum SessionError {
         database: String,
         /// What the client says.
         cause: sqlx::Error,
+    },
+    /// The server is too old.
+    #[error("database {database}: {problem}")]
+    TooOld {
+        /// Which one: name, host and port.
+        database: String,
+        /// Its version, and which is needed.
+        problem: String,
     },
     /// There is a pooler in between.
     #[error("there is a connection pooler in between: {sign}")]
@@ -95,13 +103,21 @@ impl Session<'_> {
         let connected = tokio::time::timeout(CONNECT, opened)
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        connected.map_err(|cause| match sign_of_pooler(&cause) {
+        let connection = connected.map_err(|cause| match sign_of_pooler(&cause) {
             Some(sign) => SessionError::Pooler { sign },
             None => SessionError::Connect {
                 database: shown(&options),
                 cause,
             },
-        })
+        })?;
+        let version = connection.server_version_num();
+        match version.and_then(server::too_old) {
+            Some(problem) => Err(SessionError::TooOld {
+                database: shown(&options),
+                problem,
+            }),
+            None => Ok(connection),
+        }
     }
 
     /// Refuses a pooler before anything is asked of it: of two connections each must have a session

@@ -26,6 +26,7 @@ mod container_processes;
 mod containers;
 mod credentials;
 mod dockerfile;
+mod encodings;
 mod gaps;
 mod hidden_rows;
 mod interleaving;
