@@ -21,7 +21,7 @@ use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusOptions, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
-use sqlx::ConnectOptions as _;
+use artstore_sessions::connection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -173,7 +173,7 @@ impl System {
 
     async fn migrate(&self, database: &str, module: &Module) -> anyhow::Result<()> {
         self.stack.create_database(database).await?;
-        let mut connection = self.database(database)?.connect().await?;
+        let mut connection = connection::open(&self.database(database)?).await?;
         artstore_migrations::up(&mut connection, module, None)
             .await
             .with_context(|| format!("database {database}"))?;

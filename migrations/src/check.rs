@@ -49,8 +49,10 @@ async fn one(conn: &mut PgConnection, task: &Task<'_>, part: &Part) -> Result<()
     };
     let failed = |source| task.failed(Failure::Work(source));
     let query = part.sql.trim_end_matches(';');
-    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
-        "select line from ({query}) as found (line) limit {LISTED}"
+    // As bytes: a database in SQL_ASCII may hold names that are not UTF-8.
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select convert_to(line, case getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' \
+             else 'UTF8' end) from ({query}) as found (line) limit {LISTED}"
     )))
     .fetch_all(&mut *conn)
     .await
@@ -71,7 +73,10 @@ async fn one(conn: &mut PgConnection, task: &Task<'_>, part: &Part) -> Result<()
         found: Box::new(Found {
             problem: reason.problem.clone(),
             remedy: reason.remedy.clone(),
-            rows,
+            rows: rows
+                .iter()
+                .map(|row| String::from_utf8_lossy(row).into_owned())
+                .collect(),
             count,
         }),
         loses,

@@ -170,9 +170,11 @@ async fn concurrently(conn: &mut PgConnection, name: &str, sql: &str) -> Result<
             "an index that is not valid was left; the next try removes it"
         );
     }
-    sqlx::raw_sql("reset lock_timeout; reset statement_timeout; reset search_path;")
-        .execute(conn)
-        .await?;
+    sqlx::raw_sql(
+        "reset lock_timeout; reset statement_timeout; set search_path = pg_catalog, public;",
+    )
+    .execute(conn)
+    .await?;
     built.map(drop)
 }
 

@@ -4,6 +4,7 @@
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::File;
 use artstore_schemas::json::Document;
+use artstore_sessions::text::{optional, text};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
@@ -159,23 +160,23 @@ fn read(row: &PgRow) -> Result<File, sqlx::Error> {
 
 /// Reads the columns of `_files` in a wider row; metadata is text there.
 pub(crate) fn read_joined(row: &PgRow, id: Uuid) -> Result<File, sqlx::Error> {
-    let metadata: Option<String> = row.try_get("metadata")?;
+    let metadata = optional(row, "metadata")?;
     let created_at: DateTime<Utc> = row.try_get("created_at")?;
     Ok(File {
         id,
-        original_filename: row.try_get("original_filename")?,
-        storage_filename: row.try_get("storage_filename")?,
-        storage_path: row.try_get("storage_path")?,
+        original_filename: text(row, "original_filename")?,
+        storage_filename: text(row, "storage_filename")?,
+        storage_path: text(row, "storage_path")?,
         file_size: row.try_get("file_size")?,
-        content_type: row.try_get("content_type")?,
-        checksum: row.try_get("checksum")?,
+        content_type: text(row, "content_type")?,
+        checksum: text(row, "checksum")?,
         created_at,
         updated_at: row.try_get("updated_at")?,
-        created_by_id: row.try_get("created_by_id")?,
-        created_by_username: row.try_get("created_by_username")?,
-        created_by_fullname: row.try_get("created_by_fullname")?,
-        description: row.try_get("description")?,
-        version: row.try_get("version")?,
+        created_by_id: text(row, "created_by_id")?,
+        created_by_username: text(row, "created_by_username")?,
+        created_by_fullname: optional(row, "created_by_fullname")?,
+        description: optional(row, "description")?,
+        version: optional(row, "version")?,
         metadata: metadata.as_deref().and_then(Document::from_text),
     })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
+use artstore_sessions::text::{optional, text};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -212,8 +213,8 @@ async fn holder(
 }
 
 fn read(row: &PgRow, limits: Limits, holder: Option<&Holder>) -> Result<Pending, sqlx::Error> {
-    let operation_type: String = row.try_get("operation_type")?;
-    let operation_data: String = row.try_get("operation_data")?;
+    let operation_type = text(row, "operation_type")?;
+    let operation_data = text(row, "operation_data")?;
     let file_id: Option<Uuid> = row.try_get("file_id")?;
     let started_at: DateTime<Utc> = row.try_get("started_at")?;
     let present: Option<Uuid> = row.try_get("file_present")?;
@@ -221,10 +222,10 @@ fn read(row: &PgRow, limits: Limits, holder: Option<&Holder>) -> Result<Pending,
         .map(|id| {
             Ok::<_, sqlx::Error>(Present {
                 id,
-                original_filename: row.try_get("original_filename")?,
-                storage_filename: row.try_get("storage_filename")?,
+                original_filename: text(row, "original_filename")?,
+                storage_filename: text(row, "storage_filename")?,
                 file_size: row.try_get("file_size")?,
-                checksum: row.try_get("checksum")?,
+                checksum: text(row, "checksum")?,
                 updated_at: row.try_get("updated_at")?,
             })
         })
@@ -276,7 +277,7 @@ fn read(row: &PgRow, limits: Limits, holder: Option<&Holder>) -> Result<Pending,
         id: row.try_get("transaction_id")?,
         operation_type,
         file_id,
-        user_id: row.try_get("user_id")?,
+        user_id: optional(row, "user_id")?,
         started_at,
         age,
         ours,

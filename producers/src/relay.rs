@@ -17,6 +17,7 @@ use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
 use artstore_sessions::restart::{Restarts, stopped};
 use artstore_sessions::retry::Retry;
+use artstore_sessions::server::{Holds, Server};
 use async_nats::Message;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -64,7 +65,8 @@ pub struct RelayOptions {
 /// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
 pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
     let relay = Relay::new(bus.clone(), options.clone(), Progress::default());
-    relay.preflight().await
+    relay.preflight().await?;
+    Ok(())
 }
 
 /// Relays one source until `stop` says so. An error at the start comes back at once, with nothing
@@ -149,9 +151,12 @@ impl Relay {
     }
 
     async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
-        tokio::select! {
+        let notes = tokio::select! {
             checked = self.preflight() => checked?,
             () = stopped(&mut stop) => return Ok(()),
+        };
+        for note in notes {
+            tracing::warn!(source = %self.options.source, "the source's database: {note}");
         }
         let mut control = Control::open(&self.bus, &self.options.source).await?;
         let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -260,14 +265,17 @@ impl Relay {
         Ok(())
     }
 
-    /// Everything that can be known to be wrong before the election.
-    async fn preflight(&self) -> Result<(), RelayError> {
+    /// Everything that can be known to be wrong before the election; and what works, but not as people
+    /// expect.
+    async fn preflight(&self) -> Result<Vec<String>, RelayError> {
         election::refuse_pooler(&self.options.database).await?;
         let mut connection = self.connect().await?;
+        let notes = Server::read(&mut connection).await?.notes(Holds::Source);
         let floor = floor::read(&mut connection, &self.table).await?;
         api_url::stored(&mut connection, &self.table).await?;
         let tail = tail::read(&self.bus, &self.options.source).await?;
-        self.compare(&tail, floor, &mut connection).await
+        self.compare(&tail, floor, &mut connection).await?;
+        Ok(notes)
     }
 
     async fn connect(&self) -> Result<PgConnection, RelayError> {

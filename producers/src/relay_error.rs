@@ -1,6 +1,7 @@
 //! Why a relay stops: for now, or until a person decides.
 
 use artstore_schemas::bus::BusError;
+use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
 use uuid::Uuid;
 
@@ -62,6 +63,7 @@ impl From<SessionError> for RelayError {
             SessionError::Database(error) => Self::Database(error),
             SessionError::Connect { database, cause } => Self::Connect { database, cause },
             SessionError::Pooler { sign } => Halt::Pooler { sign }.into(),
+            SessionError::TooOld { database, problem } => Halt::TooOld { database, problem }.into(),
         }
     }
 }
@@ -107,6 +109,14 @@ pub enum Halt {
          point the relay at the primary"
     )]
     Standby,
+    /// The server is too old.
+    #[error("database {database}: {problem}")]
+    TooOld {
+        /// Which one: name, host and port.
+        database: String,
+        /// Its version, and which is needed.
+        problem: String,
+    },
     /// The table is not in this database.
     #[error(
         "database {database} has no table {table}: is it the right database for this source? If \
@@ -118,6 +128,9 @@ pub enum Halt {
         /// The table.
         table: String,
     },
+    /// A table of the source does not show all of its rows.
+    #[error("{0}; nothing was published")]
+    Unfit(Unfit),
     /// Trigger, sequence, index or constraint are not as they should be.
     #[error(
         "table {table}: {problem}; positions could get lost: run `artstore migrate up`, or put \

@@ -1,10 +1,12 @@
 //! A source: the table that its rows stand in, its rows as they are read, and what its database says of
-//! itself. [`crate::poll`] reads new ones.
+//! itself. [`crate::poll`] reads new ones. In a database in SQL_ASCII a text need not be UTF-8: such a row
+//! is read all the same ([`artstore_sessions::text`]).
 
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{File, Status};
 use artstore_schemas::ranges::Range;
 use artstore_schemas::source::Source;
+use artstore_sessions::text::{optional, text};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
@@ -147,6 +149,16 @@ impl SourceTable {
         self.id_column
     }
 
+    /// All tables that belong to it, with their schema.
+    pub fn relations(&self) -> Vec<String> {
+        match &self.element {
+            Some(element) => ["wal", "files", "wal_pruned"]
+                .map(|name| format!("public.{element}_{name}"))
+                .into(),
+            None => vec![format!("public.{}", self.table)],
+        }
+    }
+
     /// The finished rows in these ranges with the state of `_files` in the same statement: at most
     /// `limit`, in position order.
     pub(crate) async fn rows(
@@ -188,7 +200,7 @@ impl SourceTable {
                 let present: Option<Uuid> = row.try_get("file_present")?;
                 let file = present.map(|id| files::read_joined(row, id)).transpose()?;
                 wal.state = WalState::Joined {
-                    operation_data: row.try_get("operation_data")?,
+                    operation_data: text(row, "operation_data")?,
                     recorded: Some(recorded.clone()),
                     file: file.map(Box::new),
                 };
@@ -229,7 +241,7 @@ impl SourceTable {
                 Ok(Found {
                     position: row.try_get("position")?,
                     id: row.try_get("id")?,
-                    file: row.try_get("file")?,
+                    file: optional(row, "file")?,
                 })
             })
             .collect()
@@ -248,14 +260,14 @@ impl SourceTable {
             id: row.try_get("event_id")?,
             position,
             content: Content::Outbox(Box::new(OutboxRow {
-                entity: row.try_get("entity")?,
-                action: row.try_get("action")?,
+                entity: text(row, "entity")?,
+                action: text(row, "action")?,
                 ordering_key: row.try_get("ordering_key")?,
-                subject: row.try_get("subject")?,
-                data: row.try_get("data")?,
-                actor: row.try_get("actor")?,
-                request_id: row.try_get("request_id")?,
-                traceparent: row.try_get("traceparent")?,
+                subject: optional(row, "subject")?,
+                data: text(row, "data")?,
+                actor: text(row, "actor")?,
+                request_id: optional(row, "request_id")?,
+                traceparent: optional(row, "traceparent")?,
                 occurred_at: row.try_get("occurred_at")?,
             })),
         })
@@ -263,7 +275,7 @@ impl SourceTable {
 }
 
 fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
-    let status: String = row.try_get("status")?;
+    let status = text(row, "status")?;
     let status = match status.as_str() {
         "committed" => Status::Committed,
         "rolled_back" => Status::RolledBack,
@@ -274,15 +286,15 @@ fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
     let present: Option<Uuid> = row.try_get("file_present")?;
     let file = present.map(|id| files::read_joined(row, id)).transpose()?;
     Ok(WalRow {
-        operation_type: row.try_get("operation_type")?,
+        operation_type: text(row, "operation_type")?,
         status,
         file_id,
-        state: WalState::read(status, row.try_get("operation_data")?, file_id, file),
-        error_message: row.try_get("error_message")?,
+        state: WalState::read(status, text(row, "operation_data")?, file_id, file),
+        error_message: optional(row, "error_message")?,
         started_at: row.try_get("started_at")?,
         completed_at: row.try_get("completed_at")?,
         duration_ms: row.try_get("duration_ms")?,
-        user_id: row.try_get("user_id")?,
+        user_id: optional(row, "user_id")?,
     })
 }
 

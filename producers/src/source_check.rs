@@ -1,12 +1,14 @@
 //! Whether a source is fit to be read: asked on every connection, before the first poll. A bypass
 //! of the trigger or a replaced sequence would hide rows, so nothing is published then.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use artstore_schemas::ranges::Range;
+use artstore_sessions::relation;
+use sqlx::{PgConnection, Row};
 
 use crate::relay_error::{Halt, RelayError};
 use crate::source::SourceTable;
 
-/// Checks trigger, sequence, index and constraint of a source's table.
+/// Checks that a source's tables show all of their rows, then trigger, sequence, index and constraint.
 pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result<(), RelayError> {
     let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
         .fetch_one(&mut *connection)
@@ -32,6 +34,7 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
         }
         .into());
     }
+    shows_all(connection, table).await?;
     let problems = [
         (
             "trigger",
@@ -66,8 +69,21 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
     readable(connection, table).await
 }
 
+/// Checks that each table that belongs to a source is a table, and shows this role all of its rows.
+/// Where one does not, rows would never be published, and files would look gone.
+pub async fn shows_all(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+) -> Result<(), RelayError> {
+    match relation::unfit(connection, &table.relations()).await? {
+        Some(unfit) => Err(Halt::Unfit(unfit).into()),
+        None => Ok(()),
+    }
+}
+
+/// Every column that a poll reads may be read.
 async fn readable(connection: &mut PgConnection, table: &SourceTable) -> Result<(), RelayError> {
-    let sql = format!("select position from public.{} limit 0", table.table);
-    sqlx::query(AssertSqlSafe(sql)).execute(connection).await?;
+    let nothing = Range { first: 0, last: 0 };
+    table.rows(connection, &[nothing], 0).await?;
     Ok(())
 }

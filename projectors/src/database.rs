@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use artstore_sessions::relation;
+use artstore_sessions::server::{Holds, Server};
 use artstore_sessions::session::{Session, shown};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -16,8 +18,16 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// How long the server may take to confirm that the lock is let go.
 const RELEASE: Duration = Duration::from_secs(3);
 
-/// Connects to a read model, and checks that it can be written and that the projector's tables are
-/// there.
+/// The tables that every projection needs beside its own.
+pub const PROJECTION_TABLES: &[&str] = &[
+    "projection_checkpoints",
+    "projection_parked",
+    "projection_pauses",
+    "projection_discarded",
+];
+
+/// Connects to a read model, and checks that it can be written, that the projector's tables are there,
+/// and that they show all of their rows.
 pub async fn connect<P: Projector>(
     database: &PgConnectOptions,
     name: &str,
@@ -48,13 +58,7 @@ pub(crate) async fn connect_for<P: Projector>(
         }
         .into());
     }
-    let ours = [
-        "projection_checkpoints",
-        "projection_parked",
-        "projection_pauses",
-        "projection_discarded",
-    ];
-    for table in P::TABLES.iter().chain(&ours) {
+    for table in P::TABLES.iter().chain(PROJECTION_TABLES) {
         let found: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(format!("public.{table}"))
             .fetch_one(&mut connection)
@@ -69,29 +73,46 @@ pub(crate) async fn connect_for<P: Projector>(
             .into());
         }
     }
-    Ok(connection)
+    let tables = P::TABLES.iter().chain(PROJECTION_TABLES);
+    let tables: Vec<String> = tables.map(|table| format!("public.{table}")).collect();
+    match relation::unfit(&mut connection, &tables).await? {
+        Some(unfit) => Err(Halt::Unfit {
+            database: shown(database),
+            unfit,
+        }
+        .into()),
+        None => Ok(connection),
+    }
 }
 
-// Projectors name their tables without a schema: a rebuild has tables of the same names elsewhere.
+// Projectors name their tables without a schema: a rebuild has tables of the same names elsewhere,
+// and changes the search path.
 fn session<'a, P: Projector>(database: &'a PgConnectOptions, name: &'a str) -> Session<'a> {
     Session {
         database,
         name,
         silence: SILENCE,
         settings: if P::DURABLE {
-            "set synchronous_commit = on; set search_path = public"
+            "set synchronous_commit = on"
         } else {
-            "set synchronous_commit = off; set search_path = public"
+            "set synchronous_commit = off"
         },
     }
 }
 
-/// Refuses a pooler, and whatever [`connect`] refuses.
+/// Refuses a pooler, and whatever [`connect`] refuses; names what works, but not as people expect.
 pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
     let name = "artstore projector (check)";
     let direct = session::<P>(database, name).refuse_pooler().await;
     direct.map_err(|error| WorkerError::of_session(error, P::VARIABLE))?;
-    connect::<P>(database, name).await?;
+    let mut connection = connect::<P>(database, name).await?;
+    let holds = match P::MODULE {
+        "query" => Holds::QueryCache,
+        _ => Holds::AuditLog,
+    };
+    for note in Server::read(&mut connection).await?.notes(holds) {
+        tracing::warn!(projection = P::NAME, "the read model's database: {note}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Why a worker stops: for now, or until a person decides.
 
 use artstore_schemas::bus::BusError;
+use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -84,6 +85,7 @@ impl WorkerError {
                 cause,
             },
             SessionError::Pooler { sign } => Halt::Pooler { sign, variable }.into(),
+            SessionError::TooOld { database, problem } => Halt::TooOld { database, problem }.into(),
         }
     }
 
@@ -124,6 +126,22 @@ pub enum Halt {
         module: &'static str,
         /// Where it is configured.
         variable: &'static str,
+    },
+    /// A table does not show all of its rows.
+    #[error("database {database}: {unfit}; nothing was applied")]
+    Unfit {
+        /// The database.
+        database: String,
+        /// Which, and why.
+        unfit: Unfit,
+    },
+    /// The server is too old.
+    #[error("database {database}: {problem}")]
+    TooOld {
+        /// The database.
+        database: String,
+        /// Its version, and which is needed.
+        problem: String,
     },
     /// There is a pooler in between.
     #[error(

@@ -1,13 +1,21 @@
 //! What the relay and the projector's workers have in common: each opens a session of PostgreSQL,
-//! holds a lock with it, works, and starts again when something fails. What they do in a session is
-//! theirs; nothing here knows events, streams or tables.
+//! holds a lock with it, works, and starts again when something fails; and how everything else connects.
+//! What they do in a session is theirs; nothing here knows events, streams or tables of ours.
 //!
+//! - [`connection`]: opening any connection, with the settings that our SQL relies on
+//! - [`server`]: what the server and its database are
+//! - [`relation`]: whether a table shows all of its rows
+//! - [`text`]: texts that need not be UTF-8
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
 //! - [`progress`]: where one is, and what is wrong
 
+pub mod connection;
 pub mod progress;
+pub mod relation;
 pub mod restart;
 pub mod retry;
+pub mod server;
 pub mod session;
+pub mod text;

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
+use sqlx::{ConnectOptions as _, PgConnection, Row as _};
+
+use crate::{connection, server};
 
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -25,6 +27,14 @@ pub enum SessionError {
         database: String,
         /// What the client says.
         cause: sqlx::Error,
+    },
+    /// The server is too old.
+    #[error("database {database}: {problem}")]
+    TooOld {
+        /// Which one: name, host and port.
+        database: String,
+        /// Its version, and which is needed.
+        problem: String,
     },
     /// There is a pooler in between.
     #[error("there is a connection pooler in between: {sign}")]
@@ -74,35 +84,40 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Opens it: in UTC, and ended by the server when this process freezes or vanishes.
+    /// Opens it: ended by the server when this process freezes or vanishes.
     pub async fn open(self) -> Result<PgConnection, SessionError> {
         let options = self
             .database
             .clone()
             .application_name(self.name)
             .log_statements(tracing::log::LevelFilter::Trace);
-        let connected = tokio::time::timeout(CONNECT, options.connect())
+        let silence = self.silence.as_millis();
+        let settings = format!(
+            "set idle_session_timeout = {silence}; \
+             set idle_in_transaction_session_timeout = {silence}; \
+             set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; \
+             set tcp_keepalives_count = 3; set tcp_user_timeout = {silence}; {}",
+            self.settings
+        );
+        let opened = connection::open_with(&options, &settings);
+        let connected = tokio::time::timeout(CONNECT, opened)
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        let mut connection = connected.map_err(|cause| match sign_of_pooler(&cause) {
+        let connection = connected.map_err(|cause| match sign_of_pooler(&cause) {
             Some(sign) => SessionError::Pooler { sign },
             None => SessionError::Connect {
                 database: shown(&options),
                 cause,
             },
         })?;
-        let silence = self.silence.as_millis();
-        let settings = self.settings;
-        sqlx::raw_sql(AssertSqlSafe(format!(
-            "set idle_session_timeout = {silence}; \
-             set idle_in_transaction_session_timeout = {silence}; \
-             set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; \
-             set tcp_keepalives_count = 3; set tcp_user_timeout = {silence}; \
-             set timezone = 'UTC'; {settings}"
-        )))
-        .execute(&mut connection)
-        .await?;
-        Ok(connection)
+        let version = connection.server_version_num();
+        match version.and_then(server::too_old) {
+            Some(problem) => Err(SessionError::TooOld {
+                database: shown(&options),
+                problem,
+            }),
+            None => Ok(connection),
+        }
     }
 
     /// Refuses a pooler before anything is asked of it: of two connections each must have a session

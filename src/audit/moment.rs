@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use artstore_sessions::connection;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
@@ -54,9 +55,5 @@ pub async fn connect(database: &PgConnectOptions) -> Result<PgConnection, sqlx::
         .application_name("artstore audit")
         .log_statements(tracing::log::LevelFilter::Trace)
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let mut connection = options.connect().await?;
-    sqlx::raw_sql("set timezone = 'UTC'; set extra_float_digits = 1")
-        .execute(&mut connection)
-        .await?;
-    Ok(connection)
+    connection::open(&options).await
 }

@@ -9,9 +9,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use artstore_sessions::connection;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use sqlx::AssertSqlSafe;
 
 use super::stop_signal;
 use crate::stack::StackOptions;
@@ -98,7 +99,7 @@ fn progress(command: &Demo, what: &'static str, length: u64) -> ProgressBar {
 
 /// Waits until every message is a row of the audit log, under a signed head.
 async fn wait_until_signed(system: &System, bar: &ProgressBar) -> anyhow::Result<()> {
-    let mut admin = system.admin_database()?.connect().await?;
+    let mut admin = connection::open(&system.admin_database()?).await?;
     let mut best = 0;
     let mut moved = Instant::now();
     loop {
@@ -133,7 +134,7 @@ async fn wait_until_signed(system: &System, bar: &ProgressBar) -> anyhow::Result
 
 /// Waits until the projector's checkpoints cover what every source has given out.
 async fn wait_until_visible(system: &System, bar: &ProgressBar) -> anyhow::Result<()> {
-    let mut query = system.query_database()?.connect().await?;
+    let mut query = connection::open(&system.query_database()?).await?;
     let mut best = 0;
     let mut moved = Instant::now();
     loop {
@@ -144,7 +145,7 @@ async fn wait_until_visible(system: &System, bar: &ProgressBar) -> anyhow::Resul
                 continue;
             }
             let table = artstore_producers::source::SourceTable::of(&source);
-            let mut connection = system.source_database(&source)?.connect().await?;
+            let mut connection = connection::open(&system.source_database(&source)?).await?;
             let sql = format!(
                 "select count(*) from public.{} where position is not null",
                 table.name()

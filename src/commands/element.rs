@@ -14,11 +14,12 @@ use artstore_producers::takeover;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use clap::{Args, Subcommand};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use super::stop_signal;
 use crate::config::{Config, ConfigError, RelaySettings};
@@ -228,11 +229,10 @@ async fn show(element: ElementName, database: PgConnectOptions, progress: Progre
 }
 
 async fn count(element: &ElementName, database: &PgConnectOptions) -> anyhow::Result<u64> {
-    let mut connection = database
+    let database = database
         .clone()
-        .application_name("artstore element backfill (progress)")
-        .connect()
-        .await?;
+        .application_name("artstore element backfill (progress)");
+    let mut connection = connection::open(&database).await?;
     let sql = format!("select count(*) from public.{element}_files");
     let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
         .fetch_one(&mut connection)

@@ -17,6 +17,8 @@ use anyhow::Context as _;
 use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status, Step};
 use artstore_producers::api_url;
 use artstore_schemas::element::ElementName;
+use artstore_sessions::connection;
+use artstore_sessions::server::{self, Holds, Server};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -164,6 +166,9 @@ async fn steps(
     let mut report = Vec::new();
     for (module, database) in targets(config, which.module)? {
         let mut connection = connect(&module, &database).await?;
+        let version = artstore_migrations::status(&mut connection, &module).await?;
+        let first = version.version == 0 && matches!(goal, Goal::Up(_));
+        name_server(&module, &mut connection, first).await?;
         if how.dry_run {
             let steps = artstore_migrations::plan(&mut connection, &module, goal).await?;
             if which.json {
@@ -278,7 +283,7 @@ async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result
     let quiet = database
         .clone()
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let connected = quiet.connect().await;
+    let connected = connection::open(&quiet).await;
     connected.with_context(|| {
         format!(
             "{module}: database {} can't be reached; check {}",
@@ -286,6 +291,33 @@ async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result
             setting(module)
         )
     })
+}
+
+/// Says what of a server and a database works, but not as people expect; refuses those in which no
+/// tables should be made, where they are to be made first.
+async fn name_server(
+    module: &Module,
+    connection: &mut PgConnection,
+    first: bool,
+) -> anyhow::Result<()> {
+    let server = Server::read(connection).await?;
+    let refused = server.refused(holds(module)).filter(|_| first);
+    let old = server::too_old(server.version_number);
+    if let Some(problem) = old.or(refused) {
+        anyhow::bail!("{module}: {problem}; nothing was changed");
+    }
+    for note in server.notes(holds(module)) {
+        eprintln!("artstore: {module}: note: {note}");
+    }
+    Ok(())
+}
+
+fn holds(module: &Module) -> Holds {
+    match module {
+        Module::Admin => Holds::AuditLog,
+        Module::Query => Holds::QueryCache,
+        Module::Storage(_) => Holds::Source,
+    }
 }
 
 /// What says where a module's database is.

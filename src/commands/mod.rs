@@ -19,6 +19,7 @@ pub mod wal;
 
 use std::process::ExitCode;
 
+use artstore_sessions::relation;
 use clap::{Parser, Subcommand};
 use tokio::sync::watch;
 
@@ -158,11 +159,18 @@ pub(crate) fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
 /// An error with its causes, each said once: many texts hold those of their causes already.
 pub fn error_text(error: &anyhow::Error) -> String {
     let causes = error.chain().skip(1).map(ToString::to_string);
-    causes.fold(error.to_string(), |text, cause| {
+    let text = causes.fold(error.to_string(), |text, cause| {
         if text.contains(&cause) {
             text
         } else {
             format!("{text}: {cause}")
         }
-    })
+    });
+    let advice = error
+        .chain()
+        .find_map(|cause| relation::advice(cause.downcast_ref()?));
+    match advice {
+        Some(advice) => format!("{text}: {advice}"),
+        None => text,
+    }
 }

@@ -19,6 +19,7 @@ use artstore_projectors::search::hit::Hit;
 use artstore_projectors::search::query::Search;
 use artstore_projectors::search::search_error::SearchError;
 use artstore_projectors::search::{self, Found};
+use artstore_sessions::connection;
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
@@ -71,7 +72,7 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .clone()
         .application_name("artstore search")
         .log_statements(tracing::log::LevelFilter::Trace);
-    tokio::time::timeout(PATIENCE, options.connect())
+    tokio::time::timeout(PATIENCE, connection::open(&options))
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
         .with_context(|| {

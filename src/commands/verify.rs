@@ -12,10 +12,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use artstore_producers::source::SourceTable;
+use artstore_producers::source_check;
 use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use artstore_sessions::restart::stopped;
 use clap::Args;
 use serde::Serialize;
@@ -394,6 +397,7 @@ impl Check {
         database: &PgConnectOptions,
     ) -> anyhow::Result<Option<Report>> {
         let mut connection = connect(database).await?;
+        source_check::shows_all(&mut connection, &SourceTable::of(source)).await?;
         let about = About::read(&mut connection, &self.bus, source).await?;
         let mut state = match &self.file {
             Some(file) => file.state(&self.bus, source, &about).await?,
@@ -484,9 +488,8 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let options = database
         .clone()
         .application_name("artstore verify")
-        .options([("default_transaction_read_only", "on")])
         .log_statements(tracing::log::LevelFilter::Trace)
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let connected = options.connect().await;
+    let connected = connection::open_read_only(&options).await;
     connected.with_context(|| format!("database {} can't be reached", shown(database)))
 }

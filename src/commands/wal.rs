@@ -12,13 +12,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use artstore_producers::pending::{self, Limits, Pending, Proposal};
 use artstore_producers::resolve::{self, Decision, Refused, Resolved};
+use artstore_producers::source::SourceTable;
+use artstore_producers::source_check;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
+use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
 use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
@@ -242,13 +246,18 @@ async fn connect(config: &Config) -> anyhow::Result<Vec<Connected>> {
 
 async fn reach(element: &ElementName, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let database = database.clone().application_name("artstore wal");
-    database.connect().await.with_context(|| {
+    let connected = connection::open(&database).await;
+    let mut connection = connected.with_context(|| {
         format!(
             "element {element}: database {} can't be reached; check ARTSTORE_ELEMENTS or \
              STORAGE_DATABASE_URL, and the server",
             shown(&database)
         )
-    })
+    })?;
+    let table = SourceTable::of(&Source::Element(element.clone()));
+    let shows_all = source_check::shows_all(&mut connection, &table).await;
+    shows_all.with_context(|| format!("element {element}"))?;
+    Ok(connection)
 }
 
 fn unreadable(element: &ElementName) -> String {

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
+use artstore_sessions::connection;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
@@ -175,7 +176,7 @@ impl Postgres {
             .password(&self.password)
             .database("postgres")
             .ssl_mode(PgSslMode::Disable);
-        Ok(PgConnection::connect_with(&options).await?)
+        Ok(connection::open(&options).await?)
     }
 }
 

@@ -1,5 +1,8 @@
 //! The stack's own promises, on real servers: nothing is left behind, and what is kept comes back.
 
+// Tests connect as anybody does, with the settings that they find.
+#![allow(clippy::disallowed_methods)]
+
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

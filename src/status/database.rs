@@ -8,6 +8,7 @@ use artstore_producers::election;
 use artstore_producers::source::SourceTable;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
+use artstore_sessions::{connection, relation};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 
@@ -57,15 +58,18 @@ pub async fn connect(
         .clone()
         .application_name("artstore status")
         .log_statements(tracing::log::LevelFilter::Trace);
-    let mut connection = options.connect().await?;
     let patience = patience.as_millis();
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "set statement_timeout = {patience}; set default_transaction_read_only = on; \
-         set timezone = 'UTC'"
-    )))
-    .execute(&mut connection)
-    .await?;
-    Ok(connection)
+    let settings =
+        format!("set statement_timeout = {patience}; set default_transaction_read_only = on");
+    connection::open_with(&options, &settings).await
+}
+
+/// Numbers of a table that hides rows would say that all is well.
+async fn shows_all(connection: &mut PgConnection, tables: &[String]) -> Result<(), sqlx::Error> {
+    match relation::unfit(connection, tables).await? {
+        Some(unfit) => Err(sqlx::Error::Configuration(Box::new(unfit))),
+        None => Ok(()),
+    }
 }
 
 /// A database as it is shown: never with a password.
@@ -80,6 +84,7 @@ pub async fn source(
     connection: &mut PgConnection,
     source: &Source,
 ) -> Result<SourceFacts, sqlx::Error> {
+    shows_all(connection, &SourceTable::of(source).relations()).await?;
     let position = position(connection, source).await?;
     let pending = match source {
         Source::Element(element) => {
@@ -172,6 +177,12 @@ pub async fn checkpoints(connection: &mut PgConnection) -> Result<Vec<Checkpoint
     if before {
         return Ok(Vec::new());
     }
+    let read = [
+        "projection_checkpoints",
+        "projection_parked",
+        "projection_pauses",
+    ];
+    shows_all(connection, &read.map(|table| format!("public.{table}"))).await?;
     let found = sqlx::query(
         "select projection, stream, version, last_sequence, source_high, stream_created_at, \
                 extract(epoch from clock_timestamp() - updated_at)::float8 as moved, \

@@ -17,6 +17,7 @@ use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_schemas::source::Source;
+use artstore_sessions::relation;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use sqlx::PgConnection;
@@ -307,7 +308,11 @@ fn told(error: &sqlx::Error) -> String {
             "a question was not answered within {} s",
             PATIENCE.as_secs()
         ),
-        _ => error.to_string(),
+        _ => match (error, relation::advice(error)) {
+            (_, Some(advice)) => format!("{error}: {advice}"),
+            (sqlx::Error::Configuration(cause), None) => cause.to_string(),
+            (_, None) => error.to_string(),
+        },
     }
 }
 

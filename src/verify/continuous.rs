@@ -11,6 +11,7 @@ use artstore_producers::rows;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use artstore_sessions::progress::Stage;
 use artstore_sessions::retry::Retry;
 use chrono::{DateTime, Utc};
@@ -161,14 +162,12 @@ impl Continuous {
 
     async fn begin(&self, known: &mut Known) -> anyhow::Result<Session> {
         let name = format!("artstore verify {}", self.source);
-        let mut connection = self
+        let database = self
             .database
             .clone()
             .application_name(&name)
-            .options([("default_transaction_read_only", "on")])
-            .log_statements(tracing::log::LevelFilter::Trace)
-            .connect()
-            .await?;
+            .log_statements(tracing::log::LevelFilter::Trace);
+        let mut connection = connection::open_read_only(&database).await?;
         let info = self.bus.stream_info(&self.source.stream()).await?;
         let created = info.created;
         let kept = known.stream.as_ref().filter(|kept| kept.created == created);
@@ -326,12 +325,11 @@ async fn publish(
     source: &Source,
     findings: &[(Uuid, Finding)],
 ) -> anyhow::Result<()> {
-    let mut connection = admin
+    let admin = admin
         .clone()
         .application_name("artstore verify")
-        .log_statements(tracing::log::LevelFilter::Trace)
-        .connect()
-        .await?;
+        .log_statements(tracing::log::LevelFilter::Trace);
+    let mut connection = connection::open(&admin).await?;
     let actor = Actor::system().named("artstore verify");
     for (id, finding) in findings {
         let event = OutboxInsert {

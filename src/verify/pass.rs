@@ -9,6 +9,7 @@ use artstore_producers::floor;
 use artstore_producers::order::Order;
 use artstore_producers::rows;
 use artstore_producers::source::SourceTable;
+use artstore_producers::source_check;
 use artstore_producers::translate::Translator;
 use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};
@@ -90,9 +91,10 @@ impl Pass {
         self.translator.source()
     }
 
-    /// Takes down what was pruned, before the first message is read: nobody but the stream tells of
+    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the first message is read: nobody but the stream tells of
     /// it any more.
     pub async fn begin_floor(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        source_check::shows_all(connection, &self.table).await?;
         if self.state.links.last == 0 {
             let pruned = floor::pruned(connection, &self.table).await?;
             let operations = u64::try_from(pruned.operations).unwrap_or(0);

@@ -7,6 +7,8 @@
 
 // In a test, an error that is not expected is a failure: unwrap says where.
 #![allow(clippy::unwrap_used)]
+// Tests connect as anybody does, with the settings that they find.
+#![allow(clippy::disallowed_methods)]
 
 mod support;
 
@@ -26,13 +28,16 @@ mod container_processes;
 mod containers;
 mod credentials;
 mod dockerfile;
+mod encodings;
 mod gaps;
+mod hidden_rows;
 mod interleaving;
 mod kit;
 mod load;
 mod migrations;
 mod mix;
 mod odd_files;
+mod odd_settings;
 mod parking;
 mod pausing;
 mod product_rows;

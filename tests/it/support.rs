@@ -181,6 +181,11 @@ impl World {
         pg(&self.query_url).await
     }
 
+    /// A connection to the admin module's database.
+    pub async fn admin(&self) -> PgConnection {
+        pg(&self.admin_url).await
+    }
+
     /// The program with this world's settings, and a clean environment otherwise.
     pub fn command(&self, arguments: &[&str]) -> Program {
         let elements: Vec<String> = self

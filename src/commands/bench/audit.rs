@@ -9,9 +9,10 @@ use artstore_projectors::audit_log::mapping::{self, NEWEST, RawMessage, Record};
 use artstore_projectors::audit_log::store::{self, COLUMNS, Signed};
 use artstore_schemas::bus::{AUDIT_HEADS, StreamName};
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use chrono::Utc;
 use futures::TryStreamExt as _;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{Line, drain};
 use crate::audit::log::Check;
@@ -23,7 +24,7 @@ const BATCH: usize = 1_000;
 pub async fn measure(system: &System, events: u32, rounds: u32) -> anyhow::Result<[Line; 2]> {
     let source = Source::Element(system.elements[0].clone());
     let rows = rows(system, &source, events).await?;
-    let mut admin = system.admin_database()?.connect().await?;
+    let mut admin = connection::open(&system.admin_database()?).await?;
     let (mut written, mut verified) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         empty(system, &mut admin).await?;

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use artstore_producers::publish::{self, Outgoing, PublishMode};
 use artstore_schemas::size::MAX_BATCH_MESSAGES;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
@@ -22,7 +23,7 @@ pub async fn fill(system: &System, events: u32) -> anyhow::Result<()> {
     let source = Source::Element(element.clone());
     let database = system.source_database(&source)?;
     let quiet = database.log_slow_statements(LevelFilter::Off, Duration::ZERO);
-    let mut connection = quiet.connect().await?;
+    let mut connection = connection::open(&quiet).await?;
     let files = format!(
         "insert into public.{element}_files (file_id, original_filename, storage_filename, \
              file_size, content_type, created_by_id, created_by_username, description, \

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Config;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::{Line, median};
@@ -36,7 +37,7 @@ pub async fn measure(system: &System, rounds: u32) -> anyhow::Result<Line> {
 
 /// Downloads are recorded at the pace; commit timestamps of both ends tell how long each took.
 async fn ours(system: &System) -> anyhow::Result<f64> {
-    let mut query = system.query_database()?.connect().await?;
+    let mut query = connection::open(&system.query_database()?).await?;
     let mut ids = Vec::new();
     let mut pace = tokio::time::interval(PACE);
     for _ in 0..EVENTS {
@@ -83,7 +84,7 @@ async fn ours(system: &System) -> anyhow::Result<f64> {
 }
 
 async fn raw(system: &System) -> anyhow::Result<f64> {
-    let mut query = system.query_database()?.connect().await?;
+    let mut query = connection::open(&system.query_database()?).await?;
     let create = "create unlogged table if not exists public.bench_raw (id bigint primary key)";
     for sql in [
         create,

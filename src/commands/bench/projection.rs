@@ -10,7 +10,8 @@ use artstore_projectors::query_cache::ownership::{Claim, fold};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use artstore_sessions::connection;
+use sqlx::{Connection as _, PgConnection};
 
 use super::Line;
 use super::drain;
@@ -22,7 +23,7 @@ const BATCH: usize = 1_000;
 pub async fn measure(system: &System, events: u32, rounds: u32) -> anyhow::Result<Line> {
     let source = Source::Element(system.elements[0].clone());
     let received = received(system, &source, events).await?;
-    let mut query = system.query_database()?.connect().await?;
+    let mut query = connection::open(&system.query_database()?).await?;
     let mut measured = Vec::new();
     for _ in 0..rounds {
         empty(&mut query).await?;
@@ -91,7 +92,7 @@ async fn upsert(
         .chunks(BATCH)
         .map(|batch| fold(batch).into_values().filter_map(|f| f.claim).collect())
         .collect();
-    sqlx::raw_sql("set synchronous_commit = off; set search_path = public")
+    sqlx::raw_sql("set synchronous_commit = off")
         .execute(&mut *query)
         .await?;
     let started = Instant::now();

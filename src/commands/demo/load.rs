@@ -12,10 +12,11 @@ use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::File;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use aws_lc_rs::digest::{SHA256, digest};
 use indicatif::ProgressBar;
 use serde_json::json;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -145,12 +146,12 @@ impl Publisher {
             let source = Source::Element(element.clone());
             elements.push((
                 element.clone(),
-                system.source_database(&source)?.connect().await?,
+                connection::open(&system.source_database(&source)?).await?,
             ));
         }
         Ok(Self {
             elements,
-            query: system.query_database()?.connect().await?,
+            query: connection::open(&system.query_database()?).await?,
             left: Arc::clone(left),
             bar: bar.clone(),
         })

@@ -5,9 +5,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::audit;
@@ -62,7 +63,7 @@ impl Report {
         operations: u64,
         elapsed: Duration,
     ) -> anyhow::Result<Self> {
-        let mut query = system.query_database()?.connect().await?;
+        let mut query = connection::open(&system.query_database()?).await?;
         let mut report = Self {
             operations,
             finished: 0,
@@ -111,7 +112,7 @@ impl Report {
 
     async fn sources(&mut self, system: &System) -> anyhow::Result<()> {
         for source in system.sources() {
-            let mut connection = system.source_database(&source)?.connect().await?;
+            let mut connection = connection::open(&system.source_database(&source)?).await?;
             let found =
                 verify::source::compare(&mut connection, &system.bus, &source, WAIT).await?;
             self.finished += usize::try_from(found.rows)?;
@@ -140,7 +141,7 @@ impl Report {
             let source = Source::Element(element.clone());
             elements.push((
                 element.clone(),
-                system.source_database(&source)?.connect().await?,
+                connection::open(&system.source_database(&source)?).await?,
             ));
         }
         let found = verify::cache::compare(&mut elements, query).await?;
@@ -157,7 +158,7 @@ impl Report {
 
     /// Searches and downloads: as many rows as events, each by its event id.
     async fn history(&mut self, system: &System, query: &mut PgConnection) -> anyhow::Result<()> {
-        let mut source = system.source_database(&Source::Query)?.connect().await?;
+        let mut source = connection::open(&system.source_database(&Source::Query)?).await?;
         for (entity, table) in [
             ("search", "search_history"),
             ("file", "download_statistics"),
@@ -249,7 +250,7 @@ impl Report {
                 table.id_column(),
                 table.name()
             );
-            let mut connection = system.source_database(&source)?.connect().await?;
+            let mut connection = connection::open(&system.source_database(&source)?).await?;
             for row in sqlx::query(AssertSqlSafe(sql))
                 .fetch_all(&mut connection)
                 .await?

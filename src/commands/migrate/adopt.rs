@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{ModuleName, connect, name, targets};
+use super::{ModuleName, connect, name, name_server, targets};
 use crate::config::Config;
 
 /// What to adopt, and how far to go.
@@ -46,7 +46,10 @@ pub async fn run(config: &Config, command: &Adopt) -> anyhow::Result<ExitCode> {
     let mut found = Vec::new();
     for (module, database) in &targets {
         let mut connection = connect(module, database).await?;
-        found.push(artstore_migrations::inspect(&mut connection, module).await?);
+        let adoption = artstore_migrations::inspect(&mut connection, module).await?;
+        let first = matches!(adoption.origin, Origin::Product { .. });
+        name_server(module, &mut connection, first).await?;
+        found.push(adoption);
     }
     let ours = |adoption: &Adoption| matches!(adoption.origin, Origin::Ours { .. });
     let mut refused = found.iter().any(|a| !ours(a) && !a.is_possible());

@@ -7,19 +7,24 @@ use std::process::ExitCode;
 use artstore_migrations::{Effect, Module, Origin};
 use artstore_producers::source::SourceTable;
 use artstore_producers::{api_url, election};
+use artstore_projectors::audit_log::AuditLog;
+use artstore_projectors::database::PROJECTION_TABLES;
+use artstore_projectors::element_registry::ElementRegistry;
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::bus::{Bus, BusError, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_sessions::relation;
+use artstore_sessions::server::{self, Server};
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
 use super::adopt::{inspection, made_by};
-use super::{ModuleName, connect, name, shown, targets};
+use super::{ModuleName, connect, holds, name, shown, targets};
 use crate::config::Config;
-
-const OLDEST_POSTGRES: i32 = 150_000;
 
 /// A nats-server from here on has no known fault that matters to us.
 const RECOMMENDED_NATS: (i64, i64, i64) = (2, 14, 3);
@@ -176,20 +181,20 @@ async fn look(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     // Nothing is prepared before it is known that there is no pooler: it mixes up such statements.
-    let row = sqlx::raw_sql(
-        "select current_setting('server_version_num')::int, current_setting('server_version'), \
-             pg_is_in_recovery()",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-    let standby: bool = row.try_get(2)?;
-    if number < OLDEST_POSTGRES {
-        let text = format!("PostgreSQL {version} is too old: upgrade it to 15 or newer");
-        report.add(Verdict::Stop, "server", text);
+    let row = sqlx::raw_sql("select pg_is_in_recovery()")
+        .fetch_one(&mut *connection)
+        .await?;
+    let standby: bool = row.try_get(0)?;
+    let server = Server::read(connection).await?;
+    if let Some(problem) = server::too_old(server.version_number) {
+        report.add(Verdict::Stop, "server", problem);
         return Ok(());
     }
-    report.add(Verdict::Ok, "server", format!("PostgreSQL {version}"));
+    report.add(
+        Verdict::Ok,
+        "server",
+        format!("PostgreSQL {}", server.version),
+    );
     if let Err(error) = election::refuse_pooler(database).await {
         report.add(Verdict::Stop, "direct", error);
         return Ok(());
@@ -200,6 +205,7 @@ async fn look(
         report.add(Verdict::Stop, "role", text);
     }
     tables(module, connection, report).await?;
+    properties(module, connection, &server, report).await?;
     rights(module, connection, report).await?;
     let holders = artstore_migrations::holders::of(connection, module).await?;
     for holder in &holders {
@@ -215,6 +221,44 @@ async fn look(
             "in use",
             "no transaction is open on the tables",
         );
+    }
+    Ok(())
+}
+
+/// What the tables' form does not show: the database's encoding and letters, and whether each table shows
+/// this role all of its rows.
+async fn properties(
+    module: &Module,
+    connection: &mut PgConnection,
+    server: &Server,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let refused = server.refused(holds(module));
+    let made = matches!(report.more["made"]["by"].as_str(), Some("artstore"));
+    match refused {
+        Some(problem) if !made => report.add(Verdict::Stop, "database", problem),
+        _ => {
+            let text = format!("encoding {}, lc_ctype {}", server.encoding, server.lc_ctype);
+            report.add(Verdict::Ok, "database", text);
+            for note in server.notes(holds(module)) {
+                report.add(Verdict::Note, "database", note);
+            }
+        }
+    }
+    let mut tables = SourceTable::of(&source(module)).relations();
+    let projected = match module {
+        Module::Admin => [AuditLog::TABLES, ElementRegistry::TABLES, PROJECTION_TABLES].concat(),
+        Module::Query => [QueryCache::TABLES, PROJECTION_TABLES].concat(),
+        Module::Storage(_) => Vec::new(),
+    };
+    tables.extend(projected.iter().map(|table| format!("public.{table}")));
+    match relation::unfit(connection, &tables).await? {
+        Some(unfit) => report.add(Verdict::Stop, "rows", unfit),
+        None => {
+            for note in relation::secured(connection, &tables).await? {
+                report.add(Verdict::Note, "rows", note);
+            }
+        }
     }
     Ok(())
 }

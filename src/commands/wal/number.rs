@@ -8,9 +8,9 @@ use artstore_producers::number;
 use artstore_producers::rows;
 use artstore_producers::source::SourceTable;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use clap::Args;
 use serde_json::json;
-use sqlx::ConnectOptions as _;
 
 use crate::config::Config;
 
@@ -36,8 +36,7 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
     let sources = config.sources(std::slice::from_ref(&command.source))?;
     for (source, database) in sources {
         let database = database.application_name("artstore wal number");
-        let mut connection = database
-            .connect()
+        let mut connection = connection::open(&database)
             .await
             .with_context(|| format!("source {source}: its database can't be reached"))?;
         let table = SourceTable::of(&source);

@@ -27,12 +27,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_producers::api_url;
 use artstore_producers::source::SourceTable;
+use artstore_producers::{api_url, source_check};
+use artstore_projectors::database::PROJECTION_TABLES;
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_sessions::{connection, relation};
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
@@ -130,8 +134,15 @@ pub async fn verify(
     let mut elements = Vec::new();
     for (element, database) in scope.elements {
         let connection = connect(database).await;
-        let connection = connection.with_context(|| format!("element {element}"))?;
+        let mut connection = connection.with_context(|| format!("element {element}"))?;
+        let table = SourceTable::of(&Source::Element(element.clone()));
+        source_check::shows_all(&mut connection, &table).await?;
         elements.push((element.clone(), connection));
+    }
+    let tables = QueryCache::TABLES.iter().chain(PROJECTION_TABLES);
+    let tables: Vec<String> = tables.map(|table| format!("public.{table}")).collect();
+    if let Some(unfit) = relation::unfit(&mut query, &tables).await? {
+        anyhow::bail!("the query database: {unfit}");
     }
     let streams = element_streams(bus).await?;
     let sources: Vec<Source> = streams.iter().cloned().map(Source::Element).collect();
@@ -285,8 +296,7 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .log_statements(tracing::log::LevelFilter::Trace)
         // Whole tables are read here: that takes its time.
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let options = options.options([("search_path", "public")]);
-    let connected = tokio::time::timeout(Duration::from_secs(10), options.connect())
+    let connected = tokio::time::timeout(Duration::from_secs(10), connection::open(&options))
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut));
     connected.with_context(|| {

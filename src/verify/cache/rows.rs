@@ -7,8 +7,10 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{File, Omitted};
 use artstore_schemas::json::Document;
 use artstore_schemas::source::Source;
+use artstore_sessions::text;
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::told;
@@ -152,7 +154,7 @@ impl CacheRow {
 }
 
 /// A file of an element, as its table has it.
-#[derive(Debug, Clone, PartialEq, FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TableFile {
     /// The file.
     pub file_id: Uuid,
@@ -194,6 +196,29 @@ pub async fn in_table(
         .await
 }
 
+// Texts of an element need not be UTF-8: they are read as the relay reads them.
+impl FromRow<'_, PgRow> for TableFile {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            file_id: row.try_get("file_id")?,
+            original_filename: text::text(row, "original_filename")?,
+            storage_filename: text::text(row, "storage_filename")?,
+            storage_path: text::text(row, "storage_path")?,
+            file_size: row.try_get("file_size")?,
+            content_type: text::text(row, "content_type")?,
+            checksum: text::text(row, "checksum")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+            created_by_id: text::text(row, "created_by_id")?,
+            created_by_username: text::text(row, "created_by_username")?,
+            created_by_fullname: text::optional(row, "created_by_fullname")?,
+            description: text::optional(row, "description")?,
+            version: text::optional(row, "version")?,
+            metadata: text::optional(row, "metadata")?,
+        })
+    }
+}
+
 impl TableFile {
     /// Every field in which an event says something else: what it says, what is there.
     pub fn differences(&self, event: &Received) -> Vec<String> {
@@ -224,7 +249,7 @@ impl TableFile {
         found.add("description", &file.description, same, &self.description);
         let metadata = self.metadata.as_deref().and_then(Document::from_text);
         let same = match omitted("file.metadata") {
-            Some(omitted) => digest_fits(omitted, metadata.as_ref().map(text).as_deref()),
+            Some(omitted) => digest_fits(omitted, metadata.as_ref().map(text_of).as_deref()),
             None => file.metadata == metadata,
         };
         found.add("metadata", &file.metadata, same, &metadata);
@@ -242,7 +267,7 @@ fn digest_fits(omitted: &Omitted, text: Option<&str>) -> bool {
     text.is_some_and(|text| text.len() as u64 == omitted.bytes && digest(text) == omitted.sha256)
 }
 
-fn text(document: &Document) -> String {
+fn text_of(document: &Document) -> String {
     match document {
         Document::Json(value) => value.to_string(),
         Document::Text(text) => text.clone(),

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail, ensure};
+use artstore_sessions::connection;
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
@@ -43,9 +44,10 @@ pub(super) async fn make(
     tables: &[String],
     path: &Path,
 ) -> anyhow::Result<Dump> {
-    let mut connection = database.connect().await?;
-    let (number, server): (i32, String) = sqlx::query_as(
-        "select current_setting('server_version_num')::int, current_setting('server_version')",
+    let mut connection = connection::open(database).await?;
+    let (number, server, encoding): (i32, String, String) = sqlx::query_as(
+        "select current_setting('server_version_num')::int, current_setting('server_version'), \
+             current_setting('server_encoding')",
     )
     .fetch_one(&mut connection)
     .await?;
@@ -60,8 +62,10 @@ pub(super) async fn make(
         .fetch_one(&mut *tx)
         .await?;
     let mut pg_dump = program(&folder.join("pg_dump"), database);
-    // A table that somebody rebuilds is not waited for without end.
+    // A table that somebody rebuilds is not waited for without end. Texts as they are, whatever
+    // `client_encoding` the role has.
     pg_dump
+        .arg(format!("--encoding={encoding}"))
         .args([
             "--format=custom",
             "--no-password",
