@@ -8,6 +8,7 @@
 //! - [`event`]: the typed bodies, by type and version
 //! - [`source`]: who publishes, and the stream that it publishes to
 //! - [`registry`]: every form of a body and its JSON Schema
+//! - `rules`: what a body's schema says beyond its types
 //! - [`subject`]: the subject of a message and its partition
 //! - [`pairs`]: maps in files
 //! - [`ranges`]: sets of positions, as they stand in a header
@@ -32,6 +33,7 @@ pub mod json;
 pub mod pairs;
 pub mod ranges;
 pub mod registry;
+mod rules;
 pub mod size;
 pub mod source;
 pub mod subject;
