@@ -16,6 +16,7 @@
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it
 //! - [`damage`]: places of a stream that readers step over
 //! - [`size`]: how large a message may be
+//! - [`refusals`]: what the server says that the connection's user may not publish
 //! - [`bus`]: the connection and the streams
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
@@ -32,6 +33,7 @@ pub mod event;
 pub mod json;
 pub mod pairs;
 pub mod ranges;
+pub mod refusals;
 pub mod registry;
 mod rules;
 pub mod size;
