@@ -2,27 +2,41 @@
 //! failed, 2 usage or configuration.
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use artstore::commands::{self, Cli};
-use artstore::config::ConfigError;
+use artstore::config::{ConfigError, LogFormat};
+use artstore::telemetry;
 use artstore_schemas::bus::BusError;
 use clap::Parser as _;
 
 /// As the shell tells of a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;
 
+/// The form of log lines, once it is known.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    end_quietly_where_nobody_reads();
-    let cli = Cli::parse();
-    let ended = match artstore::telemetry::start(&cli.config, cli.command.usual_log_level()) {
+    watch_panics();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && telemetry::asked_for() == LogFormat::Json => {
+            telemetry::fatal(LogFormat::Json, error.to_string().trim_end());
+            return ExitCode::from(2);
+        }
+        // Help and version too.
+        Err(error) => error.exit(),
+    };
+    let format = *FORMAT.get_or_init(|| cli.config.log_format);
+    let ended = match telemetry::start(&cli.config, cli.command.usual_log_level()) {
         Ok(()) => commands::run(cli).await,
         Err(error) => Err(error.into()),
     };
     match ended {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("artstore: {}", commands::error_text(&error));
+            telemetry::fatal(format, &commands::error_text(&error));
             let bus = error.downcast_ref::<BusError>();
             let usage = error.is::<ConfigError>() || bus.is_some_and(BusError::is_configuration);
             ExitCode::from(if usage { 2 } else { 1 })
@@ -30,8 +44,9 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `artstore … | head`: printing to a pipe that was closed is no fault to report, and no success.
-fn end_quietly_where_nobody_reads() {
+/// `artstore … | head`: printing to a pipe that was closed is no fault to report, and no success. Any
+/// other panic is said in the form of the log.
+fn watch_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload().downcast_ref::<String>();
@@ -40,6 +55,9 @@ fn end_quietly_where_nobody_reads() {
         {
             std::process::exit(NOBODY_READS);
         }
-        usual(panic);
+        match FORMAT.get() {
+            Some(LogFormat::Json) => telemetry::fatal(LogFormat::Json, &panic.to_string()),
+            Some(LogFormat::Text) | None => usual(panic),
+        }
     }));
 }

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal as _;
 
+use chrono::{SecondsFormat, Utc};
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogFormat};
@@ -44,4 +46,34 @@ pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// The form of log lines where the settings as a whole can't be read.
+pub fn asked_for() -> LogFormat {
+    let mut words = std::env::args().skip_while(|word| !word.starts_with("--log-format"));
+    let option = words.next().and_then(|word| match word.split_once('=') {
+        Some((_, value)) => Some(value.to_owned()),
+        None => words.next(),
+    });
+    match option.or_else(|| std::env::var("LOG_FORMAT").ok()) {
+        Some(format) if format == "json" => LogFormat::Json,
+        Some(_) | None => LogFormat::Text,
+    }
+}
+
+/// Why the program ends: the last line on standard error, in the form of the log before it. It is said
+/// whatever the level is, and also where logging could not be started.
+pub fn fatal(format: LogFormat, text: &str) {
+    match format {
+        LogFormat::Text => eprintln!("artstore: {text}"),
+        LogFormat::Json => {
+            let line = json!({
+                "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+                "level": "ERROR",
+                "message": text,
+                "target": "artstore",
+            });
+            eprintln!("{line}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run once by the postgres image, when its volume is empty: a database for each module, owned by a role of its own, and
+# Run by the postgres image when its volume is empty, and by hand after an element was added: what is there stays. A database for each module, owned by a role of its own, and
 # roles for the relay and the audit log, which may only connect. The tables are made by `artstore migrate up`, and `artstore migrate
 # grant` gives the relay the rights to read what it publishes: no account, no key; and the audit log those to be written.
 set -euo pipefail
@@ -8,7 +8,8 @@ set -euo pipefail
 role() {
     psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
         --set name="$1" --set password="${!2:?}" <<'SQL'
-create role :"name" login password :'password';
+select format('create role %I login password %L', :'name', :'password')
+where not exists (select from pg_roles where rolname = :'name') \gexec
 SQL
 }
 
@@ -16,7 +17,8 @@ SQL
 database() {
     psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
         --set database="$1" --set owner="$2" <<'SQL'
-create database :"database" owner :"owner" template template0 encoding 'UTF8';
+select format('create database %I owner %I template template0 encoding %L', :'database', :'owner', 'UTF8')
+where not exists (select from pg_database where datname = :'database') \gexec
 revoke connect, temporary on database :"database" from public;
 grant connect on database :"database" to artstore_relay;
 SQL

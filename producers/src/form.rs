@@ -2,11 +2,12 @@
 //! comes from, its subject, each of its headers, and the state in it as it follows from the message
 //! before. What it says is compared with its row in [`crate::fingerprint`].
 
-use artstore_schemas::envelope::Envelope;
+use artstore_schemas::envelope::{DATA_SCHEMA, Envelope};
 use artstore_schemas::ranges::Ranges;
+use artstore_schemas::registry::names_schema;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderValue};
 
 /// The entity of events about a source itself: they have no row.
 pub const SOURCE: &str = "source";
@@ -34,8 +35,16 @@ pub fn foreign(
         if text.starts_with("Nats-") {
             continue;
         }
-        let stands = headers.get_all(name.clone());
-        if !values.iter().eq(stands) {
+        let mut stands = headers.get_all(name.clone());
+        let same = if text == DATA_SCHEMA {
+            let names = |value: &HeaderValue| {
+                names_schema(&envelope.source, &envelope.event_type, value.as_str())
+            };
+            stands.next().is_some_and(names) && stands.next().is_none()
+        } else {
+            values.iter().eq(stands)
+        };
+        if !same {
             return Some(format!("its header {name} is not as the relay writes it"));
         }
     }
@@ -67,4 +76,51 @@ pub fn comes_again(high: i64, missing: &Ranges, envelope: &Envelope) -> bool {
 /// The position that a message adds to the state: none where it only shows a state.
 pub fn own_position(envelope: &Envelope) -> Option<i64> {
     envelope.position.filter(|_| envelope.snapshot.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use artstore_schemas::event::EventType;
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_message_whose_schema_is_named_by_a_path_is_one_of_ours_still() {
+        let source = Source::Element("elem".parse().expect("a name"));
+        let event_type = EventType::new("element", "mode-changed", 1);
+        let envelope = Envelope {
+            id: Uuid::from_u128(5),
+            source: source.ce_source(),
+            subject: None,
+            time: DateTime::UNIX_EPOCH,
+            traceparent: None,
+            position: Some(1),
+            high: 1,
+            missing: Ranges::default(),
+            identity: "7-16384-1".to_owned(),
+            previous: None,
+            snapshot: None,
+            levelling: false,
+            event_type,
+        };
+        let on = subject::subject(&source, None, &envelope.event_type);
+        let with = |dataschema: &str| {
+            let mut headers = envelope.to_headers();
+            headers.insert(DATA_SCHEMA, dataschema);
+            foreign(&source, &on, &headers, &envelope)
+        };
+        let own = "/artstore/schemas/artstore.element.mode-changed.v1.json";
+        assert_eq!(
+            foreign(&source, &on, &envelope.to_headers(), &envelope),
+            None
+        );
+        assert_eq!(with(own), None);
+        let other = with("/artstore/schemas/artstore.file.created.v1.json");
+        assert!(other.is_some_and(|why| why.contains("ce-dataschema")));
+        let mut twice = envelope.to_headers();
+        twice.append(DATA_SCHEMA, own);
+        assert!(foreign(&source, &on, &twice, &envelope).is_some());
+    }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use artstore_schemas::bus::Bus;
-use artstore_schemas::event::{File, WalEvent};
+use artstore_schemas::event::{File, SourceLevelled, WalEvent};
 use artstore_schemas::source::Source;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use serde_json::json;
@@ -203,13 +203,13 @@ impl Levelling {
     pub(crate) fn levelled(&self, translator: &Translator, end: u64) -> Translated {
         let name = format!("artstore/levelled/v1/{}/{end}", translator.source());
         let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes());
-        let data = json!({
-            "compared": self.done.compared,
-            "created": self.done.created,
-            "deleted": self.done.deleted,
-            "unchanged": self.done.unchanged,
-        });
-        translator.levelled(id, now(), data)
+        let facts = SourceLevelled {
+            compared: self.done.compared,
+            created: self.done.created,
+            deleted: self.done.deleted,
+            unchanged: self.done.unchanged,
+        };
+        translator.levelled(id, now(), json!(facts))
     }
 }
 

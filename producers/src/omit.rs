@@ -111,3 +111,16 @@ pub(crate) fn sha256(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_names_what_may_be_left_out() {
+        let names = |fields: &[Field<WalEvent>]| fields.iter().map(|f| f.0).collect::<Vec<_>>();
+        assert_eq!(names(WAL_FIELDS), WalEvent::MAY_BE_OMITTED);
+        let names = |fields: &[Field<OutboxEvent>]| fields.iter().map(|f| f.0).collect::<Vec<_>>();
+        assert_eq!(names(OUTBOX_FIELDS), OutboxEvent::MAY_BE_OMITTED);
+    }
+}

@@ -1,10 +1,12 @@
 //! Publishing: message *n* of a stream is accepted only as *n*. A failure stops everything behind
 //! it, and then only the stream says how far it came; acknowledgements are never remembered.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
+use artstore_schemas::refusals::Refusal;
 use async_nats::HeaderMap;
 use async_nats::client::Request;
 use async_nats::jetstream::context::PublishErrorKind;
@@ -91,6 +93,9 @@ pub enum PublishFailure {
         /// Its position; none for a message that no row caused.
         position: Option<i64>,
     },
+    /// The relay's user has no right to publish this.
+    #[error(transparent)]
+    NotPermitted(#[from] Refusal),
     /// No clear answer: the messages may or may not be stored.
     #[error("no acknowledgement: {0}")]
     Unclear(String),
@@ -104,14 +109,19 @@ pub async fn publish(
     messages: Vec<Outgoing>,
     expected: u64,
 ) -> Result<(), PublishFailure> {
-    match mode {
-        PublishMode::Atomic | PublishMode::Auto if messages.len() > 1 => {
-            atomic(bus, messages, expected).await
+    let subjects: HashSet<String> = messages.iter().map(|m| m.subject.clone()).collect();
+    let publish = async {
+        match mode {
+            PublishMode::Atomic | PublishMode::Auto if messages.len() > 1 => {
+                atomic(bus, messages, expected).await
+            }
+            PublishMode::Atomic | PublishMode::Auto | PublishMode::Pipelined => {
+                pipelined(bus, messages, expected).await
+            }
         }
-        PublishMode::Atomic | PublishMode::Auto | PublishMode::Pipelined => {
-            pipelined(bus, messages, expected).await
-        }
-    }
+    };
+    let is_its = |refused: &str| subjects.contains(refused);
+    bus.refusals.unless_refused(is_its, publish).await?
 }
 
 /// Each message expects the sequence before it, and all but the first also the id before it: a

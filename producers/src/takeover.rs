@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_schemas::bus::Bus;
+use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
 use async_nats::client::Request;
 use sqlx::postgres::PgConnectOptions;
@@ -42,21 +42,25 @@ pub async fn acquire(
         }
         if asked.is_none_or(|asked| asked.elapsed() >= ASKED_AGAIN) {
             asked = Some(Instant::now());
-            ask(bus, source).await;
+            ask(bus, source).await?;
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Asks, and waits for an answer for a moment. What counts is the lock alone.
-async fn ask(bus: &Bus, source: &Source) {
+/// Asks, and waits for an answer for a moment. What counts is the lock alone: nobody may be there to
+/// answer. But a user who may not ask would wait for nothing.
+async fn ask(bus: &Bus, source: &Source) -> Result<(), BusError> {
     let request = Request::new()
         .payload(STAND_DOWN.into())
         .timeout(Some(ASKED_AGAIN));
-    let answer = bus.client.send_request(source.control_subject(), request);
-    if let Err(error) = answer.await {
+    let subject = source.control_subject();
+    let answer = bus.client.send_request(subject.clone(), request);
+    let is_its = |refused: &str| refused == subject;
+    if let Err(error) = bus.refusals.unless_refused(is_its, answer).await? {
         tracing::debug!(%error, "no relay says that it stood down");
     }
+    Ok(())
 }
 
 /// Who holds the lock, as far as this role may know.

@@ -11,6 +11,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{ConnectOptions, ServerAddr};
 
+use crate::refusals::{Refusal, Refusals};
 use crate::size::MAX_MESSAGE_BYTES;
 use crate::source::Source;
 
@@ -41,6 +42,8 @@ pub struct Bus {
     pub client: async_nats::Client,
     /// JetStream on it.
     pub jetstream: jetstream::Context,
+    /// What the server has refused.
+    pub refusals: Refusals,
 }
 
 /// Why the bus can't be used.
@@ -104,6 +107,9 @@ pub enum BusError {
         /// What it must have.
         wanted: String,
     },
+    /// The server refused a publish or a request.
+    #[error(transparent)]
+    NotPermitted(#[from] Refusal),
     /// JetStream did not do what it was asked.
     #[error("JetStream: {0}")]
     JetStream(String),
@@ -124,6 +130,7 @@ impl BusError {
             | Self::TooOld { .. }
             | Self::SmallMessages { .. }
             | Self::NoStream(_)
+            | Self::NotPermitted(_)
             | Self::Unfit { .. } => false,
         }
     }
@@ -132,6 +139,18 @@ impl BusError {
 impl Bus {
     /// Connects and checks the server.
     pub async fn connect(options: &BusOptions) -> Result<Self, BusError> {
+        let servers = servers(&options.url)?;
+        // The client does not take user and password from the URL by itself.
+        let login = servers.iter().find_map(|server| {
+            Some((server.username()?.to_owned(), server.password()?.to_owned()))
+        });
+        let credentials = options.credentials.as_ref();
+        let refusals = Refusals::of(&match (&login, credentials) {
+            (_, Some(path)) => format!("of {}", path.display()),
+            (Some((user, _)), None) => format!("{user:?}"),
+            (None, None) => "without a name".to_owned(),
+        });
+        let heard = refusals.clone();
         let mut connect = ConnectOptions::new()
             .name(&options.name)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
@@ -139,7 +158,10 @@ impl Bus {
             .reconnect_delay_callback(|tries| {
                 Duration::from_millis(u64::try_from(tries).unwrap_or(20).min(20) * 50)
             })
-            .event_callback(|event| async move { tracing::info!(%event, "NATS connection") });
+            .event_callback(move |event| {
+                heard.hear(&event);
+                async move { tracing::info!(%event, "NATS connection") }
+            });
         if let Some(path) = &options.credentials {
             connect =
                 connect
@@ -150,11 +172,6 @@ impl Bus {
                         cause,
                     })?;
         }
-        let servers = servers(&options.url)?;
-        // The client does not take user and password from the URL by itself.
-        let login = servers.iter().find_map(|server| {
-            Some((server.username()?.to_owned(), server.password()?.to_owned()))
-        });
         if let Some((user, password)) = login {
             connect = connect.user_and_password(user, password);
         }
@@ -168,6 +185,7 @@ impl Bus {
         let bus = Self {
             jetstream: jetstream::new(client.clone()),
             client,
+            refusals,
         };
         bus.check_server()?;
         Ok(bus)
@@ -199,7 +217,8 @@ impl Bus {
 
     /// A stream's present state, as its leader knows it.
     pub async fn stream_info(&self, stream: &str) -> Result<Info, BusError> {
-        match self.jetstream.get_stream(stream).await {
+        let call = self.jetstream.get_stream(stream);
+        match self.permitted("STREAM.INFO", stream, call).await? {
             Ok(handle) => Ok(handle.cached_info().clone()),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(e)
@@ -210,6 +229,23 @@ impl Bus {
                 _ => Err(BusError::JetStream(format!("stream {stream}: {error}"))),
             },
         }
+    }
+
+    /// Waits for a call of JetStream's API on a stream, or until the server refuses it. `what`: the
+    /// subject's middle, such as `CONSUMER.CREATE`.
+    pub async fn permitted<T>(
+        &self,
+        what: &str,
+        stream: &str,
+        call: impl IntoFuture<Output = T>,
+    ) -> Result<T, BusError> {
+        let subject = format!("$JS.API.{what}.{stream}");
+        let is_its = |refused: &str| {
+            let behind = refused.strip_prefix(&subject);
+            behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('.'))
+        };
+        let call = call.into_future();
+        Ok(self.refusals.unless_refused(is_its, call).await?)
     }
 
     /// Refuses where one of the streams exists and is unfit, before any of them is touched.
@@ -251,7 +287,8 @@ impl Bus {
         let existing = match self.stream_info(name).await {
             Ok(info) => info.config,
             Err(BusError::NoStream(_)) => {
-                let made = self.jetstream.create_stream(wanted.clone()).await;
+                let call = self.jetstream.create_stream(wanted.clone());
+                let made = self.permitted("STREAM.CREATE", name, call).await?;
                 let made = made.map_err(|e| failed(&e))?;
                 refuse_unfit(&made.cached_info().config, &wanted)?;
                 return Ok(StreamChange::Created);
@@ -262,7 +299,8 @@ impl Bus {
         if fits(&existing, &wanted) {
             return Ok(StreamChange::Unchanged);
         }
-        let update = self.jetstream.update_stream(wanted).await;
+        let call = self.jetstream.update_stream(wanted);
+        let update = self.permitted("STREAM.UPDATE", name, call).await?;
         update.map_err(|e| failed(&e))?;
         Ok(StreamChange::Updated)
     }

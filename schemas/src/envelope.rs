@@ -19,7 +19,8 @@ const SOURCE: &str = "ce-source";
 const TYPE: &str = "ce-type";
 const SUBJECT: &str = "ce-subject";
 const TIME: &str = "ce-time";
-const DATA_SCHEMA: &str = "ce-dataschema";
+/// Names the body's schema.
+pub const DATA_SCHEMA: &str = "ce-dataschema";
 const CONTENT_TYPE: &str = "ce-datacontenttype";
 const TRACE_PARENT: &str = "traceparent";
 const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -128,7 +129,7 @@ impl Envelope {
         headers.insert(TIME, timestamp::format(&self.time));
         headers.insert(
             DATA_SCHEMA,
-            registry::schema_path(&self.source, &self.event_type),
+            registry::schema_uri(&self.source, &self.event_type),
         );
         headers.insert(CONTENT_TYPE, "application/json");
         if let Some(traceparent) = &self.traceparent {

@@ -142,17 +142,18 @@ pub struct Operation {
 pub struct File {
     /// The file's id.
     pub id: Uuid,
-    /// The name that people gave it, at most 500 characters.
+    /// The name that people gave it.
     pub original_filename: String,
     /// The name on disk.
     pub storage_filename: String,
     /// Where it lies on its element.
     pub storage_path: String,
-    /// Size in bytes.
+    /// Size in bytes, as the element's table of files has it.
     pub file_size: i64,
     /// MIME type.
     pub content_type: String,
-    /// SHA-256 of the content, 64 hex digits; empty where the element lost it.
+    /// SHA-256 of the content in hex, as the element's table of files has it; empty where the
+    /// element lost it.
     pub checksum: String,
     /// When the file came to this element: the claim by which ownership is decided.
     #[serde(with = "timestamp")]
@@ -218,6 +219,25 @@ pub struct WalEvent {
     pub omitted: Vec<Omitted>,
 }
 
+impl WalEvent {
+    /// The fields that are left out where the message would be too large, the largest first.
+    pub const MAY_BE_OMITTED: &[&str] = &[
+        "file.description",
+        "file.metadata",
+        "operation.data",
+        "operation.error_message",
+        "operation.request_id",
+        "actor.id",
+        "actor.name",
+        "actor.role",
+        "actor.token_id",
+        "actor.key_id",
+        "actor.address",
+        "actor.user_agent",
+        "actor.session_id",
+    ];
+}
+
 /// What was recorded in an outbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutboxOperation {
@@ -248,6 +268,35 @@ pub struct OutboxEvent {
     /// What was left out because of its size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<Omitted>,
+}
+
+impl OutboxEvent {
+    /// The fields that are left out where the message would be too large, the largest first.
+    pub const MAY_BE_OMITTED: &[&str] = &[
+        "data",
+        "operation.request_id",
+        "actor.id",
+        "actor.name",
+        "actor.role",
+        "actor.token_id",
+        "actor.key_id",
+        "actor.address",
+        "actor.user_agent",
+        "actor.session_id",
+    ];
+}
+
+/// The facts of `artstore.source.levelled.v1`: how many files were compared, and what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceLevelled {
+    /// Files that were compared.
+    pub compared: u64,
+    /// Snapshots of files that are present.
+    pub created: u64,
+    /// Snapshots of files that are gone.
+    pub deleted: u64,
+    /// Files of which stream and element agreed.
+    pub unchanged: u64,
 }
 
 /// `data` of `artstore.search.performed.v1`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The largest integer that every JSON reader keeps: 2^53 - 1.
-const SAFE_INTEGER: i64 = (1 << 53) - 1;
+pub(crate) const SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 /// Arrays and objects in each other beyond this are not carried as JSON: many readers, serde_json
 /// among them, take 128 levels, and a body puts some around a document.

@@ -8,6 +8,7 @@
 //! - [`event`]: the typed bodies, by type and version
 //! - [`source`]: who publishes, and the stream that it publishes to
 //! - [`registry`]: every form of a body and its JSON Schema
+//! - `rules`: what a body's schema says beyond its types
 //! - [`subject`]: the subject of a message and its partition
 //! - [`pairs`]: maps in files
 //! - [`ranges`]: sets of positions, as they stand in a header
@@ -15,6 +16,7 @@
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it
 //! - [`damage`]: places of a stream that readers step over
 //! - [`size`]: how large a message may be
+//! - [`refusals`]: what the server says that the connection's user may not publish
 //! - [`bus`]: the connection and the streams
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
@@ -31,7 +33,9 @@ pub mod event;
 pub mod json;
 pub mod pairs;
 pub mod ranges;
+pub mod refusals;
 pub mod registry;
+mod rules;
 pub mod size;
 pub mod source;
 pub mod subject;

@@ -5,7 +5,12 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::event::{EventType, FileDownloaded, OutboxEvent, SearchPerformed, WalEvent};
+use crate::damage::DamageAccepted;
+use crate::epoch::SourceAccepted;
+use crate::event::{
+    EventType, FileDownloaded, OutboxEvent, SearchPerformed, SourceLevelled, WalEvent,
+};
+use crate::rules;
 use crate::source::Source;
 
 /// What a body is made of.
@@ -111,8 +116,8 @@ pub const FORMS: &[Form] = &[
 
 impl Form {
     /// Where the schema is named: its `$id`, and `ce-dataschema` of the messages.
-    pub fn schema_path(&self) -> String {
-        path(self.name)
+    pub fn schema_uri(&self) -> String {
+        uri(self.name)
     }
 
     /// The JSON Schema (draft 2020-12) of the bodies that the relay publishes: a field is
@@ -121,20 +126,42 @@ impl Form {
     pub fn schema(&self) -> Value {
         let mut schema = match self.body {
             Body::Wal => published::<WalEvent>(),
-            Body::Outbox => published::<OutboxEvent>(),
-            Body::SearchPerformed => with_data::<SearchPerformed>(),
-            Body::FileDownloaded => with_data::<FileDownloaded>(),
+            Body::Outbox | Body::SearchPerformed | Body::FileDownloaded => {
+                published::<OutboxEvent>()
+            }
         };
-        schema.insert("$id".to_owned(), self.schema_path().into());
+        rules::body(self, &mut schema);
+        match (self.body, self.name) {
+            (Body::SearchPerformed, _) => with_data::<SearchPerformed>(&mut schema),
+            (Body::FileDownloaded, _) => with_data::<FileDownloaded>(&mut schema),
+            (_, "artstore.source.accepted.v1") => with_data::<SourceAccepted>(&mut schema),
+            (_, "artstore.source.damage-accepted.v1") => with_data::<DamageAccepted>(&mut schema),
+            (_, "artstore.source.levelled.v1") => with_data::<SourceLevelled>(&mut schema),
+            (Body::Wal | Body::Outbox, _) => {}
+        }
+        schema.insert("$id".to_owned(), self.schema_uri().into());
         schema.insert("title".to_owned(), self.name.into());
         schema.insert("description".to_owned(), self.meaning.into());
-        Value::from(schema)
+        let mut schema = Value::from(schema);
+        rules::values(&mut schema);
+        schema
     }
 }
 
 /// The schema of a message's body: `ce-dataschema`. An outbox takes any entity and action; types
 /// without a form of their own share one.
-pub fn schema_path(ce_source: &str, event_type: &EventType) -> String {
+pub fn schema_uri(ce_source: &str, event_type: &EventType) -> String {
+    uri(&form_name(ce_source, event_type))
+}
+
+/// Whether a message's `ce-dataschema` names the schema of its body. Until it became an absolute
+/// URI it was a path, and such messages stay in the streams.
+pub fn names_schema(ce_source: &str, event_type: &EventType, dataschema: &str) -> bool {
+    let name = form_name(ce_source, event_type);
+    dataschema == uri(&name) || dataschema == format!("/artstore/schemas/{name}.json")
+}
+
+fn form_name(ce_source: &str, event_type: &EventType) -> String {
     let name = event_type.to_string();
     let own = if ce_source == Source::Admin.ce_source() {
         false
@@ -145,39 +172,44 @@ pub fn schema_path(ce_source: &str, event_type: &EventType) -> String {
         true
     };
     if own {
-        path(&name)
+        name
     } else {
-        path(&format!("artstore.outbox.v{}", event_type.version))
+        format!("artstore.outbox.v{}", event_type.version)
     }
 }
 
-fn path(name: &str) -> String {
-    format!("/artstore/schemas/{name}.json")
+/// A name, not an address: CloudEvents asks for an absolute URI.
+fn uri(name: &str) -> String {
+    format!("urn:artstore:schema:{name}")
 }
 
+/// As the relay writes it.
 fn published<T: JsonSchema>() -> Map<String, Value> {
-    object(
-        SchemaSettings::draft2020_12()
-            .for_serialize()
-            .into_generator()
-            .into_root_schema_for::<T>(),
-    )
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = Value::from(object(
+        settings.into_generator().into_root_schema_for::<T>(),
+    ));
+    rules::one_text_each(&mut schema);
+    match schema {
+        Value::Object(schema) => schema,
+        other => unreachable!("it was one before: {other}"),
+    }
 }
 
-/// An outbox event whose `{"json": …}` has a form of its own.
-fn with_data<T: JsonSchema>() -> Map<String, Value> {
+/// Gives the body's `{"json": …}` a form of its own.
+fn with_data<T: JsonSchema>(schema: &mut Map<String, Value>) {
     let written = SchemaSettings::draft2020_12().for_deserialize();
     let mut data = object(written.into_generator().into_root_schema_for::<T>());
     data.remove("$schema");
     data.remove("title");
+    let parts = data.remove("$defs");
     let name = T::schema_name().into_owned();
     let reference = json!({"$ref": format!("#/$defs/{name}")});
 
-    let mut schema = published::<OutboxEvent>();
     let definitions = schema
         .get_mut("$defs")
         .and_then(Value::as_object_mut)
-        .expect("an outbox event refers to its parts");
+        .expect("an event refers to its parts");
     definitions
         .get_mut("Document")
         .and_then(|document| document.pointer_mut("/oneOf/0/properties"))
@@ -185,7 +217,9 @@ fn with_data<T: JsonSchema>() -> Map<String, Value> {
         .expect("a document is `json` or `text`, in this order")
         .insert("json".to_owned(), reference);
     definitions.insert(name, data.into());
-    schema
+    if let Some(Value::Object(parts)) = parts {
+        definitions.extend(parts);
+    }
 }
 
 fn object(schema: Schema) -> Map<String, Value> {
@@ -204,27 +238,41 @@ mod tests {
         let admin = Source::Admin.ce_source();
         let query = Source::Query.ce_source();
         let searched = EventType::new("search", "performed", 1);
-        let shared = "/artstore/schemas/artstore.outbox.v1.json";
+        let shared = "urn:artstore:schema:artstore.outbox.v1";
         assert_eq!(
-            schema_path(&query, &searched),
-            "/artstore/schemas/artstore.search.performed.v1.json"
+            schema_uri(&query, &searched),
+            "urn:artstore:schema:artstore.search.performed.v1"
         );
-        assert_eq!(schema_path(&admin, &searched), shared);
+        assert_eq!(schema_uri(&admin, &searched), shared);
         assert_eq!(
-            schema_path(&query, &EventType::new("index", "rebuilt", 1)),
+            schema_uri(&query, &EventType::new("index", "rebuilt", 1)),
             shared
         );
         // A type that only storage elements publish in that form.
         assert_eq!(
-            schema_path(&query, &EventType::new("file", "created", 1)),
+            schema_uri(&query, &EventType::new("file", "created", 1)),
             shared
         );
         assert_eq!(
-            schema_path(
+            schema_uri(
                 "/artstore/elements/elem",
                 &EventType::new("file", "created", 1)
             ),
-            "/artstore/schemas/artstore.file.created.v1.json"
+            "urn:artstore:schema:artstore.file.created.v1"
         );
+    }
+
+    #[test]
+    fn a_message_from_before_the_absolute_uri_names_its_schema_too() {
+        let admin = Source::Admin.ce_source();
+        let created = EventType::new("user", "created", 1);
+        for (name, names) in [
+            ("urn:artstore:schema:artstore.outbox.v1", true),
+            ("/artstore/schemas/artstore.outbox.v1.json", true),
+            ("/artstore/schemas/artstore.user.created.v1.json", false),
+            ("artstore.outbox.v1", false),
+        ] {
+            assert_eq!(names_schema(&admin, &created, name), names, "{name}");
+        }
     }
 }

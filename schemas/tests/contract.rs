@@ -135,7 +135,7 @@ fn there_is_one_sample_of_every_form_and_nothing_else() {
         let sample = Sample::of(form);
         assert_eq!(
             sample.headers["ce-dataschema"],
-            form.schema_path(),
+            form.schema_uri(),
             "the sample of {} is of another form",
             form.name
         );
@@ -265,6 +265,109 @@ fn a_schema_refuses_what_a_reader_could_not_use() {
             let errors = errors(&validator, &changed);
             assert!(!errors.is_empty(), "{}: {place} may be {value}", form.name);
         }
+    }
+}
+
+/// A body of `rules.json`: a sample with changes, which does not fit its schema, or looks odd and
+/// does; and the words of `docs/events.md` that say so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    rule: String,
+    form: String,
+    fits: bool,
+    #[serde(default)]
+    set: BTreeMap<String, Value>,
+    #[serde(default)]
+    remove: Vec<String>,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        serde_json::from_str(include_str!("../rules.json")).expect("cases")
+    }
+
+    /// What the sample's body becomes.
+    fn body(&self, form: &Form) -> Value {
+        let mut body = Sample::of(form).body;
+        for (place, value) in &self.set {
+            let (parent, field) = place.rsplit_once('/').expect("a pointer");
+            let parent = body.pointer_mut(parent).expect("the sample has it");
+            parent[field] = value.clone();
+        }
+        for place in &self.remove {
+            let (parent, field) = place.rsplit_once('/').expect("a pointer");
+            let parent = body.pointer_mut(parent).and_then(Value::as_object_mut);
+            let removed = parent.and_then(|parent| parent.remove(field));
+            assert!(removed.is_some(), "{}: no {place}", self.form);
+        }
+        body
+    }
+}
+
+#[test]
+fn each_rule_of_the_page_has_a_body_that_breaks_it_and_what_occurs_fits() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
+    let page = fs::read_to_string(page).expect("docs/events.md is there");
+    let cases = Case::all();
+    for form in FORMS {
+        let validator = validator(form);
+        let mut broken = 0;
+        for case in cases.iter().filter(|case| case.form == form.name) {
+            let (rule, changes) = (&case.rule, (&case.set, &case.remove));
+            assert!(page.contains(rule), "the page does not say {rule:?}");
+            let errors = errors(&validator, &case.body(form));
+            assert_eq!(
+                errors.is_empty(),
+                case.fits,
+                "{}: {rule}: {changes:?}: {errors:#?}",
+                form.name
+            );
+            broken += usize::from(!case.fits);
+        }
+        assert!(broken > 0, "{} has no rule", form.name);
+    }
+    let known = |case: &Case| FORMS.iter().any(|form| form.name == case.form);
+    assert!(cases.iter().all(known));
+}
+
+/// Words that other validators don't know stop them: ajv refuses to compile such a schema.
+#[test]
+fn no_schema_has_a_format_that_is_not_json_schemas_own() {
+    fn formats(schema: &Value, found: &mut BTreeSet<String>) {
+        match schema {
+            Value::Object(fields) => {
+                found.extend(
+                    fields
+                        .get("format")
+                        .and_then(Value::as_str)
+                        .map(str::to_owned),
+                );
+                fields.values().for_each(|part| formats(part, found));
+            }
+            Value::Array(items) => items.iter().for_each(|part| formats(part, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    FORMS
+        .iter()
+        .for_each(|form| formats(&form.schema(), &mut found));
+    assert_eq!(found, ["date-time", "uuid"].map(str::to_owned).into());
+}
+
+/// CloudEvents asks for an absolute URI, and readers in Node refuse anything else.
+#[test]
+fn a_message_from_before_the_absolute_uri_is_read_like_any_other() {
+    for form in FORMS {
+        let mut sample = Sample::of(form);
+        let now = sample.headers["ce-dataschema"].clone();
+        assert!(now.starts_with("urn:artstore:schema:"), "{now}");
+        let (envelope, event) = (sample.envelope(), sample.event());
+        let before = format!("/artstore/schemas/{}.json", form.name);
+        sample.headers.insert("ce-dataschema".to_owned(), before);
+        assert_eq!(sample.envelope(), envelope);
+        assert_eq!(sample.event(), event);
     }
 }
 

@@ -3,8 +3,11 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use artstore::stack::{Stack, StackOptions};
+use artstore_producers::publish::{self, Outgoing, PublishMode};
+use artstore_projectors::audit_log::published;
 use artstore_schemas::element::ElementName;
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -204,6 +207,45 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
         let source = artstore_schemas::source::Source::Element("storage_elem_01".parse().unwrap());
         let info = relay.stream_info(&source.stream()).await.unwrap();
         assert_eq!(info.state.messages, 0);
+
+        // A refused publish or request is answered by nothing. It is named all the same, and at once.
+        let begun = Instant::now();
+        let no_stream = nats.url("reader", &variables);
+        let (status, said) = init(&no_stream)
+            .env("ARTSTORE_ELEMENTS", "other=postgres://127.0.0.1/other")
+            .finish()
+            .await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let lacks = "NATS user \"reader\" may not publish to $JS.API.STREAM.CREATE.";
+        assert!(said.contains(lacks), "{said}");
+        let reader = connect(&nats.url("reader", &variables)).await;
+        let message = Outgoing {
+            id: uuid::Uuid::new_v4(),
+            position: None,
+            subject: "artstore.wal.storage_elem_01.p00.file.created".to_owned(),
+            headers: async_nats::HeaderMap::new(),
+            body: "{}".into(),
+        };
+        for (count, mode) in [(1, PublishMode::Pipelined), (2, PublishMode::Atomic)] {
+            let messages = vec![message.clone(); count];
+            let failure = publish::publish(&reader, mode, messages, 0).await;
+            let said = failure.unwrap_err().to_string();
+            let lacks = format!(
+                "NATS user \"reader\" may not publish to {}:",
+                message.subject
+            );
+            assert!(said.starts_with(&lacks), "{said}");
+        }
+        let head = published::publish(&reader, "ARTSTORE_ADMIN", 0, "forged").await;
+        let said = head.unwrap_err().to_string();
+        let lacks = "NATS user \"reader\" may not publish to artstore.audit.head.ARTSTORE_ADMIN:";
+        assert!(said.starts_with(lacks), "{said}");
+        // Without the server's word each of the four waits for five seconds or more.
+        assert!(
+            begun.elapsed() < Duration::from_secs(15),
+            "{:?}",
+            begun.elapsed()
+        );
     });
 }
 
@@ -230,17 +272,20 @@ async fn make_databases(root: &Value, stack: &Stack) {
     let (script, place) = script.split_once(':').unwrap();
     assert_eq!(place, "/docker-entrypoint-initdb.d/10-databases.sh:ro");
     let psql = stack.postgres_command("psql");
-    let settings = psql.as_std().get_envs();
     let bin = stack.postgres_bin().display().to_string();
-    let mut shell = Command::new(repository(script));
-    shell
-        .env_clear()
-        .env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap()))
-        .envs(settings.filter_map(|(name, value)| Some((name, value?))))
-        .envs(compose::environment(postgres))
-        // The private server's superuser.
-        .env("POSTGRES_USER", "artstore");
-    succeeded(&mut shell).await;
+    // A second time, as after an element was added: what is there stays.
+    for _ in 0..2 {
+        let settings = psql.as_std().get_envs();
+        let mut shell = Command::new(repository(script));
+        shell
+            .env_clear()
+            .env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap()))
+            .envs(settings.filter_map(|(name, value)| Some((name, value?))))
+            .envs(compose::environment(postgres))
+            // The private server's superuser.
+            .env("POSTGRES_USER", "artstore");
+        succeeded(&mut shell).await;
+    }
 
     let check = words(&postgres["healthcheck"]["test"]);
     assert_eq!(&check[..2], ["CMD", "pg_isready"]);
@@ -377,6 +422,41 @@ fn what_compose_starts_works_as_plain_processes() {
         assert_eq!(processes[0]["pid"], projector_pid, "{processes:#}");
         let processes = &said["projections"][1]["processes"];
         assert_eq!(processes[0]["pid"], audit_pid, "{processes:#}");
+
+        // A file from before the bus, which `tools` backfills: its user may publish, and asks the running
+        // relay to stand down.
+        let mut storage = pg(&url(role, "STORAGE_01_DB_PASSWORD", database)).await;
+        let unknown = uuid::Uuid::new_v4();
+        let sql = format!(
+            "insert into storage_elem_01_files (file_id, original_filename, storage_filename, \
+                 storage_path, file_size, content_type, checksum, created_by_id, created_by_username) \
+             values ('{unknown}', 'old.txt', 'old.txt', '/', 1, 'text/plain', '', '1', 'ann')"
+        );
+        execute(&mut storage, &sql).await;
+        let backfill = |nats_url: Option<String>| {
+            let program = Program::new(&["element", "backfill", "storage_elem_01"]);
+            let environment = compose::environment(&root["services"]["tools"]);
+            let program = environment.iter().fold(program, |program, (name, value)| {
+                program.env(name, &here(value, &stack, &nats, 0))
+            });
+            match nats_url {
+                Some(url) => program.env("NATS_URL", &url),
+                None => program,
+            }
+        };
+        // Without the right it says so, by name, and does not wait for the relay's lock.
+        let refused = backfill(Some(nats.url("setup", &variables)));
+        let (status, said) = refused.finish().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let missing = "NATS user \"setup\" may not publish to artstore.control.storage_elem_01";
+        assert!(said.contains(missing), "{said}");
+        let (status, said) = backfill(None).output().await;
+        assert!(status.success(), "{said}");
+        let api = eventually("the file of before is in the cache", || async {
+            cached(&mut pg(&query).await, unknown).await
+        })
+        .await;
+        assert_eq!(api.as_deref(), Some("http://storage-element-01:8010"));
 
         // The audit log is written, and `tools` can check it with the secret and the public key.
         eventually("the audit log has a published head of the file", || async {

@@ -18,8 +18,10 @@ use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::runtime::Runtime;
 
+mod contract;
 mod process;
 
+pub use contract::fits_its_schema;
 pub use process::{Process, Program};
 
 /// How long anything may take that is expected to happen, on a machine that is busy with other tests.
@@ -224,6 +226,7 @@ impl World {
             let batch = reader.batch(1_000, Duration::from_secs(30)).await.unwrap();
             assert!(!batch.is_empty(), "{source}: its messages do not come");
             for message in batch {
+                fits_its_schema(&message.headers, &message.body);
                 let envelope = Envelope::from_headers(&message.headers).unwrap();
                 assert_eq!(message.sequence, envelopes.len() as u64 + 1);
                 assert_eq!(envelope.previous, envelopes.last().map(|before| before.id));

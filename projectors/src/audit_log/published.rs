@@ -94,12 +94,13 @@ pub async fn publish(
     let message = PublishMessage::build()
         .payload(note.to_owned().into())
         .expected_last_subject_sequence(after);
-    let sent = bus
-        .jetstream
-        .send_publish(audit_head_subject(stream), message)
-        .await
-        .map_err(|error| failed(&error))?;
-    match sent.await {
+    let subject = audit_head_subject(stream);
+    let stored = async {
+        let sent = bus.jetstream.send_publish(subject.clone(), message).await;
+        sent?.await
+    };
+    let is_its = |refused: &str| refused == subject;
+    match bus.refusals.unless_refused(is_its, stored).await? {
         Ok(ack) => Ok(Some(ack.sequence)),
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
         Err(error) => Err(failed(&error)),

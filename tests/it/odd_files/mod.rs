@@ -148,8 +148,9 @@ async fn messages(world: &World) -> HashMap<Uuid, StreamMessage> {
     let mut messages = HashMap::new();
     for sequence in 1..=stream.cached_info().state.last_sequence {
         let message = stream.get_raw_message(sequence).await.unwrap();
-        let id = Envelope::from_headers(&message.headers).unwrap().id;
-        messages.insert(id, message);
+        let envelope = Envelope::from_headers(&message.headers).unwrap();
+        fits_its_schema(&message.headers, &message.payload);
+        messages.insert(envelope.id, message);
     }
     messages
 }

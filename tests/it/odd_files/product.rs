@@ -42,6 +42,10 @@ fn odd_names_texts_tags_and_metadata_reach_the_cache() {
                 size: i64::MAX,
                 ..Odd::default()
             },
+            Odd {
+                checksum: "no digest".to_owned(),
+                ..Odd::default()
+            },
             // Two with the same content.
             Odd {
                 checksum: sha256("x"),
@@ -84,6 +88,7 @@ fn odd_names_texts_tags_and_metadata_reach_the_cache() {
         }
         world.published(0).await;
         world.projected().await;
+        assert_eq!(messages(&world).await.len(), files.len());
 
         for file in &files {
             let row = cached(&mut query, file.id).await;

@@ -275,3 +275,47 @@ fn texts_longer_than_an_entry_of_a_btree_are_stored() {
         projector.kill().await;
     });
 }
+
+/// The block of docs/events.md behind a text, without its fences.
+fn example(behind: &str, language: &str) -> String {
+    let page = crate::compose::text("docs/events.md");
+    let (_, rest) = page.split_once(behind).unwrap();
+    let (_, rest) = rest.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn a_first_file_is_one_paste_from_the_page_in_sql_and_in_python() {
+    run(async {
+        let world = World::new(&["storage_elem_01"]).await;
+        let (relay, projector) = (world.relay(0).start(), world.projector().start());
+        let mut connection = world.element(0).await;
+        let sql = example("<!-- first file: sql -->", "sql");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+
+        let folder = crate::compose::repository(".tools/contract-python");
+        let python = std::fs::read_to_string(folder.join("program"));
+        let python = python.expect("run scripts/setup --tests");
+        let mut python = tokio::process::Command::new(python.trim());
+        python
+            .args(["-B", "-c", &example("The same in Python", "python")])
+            .env("PYTHONPATH", folder.join("packages"))
+            .env("STORAGE_DATABASE_URL", &world.elements[0].1);
+        let said = crate::compose::succeeded(&mut python).await.stdout;
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with("position "), "{said}");
+
+        world.published(0).await;
+        world.projected().await;
+        let mut query = world.query().await;
+        let sql = "select count(*) from file_metadata_cache where filename = 'hello.txt' \
+                   and file_size = 5 and username = 'ivanova'";
+        let found: i64 = value(&mut query, sql.to_owned()).await;
+        assert_eq!(found, 2);
+        relay.kill().await;
+        projector.kill().await;
+    });
+}

@@ -1,5 +1,7 @@
 //! Settings that can't be used, and what `--help` says about all of them.
 
+use serde_json::Value;
+
 use super::*;
 use crate::support::*;
 
@@ -93,6 +95,21 @@ fn settings_that_cannot_be_used_are_refused_by_name() {
             &["LOG_LEVEL", "\"loud\"", "debug or trace"],
         )
         .await;
+        // A program reads the log: why it ends is an object as well, whatever is wrong.
+        for wrong in [
+            ("LOG_LEVEL", "loud"),
+            ("ARTSTORE_PUBLISH_MODE", "fast"),
+            ("NATS_URL", "nats://127.0.0.1:1"),
+        ] {
+            let program = relay().env("LOG_FORMAT", "json").env(wrong.0, wrong.1);
+            let (status, said) = program.finish().await;
+            assert!(!status.success(), "{said}");
+            let lines: Vec<Value> = said
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+                .collect();
+            assert_eq!(lines.last().unwrap()["level"], "ERROR", "{said}");
+        }
         usage(
             relay().env("LOG_FORMAT", "xml"),
             &["LOG_FORMAT", "text, json"],
