@@ -18,14 +18,15 @@ pub struct AuditSettings {
     /// The secret that chains the audit log's rows: at least 32 characters
     #[arg(long, env = "SECURITY_AUDIT_HMAC_SECRET", hide_env_values = true)]
     pub audit_hmac_secret: Option<String>,
-    /// A file with secrets that were in use before, one a line: rows keep theirs
-    #[arg(long, env = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH")]
+    /// A file with secrets that were in use before, one a line, or a folder of such files: rows keep
+    /// theirs. Empty: there are none
+    #[arg(long, env = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH", value_parser = path_or_empty)]
     pub audit_hmac_old_secrets_path: Option<PathBuf>,
     /// The file of the key that signs heads, from `artstore audit keygen`
-    #[arg(long, env = "SECURITY_AUDIT_SIGNING_KEY_PATH")]
+    #[arg(long, env = "SECURITY_AUDIT_SIGNING_KEY_PATH", value_parser = path_or_empty)]
     pub audit_signing_key_path: Option<PathBuf>,
     /// A file with the public keys of heads, one a line, old ones too
-    #[arg(long, env = "SECURITY_AUDIT_VERIFIER_KEYS_PATH")]
+    #[arg(long, env = "SECURITY_AUDIT_VERIFIER_KEYS_PATH", value_parser = path_or_empty)]
     pub audit_verifier_keys_path: Option<PathBuf>,
     /// Rows wait no longer than so many seconds for a signed head; 256 rows have one at once
     #[arg(long, env = "SECURITY_AUDIT_HEAD_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
@@ -40,7 +41,7 @@ impl AuditSettings {
 
     /// Everything that writing the log needs.
     pub fn keys(&self) -> Result<Keys, ConfigError> {
-        let path = self.audit_signing_key_path.as_deref().ok_or_else(|| {
+        let path = given(&self.audit_signing_key_path).ok_or_else(|| {
             ConfigError(
                 "the audit log needs SECURITY_AUDIT_SIGNING_KEY_PATH: make a key with `artstore \
                  audit keygen`"
@@ -73,9 +74,9 @@ impl AuditSettings {
         let refuse = |error| ConfigError(format!("SECURITY_AUDIT_HMAC_SECRET: {error}"));
         let current = ChainKey::of(secret).map_err(refuse)?;
         let mut old = Vec::new();
-        if let Some(path) = &self.audit_hmac_old_secrets_path {
-            let name = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH";
-            for (number, line) in lines(&read(name, path)?) {
+        let name = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH";
+        for path in files(name, given(&self.audit_hmac_old_secrets_path))? {
+            for (number, line) in lines(&read(name, &path)?) {
                 let key = ChainKey::of(line).map_err(|error| {
                     ConfigError(format!(
                         "{name}: {}, line {number}: {error}",
@@ -88,9 +89,21 @@ impl AuditSettings {
         Ok(Keyring::new(current, old))
     }
 
+    /// The secrets and the public keys that are configured, of either maybe none: for what shows rows and
+    /// checks them as far as it can.
+    pub fn what_there_is(&self) -> Result<(Option<Keyring>, Vec<VerifierKey>), ConfigError> {
+        let ring = self.is_given().then(|| self.ring()).transpose()?;
+        let paths = [&self.audit_verifier_keys_path, &self.audit_signing_key_path];
+        let trusted = match paths.into_iter().any(|path| given(path).is_some()) {
+            true => self.trusted()?,
+            false => Vec::new(),
+        };
+        Ok((ring, trusted))
+    }
+
     /// The public keys that are listed.
     pub fn verifiers(&self) -> Result<Vec<VerifierKey>, ConfigError> {
-        let Some(path) = &self.audit_verifier_keys_path else {
+        let Some(path) = given(&self.audit_verifier_keys_path) else {
             return Ok(Vec::new());
         };
         verifier_keys("SECURITY_AUDIT_VERIFIER_KEYS_PATH", path)
@@ -100,7 +113,7 @@ impl AuditSettings {
     /// signing key where that is given. At least one.
     pub fn trusted(&self) -> Result<Vec<VerifierKey>, ConfigError> {
         let mut trusted = self.verifiers()?;
-        if let Some(path) = &self.audit_signing_key_path {
+        if let Some(path) = given(&self.audit_signing_key_path) {
             let name = "SECURITY_AUDIT_SIGNING_KEY_PATH";
             let key = SignerKey::parse(&read(name, path)?)
                 .map_err(|error| ConfigError(format!("{name}: {}: {error}", path.display())))?;
@@ -132,6 +145,39 @@ pub fn verifier_keys(name: &str, path: &Path) -> Result<Vec<VerifierKey>, Config
             })
         })
         .collect()
+}
+
+/// A variable without a value says as little as one that is not set.
+fn given(path: &Option<PathBuf>) -> Option<&Path> {
+    path.as_deref().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// A path; empty, as a variable without a value has it.
+fn path_or_empty(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(PathBuf::from(text))
+}
+
+/// The file itself, or the files of a folder, in the order of their names. Hidden ones are those of
+/// whoever mounts the folder.
+fn files(name: &str, path: Option<&Path>) -> Result<Vec<PathBuf>, ConfigError> {
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(|error| {
+        ConfigError(format!("{name}: {} can't be read: {error}", path.display()))
+    })?;
+    let is_hidden = |path: &Path| {
+        path.file_name()
+            .is_none_or(|n| n.as_encoded_bytes()[0] == b'.')
+    };
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|path| path.is_file() && !is_hidden(path));
+    files.sort();
+    Ok(files)
 }
 
 fn read(name: &str, path: &Path) -> Result<String, ConfigError> {

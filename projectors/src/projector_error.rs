@@ -6,6 +6,9 @@ use artstore_sessions::session::SessionError;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::audit_log::AuditLog;
+use crate::projector::Projector as _;
+
 /// An error of a worker.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -197,7 +200,8 @@ pub enum Halt {
         "projection {projection}: stream {stream} was created at {created}, but the checkpoint \
          (sequence {sequence}) is of one created at {known}: the stream was removed and made \
          again; nothing was applied. Restore the stream from a backup; or, if this one holds what \
-         the source has, bring the projection to it: `artstore projection repair {projection}`"
+         the source has, bring the projection to it: {}",
+        way_on(projection, stream)
     )]
     Recreated {
         /// The projection.
@@ -216,8 +220,8 @@ pub enum Halt {
         "projection {projection}: stream {stream} ends at {last}, but the checkpoint is at \
          {sequence}: the stream lost its end (an old backup?); nothing was applied. Where the \
          source still has the rows, start its relay, which publishes them again; where that does \
-         not lead back to the checkpoint, restore the stream's newer state, or run `artstore \
-         projection repair {projection}`"
+         not lead back to the checkpoint, restore the stream's newer state, or {}",
+        way_on(projection, stream)
     )]
     Behind {
         /// The projection.
@@ -235,7 +239,8 @@ pub enum Halt {
          {previous}, but event {expected} was applied before it: the stream was spliced or \
          rewritten, or the checkpoint was moved; nothing was applied. Restore the right stream; or `artstore relay republish \
          --source {source_name}`, which shows the damage and puts the stream right; where it finds \
-         none (the checkpoint was moved, or the stream was replaced as a whole), `artstore projection repair {projection}`"
+         none (the checkpoint was moved, or the stream was replaced as a whole), {}",
+        way_on(projection, stream)
     )]
     Spliced {
         /// The source.
@@ -338,6 +343,18 @@ pub enum Halt {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// How a projection comes to a stream that is not the one that it has read.
+fn way_on(projection: &str, stream: &str) -> String {
+    match projection {
+        AuditLog::NAME => format!(
+            "`artstore audit accept-stream --stream {stream} --reason REASON`, which goes on with the log \
+             where each of its rows is what this stream says. Where one is not, its rows stay as they \
+             are: see `artstore audit verify --no-bus --stream {stream}`"
+        ),
+        other => format!("`artstore projection repair {other}`"),
+    }
 }
 
 /// An event's id as it is shown: `none` for the start of a stream.

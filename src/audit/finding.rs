@@ -47,12 +47,14 @@ pub enum Kind {
     TileEdited,
     /// A head that no trusted key signed, or that was changed.
     HeadForged,
-    /// A head that was published is not in the database.
+    /// A head that was published is not in the database, or one in the database is not on the bus.
     HeadMissing,
     /// The rows do not lead to what a head says.
     HeadUnfit,
     /// An archive is not what the log says of it, or not what was signed.
     ArchiveUnfit,
+    /// A table is not the one that the migrations made.
+    TableChanged,
 }
 
 /// One thing that is wrong.
@@ -175,6 +177,7 @@ impl Kind {
             Self::HeadMissing => "head-missing",
             Self::HeadUnfit => "head-unfit",
             Self::ArchiveUnfit => "archive-unfit",
+            Self::TableChanged => "table-changed",
         }
     }
 }

@@ -8,7 +8,7 @@ use artstore_projectors::audit_log::head::{Boundary, Head};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::{Hash, sha256};
 use artstore_projectors::audit_log::tree::Frontier;
-use artstore_schemas::bus::Bus;
+use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError};
 use artstore_schemas::source::Source;
 use futures::TryStreamExt as _;
 use sqlx::PgConnection;
@@ -19,6 +19,9 @@ use crate::verify::reader::Reader;
 
 /// The longest that the last heads of the bus may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A projector that runs publishes a head at once; one that is older was published, or none runs.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where a head was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Heads {
     signed: BTreeMap<u64, Vec<(Hash, Hash, Place)>>,
     /// The last one on the bus.
     pub published: u64,
+    /// Whether the bus was read.
+    of_bus: bool,
     /// How many there are, on the bus or in the database.
     pub count: u64,
     /// The last one.
@@ -77,13 +82,26 @@ impl Heads {
         expected: Expected<'_>,
         legacy: &mut BTreeSet<(u64, i64, Hash)>,
     ) -> anyhow::Result<()> {
+        self.of_bus = true;
+        match bus.stream_info(AUDIT_HEADS).await {
+            Ok(_) => {}
+            Err(error @ BusError::NoStream(_)) => {
+                let text =
+                    format!("{error}; then start the projector, which publishes heads again");
+                let finding =
+                    Finding::of_log(expected.stream, Kind::HeadMissing, Layer::Heads, text);
+                self.findings.add(finding);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
         let mut reader = Reader::of_heads(bus, source);
         while !reader.nothing_left().await? {
             let batch = reader.batch(1_000, PATIENCE).await?;
             anyhow::ensure!(
                 !batch.is_empty(),
                 "stream {}: its heads do not come",
-                artstore_schemas::bus::AUDIT_HEADS
+                AUDIT_HEADS
             );
             for message in batch {
                 let note = String::from_utf8_lossy(&message.body).into_owned();
@@ -109,18 +127,27 @@ impl Heads {
         expected: Expected<'_>,
         legacy: &mut BTreeSet<(u64, i64, Hash)>,
     ) -> anyhow::Result<()> {
-        let mut heads = sqlx::query_as::<_, (i64, String)>(
-            "select size, note from public.audit_heads where stream = $1 order by size",
+        let mut heads = sqlx::query_as::<_, (i64, String, bool)>(
+            "select size, note, signed_at < clock_timestamp() - make_interval(secs => $2) \
+             from public.audit_heads where stream = $1 order by size",
         )
         .bind(expected.stream)
+        .bind(PUBLISHED_WITHIN.as_secs_f64())
         .fetch(connection);
         let mut there = BTreeSet::new();
-        while let Some((size, note)) = heads.try_next().await? {
+        let on_bus = self.sizes();
+        let mut lost: Vec<u64> = Vec::new();
+        while let Some((size, note, is_old)) = heads.try_next().await? {
             let size = u64::try_from(size).unwrap_or(0);
             there.insert(size);
+            // A head is committed first and published then, in ascending sizes.
+            if self.of_bus && !on_bus.contains(&size) && (is_old || size < self.published) {
+                lost.push(size);
+            }
             self.take(Place::Database, Some(size), &note, expected, legacy);
         }
         drop(heads);
+        self.lost(expected.stream, &lost);
         let gone: Vec<u64> = self
             .signed
             .keys()
@@ -132,6 +159,33 @@ impl Heads {
             self.finding(expected.stream, size, Kind::HeadMissing, text);
         }
         Ok(())
+    }
+
+    /// Heads of the database that the bus does not have: one finding, for they are lost together.
+    fn lost(&mut self, stream: &str, lost: &[u64]) {
+        let (Some(first), Some(last)) = (lost.first(), lost.last()) else {
+            return;
+        };
+        let what = match lost.len() {
+            1 => format!("head {first} is in the database and is not on the bus"),
+            more => format!(
+                "{more} heads, from {first} to {last}, are in the database and are not on the bus"
+            ),
+        };
+        let text = match *last < self.published {
+            // What is published behind a larger one would look like another history.
+            true => format!(
+                "{what}, which has later ones: its stream lost them (a limit? artstore bus init says). \
+                 Rows are proven by the heads in the database; where witnesses keep heads, compare \
+                 them (artstore audit witness)"
+            ),
+            false => format!(
+                "{what}: its stream was made anew or lost its end, or no projector has run since. A \
+                 projector that is started (artstore run projector --projection audit-log) checks \
+                 each, and publishes it again"
+            ),
+        };
+        self.finding(stream, *first, Kind::HeadMissing, text);
     }
 
     /// Takes a note; the size of the head that it is, where it counts.

@@ -3,6 +3,7 @@
 //! No verdict rests on a stored hash that was not computed again.
 //!
 //! - [`moment`]: the database as it was at one moment
+//! - [`form`]: whether the tables are those that the migrations made
 //! - [`facts`]: what the tables say of a whole log
 //! - [`rows`], [`ids`], [`suspects`]: a range of rows
 //! - [`tiles`]: the stored tree
@@ -15,7 +16,8 @@
 //! - [`finding`]: what is wrong
 //! - [`report`]: all logs
 //!
-//! And the rows themselves: [`select`] says which, [`printed`] how they may be shown, [`export`]
+//! And the rows themselves: [`select`] says which, [`shown`] whether each is the one that was signed,
+//! [`printed`] how they may be shown, [`export`]
 //! writes them for other systems, [`archive`] moves old ones into files, [`inclusion`] proves single
 //! ones.
 
@@ -25,6 +27,7 @@ pub mod archives;
 pub mod export;
 pub mod facts;
 pub mod finding;
+pub mod form;
 pub mod heads;
 mod ids;
 pub mod inclusion;
@@ -35,6 +38,7 @@ pub mod printed;
 pub mod report;
 pub mod rows;
 pub mod select;
+pub mod shown;
 pub mod strays;
 mod suspects;
 pub mod tiles;

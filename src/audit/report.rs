@@ -49,6 +49,7 @@ impl Check<'_> {
             }
         };
         Ok(Outcome {
+            form: Vec::new(),
             logs,
             derived,
             legacy,
@@ -85,8 +86,10 @@ impl Check<'_> {
 }
 
 /// What came of a check of all logs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
+    /// Tables that are not those that the migrations made.
+    pub form: Vec<Finding>,
     /// Each log.
     pub logs: Vec<LogReport>,
     /// By stream: rows derived again.
@@ -103,7 +106,9 @@ impl Outcome {
         let logs = self.logs.iter().flat_map(|log| log.findings.iter());
         let derived = self.derived.iter();
         let derived = derived.flat_map(|(_, derived)| derived.findings.iter());
-        logs.chain(derived)
+        let form = self.form.iter();
+        form.chain(logs)
+            .chain(derived)
             .chain(&self.legacy.findings)
             .chain(&self.archives.findings)
     }

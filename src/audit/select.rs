@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, QueryBuilder};
 
+use super::shown::Verdict;
 use crate::config::ConfigError;
 use crate::day_or_time;
 
@@ -229,6 +230,15 @@ pub fn columns() -> String {
         "stream, stream_sequence",
         "coalesce(stream, '') as stream, coalesce(stream_sequence, 0) as stream_sequence",
     )
+}
+
+/// A row for programs, with what is wrong with it.
+pub fn checked(stored: &Stored, verdict: &Verdict) -> Value {
+    let mut object = object(stored);
+    if let Some(reason) = verdict.wrong() {
+        object["not_as_signed"] = reason.into();
+    }
+    object
 }
 
 /// A row for programs.

@@ -1,5 +1,6 @@
 //! `artstore audit`: reading the audit log, and proving that it is what was signed.
 
+mod accept_stream;
 mod archive;
 mod check_archive;
 mod export;
@@ -31,6 +32,8 @@ pub enum AuditCommand {
     Show(show::Show),
     /// Check every row, signature, tree and head; exit 1 where anything is not as it was signed
     Verify(verify::Verify),
+    /// Go on with a log whose stream was made again, where every row is what its message says
+    AcceptStream(accept_stream::AcceptStream),
     /// Write rows for another system; that they were written is an event of the log
     Export(export::Export),
     /// Move old rows into files that verify by themselves
@@ -57,6 +60,7 @@ pub async fn run(config: &Config, command: AuditCommand) -> anyhow::Result<ExitC
         AuditCommand::Tail(command) => show::tail(config, &command).await,
         AuditCommand::Show(command) => show::show(config, &command).await,
         AuditCommand::Verify(command) => verify(config, &command).await,
+        AuditCommand::AcceptStream(command) => accept_stream::run(config, &command).await,
         AuditCommand::Export(command) => export::run(config, &command).await,
         AuditCommand::Archive(command) => archive::run(config, &command).await,
         AuditCommand::CheckArchive(command) => check_archive::check_archive(&command),

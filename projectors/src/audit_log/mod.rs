@@ -7,6 +7,8 @@
 //! - [`chain`]: each signature covers the one before it
 //! - [`tree`], [`tile`]: the tree over the rows, and how it is stored
 //! - [`note`], [`head`]: what is signed of it
+//! - `derived`: rows that no published head covers, compared with their messages
+//! - `kids`: secrets that rows were signed with
 //! - [`resume`]: what a session goes on from, and why that may be signed
 //! - `session`: what it knows from then on, and its heads on the bus
 //! - [`append`]: all of that for one batch
@@ -20,7 +22,9 @@
 pub mod append;
 pub mod canonical;
 pub mod chain;
+mod derived;
 pub mod head;
+mod kids;
 pub mod legacy;
 pub mod mapping;
 pub mod note;
@@ -33,7 +37,7 @@ pub mod store;
 pub mod tile;
 pub mod tree;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +63,8 @@ use crate::projector_error::WorkerError;
 pub struct AuditLog {
     keys: Arc<Keys>,
     known: Arc<Mutex<HashMap<String, Known>>>,
+    /// Secrets that are not configured, and of which a warning was written.
+    warned: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// What the log is signed with.
@@ -90,11 +96,16 @@ impl AuditLog {
         Self {
             keys: Arc::new(keys),
             known: Arc::default(),
+            warned: Arc::default(),
         }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn warned(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn origin(&self, stream: &str) -> String {
@@ -144,7 +155,7 @@ impl Projector for AuditLog {
         checkpoint: Option<&Checkpoint>,
     ) -> Result<(), WorkerError> {
         let stream = source.stream();
-        let known = self.check(connection, bus, &stream, checkpoint).await?;
+        let known = self.check(connection, bus, source, checkpoint).await?;
         self.known().insert(stream, known);
         Ok(())
     }

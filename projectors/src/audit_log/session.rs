@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
+use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};
 
 use super::chain::origin_hash;
 use super::head::{Boundary, Head};
 use super::resume::{self, End, ResumeError};
 use super::store::{self, Tip};
-use super::{AuditLog, legacy, published, root_at};
+use super::{AuditLog, derived, kids, legacy, published, root_at};
 use crate::checkpoint::Checkpoint;
 use crate::projector::Projector as _;
 use crate::projector_error::{Halt, WorkerError};
@@ -61,9 +62,10 @@ impl AuditLog {
         &self,
         connection: &mut PgConnection,
         bus: &Bus,
-        stream: &str,
+        source: &Source,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Known, WorkerError> {
+        let stream = &source.stream();
         let legacy = legacy::draw(connection).await?;
         let last = published::last(bus, stream).await?;
         // Of one moment: a worker that has lost its lock may still commit what it has in hand.
@@ -117,14 +119,49 @@ impl AuditLog {
             }
         }
         let ahead = heads.split_off(&(tip.size + 1));
-        let base = heads.last_entry().map(|entry| entry.remove());
+        let mut base = heads.last_entry().map(|entry| entry.remove());
+        // The stream of heads was made anew or lost its end; the rows behind what it still has may be
+        // archived. A head of the table is no less signed; whether the rows lead to it is checked below,
+        // and before it is published again with those that the bus does not have.
+        let from = base.as_ref().map_or(0, |(head, _)| head.size);
+        let size = tip.size;
+        if base.is_none() || from < size && !store::is_there(&mut moment, stream, from).await? {
+            if let Some(note) = store::last_head_up_to(&mut moment, stream, size).await? {
+                let head = self.opened(stream, &note, &tip, legacy)?;
+                tracing::warn!(
+                    stream,
+                    published = from,
+                    head = head.size,
+                    "signed heads of this log are not on the bus: the log goes on from the last head in \
+                     the database, and heads behind the last published one are published again"
+                );
+                base = Some((head, note));
+            }
+        }
         let head = base.as_ref().map(|(head, _)| head);
+        let behind = head.map_or(0, |head| head.size);
         let ring = &self.keys.ring;
         let end = resume::end(&mut moment, stream, ring, tip, legacy, head).await;
         let end = end.map_err(|error| match error {
             ResumeError::Database(error) => error.into(),
             ResumeError::Unsigned(reason) => evidence(stream, reason),
         })?;
+        // The chain proves rows to whoever does not have the secret; a head proves them to everybody.
+        let size = end.tip.size;
+        if let Some(reason) = derived::differs(&mut moment, bus, source, behind, size).await? {
+            return Err(evidence(stream, reason));
+        }
+        for kid in kids::unknown(&mut moment, stream, ring).await? {
+            if self.warned().insert(kid.clone()) {
+                tracing::warn!(
+                    stream,
+                    kid,
+                    "rows of the audit log were signed with a secret that is not configured: `artstore \
+                     audit verify` can't check their signatures; add it to the file of \
+                     SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH"
+                );
+            }
+        }
         // It was published, and the backup was made before it was written here.
         if let Some((head, note)) = base
             && head.size == end.tip.size
@@ -149,12 +186,12 @@ impl AuditLog {
         legacy: Boundary,
     ) -> Result<Head, WorkerError> {
         let (head, _) = Head::open(note, &self.keys.trusted())
-            .map_err(|error| evidence(stream, format!("a head on the bus: {error}")))?;
+            .map_err(|error| evidence(stream, format!("a head: {error}")))?;
         if head.origin != tip.origin || head.legacy != legacy {
             return Err(evidence(
                 stream,
                 format!(
-                    "the head of {} rows on the bus is of another log or has another boundary: was this \
+                    "the head of {} rows is of another log or has another boundary: was this \
                      database set up anew beside a bus that was not?",
                     head.size
                 ),

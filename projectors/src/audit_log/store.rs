@@ -240,6 +240,37 @@ pub async fn last_head(
     Ok(row.map(|(size, age)| (unsigned(size), age)))
 }
 
+/// The last head of at most so many rows; none before the first.
+pub async fn last_head_up_to(
+    connection: &mut PgConnection,
+    stream: &str,
+    size: u64,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select note from public.audit_heads where stream = $1 and size <= $2 \
+         order by size desc limit 1",
+    )
+    .bind(stream)
+    .bind(signed(size))
+    .fetch_optional(connection)
+    .await
+}
+
+/// Whether a row is in the table.
+pub async fn is_there(
+    connection: &mut PgConnection,
+    stream: &str,
+    sequence: u64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from public.audit_logs where stream = $1 and stream_sequence = $2)",
+    )
+    .bind(stream)
+    .bind(signed(sequence))
+    .fetch_one(connection)
+    .await
+}
+
 /// The boundary; none before it was drawn.
 pub async fn boundary(connection: &mut PgConnection) -> Result<Option<Boundary>, sqlx::Error> {
     let row = sqlx::query("select rows, last_id, digest from public.audit_boundary")

@@ -6,10 +6,11 @@
 use artstore_projectors::audit_log::store::Stored;
 use serde_json::Value;
 
-use super::super::select::object;
+use super::super::select::checked;
+use super::super::shown::Verdict;
 
 /// The columns, in their order.
-pub const COLUMNS: [&str; 25] = [
+pub const COLUMNS: [&str; 26] = [
     "id",
     "created_at",
     "event_type",
@@ -35,6 +36,7 @@ pub const COLUMNS: [&str; 25] = [
     "format",
     "kid",
     "hmac_signature",
+    "not_as_signed",
 ];
 
 /// The names.
@@ -43,8 +45,8 @@ pub fn header() -> Vec<u8> {
 }
 
 /// A row; null and the empty text are both an empty cell.
-pub fn line(stored: &Stored) -> Vec<u8> {
-    let object = object(stored);
+pub fn line(stored: &Stored, verdict: &Verdict) -> Vec<u8> {
+    let object = checked(stored, verdict);
     record(COLUMNS.iter().map(|name| match &object[name] {
         Value::Null => String::new(),
         Value::String(text) => harmless(text),

@@ -13,7 +13,8 @@ use artstore_projectors::audit_log::store::{Stored, stored};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, QueryBuilder};
 
-use super::select::{Bounds, Filters, columns, object};
+use super::select::{Bounds, Filters, checked, columns};
+use super::shown::Verdict;
 
 /// Rows that are read at once.
 const BATCH: i64 = 1_000;
@@ -39,12 +40,12 @@ impl Format {
         }
     }
 
-    /// A row, with the end of its line.
-    pub fn line(self, row: &Stored) -> Vec<u8> {
+    /// A row, with the end of its line. Where it is not the one that was signed, it says so.
+    pub fn line(self, row: &Stored, verdict: &Verdict) -> Vec<u8> {
         let value = match self {
-            Self::Csv => return csv::line(row),
-            Self::Jsonl => object(row),
-            Self::Ocsf => ocsf::event(row),
+            Self::Csv => return csv::line(row, verdict),
+            Self::Jsonl => checked(row, verdict),
+            Self::Ocsf => ocsf::event(row, verdict),
         };
         let mut line = value.to_string().into_bytes();
         line.push(b'\n');

@@ -16,7 +16,8 @@ use artstore_projectors::audit_log::row::Row;
 use artstore_projectors::audit_log::store::Stored;
 use serde_json::{Map, Value, json};
 
-use super::super::select::object;
+use super::super::select::checked;
+use super::super::shown::Verdict;
 
 /// The version that these events are of.
 pub const VERSION: &str = "1.5.0";
@@ -38,9 +39,9 @@ struct Class {
 }
 
 /// The event of a row.
-pub fn event(stored: &Stored) -> Value {
+pub fn event(stored: &Stored, verdict: &Verdict) -> Value {
     let row = &stored.row;
-    let all = object(stored);
+    let all = checked(stored, verdict);
     let class = class(row, &all["data"]);
     let (severity_id, severity) = severity(&row.severity);
     let category = class.uid / 1_000;

@@ -20,6 +20,8 @@ use super::{connected, database};
 use crate::audit::export::{Format, batch};
 use crate::audit::log::connect;
 use crate::audit::select::{Bounds, Filters, first_rows};
+use crate::audit::shown::RowChecker;
+use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;
 
@@ -37,6 +39,8 @@ pub struct Export {
     /// Go on with an export to this file that was interrupted
     #[arg(long, requires = "to")]
     resume: bool,
+    #[command(flatten)]
+    audit: AuditSettings,
 }
 
 /// How far an export has come; kept beside its file until that is whole.
@@ -53,12 +57,16 @@ struct Progress {
     /// The last row that is in the file.
     last_id: i64,
     rows: u64,
+    /// How many of them are not as they were signed.
+    #[serde(default)]
+    wrong: u64,
     /// The file has so many bytes of whole rows.
     bytes: u64,
 }
 
 /// Runs the command.
 pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> {
+    let checker = RowChecker::new(&command.audit)?;
     let mut connection = connected(config).await?;
     command.filters.check(&mut connection).await?;
     let mut target = match &command.to {
@@ -81,6 +89,7 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
                 // Before every id: one below 1 is nothing that the log gave, and is exported.
                 last_id: i64::MIN,
                 rows: 0,
+                wrong: 0,
                 bytes: 0,
             }
         }
@@ -90,7 +99,8 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
     }
     whole(&mut connection, &progress).await?;
     record(config, command, &progress).await?;
-    let ended = write(&mut connection, &mut target, &mut progress).await?;
+    let mut checker = checker.resumed(progress.wrong);
+    let ended = write(&mut connection, &mut target, &mut progress, &mut checker).await?;
     connection.close().await?;
     match (ended, &target) {
         (Ended::All, Target::Part(part)) => {
@@ -112,7 +122,7 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
             return Ok(ExitCode::FAILURE);
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(checker.end())
 }
 
 /// Whether all rows that were there when it began can still be read.
@@ -175,6 +185,7 @@ async fn write(
     connection: &mut PgConnection,
     target: &mut Target,
     progress: &mut Progress,
+    checker: &mut RowChecker,
 ) -> anyhow::Result<Ended> {
     let mut stop = stop_signal()?;
     let shown = matches!(target, Target::Part(_)) && std::io::stderr().is_terminal();
@@ -197,9 +208,11 @@ async fn write(
         let Some(last) = rows.last() else {
             return Ok(Ended::All);
         };
+        let verdicts = checker.check(connection, &rows).await?;
         let lines: Vec<u8> = rows
             .iter()
-            .flat_map(|row| progress.format.line(row))
+            .zip(&verdicts)
+            .flat_map(|(row, verdict)| progress.format.line(row, verdict))
             .collect();
         match target.write(&lines) {
             Ok(bytes) => progress.bytes += bytes,
@@ -208,6 +221,7 @@ async fn write(
         }
         progress.last_id = last.id;
         progress.rows += rows.len() as u64;
+        progress.wrong = checker.wrong();
         if let Target::Part(part) = target {
             part.keep(progress)?;
         }

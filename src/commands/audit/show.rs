@@ -12,7 +12,9 @@ use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
 use super::super::stop_signal;
 use super::connected;
 use crate::audit::printed::{one_line, plain};
-use crate::audit::select::{Bounds, Filters, columns, object};
+use crate::audit::select::{Bounds, Filters, checked, columns};
+use crate::audit::shown::{RowChecker, Verdict};
+use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 
 /// How often new rows are looked for.
@@ -32,24 +34,28 @@ pub struct Tail {
     /// Print JSON, an object a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    audit: AuditSettings,
 }
 
 /// Runs `tail`.
 pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
+    let mut checker = RowChecker::new(&command.audit)?;
     let mut connection = connected(config).await?;
     command.filters.check(&mut connection).await?;
     let mut stop = stop_signal()?;
     let mut shown = Bounds::now(&mut connection).await?;
     let mut newest = rows(&mut connection, command, &shown).await?;
     newest.reverse();
-    print(&newest, command.json)?;
+    let verdicts = checker.check(&mut connection, &newest).await?;
+    print(&newest, &verdicts, command.json)?;
     if !command.follow {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(checker.end());
     }
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = artstore_sessions::restart::stopped(&mut stop) => return Ok(ExitCode::SUCCESS),
+            () = artstore_sessions::restart::stopped(&mut stop) => return Ok(checker.end()),
         }
         let now = Bounds::now(&mut connection).await?;
         if now != shown {
@@ -61,7 +67,8 @@ pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
                     break;
                 };
                 behind = last.id;
-                print(&new, command.json)?;
+                let verdicts = checker.check(&mut connection, &new).await?;
+                print(&new, &verdicts, command.json)?;
             }
             shown = now;
         }
@@ -106,13 +113,13 @@ async fn new_rows(
     rows.iter().map(stored).collect()
 }
 
-fn print(rows: &[Stored], as_json: bool) -> anyhow::Result<()> {
+fn print(rows: &[Stored], verdicts: &[Verdict], as_json: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let colour = std::io::stdout().is_terminal();
-    for row in rows {
+    for (row, verdict) in rows.iter().zip(verdicts) {
         let written = match as_json {
-            true => writeln!(out, "{}", object(row)),
-            false => writeln!(out, "{}", line(row, colour)),
+            true => writeln!(out, "{}", checked(row, verdict)),
+            false => writeln!(out, "{}", line(row, verdict, colour)),
         };
         match written {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
@@ -124,7 +131,7 @@ fn print(rows: &[Stored], as_json: bool) -> anyhow::Result<()> {
 }
 
 /// One row on one line.
-fn line(stored: &Stored, colour: bool) -> String {
+fn line(stored: &Stored, verdict: &Verdict, colour: bool) -> String {
     let row = &stored.row;
     let time = row.time().map_or_else(String::new, |time| {
         time.format("%Y-%m-%d %H:%M:%S").to_string()
@@ -149,8 +156,19 @@ fn line(stored: &Stored, colour: bool) -> String {
         (Some(message), false) => format!("  failed: {}", one_line(message)),
         (None, false) => "  failed".to_owned(),
     };
+    let wrong = match (verdict, colour) {
+        (Verdict::Wrong(reason), true) => {
+            format!(
+                "  \u{1b}[31mNOT AS IT WAS SIGNED: {}\u{1b}[0m",
+                one_line(reason)
+            )
+        }
+        (Verdict::Wrong(reason), false) => format!("  NOT AS IT WAS SIGNED: {}", one_line(reason)),
+        (Verdict::Unsigned, _) => "  (not signed)".to_owned(),
+        (Verdict::Proven | Verdict::Unproven, _) => String::new(),
+    };
     let line = format!(
-        "{:>8}  {time}  {severity}  {:<18}  {:<12}  {}{failed}",
+        "{:>8}  {time}  {severity}  {:<18}  {:<12}  {}{failed}{wrong}",
         stored.id,
         one_line(&row.event_type),
         one_line(who),
@@ -167,6 +185,8 @@ pub struct Show {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    audit: AuditSettings,
 }
 
 /// Reads one row by its id.
@@ -182,12 +202,20 @@ pub(super) async fn by_id(connection: &mut PgConnection, id: i64) -> anyhow::Res
 
 /// Runs `show`.
 pub async fn show(config: &Config, command: &Show) -> anyhow::Result<ExitCode> {
+    let mut checker = RowChecker::new(&command.audit)?;
     let mut connection = connected(config).await?;
     let row = by_id(&mut connection, command.id).await?;
-    let object = object(&row);
+    let verdicts = checker
+        .check(&mut connection, std::slice::from_ref(&row))
+        .await?;
+    let verdict = verdicts.first().unwrap_or(&Verdict::Unproven);
+    let object = checked(&row, verdict);
     if command.json {
         println!("{object:#}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(checker.end());
+    }
+    if let Some(reason) = verdict.wrong() {
+        println!("NOT AS IT WAS SIGNED: {}", one_line(reason));
     }
     let order = [
         "id",
@@ -229,10 +257,10 @@ pub async fn show(config: &Config, command: &Show) -> anyhow::Result<ExitCode> {
             println!("  {}", plain(line));
         }
     }
-    if row.format == 0 {
+    if *verdict == Verdict::Unsigned {
         println!("A row of the product's own: nothing can verify it.");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(checker.end())
 }
 
 #[cfg(test)]
@@ -276,7 +304,8 @@ mod tests {
             hmac_signature: String::new(),
             broken: None,
         };
-        let line = line(&stored, false);
+        let line = line(&stored, &Verdict::Wrong("x".to_owned()), false);
+        assert!(line.ends_with("NOT AS IT WAS SIGNED: x"), "{line}");
         assert!(!line.chars().any(char::is_control), "{line:?}");
         assert_eq!(line.matches("x·[2J·y·1m").count(), 6, "{line}");
     }

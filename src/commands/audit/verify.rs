@@ -7,16 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use artstore_projectors::audit_log::chain::Keyring;
+use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::published;
 use artstore_projectors::workers;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{database, reached};
+use crate::audit::finding::{Finding, Kind, Layer};
+use crate::audit::form;
 use crate::audit::log::Check;
+use crate::audit::report::Outcome;
 use crate::audit::select::stream;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
@@ -90,25 +96,26 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
         }
     };
     let mut connection = reached(&database).await?;
-    let sources = sources(&mut connection, bus.as_ref(), &command.stream).await?;
-    let range = range(&mut connection, bus.as_ref(), command, &sources).await?;
-    let done = Arc::new(AtomicU64::new(0));
-    let total = total(&mut connection, &sources).await?;
-    let progress = tokio::spawn(show_progress(Arc::clone(&done), total, command.json));
-    let check = Check {
+    // Before a table is read: what stands in its place may be anything.
+    let form = form::check(&mut connection).await?;
+    let with = With {
         database: &database,
         bus: bus.as_ref(),
         ring: ring.as_ref(),
         trusted: &trusted,
-        range,
-        archives: command.archives.as_deref(),
-        done: &done,
     };
-    let result = check
-        .all(&mut connection, &sources, command.against_stream)
-        .await?;
-    connection.close().await?;
-    progress.abort();
+    let mut result = match with.rows(&mut connection, command).await {
+        Ok(result) => result,
+        // Such tables may be none that can be read: that is said, and why.
+        Err(error) if !form.is_empty() => Outcome {
+            form: vec![unread(&error)],
+            ..Outcome::default()
+        },
+        Err(error) => return Err(error),
+    };
+    result.form.extend(form);
+    // It only read: nothing is lost.
+    drop(connection.close().await);
     if command.json {
         println!("{:#}", result.json());
     } else {
@@ -118,6 +125,55 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
     })
+}
+
+/// What the rows are checked with.
+struct With<'a> {
+    database: &'a PgConnectOptions,
+    bus: Option<&'a Bus>,
+    ring: Option<&'a Keyring>,
+    trusted: &'a [VerifierKey],
+}
+
+impl With<'_> {
+    /// Checks the rows that are asked for, and shows how far that has come.
+    async fn rows(
+        &self,
+        connection: &mut PgConnection,
+        command: &Verify,
+    ) -> anyhow::Result<Outcome> {
+        let sources = sources(connection, self.bus, &command.stream).await?;
+        let range = range(connection, self.bus, command, &sources).await?;
+        let done = Arc::new(AtomicU64::new(0));
+        let total = total(connection, &sources).await?;
+        let progress = tokio::spawn(show_progress(Arc::clone(&done), total, command.json));
+        let check = Check {
+            database: self.database,
+            bus: self.bus,
+            ring: self.ring,
+            trusted: self.trusted,
+            range,
+            archives: command.archives.as_deref(),
+            done: &done,
+        };
+        let result = check
+            .all(connection, &sources, command.against_stream)
+            .await;
+        progress.abort();
+        result
+    }
+}
+
+/// That the rows could not be read.
+fn unread(error: &anyhow::Error) -> Finding {
+    Finding {
+        stream: None,
+        sequence: None,
+        id: None,
+        kind: Kind::TableChanged,
+        layers: [Layer::Form].into(),
+        text: format!("the rows could not be read, and were not checked: {error:#}"),
+    }
 }
 
 /// The rows that are asked for. They have to be rows of one log: a check of nothing would say that

@@ -280,6 +280,7 @@ async fn attacked(old: &Old<'_>) {
         .await;
         let mut admin = pg(&url).await;
         execute(&mut admin, sql.clone()).await;
+        execute(&mut admin, TRIGGER_AGAIN).await;
         sqlx::Connection::close(admin).await.unwrap();
         let verdict = old.audited.verify_at(&url, &[]).await;
         let found = verdict
@@ -440,7 +441,8 @@ fn an_archive_that_never_was_is_not_believed() {
             &mut admin,
             format!(
                 "alter table audit_logs disable trigger all;
-                 delete from audit_logs where stream = '{STREAM}' and stream_sequence <= 512"
+                 delete from audit_logs where stream = '{STREAM}' and stream_sequence <= 512;
+                 {TRIGGER_AGAIN}"
             ),
         )
         .await;

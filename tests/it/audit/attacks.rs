@@ -139,6 +139,12 @@ fn whatever_somebody_with_the_database_changes_is_found_and_by_what() {
             )
             .await;
             let mut admin = pg(&url).await;
+            let check: String = value(
+                &mut admin,
+                "select pg_get_constraintdef(oid) from pg_constraint \
+                 where conname = 'audit_logs_evidence_check'",
+            )
+            .await;
             execute(
                 &mut admin,
                 "alter table audit_logs disable trigger all;
@@ -149,6 +155,12 @@ fn whatever_somebody_with_the_database_changes_is_found_and_by_what() {
             if attack.signed_again {
                 sign_again(&mut admin).await;
             }
+            // Trigger and constraint are there again, as far as the rows allow.
+            execute(&mut admin, TRIGGER_AGAIN).await;
+            let again =
+                format!("alter table audit_logs add constraint audit_logs_evidence_check {check}");
+            let fits = try_execute(&mut admin, again).await.is_ok();
+            assert!(fits || !attack.name.eq("none"));
             sqlx::Connection::close(admin).await.unwrap();
             let arguments: &[&str] = if attack.against {
                 &["--against-stream"]

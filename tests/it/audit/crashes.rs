@@ -269,7 +269,7 @@ fn what_the_tables_say_is_neither_signed_nor_published_without_the_rows() {
         audited.level_with(&Source::Admin, 320).await;
         execute(
             &mut admin,
-            "alter table audit_heads enable trigger all; alter table audit_logs enable trigger all",
+            format!("alter table audit_heads enable trigger all; {TRIGGER_AGAIN}"),
         )
         .await;
         let verdict = audited.verify(&["--against-stream"]).await;

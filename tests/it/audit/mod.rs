@@ -7,6 +7,9 @@ mod built;
 mod catalogue;
 mod crashes;
 mod export;
+mod forged;
+mod lost_heads;
+mod made_again;
 mod mistaken;
 mod odd;
 mod proofs;
@@ -24,6 +27,10 @@ use crate::support::*;
 
 pub const SECRET: &str = "k3Jq8vX1mZ0wR7tY5uB2nC6dF9gH4sLa";
 pub const KEY_NAME: &str = "test.example/audit";
+
+/// Leaves the trigger of `audit_logs` as it was: who changes rows need not leave it disabled.
+pub const TRIGGER_AGAIN: &str =
+    "alter table audit_logs enable always trigger audit_logs_append_only";
 
 /// A world's audit log with its keys.
 pub struct Audited<'a> {

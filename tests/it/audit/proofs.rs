@@ -164,6 +164,37 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
                 old.to_str().unwrap(),
             )
         };
+        // Without the old secret it goes on, for everything is under a published head, and says which
+        // secret is missing. A variable without a value, an empty file and an empty folder hold none.
+        let nothing = folder.join("nothing");
+        std::fs::write(&nothing, "").unwrap();
+        let none = folder.join("none");
+        std::fs::create_dir(&none).unwrap();
+        let kid = chain_key().kid().to_owned();
+        for empty in ["", nothing.to_str().unwrap(), none.to_str().unwrap()] {
+            let variable = ("SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH", empty);
+            let projector = renewed.projector().env(variable.0, variable.1);
+            let projector = projector.env("SECURITY_AUDIT_HMAC_SECRET", secret).start();
+            projector.says("a secret that is not configured").await;
+            assert!(projector.log().contains(&kid), "{}", projector.log());
+            projector.kill().await;
+            let relay = world.command(&["run", "relay", "--source", "query"]);
+            let relay = relay.env(variable.0, variable.1).start();
+            relay.says("relay active").await;
+            relay.kill().await;
+        }
+        // A folder has files.
+        let mounted = folder.join("mounted");
+        std::fs::create_dir(&mounted).unwrap();
+        std::fs::write(mounted.join("first"), SECRET).unwrap();
+        let verify = renewed.command(&["audit", "verify", "--json"]);
+        let verify = verify.env("SECURITY_AUDIT_HMAC_SECRET", secret).env(
+            "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH",
+            mounted.to_str().unwrap(),
+        );
+        let (status, said) = verify.output().await;
+        assert!(status.success(), "{said}");
+
         let projector = with(renewed.projector()).start();
         admin_events(&world, 100).await;
         renewed.level_with(&Source::Admin, 200).await;

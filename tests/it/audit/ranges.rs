@@ -32,6 +32,7 @@ fn some_rows_are_checked_by_themselves() {
              where stream = 'ARTSTORE_ADMIN' and stream_sequence in (300, 550)",
         )
         .await;
+        execute(&mut admin, TRIGGER_AGAIN).await;
         let range = async |arguments: &[&str]| {
             let stream = ["--stream", "ARTSTORE_ADMIN"];
             let all: Vec<&str> = stream.iter().chain(arguments).copied().collect();

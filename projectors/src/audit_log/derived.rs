@@ -1,0 +1,182 @@
+//! Rows that no published head covers, derived again from their messages. Whoever has the database and the
+//! secret can chain any row behind the last head, and a head that is signed over it can't be taken back.
+//! So a session compares before it signs: [`super::session`] halts where a row is not its message's.
+
+use std::time::Duration;
+
+use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::source::Source;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::mapping::{self, RawMessage, Record};
+use super::store::{self, COLUMNS, Stored};
+use crate::projector_error::WorkerError;
+
+/// The longest that a message may take that is there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Messages of one pull request, and their bytes.
+const PULL: (usize, usize) = (256, 16 * 1024 * 1024);
+
+/// What is wrong with the rows behind row `from` up to row `to`, compared with the stream; none: each is what
+/// its message says. A row whose message is gone from the stream can't be compared, and is named in a
+/// warning: the stream's own damage is another check's. One row is kept in memory at a time.
+pub(super) async fn differs(
+    connection: &mut PgConnection,
+    bus: &Bus,
+    source: &Source,
+    from: u64,
+    to: u64,
+) -> Result<Option<String>, WorkerError> {
+    if from >= to {
+        return Ok(None);
+    }
+    let stream = source.stream();
+    let mut messages = Messages::open(bus, &stream, from + 1).await?;
+    let sql = format!(
+        "select {COLUMNS} from public.audit_logs \
+         where stream = $1 and stream_sequence > $2 and stream_sequence <= $3 \
+         order by stream_sequence, id"
+    );
+    let mut rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(&stream)
+        .bind(store::signed(from))
+        .bind(store::signed(to))
+        .fetch(connection);
+    let mut gone = 0_u64;
+    while let Some(row) = rows.try_next().await? {
+        let stored = store::stored(&row)?;
+        let sequence = stored.row.sequence;
+        let record = messages.at(sequence).await?;
+        let is_there = record.message.is_some();
+        match verdict(source, &stored, &record) {
+            None => {}
+            Some(_) if !is_there => gone += 1,
+            Some(reason) => return Ok(Some(reason)),
+        }
+    }
+    if gone > 0 {
+        tracing::warn!(
+            stream,
+            rows = gone,
+            "rows behind the last published head are of messages that the stream does not have any more: \
+             their signatures are right, but they can't be compared"
+        );
+    }
+    Ok(None)
+}
+
+fn verdict(source: &Source, stored: &Stored, record: &Record) -> Option<String> {
+    let sequence = record.sequence;
+    let stream = &stored.row.stream;
+    let Some(derived) = mapping::row(stored.row.mapping, source, record) else {
+        return Some(format!(
+            "row {sequence} says that mapping {} made it, which this program does not know: was it \
+             written by a newer version, or forged?",
+            stored.row.mapping
+        ));
+    };
+    (derived != stored.row).then(|| {
+        format!(
+            "row {sequence} is not what its message on the bus says, although its signature is right: \
+             somebody who has the secret wrote it. No head was signed over it; `artstore audit verify \
+             --stream {stream} --against-stream` names the fields"
+        )
+    })
+}
+
+/// The messages of a stream, one after another.
+struct Messages {
+    stream: String,
+    messages: pull::Stream,
+    /// Messages that are there and were not read.
+    left: u64,
+    next: Option<(u64, DateTime<Utc>, RawMessage)>,
+}
+
+impl Messages {
+    async fn open(bus: &Bus, stream: &str, first: u64) -> Result<Self, BusError> {
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: first,
+            },
+            ack_policy: AckPolicy::None,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        let mut consumer = bus
+            .jetstream
+            .create_consumer_on_stream(config, stream)
+            .await
+            .map_err(|error| failed(stream, &error))?;
+        let info = consumer.info().await;
+        let left = info.map_err(|error| failed(stream, &error))?.num_pending;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(PULL.0)
+            .max_bytes_per_batch(PULL.1)
+            .heartbeat(Duration::from_secs(5))
+            .expires(Duration::from_secs(30))
+            .messages()
+            .await
+            .map_err(|error| failed(stream, &error))?;
+        Ok(Self {
+            stream: stream.to_owned(),
+            messages,
+            left,
+            next: None,
+        })
+    }
+
+    /// What stands at a sequence; sequences are asked for in ascending order.
+    async fn at(&mut self, sequence: u64) -> Result<Record, BusError> {
+        while self.next.as_ref().is_none_or(|(at, ..)| *at < sequence) && self.left > 0 {
+            self.read().await?;
+        }
+        let next = self.next.as_ref().filter(|(at, ..)| *at >= sequence);
+        Ok(Record {
+            sequence,
+            published: next.map(|(_, published, _)| *published).unwrap_or_default(),
+            message: next
+                .filter(|(at, ..)| *at == sequence)
+                .map(|(_, _, message)| message.clone()),
+        })
+    }
+
+    async fn read(&mut self) -> Result<(), BusError> {
+        let next = tokio::time::timeout(PATIENCE, self.messages.next()).await;
+        let message = match next {
+            Ok(Some(message)) => message.map_err(|error| failed(&self.stream, &error))?,
+            Ok(None) | Err(_) => return Err(failed(&self.stream, &"its messages do not come")),
+        };
+        let info = message
+            .info()
+            .map_err(|error| failed(&self.stream, &error))?;
+        // Anybody may publish to an inbox: what is of another stream is none of this one's.
+        if info.stream != self.stream {
+            return Ok(());
+        }
+        let (sequence, published) = (info.stream_sequence, info.published);
+        let (message, _) = message.split();
+        self.left -= 1;
+        self.next = Some((
+            sequence,
+            published,
+            RawMessage {
+                subject: message.subject.to_string(),
+                headers: message.headers.unwrap_or_default(),
+                body: message.payload,
+            },
+        ));
+        Ok(())
+    }
+}
+
+fn failed(stream: &str, error: &dyn std::fmt::Display) -> BusError {
+    BusError::JetStream(format!("stream {stream}: {error}"))
+}
