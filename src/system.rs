@@ -190,10 +190,15 @@ impl System {
         Ok(())
     }
 
+    /// Where an element's API would be.
+    pub fn api_url(element: &ElementName) -> String {
+        format!("http://{element}.localhost")
+    }
+
     /// Starts a relay for one source.
     pub fn start_relay(&self, source: Source, running: &mut Running) -> anyhow::Result<()> {
         let api_url = match &source {
-            Source::Element(name) => Some(format!("http://{name}.localhost")),
+            Source::Element(name) => Some(Self::api_url(name)),
             Source::Admin | Source::Query => None,
         };
         let options = RelayOptions {
