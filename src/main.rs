@@ -3,10 +3,10 @@
 
 use std::process::ExitCode;
 
-use artstore::commands::{self, Cli};
+use artstore::commands::{self, definition};
 use artstore::config::ConfigError;
 use artstore_schemas::bus::BusError;
-use clap::Parser as _;
+use artstore_sessions::words::words;
 
 /// As the shell tells of a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;
@@ -14,7 +14,8 @@ const NOBODY_READS: i32 = 141;
 #[tokio::main]
 async fn main() -> ExitCode {
     end_quietly_where_nobody_reads();
-    let cli = Cli::parse();
+    let cli = definition::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    artstore::operator::name(cli.config.operator.clone());
     let ended = match artstore::telemetry::start(&cli.config, cli.command.usual_log_level()) {
         Ok(()) => commands::run(cli).await,
         Err(error) => Err(error.into()),
@@ -46,12 +47,19 @@ fn end_quietly_where_nobody_reads() {
 
 /// An error with its causes, each said once: many texts hold those of their causes already.
 fn text(error: &anyhow::Error) -> String {
-    let causes = error.chain().skip(1).map(ToString::to_string);
-    causes.fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) {
-            text
-        } else {
-            format!("{text}: {cause}")
+    let mut text = String::new();
+    for cause in error.chain() {
+        let database = cause.downcast_ref::<sqlx::Error>();
+        let said = database.map_or_else(|| cause.to_string(), words);
+        if text.is_empty() {
+            text = said;
+        } else if !text.contains(&said) {
+            text = format!("{text}: {said}");
         }
-    })
+        // What is behind it are its own words again.
+        if database.is_some() {
+            break;
+        }
+    }
+    text
 }

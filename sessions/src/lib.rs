@@ -2,6 +2,7 @@
 //! holds a lock with it, works, and starts again when something fails. What they do in a session is
 //! theirs; nothing here knows events, streams or tables.
 //!
+//! - [`words`]: what PostgreSQL says, in words
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
@@ -11,3 +12,4 @@ pub mod progress;
 pub mod restart;
 pub mod retry;
 pub mod session;
+pub mod words;

@@ -14,7 +14,7 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
@@ -42,7 +42,7 @@ pub enum ElementCommand {
 /// Which element.
 #[derive(Debug, Args)]
 pub struct Backfill {
-    /// The element
+    /// The element, or its stream
     name: String,
     #[command(flatten)]
     relay: RelaySettings,
@@ -133,8 +133,7 @@ async fn show(element: ElementName, database: PgConnectOptions, progress: Progre
     let terminal = std::io::stderr().is_terminal();
     let bar = if terminal {
         let form = "{msg} {wide_bar} {human_pos}/{human_len} files  {per_sec}  {eta}";
-        let style = ProgressStyle::with_template(form).expect("a valid template");
-        ProgressBar::new(0).with_style(style)
+        ProgressBar::new(0).with_style(super::bar::style(form))
     } else {
         ProgressBar::hidden()
     };

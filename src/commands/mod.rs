@@ -1,12 +1,17 @@
 //! What can be asked for, one file a command.
 
 pub mod audit;
+mod bar;
 pub mod bench;
 pub mod bus;
+pub mod completion;
+pub mod definition;
 pub mod demo;
 pub mod dev;
 pub mod element;
 pub mod health;
+pub mod help;
+pub mod man;
 pub mod migrate;
 pub mod parked;
 pub mod projection;
@@ -15,6 +20,7 @@ pub mod run;
 pub mod search;
 pub mod status;
 pub mod verify;
+pub mod version;
 pub mod wal;
 
 use std::process::ExitCode;
@@ -27,7 +33,12 @@ use crate::config::Config;
 /// ArtStore's event backbone: storage elements' write-ahead logs, through NATS JetStream, into
 /// the query cache and the audit log.
 #[derive(Debug, Parser)]
-#[command(name = "artstore", version, max_term_width = 80)]
+#[command(
+    name = "artstore",
+    version,
+    max_term_width = 80,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     /// All settings.
     #[command(flatten)]
@@ -81,6 +92,14 @@ pub enum Command {
     Demo(demo::Demo),
     /// Measure speed beside the raw limit of NATS and PostgreSQL, in the same run
     Bench(bench::Bench),
+    /// Show the version
+    Version(version::Version),
+    /// Print the script with which a shell completes commands and options
+    Completion(completion::Completion),
+    /// Write the manual pages into a folder
+    Man(man::Man),
+    /// Show a command's help, or all settings: artstore help settings
+    Help(help::Help),
 }
 
 impl Command {
@@ -101,7 +120,11 @@ impl Command {
             | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)
-            | Self::Bench(_) => "warn",
+            | Self::Bench(_)
+            | Self::Version(_)
+            | Self::Completion(_)
+            | Self::Man(_)
+            | Self::Help(_) => "warn",
         }
     }
 }
@@ -109,6 +132,7 @@ impl Command {
 /// Does it.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { config, command } = cli;
+    config.check_element()?;
     match command {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
@@ -126,6 +150,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
         Command::Bench(command) => bench::run(command).await,
+        Command::Version(command) => version::run(&command),
+        Command::Completion(command) => completion::run(&command),
+        Command::Man(command) => man::run(&command),
+        Command::Help(command) => help::run(&command),
     }
 }
 

@@ -22,7 +22,7 @@ use sqlx::{ConnectOptions as _, PgConnection};
 use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
-use crate::status::database::shown;
+use crate::status::database::not_connected;
 
 /// The longest reason, in characters: it travels with the event.
 const LONGEST_REASON: usize = 2_000;
@@ -242,13 +242,11 @@ async fn connect(config: &Config) -> anyhow::Result<Vec<Connected>> {
 
 async fn reach(element: &ElementName, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let database = database.clone().application_name("artstore wal");
-    database.connect().await.with_context(|| {
-        format!(
-            "element {element}: database {} can't be reached; check ARTSTORE_ELEMENTS or \
-             STORAGE_DATABASE_URL, and the server",
-            shown(&database)
-        )
-    })
+    let connected = database.connect().await.map_err(|error| {
+        let check = "ARTSTORE_ELEMENTS or STORAGE_DATABASE_URL, and the server";
+        not_connected(&database, check, error)
+    });
+    connected.with_context(|| format!("element {element}"))
 }
 
 fn unreadable(element: &ElementName) -> String {

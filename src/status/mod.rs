@@ -16,7 +16,7 @@ pub mod answers;
 mod compose;
 pub mod database;
 pub mod judge;
-mod lines;
+pub(crate) mod lines;
 pub mod look;
 pub mod screen;
 #[cfg(test)]
