@@ -44,7 +44,7 @@ impl AuditSettings {
         let path = given(&self.audit_signing_key_path).ok_or_else(|| {
             ConfigError(
                 "the audit log needs SECURITY_AUDIT_SIGNING_KEY_PATH: make a key with `artstore \
-                 audit keygen`"
+                 audit keygen --out FILE`"
                     .to_owned(),
             )
         })?;
@@ -124,7 +124,7 @@ impl AuditSettings {
         if trusted.is_empty() {
             return Err(ConfigError(
                 "heads are checked with public keys: set SECURITY_AUDIT_VERIFIER_KEYS_PATH to a \
-                 file of them, as `artstore audit keygen` prints them"
+                 file of them, as `audit keygen` prints them"
                     .to_owned(),
             ));
         }

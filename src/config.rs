@@ -1,5 +1,6 @@
-//! All settings, once: options with their environment variables, so that `--help` is the complete
-//! list. Names are the product's own where it has them.
+//! All settings, once: options of every command with their environment variables. They are hidden in
+//! each command's `--help`; `artstore help settings` lists them. Names are the product's own where it
+//! has them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::{Args, ValueEnum};
 use sqlx::postgres::PgConnectOptions;
+
+use crate::names;
 
 /// A setting that can't be used: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +31,11 @@ pub struct Config {
         default_value = "nats://127.0.0.1:4222",
         hide_env_values = true,
         global = true,
-        hide_short_help = true
+        hide = true
     )]
     pub nats_url: String,
     /// A NATS credentials file
-    #[arg(long, env = "NATS_CREDENTIALS", global = true, hide_short_help = true)]
+    #[arg(long, env = "NATS_CREDENTIALS", global = true, hide = true)]
     pub nats_credentials: Option<PathBuf>,
     /// The admin module's database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
     #[arg(
@@ -40,7 +43,7 @@ pub struct Config {
         env = "ADMIN_DATABASE_URL",
         hide_env_values = true,
         global = true,
-        hide_short_help = true
+        hide = true
     )]
     pub admin_database_url: Option<String>,
     /// The query module's database
@@ -49,7 +52,7 @@ pub struct Config {
         env = "QUERY_DATABASE_URL",
         hide_env_values = true,
         global = true,
-        hide_short_help = true
+        hide = true
     )]
     pub query_database_url: Option<String>,
     /// One element's database; its name is given by --element
@@ -58,7 +61,7 @@ pub struct Config {
         env = "STORAGE_DATABASE_URL",
         hide_env_values = true,
         global = true,
-        hide_short_help = true
+        hide = true
     )]
     pub storage_database_url: Option<String>,
     /// All elements and their databases: NAME=URL,… (wins over STORAGE_DATABASE_URL)
@@ -67,32 +70,35 @@ pub struct Config {
         env = "ARTSTORE_ELEMENTS",
         hide_env_values = true,
         global = true,
-        hide_short_help = true
+        hide = true
     )]
     pub elements: Option<String>,
     /// Where elements' APIs are reached, as events carry it: NAME=URL,…; `migrate up` stores it in the
     /// element's database, and what is stored there counts
-    #[arg(
-        long,
-        env = "ARTSTORE_ELEMENT_API_URLS",
-        global = true,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "ARTSTORE_ELEMENT_API_URLS", global = true, hide = true)]
     pub element_api_urls: Option<String>,
-    /// An element's name, which is its table prefix (storage_elem_01); of ARTSTORE_ELEMENTS, only
-    /// this one is migrated
-    #[arg(long, env = "DB_TABLE_PREFIX", global = true, hide_short_help = true)]
+    /// An element's name, which is its table prefix (storage_elem_01), or its stream; given as an
+    /// option, only this one of ARTSTORE_ELEMENTS
+    #[arg(long, env = "DB_TABLE_PREFIX", global = true, hide = true)]
     pub element: Option<String>,
+    /// Whether the element was asked for by the option. The variable is part of a storage element's own
+    /// environment: beside ARTSTORE_ELEMENTS it must not keep a relay from the other elements.
+    #[arg(skip)]
+    pub element_is_asked: bool,
     #[command(flatten)]
     db: DbParts,
     #[command(flatten)]
     query: QueryParts,
     /// What is logged to standard error: error, warn, info, debug or trace (info for services, warn
     /// for other commands)
-    #[arg(long, env = "LOG_LEVEL", global = true, hide_short_help = true)]
+    #[arg(long, env = "LOG_LEVEL", global = true, hide = true)]
     pub log_level: Option<String>,
+    /// Who gives this command: it stands in the event that the command records, and in `artstore audit
+    /// tail` (without it: SUDO_USER, USER or LOGNAME)
+    #[arg(long, env = "ARTSTORE_OPERATOR", global = true, hide = true)]
+    pub operator: Option<String>,
     /// How it is logged
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true, hide_short_help = true)]
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true, hide = true)]
     pub log_format: LogFormat,
 }
 
@@ -109,13 +115,13 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 struct DbParts {
     /// Host of the admin or element database, where no URL is given (localhost)
-    #[arg(long, env = "DB_HOST", global = true, hide_short_help = true)]
+    #[arg(long, env = "DB_HOST", global = true, hide = true)]
     db_host: Option<String>,
     /// Its port (5432)
-    #[arg(long, env = "DB_PORT", global = true, hide_short_help = true)]
+    #[arg(long, env = "DB_PORT", global = true, hide = true)]
     db_port: Option<u16>,
     /// Its user (artstore)
-    #[arg(long, env = "DB_USERNAME", global = true, hide_short_help = true)]
+    #[arg(long, env = "DB_USERNAME", global = true, hide = true)]
     db_username: Option<String>,
     /// Its password
     #[arg(
@@ -123,11 +129,11 @@ struct DbParts {
         env = "DB_PASSWORD",
         hide_env_values = true,
         global = true,
-        hide_short_help = true
+        hide = true
     )]
     db_password: Option<String>,
     /// Its database (artstore_admin or artstore_storage_01)
-    #[arg(long, env = "DB_DATABASE", global = true, hide_short_help = true)]
+    #[arg(long, env = "DB_DATABASE", global = true, hide = true)]
     db_database: Option<String>,
 }
 
@@ -135,13 +141,13 @@ struct DbParts {
 #[derive(Debug, Clone, Args)]
 struct QueryParts {
     /// Host of the query database, where no URL is given (localhost)
-    #[arg(long, env = "DATABASE_HOST", global = true, hide_short_help = true)]
+    #[arg(long, env = "DATABASE_HOST", global = true, hide = true)]
     database_host: Option<String>,
     /// Its port (5432)
-    #[arg(long, env = "DATABASE_PORT", global = true, hide_short_help = true)]
+    #[arg(long, env = "DATABASE_PORT", global = true, hide = true)]
     database_port: Option<u16>,
     /// Its user (artstore)
-    #[arg(long, env = "DATABASE_USERNAME", global = true, hide_short_help = true)]
+    #[arg(long, env = "DATABASE_USERNAME", global = true, hide = true)]
     database_username: Option<String>,
     /// Its password
     #[arg(
@@ -149,11 +155,11 @@ struct QueryParts {
         env = "DATABASE_PASSWORD",
         hide_env_values = true,
         global = true,
-        hide_short_help = true
+        hide = true
     )]
     database_password: Option<String>,
     /// Its database (artstore)
-    #[arg(long, env = "DATABASE_DATABASE", global = true, hide_short_help = true)]
+    #[arg(long, env = "DATABASE_DATABASE", global = true, hide = true)]
     database_database: Option<String>,
 }
 
@@ -244,11 +250,32 @@ impl Config {
     /// The element's name.
     pub fn element(&self) -> Result<ElementName, ConfigError> {
         let name = self.element.as_deref().unwrap_or("storage_elem_01");
-        element_name("--element (DB_TABLE_PREFIX)", name)
+        names::element(name)
+            .map_err(|error| ConfigError(format!("--element (DB_TABLE_PREFIX): {error}")))
     }
 
-    /// All elements with their databases: the list, else the one element by URL, else by parts.
+    /// All elements with their databases: the list, else the one element by URL, else by parts. Where
+    /// `--element` was given, that one alone.
     pub fn elements(&self) -> Result<Vec<(ElementName, PgConnectOptions)>, ConfigError> {
+        match self.element_is_asked {
+            true => Ok(vec![self.one_element(self.element()?.as_str())?]),
+            false => self.all_elements(),
+        }
+    }
+
+    /// Refuses an `--element` that none of the configured ones is, also where the command would not use
+    /// it: a name that is mistyped must not look like an answer.
+    pub fn check_element(&self) -> Result<(), ConfigError> {
+        if self.element_is_asked {
+            let wanted = self.element()?;
+            if !self.all_elements()?.is_empty() {
+                self.one_element(wanted.as_str())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn all_elements(&self) -> Result<Vec<(ElementName, PgConnectOptions)>, ConfigError> {
         if let Some(list) = &self.elements {
             let mut elements: Vec<(ElementName, PgConnectOptions)> = Vec::new();
             for (name, url) in pairs("ARTSTORE_ELEMENTS", list)? {
@@ -270,49 +297,60 @@ impl Config {
         database.map(element).into_iter().collect()
     }
 
-    /// One element with its database.
-    pub fn one_element(&self, name: &str) -> Result<(ElementName, PgConnectOptions), ConfigError> {
+    /// The elements whose streams are made: their databases need not be configured.
+    pub fn named_elements(&self) -> Result<Vec<ElementName>, ConfigError> {
+        let all = self.all_elements()?;
+        if all.is_empty() {
+            return Ok(vec![self.element()?]);
+        }
         let elements = self.elements()?;
-        let known: Vec<String> = elements.iter().map(|(name, _)| name.to_string()).collect();
-        let found = elements
-            .into_iter()
-            .find(|(element, _)| element.as_str() == name);
+        Ok(elements.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// One element with its database, by its name or its stream's.
+    pub fn one_element(&self, name: &str) -> Result<(ElementName, PgConnectOptions), ConfigError> {
+        let wanted = names::element(name).map_err(|error| ConfigError(error.to_string()))?;
+        let elements = self.all_elements()?;
+        let known = names::listed(elements.iter().map(|(name, _)| name));
+        let found = elements.into_iter().find(|(element, _)| *element == wanted);
         found.ok_or_else(|| {
-            let known = match known.as_slice() {
-                [] => {
+            let known = match known {
+                None => {
                     "none is: set ARTSTORE_ELEMENTS, or STORAGE_DATABASE_URL with --element".into()
                 }
-                known => format!("configured are: {}", known.join(", ")),
+                Some(known) => format!("configured are: {known}"),
             };
             ConfigError(format!(
-                "no database is configured for element {name}; {known}"
+                "no database is configured for element {wanted}; {known}"
             ))
         })
     }
 
     /// All configured sources with their databases, or those that are named.
-    pub fn sources(&self, only: &[String]) -> Result<Vec<(Source, PgConnectOptions)>, ConfigError> {
+    pub fn sources(&self, only: &[Source]) -> Result<Vec<(Source, PgConnectOptions)>, ConfigError> {
         let mut sources: Vec<(Source, PgConnectOptions)> = self
             .elements()?
             .into_iter()
             .map(|(name, database)| (Source::Element(name), database))
             .collect();
-        let admin_by_parts = only == ["admin"];
+        let admin_by_parts = only == [Source::Admin];
         if admin_by_parts || self.admin_database_url.is_some() {
             sources.extend(self.admin_database()?.map(|d| (Source::Admin, d)));
         }
         sources.extend(self.query_database()?.map(|d| (Source::Query, d)));
         for wanted in only {
-            if !sources
-                .iter()
-                .any(|(source, _)| source.to_string() == *wanted)
-            {
+            if !sources.iter().any(|(source, _)| source == wanted) {
+                let known = names::listed(sources.iter().map(|(source, _)| source));
+                let known = known.map_or_else(
+                    || "none is configured".to_owned(),
+                    |known| format!("configured are: {known}"),
+                );
                 return Err(ConfigError(format!(
-                    "--source {wanted}: no database is configured for it"
+                    "--source {wanted}: no database is configured for it; {known}"
                 )));
             }
         }
-        sources.retain(|(source, _)| only.is_empty() || only.contains(&source.to_string()));
+        sources.retain(|(source, _)| only.is_empty() || only.contains(source));
         if sources.is_empty() {
             return Err(ConfigError(
                 "there is no source: set ARTSTORE_ELEMENTS, STORAGE_DATABASE_URL with --element, \

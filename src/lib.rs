@@ -1,6 +1,7 @@
 //! ArtStore's event backbone: one program. From settings to the commands; the parts that carry
 //! events are crates of their own.
 //!
+//! - [`names`]: elements, sources and streams, as people name them
 //! - [`config`]: all settings
 //! - [`audit_keys`]: those of the audit log, read into keys
 //! - [`telemetry`]: what the process says of itself
@@ -20,6 +21,7 @@ pub mod commands;
 pub mod config;
 mod day_or_time;
 pub mod files;
+pub mod names;
 pub mod operator;
 pub mod repair;
 pub mod service;

@@ -4,11 +4,10 @@
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use artstore::commands::{self, Cli};
+use artstore::commands::{self, definition};
 use artstore::config::{ConfigError, LogFormat};
 use artstore::telemetry;
 use artstore_schemas::bus::BusError;
-use clap::Parser as _;
 
 /// As the shell tells of a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;
@@ -19,7 +18,7 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 #[tokio::main]
 async fn main() -> ExitCode {
     watch_panics();
-    let cli = match Cli::try_parse() {
+    let cli = match definition::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && telemetry::asked_for() == LogFormat::Json => {
             telemetry::fatal(LogFormat::Json, error.to_string().trim_end());
@@ -29,6 +28,7 @@ async fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let format = *FORMAT.get_or_init(|| cli.config.log_format);
+    artstore::operator::name(cli.config.operator.clone());
     let ended = match telemetry::start(&cli.config, cli.command.usual_log_level()) {
         Ok(()) => commands::run(cli).await,
         Err(error) => Err(error.into()),

@@ -1,6 +1,8 @@
 //! Who gave a command, as far as the machine can tell: it goes into the events that commands
 //! record. Nothing proves it; what is proven is that the event stands in the audit log.
 
+use std::sync::OnceLock;
+
 use artstore_schemas::actor::Actor;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -10,14 +12,41 @@ pub fn actor(command: &str) -> Actor {
     Actor::system().named(format!("artstore {command}"))
 }
 
-/// The person, the machine and the role in the database.
+/// Who runs this process, as its settings say.
+static NAMED: OnceLock<String> = OnceLock::new();
+
+/// Takes the name that the settings give (`--operator`, ARTSTORE_OPERATOR).
+pub fn name(operator: Option<String>) {
+    if let Some(operator) = operator.filter(|name| !name.trim().is_empty()) {
+        // A second name can't come: the settings are read once.
+        let _ = NAMED.set(operator);
+    }
+}
+
+/// The person who gave the command, where anything says it.
+pub fn person() -> Option<String> {
+    // Who became root says more than root.
+    let by_machine = ["SUDO_USER", "USER", "LOGNAME"];
+    let by_machine = by_machine
+        .iter()
+        .filter_map(|name| std::env::var(name).ok());
+    let known = NAMED.get().cloned().into_iter().chain(by_machine);
+    known.into_iter().find(|name| !name.trim().is_empty())
+}
+
+/// The person, the machine and the role in the database. That nobody is named is a warning: the record
+/// stays as it is for ever.
 pub async fn operator(connection: &mut PgConnection) -> Result<Value, sqlx::Error> {
     let role: String = sqlx::query_scalar("select session_user::text")
         .fetch_one(connection)
         .await?;
-    // Who became root says more than root.
-    let names = ["ARTSTORE_OPERATOR", "SUDO_USER", "USER", "LOGNAME"];
-    let name = names.iter().find_map(|name| std::env::var(name).ok());
+    let name = person();
+    if name.is_none() {
+        tracing::warn!(
+            "nothing says who gives this command, and its event will name nobody: set \
+             ARTSTORE_OPERATOR"
+        );
+    }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.map(|host| host.trim().to_owned());
     Ok(json!({"name": name, "host": host, "database_role": role}))

@@ -137,7 +137,7 @@ impl System {
             let module = Module::Storage(element.clone());
             system.migrate(&database(element), &module).await?;
             let mut connection = system.database(&database(element))?.connect().await?;
-            let url = format!("http://{element}.localhost");
+            let url = Self::api_url(element);
             api_url::store(&mut connection, element, Some(&url)).await?;
         }
         for source in system.sources() {
@@ -192,6 +192,11 @@ impl System {
             self.start_relay(source, running)?;
         }
         Ok(())
+    }
+
+    /// Where an element's API would be.
+    pub fn api_url(element: &ElementName) -> String {
+        format!("http://{element}.localhost")
     }
 
     /// Starts a relay for one source.

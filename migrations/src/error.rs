@@ -1,5 +1,6 @@
 //! Why a database was not migrated. Every message says what happened, to what, and what to do.
 
+use artstore_sessions::words::words;
 use std::fmt;
 
 use crate::module::Module;
@@ -206,8 +207,9 @@ pub enum MigrateError {
     },
     /// A step failed.
     #[error(
-        "{direction} step {step} of {module} failed: {source}; {progress}, steps before it stay \
-         done; mend the cause and try again"
+        "{direction} step {step} of {module} failed: {}; {progress}, steps before it stay \
+         done; mend the cause and try again",
+        words(.source)
     )]
     Step {
         /// Whose.
@@ -223,8 +225,9 @@ pub enum MigrateError {
     },
     /// The connection was lost, or the database refused, while a step was being committed.
     #[error(
-        "{direction} step {step} of {module}: a commit was not confirmed: {source}; whether it was \
-         kept shows in the status of the migrations, and trying again is safe"
+        "{direction} step {step} of {module}: a commit was not confirmed: {}; whether it was \
+         kept shows in the status of the migrations, and trying again is safe",
+        words(.source)
     )]
     Commit {
         /// Whose.
@@ -238,8 +241,9 @@ pub enum MigrateError {
     },
     /// Adoption could not repair something.
     #[error(
-        "adopting {module}: repairing this failed: {what}: {source}; what was repaired before \
-         stays and does no harm, nothing else was changed; mend the cause and try again"
+        "adopting {module}: repairing this failed: {what}: {}; what was repaired before \
+         stays and does no harm, nothing else was changed; mend the cause and try again",
+        words(.source)
     )]
     Repair {
         /// Whose.
@@ -281,7 +285,11 @@ pub enum MigrateError {
         what: String,
     },
     /// A question to the database failed.
-    #[error("{doing} for {module} failed: {source}; nothing was changed; check {}", module.variable())]
+    #[error(
+        "{doing} for {module} failed: {}; nothing was changed; check {}",
+        words(.source),
+        module.variable()
+    )]
     Database {
         /// What was being done.
         doing: &'static str,

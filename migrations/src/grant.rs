@@ -2,6 +2,7 @@
 //! is made by the operator. Nothing here lets it see private keys; a role that sees them by some
 //! other right is refused.
 
+use artstore_sessions::words::words;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::module::Module;
@@ -58,7 +59,7 @@ pub enum GrantError {
         role: String,
     },
     /// The database refused.
-    #[error("granting rights on {module} failed: {source}; nothing was granted")]
+    #[error("granting rights on {module} failed: {}; nothing was granted", words(.source))]
     Database {
         /// Whose.
         module: Module,

@@ -3,16 +3,17 @@
 use artstore_schemas::bus::BusError;
 use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
+use artstore_sessions::words::{unreached, words};
 use uuid::Uuid;
 
 /// An error of the relay.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// The source's database failed. Tried again, on new connections.
-    #[error("the source's database: {0}")]
+    #[error("the source's database: {}", words(.0))]
     Database(sqlx::Error),
     /// No connection to the source's database. Tried again.
-    #[error("database {database} can't be reached: {cause}")]
+    #[error("{}", unreached(.database, .cause))]
     Connect {
         /// Which one: name, host and port.
         database: String,

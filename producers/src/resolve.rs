@@ -81,7 +81,7 @@ pub enum Refused {
     #[error(transparent)]
     Source(RelayError),
     /// The database refused, or could not be reached.
-    #[error("the database refused: {0}")]
+    #[error("the database refused: {}", artstore_sessions::words::words(.0))]
     Database(sqlx::Error),
 }
 

@@ -3,6 +3,7 @@
 use artstore_schemas::bus::BusError;
 use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
+use artstore_sessions::words::{unreached, words};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -13,10 +14,10 @@ use crate::projector::Projector as _;
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The read model's database failed. Tried again from its checkpoint.
-    #[error("the read model's database: {0}")]
+    #[error("the read model's database: {}", words(.0))]
     Database(sqlx::Error),
     /// No connection to the read model's database. Tried again.
-    #[error("database {database} can't be reached: {cause}; check {variable}")]
+    #[error("{}; check {variable}", unreached(.database, .cause))]
     Connect {
         /// Where it is configured.
         variable: &'static str,

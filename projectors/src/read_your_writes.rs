@@ -45,10 +45,12 @@ impl FromStr for AtLeast {
         let read = || {
             let (element, position) = text.split_once(':')?;
             let position: i64 = position.parse().ok().filter(|p| *p > 0)?;
-            Some(Self {
-                element: element.parse().ok()?,
-                position,
-            })
+            // An element is also known by its stream.
+            let element = match Source::of_stream(element) {
+                Some(Source::Element(element)) => element,
+                Some(Source::Admin | Source::Query) | None => element.parse().ok()?,
+            };
+            Some(Self { element, position })
         };
         read().ok_or_else(|| InvalidAtLeast {
             text: text.to_owned(),
@@ -82,7 +84,7 @@ pub enum WaitError {
         error: InvalidRanges,
     },
     /// The database failed.
-    #[error("the query database: {0}")]
+    #[error("the query database: {}", artstore_sessions::words::words(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -6,6 +6,7 @@
 //! - [`server`]: what the server and its database are
 //! - [`relation`]: whether a table shows all of its rows
 //! - [`text`]: texts that need not be UTF-8
+//! - [`words`]: what PostgreSQL says, in words
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
@@ -19,3 +20,4 @@ pub mod retry;
 pub mod server;
 pub mod session;
 pub mod text;
+pub mod words;

@@ -8,6 +8,8 @@ use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
 use crate::{connection, server};
 
+use crate::words::{unreached, words};
+
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -18,10 +20,10 @@ const ASKED: usize = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The database failed.
-    #[error(transparent)]
+    #[error("{}", words(.0))]
     Database(sqlx::Error),
     /// There is no connection to it.
-    #[error("database {database} can't be reached: {cause}")]
+    #[error("{}", unreached(.database, .cause))]
     Connect {
         /// Which one: name, host and port.
         database: String,

@@ -22,11 +22,11 @@ pub enum NoProof {
     /// The hashes do not lead to the head.
     #[error(
         "it is not the one that was signed, or the stored tree is not: there is no proof of it; \
-         artstore audit verify says which"
+         `artstore audit verify` says which"
     )]
     NotSigned,
     /// The database.
-    #[error(transparent)]
+    #[error("{}", artstore_sessions::words::words(.0))]
     Database(#[from] sqlx::Error),
 }
 

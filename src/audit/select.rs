@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use artstore_projectors::audit_log::store::{COLUMNS, Stored};
-use artstore_schemas::element::InvalidElementName;
-use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -14,6 +12,7 @@ use sqlx::{PgConnection, QueryBuilder};
 use super::shown::Verdict;
 use crate::config::ConfigError;
 use crate::day_or_time;
+use crate::names;
 
 /// Which rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
@@ -37,7 +36,7 @@ pub struct Filters {
     #[arg(long)]
     request_id: Option<String>,
     /// Only of this stream: ARTSTORE_ADMIN, or an element's name, admin or query
-    #[arg(long, value_parser = stream)]
+    #[arg(long, value_parser = names::stream)]
     stream: Option<String>,
     /// Only what failed
     #[arg(long)]
@@ -48,17 +47,6 @@ pub struct Filters {
     /// Only what happened before this day or time
     #[arg(long, value_parser = day_or_time::first)]
     until: Option<DateTime<Utc>>,
-}
-
-/// A stream, by its name or by its source's: what every `--stream` of the audit log takes.
-pub fn stream(name: &str) -> Result<String, InvalidElementName> {
-    let source = match (name, Source::of_stream(name)) {
-        (_, Some(source)) => source,
-        ("admin", _) => Source::Admin,
-        ("query", _) => Source::Query,
-        (element, _) => Source::Element(element.parse()?),
-    };
-    Ok(source.stream())
 }
 
 impl Filters {

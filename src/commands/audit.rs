@@ -21,7 +21,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::audit::log::connect;
 use crate::config::{Config, ConfigError};
-use crate::status::database::shown;
+use crate::status::database::{not_connected, shown};
 
 /// What to do with the audit log.
 #[derive(Debug, Subcommand)]
@@ -89,13 +89,10 @@ async fn connected(config: &Config) -> anyhow::Result<PgConnection> {
 
 /// A connection to a database that has an audit log.
 async fn reached(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    let mut connection = connect(database).await.with_context(|| {
-        format!(
-            "the audit log: database {} can't be reached; check ADMIN_DATABASE_URL (or DB_HOST and \
-             others) and the server",
-            shown(database)
-        )
-    })?;
+    let check = "ADMIN_DATABASE_URL (or DB_HOST and others) and the server";
+    let connected = connect(database).await;
+    let connected = connected.map_err(|error| not_connected(database, check, error));
+    let mut connection = connected.context("the audit log")?;
     let there: bool = sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
         .fetch_one(&mut connection)
         .await?;

@@ -30,11 +30,8 @@ pub struct Init {
 /// Runs the command.
 pub async fn run(config: &Config, command: BusCommand) -> anyhow::Result<ExitCode> {
     let BusCommand::Init(init) = command;
-    let elements = match config.elements()? {
-        elements if elements.is_empty() => vec![config.element()?],
-        elements => elements.into_iter().map(|(name, _)| name).collect(),
-    };
-    let streams: Vec<StreamName> = elements
+    let streams: Vec<StreamName> = config
+        .named_elements()?
         .into_iter()
         .map(Source::Element)
         .chain([Source::Admin, Source::Query])

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use artstore_sessions::connection;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use sqlx::AssertSqlSafe;
 
 use super::stop_signal;
@@ -90,9 +90,8 @@ fn progress(command: &Demo, what: &'static str, length: u64) -> ProgressBar {
     if command.json {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg:18} {bar:30} {pos:>7}/{len} {per_sec:>12}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(length).with_style(style);
+    let form = "{msg:18} {bar:24} {pos:>7}/{len} {per_sec:>10}";
+    let bar = ProgressBar::new(length).with_style(super::bar::style(form));
     bar.set_message(what);
     bar
 }

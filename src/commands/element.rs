@@ -16,7 +16,7 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_sessions::connection;
 use clap::{Args, Subcommand};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnectOptions;
@@ -63,7 +63,7 @@ pub struct SetUrl {
 /// Which element.
 #[derive(Debug, Args)]
 pub struct Backfill {
-    /// The element
+    /// The element, or its stream
     name: String,
     #[command(flatten)]
     relay: RelaySettings,
@@ -194,8 +194,7 @@ async fn show(element: ElementName, database: PgConnectOptions, progress: Progre
     let terminal = std::io::stderr().is_terminal();
     let bar = if terminal {
         let form = "{msg} {wide_bar} {human_pos}/{human_len} files  {per_sec}  {eta}";
-        let style = ProgressStyle::with_template(form).expect("a valid template");
-        ProgressBar::new(0).with_style(style)
+        ProgressBar::new(0).with_style(super::bar::style(form))
     } else {
         ProgressBar::hidden()
     };

@@ -25,6 +25,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 
 use crate::config::{Config, ConfigError};
+use crate::status::database::not_connected;
 
 /// What to do with the tables, and around it.
 #[derive(Debug, Subcommand)]
@@ -284,13 +285,9 @@ async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result
         .clone()
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
     let connected = connection::open(&quiet).await;
-    connected.with_context(|| {
-        format!(
-            "{module}: database {} can't be reached; check {}",
-            shown(database),
-            setting(module)
-        )
-    })
+    connected
+        .map_err(|error| not_connected(database, setting(module), error))
+        .with_context(|| module.to_string())
 }
 
 /// Says what of a server and a database works, but not as people expect; refuses those in which no
@@ -357,16 +354,10 @@ fn targets(
         || config.storage_database_url.is_some()
         || config.elements.is_some();
     if wanted(ModuleName::Storage) && storage {
-        let mut elements = config.elements()?;
-        if config.element.is_some() {
-            let only = config.element()?;
-            elements.retain(|(name, _)| *name == only);
-            if elements.is_empty() {
-                return Err(ConfigError(format!(
-                    "--element {only} (DB_TABLE_PREFIX): no database is configured for it"
-                )));
-            }
-        }
+        let elements = match config.element {
+            Some(_) => vec![config.one_element(config.element()?.as_str())?],
+            None => config.elements()?,
+        };
         let elements = elements.into_iter();
         targets.extend(elements.map(|(name, database)| (Module::Storage(name), database)));
     }

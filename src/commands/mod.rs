@@ -1,12 +1,17 @@
 //! What can be asked for, one file a command.
 
 pub mod audit;
+mod bar;
 pub mod bench;
 pub mod bus;
+pub mod completion;
+pub mod definition;
 pub mod demo;
 pub mod dev;
 pub mod element;
 pub mod health;
+pub mod help;
+pub mod man;
 pub mod migrate;
 pub mod parked;
 pub mod projection;
@@ -15,11 +20,13 @@ pub mod run;
 pub mod search;
 pub mod status;
 pub mod verify;
+pub mod version;
 pub mod wal;
 
 use std::process::ExitCode;
 
 use artstore_sessions::relation;
+use artstore_sessions::words::words;
 use clap::{Parser, Subcommand};
 use tokio::sync::watch;
 
@@ -28,7 +35,12 @@ use crate::config::Config;
 /// ArtStore's event backbone: storage elements' write-ahead logs, through NATS JetStream, into
 /// the query cache and the audit log.
 #[derive(Debug, Parser)]
-#[command(name = "artstore", version, max_term_width = 80)]
+#[command(
+    name = "artstore",
+    version,
+    max_term_width = 80,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     /// All settings.
     #[command(flatten)]
@@ -82,6 +94,14 @@ pub enum Command {
     Demo(demo::Demo),
     /// Measure speed beside the raw limit of NATS and PostgreSQL, in the same run
     Bench(bench::Bench),
+    /// Show the version
+    Version(version::Version),
+    /// Print the script with which a shell completes commands and options
+    Completion(completion::Completion),
+    /// Write the manual pages into a folder
+    Man(man::Man),
+    /// Show a command's help, or all settings: artstore help settings
+    Help(help::Help),
 }
 
 impl Command {
@@ -102,7 +122,11 @@ impl Command {
             | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)
-            | Self::Bench(_) => "warn",
+            | Self::Bench(_)
+            | Self::Version(_)
+            | Self::Completion(_)
+            | Self::Man(_)
+            | Self::Help(_) => "warn",
         }
     }
 }
@@ -110,6 +134,7 @@ impl Command {
 /// Does it.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { config, command } = cli;
+    config.check_element()?;
     match command {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
@@ -127,6 +152,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
         Command::Bench(command) => bench::run(command).await,
+        Command::Version(command) => version::run(&command),
+        Command::Completion(command) => completion::run(&command),
+        Command::Man(command) => man::run(&command),
+        Command::Help(command) => help::run(&command),
     }
 }
 
@@ -158,14 +187,20 @@ pub(crate) fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
 
 /// An error with its causes, each said once: many texts hold those of their causes already.
 pub fn error_text(error: &anyhow::Error) -> String {
-    let causes = error.chain().skip(1).map(ToString::to_string);
-    let text = causes.fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) {
-            text
-        } else {
-            format!("{text}: {cause}")
+    let mut text = String::new();
+    for cause in error.chain() {
+        let database = cause.downcast_ref::<sqlx::Error>();
+        let said = database.map_or_else(|| cause.to_string(), words);
+        if text.is_empty() {
+            text = said;
+        } else if !text.contains(&said) {
+            text = format!("{text}: {said}");
         }
-    });
+        // What is behind it are its own words again.
+        if database.is_some() {
+            break;
+        }
+    }
     let advice = error
         .chain()
         .find_map(|cause| relation::advice(cause.downcast_ref()?));

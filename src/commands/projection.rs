@@ -5,6 +5,7 @@ mod pause;
 mod place;
 mod progress;
 mod rebuild;
+mod remove;
 mod repair;
 mod report;
 mod rollback;
@@ -34,6 +35,8 @@ pub enum Projection {
     Rebuild(rebuild::Rebuild),
     /// Return to the tables that were live before the last swap; they go on from their own checkpoints
     Rollback(rollback::Rollback),
+    /// Remove a snapshot, or the tables of before the last swap
+    Remove(remove::Remove),
     /// Stop a projection: what people read stays as it is, and its streams wait
     Pause(pause::Pause),
     /// Let a projection go on
@@ -50,6 +53,7 @@ pub async fn run(config: &Config, command: Projection) -> anyhow::Result<ExitCod
         Projection::Status(command) => list::status(config, &command).await,
         Projection::Rebuild(command) => rebuild::rebuild(config, &command).await,
         Projection::Rollback(command) => rollback::rollback(config, &command).await,
+        Projection::Remove(command) => remove::remove(config, &command).await,
         Projection::Pause(command) => pause::pause(config, &command).await,
         Projection::Resume(command) => pause::resume(config, &command).await,
         Projection::Repair(command) => repair::repair(config, command).await,

@@ -18,6 +18,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::config::{Config, ConfigError};
+use crate::names;
+use crate::operator;
 
 /// The longest reason, in characters: it travels with the record.
 const LONGEST_REASON: usize = 2_000;
@@ -37,9 +39,9 @@ pub enum RelayCommand {
 /// Which source, and whether.
 #[derive(Debug, Args)]
 pub struct Choice {
-    /// The source: an element's name, admin or query
-    #[arg(long)]
-    source: String,
+    /// The source: an element's name, admin, query, or its stream
+    #[arg(long, value_parser = names::source)]
+    source: Source,
     /// Do it; without, nothing is changed
     #[arg(long, requires = "reason")]
     yes: bool,
@@ -65,7 +67,7 @@ impl Choice {
                 "--reason has more than {LONGEST_REASON} characters, or a NUL"
             )));
         }
-        let by = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
+        let by = operator::person().unwrap_or_else(|| "unknown".to_owned());
         Ok(self.yes.then_some(Decision { reason, by }))
     }
 
@@ -93,6 +95,13 @@ impl Choice {
 
 /// Runs the command.
 pub async fn run(config: &Config, command: RelayCommand) -> anyhow::Result<ExitCode> {
+    // A name that is mistyped is known before anything is asked.
+    let choice = match &command {
+        RelayCommand::AcceptSource(command) => &command.choice,
+        RelayCommand::Republish(choice) => choice,
+    };
+    choice.decision()?;
+    choice.options(config)?;
     match command {
         RelayCommand::AcceptSource(command) => {
             let bus = Bus::connect(&config.bus("artstore relay accept-source"))

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::stop_signal;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
+use crate::names;
 use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, answer};
 use crate::verify::continuous::Continuous;
 use crate::verify::proven::Proven;
@@ -43,9 +44,9 @@ pub enum Run {
 /// Which sources, and how.
 #[derive(Debug, Args)]
 pub struct RelayCommand {
-    /// Only these sources: an element's name, admin or query
-    #[arg(long)]
-    source: Vec<String>,
+    /// Only these sources: an element's name, admin, query, or their streams
+    #[arg(long, value_parser = names::source)]
+    source: Vec<Source>,
     #[command(flatten)]
     settings: RelaySettings,
     #[command(flatten)]

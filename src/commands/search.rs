@@ -19,6 +19,7 @@ use artstore_projectors::search::hit::Hit;
 use artstore_projectors::search::query::Search;
 use artstore_projectors::search::search_error::SearchError;
 use artstore_projectors::search::{self, Found};
+use artstore_schemas::source::Source;
 use artstore_sessions::connection;
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
@@ -28,7 +29,8 @@ use uuid::Uuid;
 pub use arguments::SearchCommand;
 
 use crate::config::{Config, ConfigError};
-use crate::status::database::shown;
+use crate::names;
+use crate::status::database::not_connected;
 
 /// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,12 +38,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the command: exit code 0, also where nothing was found; 1 where the search could not be
 /// recorded, which is said after the hits.
 pub async fn run(config: &Config, command: SearchCommand) -> anyhow::Result<ExitCode> {
-    let asked = command.search()?;
+    let asked = command.search(config)?;
     let database = config.query_database()?.ok_or_else(|| {
         ConfigError("search needs QUERY_DATABASE_URL (or DATABASE_HOST and others)".to_owned())
     })?;
     let mut connection = connect(&database).await?;
     let waited = wait(&mut connection, &command).await?;
+    if let Some(element) = &asked.filters.storage_element {
+        element_is_known(&mut connection, element).await?;
+    }
     if command.explain {
         let plan = search::explain(&mut connection, &asked).await;
         print(&plan.map_err(failed)?.join("\n"))?;
@@ -67,6 +72,46 @@ pub async fn run(config: &Config, command: SearchCommand) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses an element that the cache knows nothing of: of one that is mistyped nothing would be found,
+/// in silence. A cache that was filled before the bus has files of elements without a stream.
+async fn element_is_known(connection: &mut PgConnection, element: &str) -> anyhow::Result<()> {
+    let streams: Vec<String> = sqlx::query_scalar(
+        "select stream from public.projection_checkpoints where projection = $1 order by 1",
+    )
+    .bind(QueryCache::NAME)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(|error| failed(error.into()))?;
+    let read = streams
+        .iter()
+        .filter_map(|stream| Source::of_stream(stream));
+    let known: Vec<String> = read
+        .filter(|source| matches!(source, Source::Element(_)))
+        .map(|source| source.to_string())
+        .collect();
+    if known.iter().any(|known| known == element) {
+        return Ok(());
+    }
+    let has_files: bool = sqlx::query_scalar(
+        "select exists (select from public.file_metadata_cache where storage_element_id = $1)",
+    )
+    .bind(element)
+    .fetch_one(connection)
+    .await
+    .map_err(|error| failed(error.into()))?;
+    if has_files {
+        return Ok(());
+    }
+    let known = names::listed(known).map_or_else(
+        || "it has read no element's stream".to_owned(),
+        |known| format!("it has read those of {known}"),
+    );
+    Err(ConfigError(format!(
+        "the query cache knows no element {element}; {known}"
+    ))
+    .into())
+}
+
 async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let options = database
         .clone()
@@ -75,12 +120,7 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     tokio::time::timeout(PATIENCE, connection::open(&options))
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-        .with_context(|| {
-            format!(
-                "database {} can't be reached; check QUERY_DATABASE_URL",
-                shown(database)
-            )
-        })
+        .map_err(|error| not_connected(database, "QUERY_DATABASE_URL", error))
 }
 
 async fn wait(

@@ -34,7 +34,8 @@ use crate::audit;
 use crate::audit::report::Outcome;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
-use crate::status::database::shown;
+use crate::names;
+use crate::status::database::not_connected;
 use crate::verify::cache;
 use crate::verify::pass::{NewDecision, State};
 use crate::verify::resume::{About, ResumeFile};
@@ -49,9 +50,9 @@ const ATTEMPTS: usize = 3;
 /// What to check, and how.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Only these sources: an element's name, admin or query
-    #[arg(long)]
-    source: Vec<String>,
+    /// Only these sources: an element's name, admin, query, or their streams
+    #[arg(long, value_parser = names::source)]
+    source: Vec<Source>,
     /// Keep the state of the check in this file now and then, and go on from it where it exists;
     /// it is removed when all is checked
     #[arg(long, value_name = "FILE")]
@@ -491,5 +492,5 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         .log_statements(tracing::log::LevelFilter::Trace)
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
     let connected = connection::open_read_only(&options).await;
-    connected.with_context(|| format!("database {} can't be reached", shown(database)))
+    connected.map_err(|error| not_connected(database, "its URL and the server", error))
 }

@@ -26,7 +26,7 @@ use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
-use crate::status::database::shown;
+use crate::status::database::not_connected;
 
 /// The longest reason, in characters: it travels with the event.
 const LONGEST_REASON: usize = 2_000;
@@ -246,14 +246,11 @@ async fn connect(config: &Config) -> anyhow::Result<Vec<Connected>> {
 
 async fn reach(element: &ElementName, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let database = database.clone().application_name("artstore wal");
-    let connected = connection::open(&database).await;
-    let mut connection = connected.with_context(|| {
-        format!(
-            "element {element}: database {} can't be reached; check ARTSTORE_ELEMENTS or \
-             STORAGE_DATABASE_URL, and the server",
-            shown(&database)
-        )
-    })?;
+    let connected = connection::open(&database).await.map_err(|error| {
+        let check = "ARTSTORE_ELEMENTS or STORAGE_DATABASE_URL, and the server";
+        not_connected(&database, check, error)
+    });
+    let mut connection = connected.with_context(|| format!("element {element}"))?;
     let table = SourceTable::of(&Source::Element(element.clone()));
     let shows_all = source_check::shows_all(&mut connection, &table).await;
     shows_all.with_context(|| format!("element {element}"))?;

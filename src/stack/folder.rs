@@ -252,7 +252,7 @@ fn password() -> String {
 }
 
 /// A file that only we can read, never half written under the name of an older one.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let file = OpenOptions::new()
         .create(true)
         .write(true)

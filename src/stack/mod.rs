@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+pub(crate) use self::folder::write_private;
 use self::folder::{Folder, Secrets, User};
 use self::guard::Guard;
 use self::nats::Nats;
@@ -36,6 +37,9 @@ pub struct StackOptions {
     pub nats_server: Option<PathBuf>,
     /// Whether PostgreSQL is wanted beside NATS.
     pub postgres: bool,
+    /// NATS listens on this port, and PostgreSQL on the one behind it; without it on those of the last start, and
+    /// the first time on any.
+    pub port: Option<u16>,
 }
 
 impl Default for StackOptions {
@@ -46,6 +50,7 @@ impl Default for StackOptions {
             accounts: 1,
             nats_server: None,
             postgres: true,
+            port: None,
         }
     }
 }
@@ -90,12 +95,13 @@ impl Stack {
         let guard = Guard::start(&folder.path, folder.temporary, &folder.lock)?;
         let servers = async {
             let secrets = Secrets::of(&folder, options.nats_nodes, options.accounts)?;
-            let nats = Nats::start(&folder, &secrets, program, options.accounts);
+            let behind = options.port.map(|port| port.saturating_add(1));
+            let nats = Nats::start(&folder, &secrets, program, options.accounts, options.port);
             if !options.postgres {
                 return Ok((nats.await?, None));
             }
             let (nats, postgres) =
-                tokio::try_join!(nats, Postgres::start(&folder, &secrets.postgres))?;
+                tokio::try_join!(nats, Postgres::start(&folder, &secrets.postgres, behind))?;
             Ok((nats, Some(postgres)))
         };
         match servers.await {
@@ -195,6 +201,13 @@ impl Stack {
     /// The node of that server name, as a stream's information gives its leader.
     pub fn nats_node_named(&self, server_name: &str) -> Option<usize> {
         self.nats.node_named(server_name)
+    }
+
+    /// A server that has ended, though nobody has stopped it: its name, and the end of its log.
+    pub fn ended(&self) -> Option<String> {
+        let postgres = self.postgres.as_ref();
+        let postgres = || postgres.and_then(Postgres::ended);
+        self.nats.ended().or_else(postgres)
     }
 
     /// Ends the servers, in order where the folder is kept, and removes a temporary folder. An error where anything

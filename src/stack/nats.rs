@@ -38,10 +38,11 @@ impl Nats {
         secrets: &Secrets,
         program: PathBuf,
         accounts: usize,
+        port: Option<u16>,
     ) -> anyhow::Result<Nats> {
         let mut tries = TRIES;
         loop {
-            let nats = Nats::spawn(folder, secrets, program.clone(), accounts)?;
+            let nats = Nats::spawn(folder, secrets, program.clone(), accounts, port)?;
             let Err(error) = nats.until_ready().await else {
                 return Ok(nats);
             };
@@ -64,10 +65,11 @@ impl Nats {
         secrets: &Secrets,
         program: PathBuf,
         accounts: usize,
+        port: Option<u16>,
     ) -> anyhow::Result<Nats> {
         let count = secrets.nats_nodes;
-        let ports = ports::free(count * 2)?;
-        let (clients, routes) = ports.split_at(count);
+        let clients = ports::of(folder, "nats", count, port)?;
+        let routes = ports::free(count)?;
         let mut nodes = Vec::with_capacity(count);
         for (number, port) in clients.iter().copied().enumerate() {
             let name = node_name(number);
@@ -78,7 +80,7 @@ impl Nats {
                 &folder,
                 &secrets.accounts[..accounts],
                 secrets,
-                routes,
+                &routes,
                 number,
             );
             write_private(&folder.join("server.conf"), text.as_bytes())?;
@@ -131,6 +133,12 @@ impl Nats {
 
     pub(super) fn have_ended(&self) -> bool {
         self.nodes.iter().all(|node| node.process().has_ended())
+    }
+
+    /// The node that has ended, though nobody has killed it, in words.
+    pub(super) fn ended(&self) -> Option<String> {
+        let ended = |node: &Node| node.process().ended();
+        self.nodes.iter().find_map(ended)
     }
 
     async fn until_ready(&self) -> anyhow::Result<()> {

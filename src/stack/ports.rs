@@ -6,11 +6,61 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+
+use super::folder::Folder;
 
 /// Where no registered service of weight lives and most systems hand out nothing.
 const QUIET: Range<u16> = 15_000..32_000;
 const TRIES: usize = 200;
+
+/// The ports of a kept folder's servers of one kind: those from `wanted` on, where that is given; else those of
+/// the last start, so that what was copied from there still leads somewhere; else free ones. They are remembered.
+pub(super) fn of(
+    folder: &Folder,
+    kind: &str,
+    count: usize,
+    wanted: Option<u16>,
+) -> anyhow::Result<Vec<u16>> {
+    let path = folder.path.join(format!("{kind}.ports"));
+    let ports = match wanted {
+        Some(first) => {
+            let ports: Vec<u16> = (first..=u16::MAX).take(count).collect();
+            if let Some(used) = ports.iter().find(|port| !is_free(**port)) {
+                bail!("port {used} of 127.0.0.1 is in use: choose another --port");
+            }
+            ports
+        }
+        None if folder.temporary => return free(count),
+        None => {
+            let last: Option<Vec<u16>> = match std::fs::read(&path) {
+                Ok(text) => serde_json::from_slice(&text).ok(),
+                Err(_) => None,
+            };
+            match last.filter(|last| last.len() == count) {
+                Some(last) if last.iter().all(|port| is_free(*port)) => last,
+                Some(last) => {
+                    tracing::warn!(
+                        kind,
+                        ?last,
+                        "the ports of the last start are in use: others are taken"
+                    );
+                    free(count)?
+                }
+                None => free(count)?,
+            }
+        }
+    };
+    if !folder.temporary {
+        std::fs::write(&path, serde_json::to_vec(&ports)?)
+            .with_context(|| format!("can't write {}", path.display()))?;
+    }
+    Ok(ports)
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
 
 /// `count` different ports that nobody listened on a moment ago. Whoever uses them must be ready to try again.
 pub(super) fn free(count: usize) -> anyhow::Result<Vec<u16>> {

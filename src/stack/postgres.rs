@@ -49,7 +49,11 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Makes the cluster where it is missing, starts it and waits until it takes connections.
-    pub(super) async fn start(folder: &Folder, password: &str) -> anyhow::Result<Postgres> {
+    pub(super) async fn start(
+        folder: &Folder,
+        password: &str,
+        port: Option<u16>,
+    ) -> anyhow::Result<Postgres> {
         let bin = super::binaries::postgres()?;
         let home = folder.private("postgres", folder.user.as_ref())?;
         let user = folder.user.clone();
@@ -58,7 +62,7 @@ impl Postgres {
         }
         let mut tries = TRIES;
         loop {
-            let port = ports::free(1)?[0];
+            let port = ports::of(folder, "postgres", 1, port)?[0];
             let process = Arc::new(spawn(&bin, &home, user.as_ref(), port)?);
             let postgres = Postgres {
                 bin: bin.clone(),
@@ -80,6 +84,11 @@ impl Postgres {
                 return Err(error);
             }
         }
+    }
+
+    /// That it has ended, though nobody has stopped it, in words.
+    pub(super) fn ended(&self) -> Option<String> {
+        self.process().ended()
     }
 
     pub(super) fn bin(&self) -> &Path {

@@ -53,6 +53,17 @@ impl Process {
         !matches!(self.child().try_wait(), Ok(None))
     }
 
+    /// That it has ended, with what it said last.
+    pub(super) fn ended(&self) -> Option<String> {
+        self.has_ended().then(|| {
+            let (name, log) = (&self.name, self.log.display());
+            format!(
+                "{name} has ended; its log ({log}) ends with\n{}",
+                self.log_tail()
+            )
+        })
+    }
+
     /// Waits until `question` is answered. An error, with the end of the server's log, where the server ends before
     /// that or the time is up.
     pub(super) async fn until_answered<F, T>(&self, question: F) -> anyhow::Result<T>

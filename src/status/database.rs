@@ -8,7 +8,7 @@ use artstore_producers::election;
 use artstore_producers::source::SourceTable;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
-use artstore_sessions::{connection, relation};
+use artstore_sessions::{connection, relation, words};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 
@@ -70,6 +70,16 @@ async fn shows_all(connection: &mut PgConnection, tables: &[String]) -> Result<(
         Some(unfit) => Err(sqlx::Error::Configuration(Box::new(unfit))),
         None => Ok(()),
     }
+}
+
+/// An error of connecting, as a command ends with it; `check` is what to look at.
+pub fn not_connected(
+    database: &PgConnectOptions,
+    check: impl std::fmt::Display,
+    error: sqlx::Error,
+) -> anyhow::Error {
+    let what = words::not_connected(shown(database), &error);
+    anyhow::Error::from(error).context(format!("{what}; check {check}"))
 }
 
 /// A database as it is shown: never with a password.

@@ -278,12 +278,18 @@ impl Found {
             true => (Weight::Halted, "has halted"),
             false => (Weight::Stuck, "starts again"),
         };
-        let todo = match problem.halted {
-            true => "do what it says; it then goes on by itself",
-            false => "it tries again by itself; if it does not get on, do what it says",
+        let command = command_in(&problem.text);
+        let todo = match (problem.halted, &command) {
+            (true, Some(_)) => "run this, and what it names next; the rest goes on by itself then",
+            (true, None) => "remove the cause that is named; it goes on by itself then",
+            (false, Some(_)) => "it tries again by itself; where that does not lead on, run this",
+            (false, None) => {
+                "it tries again by itself; where that does not lead on, remove the cause that is \
+                 named, and look at its log"
+            }
         };
         let text = format!("the {who} {what}: {}", problem.text);
-        self.add(weight, about, text, todo, command_in(&problem.text));
+        self.add(weight, about, text, todo, command);
     }
 }
 
@@ -391,7 +397,7 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
                 Weight::Weakened,
                 name,
                 format!("the check of source and stream does not go on: {problem}"),
-                "do what it says; it then goes on by itself",
+                "remove the cause that is named; it goes on by itself then",
                 command_in(problem),
             );
         }

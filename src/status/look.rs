@@ -18,6 +18,7 @@ use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_schemas::source::Source;
 use artstore_sessions::relation;
+use artstore_sessions::words::words;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use sqlx::PgConnection;
@@ -272,6 +273,9 @@ impl Database {
             Ok(Ok(connection)) => {
                 self.connection = Some(connection);
                 Ok(())
+            }
+            Ok(Err(error @ sqlx::Error::Database(_))) => {
+                Err(format!("refuses the connection: {}", words(&error)))
             }
             Ok(Err(error)) => Err(format!("can't be reached: {error}")),
             Err(_) => Err(late()),

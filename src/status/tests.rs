@@ -300,7 +300,7 @@ NOT WELL: storage_elem_with_a_name_so_long_1: database
 ALSO: storage_elem_01: the relay has halted: stream ARTSTORE_WAL_storage_elem_01
     was written from another database: restore it, or run `artstore relay
     accept-source --source storage_elem_01`
-  DO: do what it says; it then goes on by itself:
+  DO: run this, and what it names next; the rest goes on by itself then:
       artstore relay accept-source --source storage_elem_01
 ALSO: storage_elem_01: the mirror ARTSTORE_WAL_storage_elem_01 is 77 messages
     behind ARTSTORE_WAL_far_away and hears nothing of it

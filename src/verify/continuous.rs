@@ -305,7 +305,8 @@ impl Continuous {
                 source = %self.source,
                 error = format!("{error:#}"),
                 "the finding was not recorded in the admin module's outbox; the relay's role needs \
-                 the right to insert there (artstore migrate grant --for publisher)"
+                 the right to insert there: `artstore migrate grant --role NAME --for publisher \
+                 --module admin`"
             );
             for (id, _) in &new {
                 told.remove(id);

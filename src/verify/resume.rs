@@ -77,7 +77,7 @@ impl ResumeFile {
         let content = match std::fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
                 ConfigError(format!(
-                    "{}: not a file of `artstore verify --resume` ({error}); name another one",
+                    "{}: not a file of `artstore verify --resume FILE` ({error}); name another one",
                     path.display()
                 ))
             })?,

@@ -370,6 +370,95 @@ fn an_event_is_given_up_with_a_reason_and_that_is_audited() {
     });
 }
 
+/// Given up by mistake: later events of the file were applied since, and must not be overtaken.
+#[test]
+fn a_discard_is_taken_back_and_the_key_keeps_its_order() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.relay(0).start();
+        let projector = world.projector().start();
+        let file = poison(&world, 2).await;
+        files(&world, 5).await;
+        passed(&world).await;
+        let stream = world.source(0).stream();
+        let undo = |sequence: &str| {
+            let undo = [
+                "parked",
+                "undiscard",
+                &stream,
+                sequence,
+                "--reason",
+                "a mistake",
+            ];
+            world.command(&undo)
+        };
+        let (status, said) = undo("1").finish().await;
+        assert!(
+            status.code() == Some(2) && said.contains("was not given up"),
+            "{said}"
+        );
+        for sequence in ["1", "2"] {
+            let discard = ["parked", "discard", &stream, sequence, "--reason", "a test"];
+            let (status, said) = world.command(&discard).output().await;
+            let advice =
+                format!("artstore parked undiscard --projection query-cache {stream} {sequence}");
+            assert!(status.success() && said.contains(&advice), "{said}");
+        }
+        execute(&mut world.query().await, MEND).await;
+        let (ok, said) = retry(&world).await;
+        assert!(ok && said["applied"] == 1, "{said}");
+        let mut element = (world.elements[0].0.clone(), world.element(0).await);
+        update(&mut element, file, "since").await.unwrap();
+        passed(&world).await;
+        assert_eq!(parked(&world).await, []);
+
+        let (status, said) = undo("1").output().await;
+        assert!(
+            status.success() && said.contains("3 events in all"),
+            "{said}"
+        );
+        // The second discard stands; what was applied since waits behind the first one.
+        let waiting = parked(&world).await;
+        let sequences: Vec<i64> = waiting.iter().map(|parked| parked.0).collect();
+        assert_eq!(sequences, [1, 3, 9]);
+        assert!(
+            waiting.iter().all(|parked| parked.1 == Some(file)),
+            "{waiting:?}"
+        );
+        assert!(
+            waiting[0].2.as_deref().unwrap().contains("a mistake"),
+            "{waiting:?}"
+        );
+        update(&mut element, file, "behind").await.unwrap();
+        passed(&world).await;
+        assert_eq!(parked(&world).await.len(), 4);
+        let (_, said) = world.command(&["parked", "list"]).output().await;
+        assert!(said.contains("\"poison") && said.contains("ago"), "{said}");
+        let (ok, said) = retry(&world).await;
+        assert!(ok && said["applied"] == 4, "{said}");
+        level(&world).await;
+        let description: String = value(
+            &mut world.query().await,
+            format!("select description from file_metadata_cache where id = '{file}'"),
+        )
+        .await;
+        assert_eq!(description, "behind");
+
+        let (status, said) = undo("1").finish().await;
+        let known = "these were: 2";
+        assert!(status.code() == Some(2) && said.contains(known), "{said}");
+        let recorded: i64 = value(
+            &mut world.query().await,
+            "select count(*) from event_outbox where entity = 'projection' and action = 'undiscard' \
+             and data->>'was' = 'a test' and data->>'reason' = 'a mistake'",
+        )
+        .await;
+        assert_eq!(recorded, 1);
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
+
 /// A retry has the event in hand when it is to be given up: it was applied, and nobody says otherwise.
 #[test]
 fn of_a_retry_and_a_discard_at_once_one_happens_and_is_recorded() {

@@ -55,7 +55,7 @@ fn dev_says_how_to_connect_and_keeps_its_data() {
             std::os::unix::fs::PermissionsExt::from_mode(0o755),
         )
         .unwrap();
-        let mut known = None;
+        let mut known: Option<(uuid::Uuid, [String; 2])> = None;
         for start in ["first", "second"] {
             let mut dev = Program::new(&["dev", "--element-count", "1", "--state"])
                 .argument(state.to_str().unwrap())
@@ -65,12 +65,18 @@ fn dev_says_how_to_connect_and_keeps_its_data() {
             })
             .await;
             let query = exported(&dev.output(), "QUERY_DATABASE_URL").unwrap();
+            let nats = exported(&dev.output(), "NATS_URL").unwrap();
             let elements = exported(&dev.output(), "ARTSTORE_ELEMENTS").unwrap();
+            let file = std::fs::read_to_string(state.join("env")).unwrap();
+            for name in ["QUERY_DATABASE_URL", "NATS_URL", "ARTSTORE_ELEMENTS"] {
+                assert_eq!(exported(&file, name), exported(&dev.output(), name));
+            }
             let (name, url) = elements.split_once('=').unwrap();
             let name: ElementName = name.parse().unwrap();
             let file = new_file(start);
             create(&mut (name, pg(url).await), &file).await.unwrap();
-            for id in known.into_iter().chain([file.id]) {
+            let before = known.as_ref().map(|(id, _)| *id);
+            for id in before.into_iter().chain([file.id]) {
                 eventually("the file is in the cache", || async {
                     let mut query = pg(&query).await;
                     let sql = format!("select count(*) from file_metadata_cache where id = '{id}'");
@@ -78,10 +84,109 @@ fn dev_says_how_to_connect_and_keeps_its_data() {
                 })
                 .await;
             }
-            known = Some(file.id);
+            let urls = [query, nats];
+            if let Some((_, before)) = &known {
+                assert_eq!(
+                    before, &urls,
+                    "what was copied from the first start still leads there"
+                );
+            }
+            known = Some((file.id, urls));
             dev.signal("-INT").await;
             assert!(dev.ended().await.success(), "{}", dev.log());
         }
+    });
+}
+
+/// The first searches find something, and a server that dies is named.
+#[test]
+fn a_sample_is_found_and_a_server_that_died_is_named() {
+    run(async {
+        let folder = tempfile::Builder::new()
+            .prefix("artstore-dev-")
+            .tempdir()
+            .unwrap();
+        let state = folder.path().join("state");
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        let mut dev = Program::new(&["dev", "--sample", "--state"])
+            .argument(state.to_str().unwrap())
+            .start();
+        eventually("dev runs", || async {
+            dev.output().contains("Press Ctrl-C").then_some(())
+        })
+        .await;
+        let said = dev.output();
+        let query = exported(&said, "QUERY_DATABASE_URL").unwrap();
+        let (_, last) = said.split_once("--at-least ").unwrap();
+        let last = last.lines().next().unwrap();
+        let search = |arguments: &[&str]| {
+            let arguments = [&["search", "--json"], arguments].concat();
+            Program::new(&arguments).env("QUERY_DATABASE_URL", &query)
+        };
+        // Each element has its own order: the last one of the other may still be on its way.
+        eventually("all is in the cache", || async {
+            let mut query = pg(&query).await;
+            let sql = "select count(*) from file_metadata_cache";
+            (value::<i64>(&mut query, sql).await == 8).then_some(())
+        })
+        .await;
+        let searches: [(&[&str], i64); 4] = [
+            (&["отчёт", "--extension", "pdf", "--username", "ivanova"], 2),
+            (&["50%_off", "--mode", "partial", "--sort", "created_at"], 1),
+            (
+                &[
+                    "--tag",
+                    "urgent",
+                    "--min-size",
+                    "10M",
+                    "--created-from",
+                    "2026-01-01",
+                ],
+                2,
+            ),
+            (&["annual report", "--at-least", last], 1),
+        ];
+        for (arguments, total) in searches {
+            let (status, said) = search(arguments).output().await;
+            assert!(status.success(), "{arguments:?}: {said}");
+            let found: Value = serde_json::from_str(&said).unwrap();
+            assert!(
+                found["total"].as_i64() >= Some(total),
+                "{arguments:?}: {said}"
+            );
+        }
+
+        let server = state.canonicalize().unwrap().join("nats/0/server.conf");
+        let is_it = |folder: &std::path::Path| {
+            let line = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line)
+                .split('\0')
+                .any(|word| *word == *server.to_string_lossy())
+        };
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let process = processes
+            .map(|entry| entry.unwrap().path())
+            .find(|path| is_it(path));
+        let pid = process
+            .unwrap()
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        let killed = std::process::Command::new("kill")
+            .args(["-KILL", &pid])
+            .status();
+        assert!(killed.unwrap().success());
+        assert_eq!(dev.ended_late().await.code(), Some(1));
+        let log = dev.log();
+        assert!(
+            log.contains("artstore: nats-server artstore-0 has ended; its log ("),
+            "{log}"
+        );
     });
 }
 

@@ -48,12 +48,7 @@ pub struct VerifierKey {
 impl VerifierKey {
     /// Reads the text form. An id that does not fit name and key is refused.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
-        let refuse = || {
-            NoteError::Key(
-                "verifier",
-                "NAME+ID+BASE64, as `artstore audit keygen` prints it",
-            )
-        };
+        let refuse = || NoteError::Key("verifier", "NAME+ID+BASE64, as `audit keygen` prints it");
         let mut parts = text.trim().splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(refuse());
@@ -137,7 +132,7 @@ impl SignerKey {
         let refuse = || {
             NoteError::Key(
                 "signing",
-                "PRIVATE+KEY+NAME+ID+BASE64, as `artstore audit keygen` writes it",
+                "PRIVATE+KEY+NAME+ID+BASE64, as `audit keygen` writes it",
             )
         };
         let rest = text

@@ -73,6 +73,70 @@ pub async fn discard(
     Ok(true)
 }
 
+/// What is remembered of an event that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// What it is about.
+    pub key: Option<Uuid>,
+    /// The event.
+    pub event_id: Option<Uuid>,
+    /// Why it was given up.
+    pub reason: String,
+}
+
+/// Those of a stream, with why, in its order.
+pub async fn list(
+    connection: &mut PgConnection,
+    projection: &str,
+    stream: &str,
+) -> Result<Vec<GivenUp>, sqlx::Error> {
+    let rows: Vec<(i64, Option<Uuid>, Option<Uuid>, String)> = sqlx::query_as(
+        "select stream_sequence, key, event_id, reason from public.projection_discarded \
+         where projection = $1 and stream = $2 order by stream_sequence",
+    )
+    .bind(projection)
+    .bind(stream)
+    .fetch_all(connection)
+    .await?;
+    let given_up = |(sequence, key, event_id, reason)| GivenUp {
+        sequence: u64::try_from(sequence).unwrap_or(0),
+        key,
+        event_id,
+        reason,
+    };
+    Ok(rows.into_iter().map(given_up).collect())
+}
+
+/// Takes a discard back: it is forgotten, and the event is parked again with all later ones of its key,
+/// up to the checkpoint, in the transaction that has renewed it. Those were applied without it, or wait;
+/// a retry applies them all, in order. The first of `events` is the one that was given up. False: it is
+/// not among the discarded ones any more, and nothing is changed.
+pub async fn take_back(
+    connection: &mut PgConnection,
+    events: &[Parked],
+) -> Result<bool, sqlx::Error> {
+    let Some(first) = events.first() else {
+        return Ok(false);
+    };
+    let done = sqlx::query(
+        "delete from public.projection_discarded where projection = $1 and stream = $2 \
+             and stream_sequence = $3 and event_id is not distinct from $4",
+    )
+    .bind(&first.projection)
+    .bind(&first.stream)
+    .bind(i64::try_from(first.sequence).unwrap_or(i64::MAX))
+    .bind(first.event_id)
+    .execute(&mut *connection)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    store::park(connection, events).await?;
+    Ok(true)
+}
+
 /// Takes out of the parked events in a schema what was given up meanwhile.
 pub(crate) async fn take_out(
     connection: &mut PgConnection,

@@ -27,7 +27,7 @@ pub struct Retried {
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
     /// The database.
-    #[error(transparent)]
+    #[error("{}", artstore_sessions::words::words(.0))]
     Database(#[from] sqlx::Error),
     /// No event can be applied.
     #[error("{0}; this is a bug or a wrong set-up")]

@@ -54,7 +54,8 @@ impl Parked {
                 key = %Previous(self.key),
                 reason,
                 "parked: it can't be applied, and later events of its key wait behind it; see \
-                 artstore parked list"
+                 `artstore parked list --projection {}`",
+                self.projection
             ),
             None => tracing::info!(
                 projection = self.projection,

@@ -9,7 +9,7 @@ pub enum RebuildError {
     #[error(transparent)]
     Worker(#[from] WorkerError),
     /// The database.
-    #[error("the projection's database: {0}")]
+    #[error("the projection's database: {}", artstore_sessions::words::words(.0))]
     Database(#[from] sqlx::Error),
     /// It can't be built again.
     #[error("projection {0} can't be built again")]
@@ -28,7 +28,7 @@ pub enum RebuildError {
     /// The role may not do it.
     #[error(
         "role {role} {lacks}: building again makes a schema and swaps tables. Give the URL of the \
-         role that owns them, as for `artstore migrate`"
+         role that owns them, as for `artstore migrate up`"
     )]
     Rights {
         /// The role.
@@ -102,8 +102,8 @@ pub enum RebuildError {
     Unlike(String),
     /// An operator has decided about parked events.
     #[error(
-        "message {sequence} of {stream} was parked, retried or given up (`artstore parked`) after the \
-         tables were compared, so what was compared does not hold any more; nothing is swapped, and what \
+        "message {sequence} of {stream} was parked, retried or given up (`artstore parked list`) after \
+         the tables were compared, so what was compared does not hold any more; nothing is swapped, and what \
          was built is kept: the same command compares again"
     )]
     Decided {
@@ -115,8 +115,8 @@ pub enum RebuildError {
     /// Something else was being built.
     #[error(
         "an earlier command was building projection {projection} again for something else ({before}), and \
-         what it has built is kept: give that command again, or remove it: artstore projection rebuild \
-         {projection} --abandon"
+         what it has built is kept: give that command again, or remove it: `artstore projection rebuild \
+         {projection} --abandon`"
     )]
     OtherPurpose {
         /// The projection.
@@ -142,7 +142,8 @@ pub enum RebuildError {
         "the last events could not be applied while others waited, though it was tried {attempts} times: \
          the streams grow faster than this machine applies them, or NATS answers late (`artstore \
          status`). What was built is kept: give the command again when there is less to do, or pause the \
-         projection (`artstore projection pause`) meanwhile"
+         projection (`artstore projection pause PROJECTION --reason \
+         TEXT`) meanwhile"
     )]
     TooFar {
         /// How often it was tried.

@@ -25,6 +25,7 @@ mod likeness;
 mod lock;
 mod parked;
 mod product;
+pub mod remove;
 pub mod rollback;
 mod session;
 mod shadow;

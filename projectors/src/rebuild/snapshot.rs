@@ -64,8 +64,13 @@ fn place(
             .iter()
             .find(|(source, ..)| source.stream() == *stream);
         let Some((source, _, last)) = found else {
+            let read: Vec<String> = streams.iter().map(|(source, ..)| source.stream()).collect();
             return Err(RebuildError::BadPlace(format!(
-                "there is no stream {stream} that projection {projection} reads"
+                "there is no stream {stream} that projection {projection} reads; it reads {}",
+                match read.join(", ") {
+                    none if none.is_empty() => "none: there is no stream".to_owned(),
+                    read => read,
+                }
             )));
         };
         if sequence > last {

@@ -1,5 +1,7 @@
 //! Why there is no answer.
 
+use artstore_sessions::words::words;
+
 /// An error of a search.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
@@ -8,12 +10,13 @@ pub enum SearchError {
     Invalid(String),
     /// The tables are not there, or are older than this program.
     #[error(
-        "the database has no query cache that this program can search ({0}): is it the query \
-         module's (QUERY_DATABASE_URL)? If it is, run `artstore migrate up --module query`"
+        "the database has no query cache that this program can search ({}): is it the query \
+         module's (QUERY_DATABASE_URL)? If it is, run `artstore migrate up --module query`",
+        words(.0)
     )]
     NotMigrated(sqlx::Error),
     /// The database failed.
-    #[error("the query database: {0}")]
+    #[error("the query database: {}", words(.0))]
     Database(sqlx::Error),
 }
 

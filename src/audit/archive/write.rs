@@ -146,11 +146,11 @@ async fn rows(
             (stored.format != FORMAT).then(|| format!("it has format {}", stored.format))
         });
         if let Some(wrong) = wrong {
-            bail!("row {next} of {stream}: {wrong}; artstore audit verify says more");
+            bail!("row {next} of {stream}: {wrong}; `artstore audit verify` says more");
         }
         ensure!(
             stored.row.sequence == next,
-            "row {next} of {stream} is missing: artstore audit verify says more"
+            "row {next} of {stream} is missing: `artstore audit verify` says more"
         );
         let time = stored.row.created_at;
         times = Some(times.map_or((time, time), |(a, b)| (a.min(time), b.max(time))));
@@ -170,7 +170,7 @@ async fn rows(
     }
     ensure!(
         next == last + 1,
-        "row {next} of {stream} is missing: artstore audit verify says more"
+        "row {next} of {stream} is missing: `artstore audit verify` says more"
     );
     let time = |time| DateTime::from_timestamp_micros(time).context("a time without a date");
     let (oldest, newest) = times.context("an archive has rows")?;
@@ -196,7 +196,7 @@ async fn tiles(
         for place in places {
             let hashes = tiles.0.get(place).with_context(|| {
                 format!(
-                    "tile {} of level {} of {} is missing: artstore audit verify says more",
+                    "tile {} of level {} of {} is missing: `artstore audit verify` says more",
                     place.index, place.level, wanted.stream
                 )
             })?;
@@ -223,7 +223,7 @@ async fn head(connection: &mut PgConnection, stream: &str, size: u64) -> anyhow:
             .fetch_optional(connection)
             .await?;
     note.with_context(|| {
-        format!("head {size} of {stream} is missing: artstore audit verify says more")
+        format!("head {size} of {stream} is missing: `artstore audit verify` says more")
     })
 }
 

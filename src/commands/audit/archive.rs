@@ -28,10 +28,10 @@ use crate::audit::archive::range::{self, End};
 use crate::audit::archive::recorded::{self, Recorded};
 use crate::audit::archive::write::{self, Wanted};
 use crate::audit::archive::{Archived, LEAST_RETENTION, remove};
-use crate::audit::select;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::day_or_time;
+use crate::names;
 use crate::operator;
 
 /// How often the log is asked for the event.
@@ -48,7 +48,7 @@ pub struct Archive {
     #[arg(long)]
     to: PathBuf,
     /// Only of these streams: ARTSTORE_ADMIN, or an element's name, admin or query
-    #[arg(long, value_parser = select::stream)]
+    #[arg(long, value_parser = names::stream)]
     stream: Vec<String>,
     /// Only show what would be archived
     #[arg(long)]
@@ -111,7 +111,7 @@ pub async fn run(config: &Config, command: &Archive) -> anyhow::Result<ExitCode>
     .await?;
     ensure!(
         locked,
-        "another artstore audit archive is at work on this database"
+        "another `audit archive` is at work on this database"
     );
 
     let mut before = recorded::read(&mut connection, &trusted).await?;
@@ -346,7 +346,7 @@ fn checked(command: &Archive, trusted: &[VerifierKey], folder: &Path) -> anyhow:
     let checked = check(folder, trusted, ring.transpose()?.as_ref())?;
     if let Some(wrong) = checked.wrong.first() {
         bail!(
-            "{}: {wrong}; nothing was removed: artstore audit verify says what is wrong with the log",
+            "{}: {wrong}; nothing was removed: `artstore audit verify` says what is wrong with the log",
             folder.display()
         );
     }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use artstore_producers::outbox::{self, OutboxInsert};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
@@ -22,6 +22,7 @@ use crate::audit::log::connect;
 use crate::audit::select::{Bounds, Filters, first_rows};
 use crate::audit::shown::RowChecker;
 use crate::audit_keys::AuditSettings;
+use crate::commands::bar;
 use crate::config::{Config, ConfigError};
 use crate::operator;
 
@@ -140,8 +141,8 @@ async fn whole(connection: &mut PgConnection, progress: &Progress) -> anyhow::Re
         |row| format!("it is row {row} now"),
     );
     anyhow::bail!(
-        "row {first} was the first one of {stream} when the export began, and {since}: artstore audit \
-         archive took rows out meanwhile, so this export would not be whole. Begin again without \
+        "row {first} was the first one of {stream} when the export began, and {since}: `audit \
+         archive` took rows out meanwhile, so this export would not be whole. Begin again without \
          --resume, with another file; the rows that are missing are in the archives"
     );
 }
@@ -190,8 +191,7 @@ async fn write(
     let mut stop = stop_signal()?;
     let shown = matches!(target, Target::Part(_)) && std::io::stderr().is_terminal();
     let bar = if shown {
-        let style = ProgressStyle::with_template("exported {pos} rows {per_sec}")?;
-        ProgressBar::new_spinner().with_style(style)
+        ProgressBar::new_spinner().with_style(bar::style("exported {pos} rows {per_sec}"))
     } else {
         ProgressBar::hidden()
     };

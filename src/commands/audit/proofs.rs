@@ -184,7 +184,7 @@ pub async fn consistency(config: &Config, command: &Consistency) -> anyhow::Resu
         if heads > 1 {
             return Err(ConfigError(format!(
                 "{} holds {heads} heads, and two heads of one log are compared: take one out of it, or \
-                 have `artstore audit witness` check them all",
+                 have `artstore audit witness FILE` check them all",
                 path.display()
             ))
             .into());

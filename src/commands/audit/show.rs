@@ -141,6 +141,11 @@ fn line(stored: &Stored, verdict: &Verdict, colour: bool) -> String {
         .as_deref()
         .or(row.actor_id.as_deref())
         .unwrap_or(&row.actor_type);
+    // A command acts for somebody: its event says who gave it.
+    let who = match operator(stored) {
+        Some(operator) => format!("{operator} ({who})"),
+        None => who.to_owned(),
+    };
     let what = match (&row.resource_type, &row.resource_id) {
         (Some(kind), Some(id)) => format!("{kind} {id}"),
         (Some(kind), None) => kind.clone(),
@@ -171,10 +176,18 @@ fn line(stored: &Stored, verdict: &Verdict, colour: bool) -> String {
         "{:>8}  {time}  {severity}  {:<18}  {:<12}  {}{failed}{wrong}",
         stored.id,
         one_line(&row.event_type),
-        one_line(who),
+        one_line(&who),
         one_line(&what),
     );
     line.trim_end().to_owned()
+}
+
+/// Who gave the command whose event this is.
+fn operator(stored: &Stored) -> Option<String> {
+    let row = &stored.row;
+    let data: Value = serde_json::from_str(row.data.as_deref()?).ok()?;
+    let name = data.pointer("/operator/name")?.as_str()?;
+    (row.actor_type == "system").then(|| name.to_owned())
 }
 
 /// One row.
@@ -304,9 +317,21 @@ mod tests {
             hmac_signature: String::new(),
             broken: None,
         };
-        let line = line(&stored, &Verdict::Wrong("x".to_owned()), false);
-        assert!(line.ends_with("NOT AS IT WAS SIGNED: x"), "{line}");
-        assert!(!line.chars().any(char::is_control), "{line:?}");
-        assert_eq!(line.matches("x·[2J·y·1m").count(), 6, "{line}");
+        let evil = line(&stored, &Verdict::Wrong("x".to_owned()), false);
+        assert!(evil.ends_with("NOT AS IT WAS SIGNED: x"), "{evil}");
+        assert!(!evil.chars().any(char::is_control), "{evil:?}");
+        assert_eq!(evil.matches("x·[2J·y·1m").count(), 6, "{evil}");
+
+        // Who gave a command stands beside it; no user's event can say so of itself.
+        let mut stored = stored;
+        stored.row.actor_name = Some("artstore projection pause".to_owned());
+        stored.row.data = Some(r#"{"operator":{"name":"vera\u001b","host":"h"}}"#.to_owned());
+        assert!(!line(&stored, &Verdict::Unproven, false).contains("vera"));
+        stored.row.actor_type = "system".to_owned();
+        let named = line(&stored, &Verdict::Unproven, false);
+        assert!(
+            named.contains("vera· (artstore projection pause)"),
+            "{named}"
+        );
     }
 }

@@ -14,7 +14,7 @@ use artstore_projectors::workers;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
@@ -25,7 +25,9 @@ use crate::audit::log::Check;
 use crate::audit::report::Outcome;
 use crate::audit::select::stream;
 use crate::audit_keys::AuditSettings;
+use crate::commands::bar;
 use crate::config::{Config, ConfigError};
+use crate::names;
 
 /// How often a line of progress is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
@@ -34,7 +36,7 @@ const EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct Verify {
     /// Only the logs of these streams: ARTSTORE_ADMIN, or an element's name, admin or query
-    #[arg(long, value_parser = stream)]
+    #[arg(long, value_parser = names::stream)]
     stream: Vec<String>,
     /// Only rows from this one on; needs one --stream
     #[arg(long, requires = "stream")]
@@ -277,10 +279,8 @@ async fn show_progress(done: Arc<AtomicU64>, total: u64, quiet: bool) {
     }
     let begun = Instant::now();
     let bar = std::io::stderr().is_terminal().then(|| {
-        let form = "audit rows {bar:30} {pos:>10}/{len} {per_sec:>12} {eta:>4}";
-        let style =
-            ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::new(total).with_style(style)
+        let form = "audit rows {bar:24} {pos:>9}/{len} {per_sec:>9} {eta:>4}";
+        ProgressBar::new(total).with_style(bar::style(form))
     });
     let every = if bar.is_some() {
         Duration::from_millis(200)

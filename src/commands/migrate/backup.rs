@@ -38,6 +38,13 @@ pub struct Backup {
     json: bool,
 }
 
+/// What a restored backup does not bring back, and people must not find out then.
+const NOT_IN_IT: &[&str] = &[
+    "the streams on NATS: operations that were pruned are only there",
+    "the keys and secrets of the audit log, which are files and variables",
+    "roles and their passwords, which belong to the server, and tables of other programs",
+];
+
 /// A database, with every module that is in it: several elements may share one.
 struct Target {
     database: PgConnectOptions,
@@ -124,7 +131,14 @@ async fn backup(
         }
         databases.push(entry(target, &made, &file, &dump));
     }
+    if !command.json {
+        println!("Not in it:");
+        for part in NOT_IN_IT {
+            println!("  {part}");
+        }
+    }
     let manifest = json!({
+        "not_in_it": NOT_IN_IT,
         "made_by": concat!("artstore ", env!("CARGO_PKG_VERSION")),
         "started_at": started,
         "finished_at": Utc::now(),

@@ -335,22 +335,26 @@ impl Seen {
             text.push_str("(nothing was applied yet)\n");
         }
         if self.parked() > 0 {
-            text.push_str("\nSome events can't be applied: artstore parked list\n");
+            let _ = writeln!(
+                text,
+                "\nSome events can't be applied: artstore parked list --projection {name}"
+            );
         }
         for schema in &self.schemas {
             let (name_of, size) = (&schema.name, size(schema.bytes));
             let what = match schema.what {
                 What::Rebuild { runs: true } => "is being built".to_owned(),
                 What::Rebuild { runs: false } => format!(
-                    "was left by a rebuild: artstore projection rebuild {name} goes on there, \
+                    "was left by a rebuild: `artstore projection rebuild {name}` goes on there, \
                      --abandon removes it"
                 ),
                 What::Previous => format!(
-                    "was live before the last swap: artstore projection rollback {name}; or, for its \
-                     space: drop schema {name_of} cascade"
+                    "was live before the last swap: `artstore projection rollback {name}`; or, for its \
+                     space: `artstore projection remove {name} {name_of}`"
                 ),
                 What::Snapshot => format!(
-                    "is a snapshot for reading; when it is not needed: drop schema {name_of} cascade"
+                    "is a snapshot for reading; when it is not needed: `artstore projection remove \
+                     {name} {name_of}`"
                 ),
             };
             let _ = writeln!(text, "\nSchema {name_of} ({size}) {what}");

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use artstore_projectors::rebuild::snapshot::AsOf;
 use chrono::{DateTime, Utc};
 
+use crate::names;
+
 /// A place, as it is written on the command line.
 #[derive(Debug, Clone)]
 pub(super) struct Place(pub(super) AsOf);
@@ -25,7 +27,8 @@ impl FromStr for Place {
             let sequence = sequence
                 .parse()
                 .map_err(|_| format!("{sequence:?} is no sequence of a message"))?;
-            if streams.insert(stream.to_owned(), sequence).is_some() {
+            let stream = names::stream(stream).map_err(|error| error.to_string())?;
+            if streams.insert(stream.clone(), sequence).is_some() {
                 return Err(format!("stream {stream} is named twice"));
             }
         }

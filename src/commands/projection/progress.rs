@@ -1,11 +1,12 @@
 //! What a rebuild shows while it works: a bar on a terminal, a line now and then otherwise, both on
 //! standard error.
 
+use crate::commands::bar;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use artstore_projectors::rebuild::Step;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 /// How often a line is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
@@ -29,12 +30,8 @@ pub(super) struct Progress {
 impl Progress {
     /// With `quiet`, nothing is shown.
     pub(super) fn new(quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let form = "{msg:40} {bar:24} {pos:>10}/{len} {per_sec:>12} {eta:>4}";
-            let style =
-                ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(0).with_style(style)
-        });
+        let bar = (!quiet && std::io::stderr().is_terminal())
+            .then(|| ProgressBar::new(0).with_style(bar::named()));
         Self {
             bar,
             quiet,

@@ -16,7 +16,7 @@ use crate::config::Config;
 #[derive(Debug, Args)]
 pub struct AcceptSource {
     #[command(flatten)]
-    choice: Choice,
+    pub(super) choice: Choice,
     /// Accept also a database that holds not one row of the stream
     #[arg(long, requires = "yes")]
     nothing_agrees: bool,

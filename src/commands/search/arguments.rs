@@ -3,12 +3,14 @@
 use artstore_projectors::read_your_writes::AtLeast;
 use artstore_projectors::search::filters::Filters;
 use artstore_projectors::search::query::{Mode, Order, Page, Search, Sort};
+use artstore_schemas::element::ElementName;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 use crate::day_or_time;
+use crate::names;
 
 /// What to look for, and how the hits are shown.
 #[derive(Debug, Args)]
@@ -43,9 +45,9 @@ pub struct SearchCommand {
     /// Created at this time or earlier; a date means all of that day
     #[arg(long, value_name = "TIME", value_parser = day_or_time::last, help_heading = "Filters")]
     created_to: Option<DateTime<Utc>>,
-    /// Lives on this element
-    #[arg(long, value_name = "ELEMENT", help_heading = "Filters")]
-    storage_element: Option<String>,
+    /// Lives on this element (its name, or its stream's); --element says the same
+    #[arg(long, value_name = "ELEMENT", value_parser = names::element, help_heading = "Filters")]
+    storage_element: Option<ElementName>,
     /// What the hits are ordered by
     #[arg(long, default_value = "relevance", value_parser = names::<Sort>(Sort::NAMES))]
     sort: Sort,
@@ -76,8 +78,24 @@ pub struct SearchCommand {
 }
 
 impl SearchCommand {
+    /// The element on which files are to live, from either option.
+    pub(super) fn element(&self, config: &Config) -> Result<Option<ElementName>, ConfigError> {
+        let by_setting = match config.element_is_asked {
+            true => Some(config.element()?),
+            false => None,
+        };
+        match (&self.storage_element, by_setting) {
+            (Some(one), Some(other)) if *one != other => Err(ConfigError(format!(
+                "--storage-element {one} and --element {other}: a file is on one element"
+            ))),
+            (Some(element), _) => Ok(Some(element.clone())),
+            (None, by_setting) => Ok(by_setting),
+        }
+    }
+
     /// The question.
-    pub(super) fn search(&self) -> Result<Search, ConfigError> {
+    pub(super) fn search(&self, config: &Config) -> Result<Search, ConfigError> {
+        let element = self.element(config)?;
         if let (Some(from), Some(to)) = (self.created_from, self.created_to)
             && from > to
         {
@@ -104,7 +122,7 @@ impl SearchCommand {
                 max_size: self.max_size,
                 created_from: self.created_from,
                 created_to: self.created_to,
-                storage_element: self.storage_element.clone(),
+                storage_element: element.map(String::from),
             },
             sort: self.sort,
             order: self.order,

@@ -4,8 +4,9 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
+use crate::commands::bar;
 use crate::verify::cache;
 use crate::verify::pass::Pass;
 use crate::verify::source::Fixed;
@@ -31,10 +32,7 @@ impl Progress {
             eprintln!("{source}: goes on behind message {behind}");
         }
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let form = "{msg:20} {bar:24} {pos:>10}/{len} {per_sec:>12} {eta:>4}";
-            let style =
-                ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::new(0).with_style(style);
+            let bar = ProgressBar::new(0).with_style(bar::named());
             bar.set_message(source.to_string());
             bar.set_position(behind);
             bar.reset_eta();
@@ -92,12 +90,8 @@ pub(super) struct CacheProgress {
 impl CacheProgress {
     /// With `quiet`, nothing is shown.
     pub(super) fn new(quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let form = "{msg:20} {bar:24} {pos:>10}/{len} {per_sec:>12} {eta:>4}";
-            let style =
-                ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(0).with_style(style)
-        });
+        let bar = (!quiet && std::io::stderr().is_terminal())
+            .then(|| ProgressBar::new(0).with_style(bar::named()));
         Self {
             bar,
             quiet,

@@ -13,6 +13,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::names;
+use crate::status::database::not_connected;
 
 /// How many rows are listed.
 const LISTED: usize = 20;
@@ -20,9 +22,9 @@ const LISTED: usize = 20;
 /// Whose rows.
 #[derive(Debug, Args)]
 pub struct Number {
-    /// The source: an element's name, admin or query
-    #[arg(long)]
-    source: String,
+    /// The source: an element's name, admin, query, or its stream
+    #[arg(long, value_parser = names::source)]
+    source: Source,
     /// Do it; without it, only the rows are listed
     #[arg(long)]
     yes: bool,
@@ -38,7 +40,8 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
         let database = database.application_name("artstore wal number");
         let mut connection = connection::open(&database)
             .await
-            .with_context(|| format!("source {source}: its database can't be reached"))?;
+            .map_err(|error| not_connected(&database, "its URL and the server", error))
+            .with_context(|| format!("source {source}"))?;
         let table = SourceTable::of(&source);
         let (ids, count) = rows::unnumbered(&mut connection, &table, LISTED).await?;
         let numbered = if command.yes {

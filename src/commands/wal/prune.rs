@@ -294,7 +294,7 @@ fn show(found: &Looked, finished_before: DateTime<Utc>) {
         for (kind, count) in &report.counts {
             println!("    {count} {kind}");
         }
-        println!("  artstore verify --source {element} shows each, and what mends it");
+        println!("  `artstore verify --source {element}` shows each, and what mends it");
         return;
     };
     let before = finished_before.format("%F %T UTC");

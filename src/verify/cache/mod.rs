@@ -45,6 +45,8 @@ use uuid::Uuid;
 pub use compare::{CacheReport, compare};
 pub use confirm::PendingFiles;
 
+use crate::status::database::not_connected;
+
 use super::finding::{Finding, Kind};
 use confirm::Confirm;
 
@@ -299,9 +301,5 @@ async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let connected = tokio::time::timeout(Duration::from_secs(10), connection::open(&options))
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    connected.with_context(|| {
-        let (host, port) = (options.get_host(), options.get_port());
-        let name = options.get_database().unwrap_or("(default)");
-        format!("database {name} at {host}:{port} can't be reached")
-    })
+    connected.map_err(|error| not_connected(&options, "its URL and the server", error))
 }

@@ -29,6 +29,7 @@ impl Program {
             .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_artstore")])
             .args(arguments)
             .env_clear()
+            .env("ARTSTORE_OPERATOR", "a test")
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(log.with_extension("out")).unwrap())

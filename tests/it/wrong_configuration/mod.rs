@@ -27,6 +27,9 @@ async fn refused(program: Program, code: i32, says: &[&str]) {
         panic!("one error, not: {log}");
     };
     assert!(error.starts_with("artstore: "), "{error}");
+    // PostgreSQL's own source, and the client's frame.
+    assert!(!error.contains(" at line "), "{error}");
+    assert!(!error.contains("error returned from database"), "{error}");
     let cause = error.rsplit(": ").next().unwrap();
     assert_eq!(error.matches(cause).count(), 1, "said twice: {error}");
     for text in says {

@@ -44,7 +44,7 @@ fn servers_that_cannot_be_reached_are_named_without_the_password() {
                 1,
                 &[
                     &server,
-                    "can't be reached",
+                    "refuses the connection",
                     "password authentication failed",
                 ],
             )

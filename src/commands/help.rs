@@ -1,0 +1,89 @@
+//! `artstore help`: of a command, or of all settings at once.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::{Arg, Args, Command};
+
+use super::definition::definition;
+use crate::config::ConfigError;
+use crate::names;
+
+/// What about.
+#[derive(Debug, Args)]
+pub struct Help {
+    /// A command, with those below it (projection list), or: settings
+    #[arg(value_name = "COMMAND")]
+    words: Vec<String>,
+}
+
+/// Runs the command.
+pub fn run(command: &Help) -> anyhow::Result<ExitCode> {
+    if command.words == ["settings"] {
+        println!("{}", settings().render_long_help());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut of = definition();
+    of.build();
+    for word in &command.words {
+        let Some(below) = of.find_subcommand(word) else {
+            let there = of.get_subcommands().map(Command::get_name);
+            let there = names::listed(there).unwrap_or_else(|| "none".to_owned());
+            return Err(ConfigError(format!(
+                "{} has no command {word:?}; there are: {there}",
+                of.get_bin_name().unwrap_or("artstore")
+            ))
+            .into());
+        };
+        of = below.clone();
+    }
+    println!("{}", of.render_long_help());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every option that a variable sets too, once, below the command that has it.
+pub fn settings() -> Command {
+    let mut all = definition();
+    all.build();
+    let mut page = Command::new("artstore-settings")
+        .about("The settings of artstore, and the variables that set them")
+        .before_help(
+            "Every setting is an option, and a variable of the environment. An option wins over its \
+             variable.",
+        )
+        .after_help("NO_COLOR: where it has a value, nothing is coloured.")
+        .help_template("{before-help}{all-args}{after-help}")
+        .max_term_width(80)
+        .disable_help_flag(true);
+    let mut seen = BTreeSet::new();
+    collect(&all, "", &mut seen, &mut page);
+    page
+}
+
+fn collect(command: &Command, path: &str, seen: &mut BTreeSet<String>, page: &mut Command) {
+    for argument in command.get_arguments() {
+        let Some(variable) = argument.get_env() else {
+            continue;
+        };
+        if seen.insert(variable.to_string_lossy().into_owned()) {
+            let heading = match path {
+                "" => "For every command".to_owned(),
+                path => format!("artstore {path}"),
+            };
+            let taken = std::mem::take(page);
+            *page = taken.arg(shown(argument, heading));
+        }
+    }
+    for below in command.get_subcommands() {
+        let path = format!("{path} {}", below.get_name());
+        collect(below, path.trim_start(), seen, page);
+    }
+}
+
+fn shown(argument: &Arg, heading: String) -> Arg {
+    argument
+        .clone()
+        .hide(false)
+        .global(false)
+        .help_heading(heading)
+}
