@@ -65,8 +65,9 @@ pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> 
     relay.preflight().await
 }
 
-/// Relays one source until `stop` says so. An error at the start comes back at once, with nothing
-/// published; later ones are logged and tried again, since a person or a restart may mend them.
+/// Relays one source until `stop` says so. A wrong setting at the start comes back at once, with
+/// nothing published; a halt of this source alone ([`RelayError::is_of_one_source`]) and later errors
+/// are logged and tried again, since a person or a restart may repair them.
 ///
 /// When it is asked to stop, it finishes the batch that is being published, reads its
 /// acknowledgement, and lets its lock go. It ends within some ten seconds, whatever hangs, with an
@@ -148,7 +149,12 @@ impl Relay {
 
     async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
         tokio::select! {
-            checked = self.preflight() => checked?,
+            checked = self.preflight() => match checked {
+                Ok(()) => {}
+                // The first session meets it again, and shows it.
+                Err(error) if error.is_of_one_source() => {}
+                Err(error) => return Err(error),
+            },
             () = stopped(&mut stop) => return Ok(()),
         }
         let mut control = Control::open(&self.bus, &self.options.source).await?;
@@ -460,10 +466,12 @@ impl Relay {
         floor: i64,
         connection: &mut PgConnection,
     ) -> Result<(), RelayError> {
-        let seen = snapshot(connection, &self.table.sequence).await?;
         let source = &self.options.source;
+        // First the stream by itself: what its last message says is believed afterwards.
+        let recent = tail::recent(&self.bus, source, tail).await?;
+        let seen = snapshot(connection, &self.table.sequence).await?;
         tail.check_state(source, &seen.identity, seen.sequence_value)?;
         tail.check_floor(source, floor)?;
-        tail::compare(&self.bus, source, tail, connection).await
+        tail::compare(source, recent, connection).await
     }
 }

@@ -14,6 +14,7 @@
 //! - [`envelope`]: the headers
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it
 //! - [`damage`]: places of a stream that readers step over
+//! - [`record`]: what tells a relay's records from a publisher's events
 //! - [`size`]: how large a message may be
 //! - [`bus`]: the connection and the streams
 //! - [`breaks`]: epochs and damage, as a stream tells them
@@ -31,6 +32,7 @@ pub mod event;
 pub mod json;
 pub mod pairs;
 pub mod ranges;
+pub mod record;
 pub mod registry;
 pub mod size;
 pub mod source;
