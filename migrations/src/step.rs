@@ -81,6 +81,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("parking", "projections/parking"),
     script!("registry", "admin/0008_registry"),
     script!("discarded", "projections/discarded"),
+    script!("reserved", "outbox/reserved"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -97,6 +98,7 @@ pub(crate) static QUERY: &[Script] = &[
     script!("parking", "projections/parking"),
     script!("discarded", "projections/discarded"),
     script!("product_rows", "query/0013_product_rows"),
+    script!("reserved", "outbox/reserved"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[
