@@ -108,6 +108,7 @@ pub(crate) static STORAGE: &[Script] = &[
     script!("totals_and_checks", "storage/0004_totals_and_checks"),
     script!("one_index_each", "storage/0005_one_index_each"),
     script!("wal_pruned", "storage/0006_wal_pruned"),
+    script!("finished_unchanged", "storage/0007_finished_unchanged"),
 ];
 
 /// The text with the element's name in place of the placeholder. The name is checked

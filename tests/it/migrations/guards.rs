@@ -178,7 +178,7 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
         drop(tx);
 
         let status = status(&mut conn, &module).await.unwrap();
-        assert_eq!((status.version, status.latest), (2, 6));
+        assert_eq!((status.version, status.latest), (2, 7));
         let applied: Vec<bool> = status
             .steps
             .iter()
