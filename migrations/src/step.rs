@@ -81,6 +81,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("parking", "projections/parking"),
     script!("registry", "admin/0008_registry"),
     script!("discarded", "projections/discarded"),
+    script!("reserved", "outbox/reserved"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -99,6 +100,7 @@ pub(crate) static QUERY: &[Script] = &[
     script!("product_rows", "query/0013_product_rows"),
     script!("long_texts", "query/0014_long_texts"),
     script!("search_words", "query/0015_search_words"),
+    script!("reserved", "outbox/reserved"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[
@@ -110,6 +112,7 @@ pub(crate) static STORAGE: &[Script] = &[
     script!("wal_pruned", "storage/0006_wal_pruned"),
     script!("api", "storage/0007_api"),
     script!("search_words", "storage/0008_search_words"),
+    script!("finished_unchanged", "storage/0009_finished_unchanged"),
 ];
 
 /// The text with the element's name in place of the placeholder. The name is checked

@@ -4,13 +4,11 @@
 
 use artstore_schemas::envelope::{DATA_SCHEMA, Envelope};
 use artstore_schemas::ranges::Ranges;
+use artstore_schemas::record;
 use artstore_schemas::registry::names_schema;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::{HeaderMap, HeaderValue};
-
-/// The entity of events about a source itself: they have no row.
-pub const SOURCE: &str = "source";
 
 /// Why a message does not belong into its source's stream, if it does not.
 pub fn foreign(
@@ -48,7 +46,7 @@ pub fn foreign(
             return Some(format!("its header {name} is not as the relay writes it"));
         }
     }
-    let without_row = envelope.snapshot.is_some() || envelope.event_type.entity == SOURCE;
+    let without_row = envelope.snapshot.is_some() || envelope.event_type.entity == record::ENTITY;
     (envelope.position.is_none() && !without_row).then(|| "it has no position".to_owned())
 }
 

@@ -135,7 +135,7 @@ impl Gaps {
 
     fn adds_hole(&self, position: i64) -> bool {
         if position > self.high {
-            return position > self.high + 1;
+            return position - 1 > self.high;
         }
         let range = self.holes[self.index_of(position)].range;
         range.first < position && position < range.last
@@ -151,7 +151,7 @@ impl Gaps {
     }
 
     fn extend(&mut self, position: i64) {
-        if position > self.high + 1 {
+        if position - 1 > self.high {
             self.holes.push(Hole {
                 range: Range {
                     first: self.high + 1,
@@ -166,15 +166,15 @@ impl Gaps {
     fn fill(&mut self, position: i64) {
         let index = self.index_of(position);
         let hole = self.holes[index];
+        let Range { first, last } = hole.range;
         let piece = |first: i64, last: i64| Hole {
             range: Range { first, last },
             bound: hole.bound,
         };
-        let lower = piece(hole.range.first, position - 1);
-        let upper = piece(position + 1, hole.range.last);
-        let pieces = [lower, upper]
-            .into_iter()
-            .filter(|piece| piece.range.first <= piece.range.last);
+        // Either end may be the end of all numbers.
+        let lower = (first < position).then(|| piece(first, position - 1));
+        let upper = (position < last).then(|| piece(position + 1, last));
+        let pieces = [lower, upper].into_iter().flatten();
         self.holes.splice(index..=index, pieces);
     }
 
@@ -235,6 +235,18 @@ mod tests {
         gaps.bound(20);
         assert_eq!(gaps.settle(10, i64::MAX, &[]), 1);
         assert_eq!(gaps.missing().to_string(), "3");
+    }
+
+    #[test]
+    fn a_hole_may_reach_the_end_of_all_numbers() {
+        let range = |first, last| Range { first, last };
+        let all = Ranges::from_iter([range(1, i64::MAX)]);
+        let mut gaps = Gaps::from_stream(i64::MAX, &all);
+        assert!(gaps.see(i64::MAX) && gaps.see(1));
+        assert_eq!(gaps.missing().as_slice(), [range(2, i64::MAX - 1)]);
+        let mut gaps = Gaps::default();
+        assert!(gaps.see(i64::MAX));
+        assert_eq!(gaps.missing().as_slice(), [range(1, i64::MAX - 1)]);
     }
 
     #[test]

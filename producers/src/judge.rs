@@ -1,8 +1,9 @@
 //! Message after message of a stream, with the rows of their positions: which of them count, and what
 //! is wrong with the others. What a whole reading found is in [`crate::scan`].
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use artstore_schemas::breaks::{Breaks, Refused};
 use artstore_schemas::damage::{Damage, Sequences, damage_accepted};
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::epoch::{self, Epochs};
@@ -29,6 +30,8 @@ pub(crate) struct Judge<'a> {
     bodies: bool,
     epochs: Epochs,
     known: Damage,
+    /// Records that no relay can have written, and why.
+    refused: HashMap<u64, String>,
     /// The sequence that should come next.
     pub(crate) next: u64,
     /// The state after the last message that counts.
@@ -83,18 +86,16 @@ enum Found {
 }
 
 impl<'a> Judge<'a> {
-    pub(crate) fn new(
-        translator: &'a Translator,
-        bodies: bool,
-        epochs: Epochs,
-        known: Damage,
-    ) -> Self {
+    pub(crate) fn new(translator: &'a Translator, bodies: bool, breaks: Breaks) -> Self {
+        let refused = breaks.refused.into_iter();
+        let refused = refused.map(|Refused { sequence, problem }| (sequence, problem));
         Self {
             translator,
             source: translator.source(),
             bodies,
-            epochs,
-            known,
+            epochs: breaks.epochs,
+            known: breaks.damage,
+            refused: refused.collect(),
             next: 1,
             tail: Tail::default(),
             said: Said::default(),
@@ -116,6 +117,11 @@ impl<'a> Judge<'a> {
             changed: None,
             too_new: None,
         }
+    }
+
+    /// Whose stream is read.
+    pub(crate) fn source(&self) -> &'a Source {
+        self.source
     }
 
     /// No messages stand here.
@@ -177,7 +183,7 @@ impl<'a> Judge<'a> {
             Judged::Good => self.known.covers_break(sequence),
         };
         let envelope = envelope.expect("what can't be read is ignored");
-        if self.end_ignored && envelope.event_type.entity == form::SOURCE {
+        if self.end_ignored && envelope.is_record() {
             // Who stands on a message that does not count any more does not see this one follow it.
             self.found.entry(sequence).or_insert(Found::Break);
         }
@@ -219,6 +225,11 @@ impl<'a> Judge<'a> {
         if let Some(problem) = form::foreign(self.source, subject, headers, envelope) {
             return Judged::Ignore(problem);
         }
+        if let Some(problem) = self.refused.get(&sequence) {
+            // A relay may have gone on behind it.
+            self.changed = chained.then_some(envelope.id).or(self.changed);
+            return Judged::Ignore(problem.clone());
+        }
         let decoded = self
             .bodies
             .then(|| event::decode(self.source, &envelope.event_type, &message.body));
@@ -247,11 +258,13 @@ impl<'a> Judge<'a> {
         let is_ours = chained || behind_hole || behind_changed;
         let stranger = || Judged::Ignore("no relay of this source wrote it here".to_owned());
         let Some(position) = envelope.position else {
-            if envelope.event_type == epoch::accepted() {
-                self.order.clear();
-            }
             return match is_ours {
-                true => follows,
+                true => {
+                    if envelope.is_record_of(&epoch::accepted()) {
+                        self.order.clear();
+                    }
+                    follows
+                }
                 false => stranger(),
             };
         };
@@ -315,8 +328,7 @@ impl<'a> Judge<'a> {
     }
 
     fn is_decision(envelope: &Envelope) -> bool {
-        let event_type = &envelope.event_type;
-        *event_type == epoch::accepted() || *event_type == damage_accepted()
+        envelope.is_record_of(&epoch::accepted()) || envelope.is_record_of(&damage_accepted())
     }
 
     fn is_of_another_database(&self, envelope: &Envelope) -> bool {
@@ -449,28 +461,24 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// The breaks of the source whose record turned out to be none.
+    pub(crate) fn forged_epochs(&self) -> BTreeSet<u64> {
+        let epochs = self.epochs.0.iter().map(|epoch| epoch.sequence);
+        let is_forged = |at: &u64| matches!(self.found.get(at), Some(Found::Ignored));
+        epochs.filter(is_forged).collect()
+    }
+
     pub(crate) fn finish(mut self, identity: String) -> Scan {
-        let known = self.known;
-        let holes = known.holes.iter().map(|r| (r.first, Found::Hole(r.last)));
-        let one_by_one = |list: &[Sequences], found: Found| {
-            let each = list
-                .iter()
-                .flat_map(move |r| (r.first..=r.last).map(move |s| (s, found)));
-            each.collect::<Vec<_>>()
-        };
-        let mut places: BTreeMap<u64, Found> = holes.collect();
-        places.extend(one_by_one(&known.ignored, Found::Ignored));
-        places.extend(one_by_one(&known.breaks, Found::Break));
-        // What was found is newer than what is known of the same place.
-        places.extend(std::mem::take(&mut self.found));
         let mut damage = Damage::default();
-        for (sequence, found) in places {
-            match found {
+        for (&sequence, found) in &self.found {
+            match *found {
                 Found::Hole(last) => damage.add_hole(sequence, last),
                 Found::Ignored => damage.add_ignored(sequence),
                 Found::Break => damage.add_break(sequence),
             }
         }
+        // What was found is newer than what is known of the same place.
+        let damage = self.known.with(&damage);
         // Where messages changed places, the last one does not tell everything that was seen.
         let seen = self.agreed.as_slice().last().map_or(0, |range| range.last);
         let high = self.tail.gaps.high();

@@ -2,6 +2,7 @@
 //! what it tells of. The relay takes it to the bus.
 
 use artstore_schemas::actor::Actor;
+use artstore_schemas::record;
 use artstore_schemas::size::MAX_BODY_BYTES;
 use serde_json::Value;
 use sqlx::postgres::PgArguments;
@@ -14,7 +15,7 @@ use crate::wal::PublishError;
 /// An event for the outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxInsert {
-    /// What it happened to: `[a-z0-9-]{1,100}`.
+    /// What it happened to: `[a-z0-9-]{1,100}`, but not `source`, which is the relay's.
     pub entity: String,
     /// What happened: `[a-z0-9-]{1,100}`.
     pub action: String,
@@ -74,6 +75,10 @@ const INSERT: &str = "insert into public.event_outbox (event_id, entity, action,
      subject, data, actor, request_id, traceparent) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 fn check(actor: &Actor, event: &OutboxInsert) -> Result<(), PublishError> {
+    if event.entity == record::ENTITY {
+        let entity = event.entity.clone();
+        return Err(PublishError::Reserved { entity });
+    }
     artstore_schemas::json::check(&event.data).map_err(|reason| PublishError::UnsafeJson {
         field: "data",
         reason,

@@ -69,8 +69,9 @@ pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> 
     Ok(())
 }
 
-/// Relays one source until `stop` says so. An error at the start comes back at once, with nothing
-/// published; later ones are logged and tried again, since a person or a restart may mend them.
+/// Relays one source until `stop` says so. A wrong setting at the start comes back at once, with
+/// nothing published; a halt of this source alone ([`RelayError::is_of_one_source`]) and later errors
+/// are logged and tried again, since a person or a restart may repair them.
 ///
 /// When it is asked to stop, it finishes the batch that is being published, reads its
 /// acknowledgement, and lets its lock go. It ends within some ten seconds, whatever hangs, with an
@@ -152,7 +153,12 @@ impl Relay {
 
     async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
         let notes = tokio::select! {
-            checked = self.preflight() => checked?,
+            checked = self.preflight() => match checked {
+                Ok(notes) => notes,
+                // The first session meets it again, and shows it.
+                Err(error) if error.is_of_one_source() => Vec::new(),
+                Err(error) => return Err(error),
+            },
             () = stopped(&mut stop) => return Ok(()),
         };
         for note in notes {
@@ -499,10 +505,12 @@ impl Relay {
         floor: i64,
         connection: &mut PgConnection,
     ) -> Result<(), RelayError> {
-        let seen = snapshot(connection, &self.table.sequence).await?;
         let source = &self.options.source;
+        // First the stream by itself: what its last message says is believed afterwards.
+        let recent = tail::recent(&self.bus, source, tail).await?;
+        let seen = snapshot(connection, &self.table.sequence).await?;
         tail.check_state(source, &seen.identity, seen.sequence_value)?;
         tail.check_floor(source, floor)?;
-        tail::compare(&self.bus, source, tail, connection).await
+        tail::compare(source, recent, connection).await
     }
 }

@@ -87,6 +87,42 @@ impl RelayError {
     }
 }
 
+impl RelayError {
+    /// Whether it is a halt of one source, because of what its stream or its rows hold: other sources of
+    /// the same process go on. Everything else that can be wrong at the start is a wrong setting, or may
+    /// pass.
+    pub fn is_of_one_source(&self) -> bool {
+        match self {
+            Self::Halt(halt) => halt.is_of_one_source(),
+            Self::Database(_)
+            | Self::Connect { .. }
+            | Self::Bus(_)
+            | Self::StoodDown(_)
+            | Self::NotDrained(_)
+            | Self::Held { .. } => false,
+        }
+    }
+}
+
+impl Halt {
+    fn is_of_one_source(&self) -> bool {
+        match self {
+            Self::Standby
+            | Self::NoTable { .. }
+            | Self::NotMigrated { .. }
+            | Self::Pooler { .. } => false,
+            Self::NoFloor { .. }
+            | Self::Status { .. }
+            | Self::OtherIdentity { .. }
+            | Self::SequenceBehind { .. }
+            | Self::SetBack { .. }
+            | Self::BelowFloor { .. }
+            | Self::ForeignStream { .. }
+            | Self::Duplicate { .. } => true,
+        }
+    }
+}
+
 /// Wrong password, no such database, no right to log in or to read: only a person mends these.
 fn is_permanent(error: &sqlx::Error) -> bool {
     match error {

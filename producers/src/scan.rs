@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use artstore_schemas::breaks;
+use artstore_schemas::breaks::{self, Chain};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
@@ -93,6 +93,9 @@ pub struct Scan {
 }
 
 /// Compares everything. With `bodies` also what the messages say, as far as the rows tell.
+///
+/// Which messages count depends on the breaks of the source, whose records come behind them. A record
+/// that turns out to be none has no say: then everything is read again without it.
 pub async fn scan(
     bus: &Bus,
     translator: &Translator,
@@ -102,19 +105,43 @@ pub async fn scan(
     let source = translator.source();
     let table = SourceTable::of(source);
     let seen = snapshot(connection, &table.sequence).await?;
-    let mut walk = Walk::open(bus, source, bodies).await?;
-    let mut judge = Judge::new(
-        translator,
-        bodies,
-        breaks::epochs(bus, source).await?,
-        breaks::damage(bus, source).await?,
-    );
+    let mut breaks = breaks::read(bus, source, Chain::Unchecked).await?;
+    let (walk, mut judge) = loop {
+        let judge = Judge::new(translator, bodies, breaks.clone());
+        let (walk, judge) = judged(bus, judge, &table, connection, bodies).await?;
+        let forged = judge.forged_epochs();
+        if forged.is_empty() {
+            break (walk, judge);
+        }
+        let epochs = &mut breaks.epochs.0;
+        epochs.retain(|epoch| !forged.contains(&epoch.sequence));
+    };
+    if let Some((sequence, error)) = judge.too_new {
+        return Err(walk.failed(&format!(
+            "message {sequence}: {error}: what it says can't be judged; use the newer version"
+        )));
+    }
+    disordered(&mut judge, &table, connection).await?;
+    judge.tail.sequence = walk.end;
+    strangers(&mut judge, &table, connection, &seen.identity).await?;
+    Ok(judge.finish(seen.identity))
+}
+
+/// Reads the stream once, from its beginning to its end.
+async fn judged<'a>(
+    bus: &Bus,
+    mut judge: Judge<'a>,
+    table: &SourceTable,
+    connection: &mut PgConnection,
+    bodies: bool,
+) -> Result<(Walk, Judge<'a>), RelayError> {
+    let mut walk = Walk::open(bus, judge.source(), bodies).await?;
     loop {
         let batch = walk.batch().await?;
         if batch.is_empty() {
             break;
         }
-        let rows = Rows::of(&table, connection, &batch, bodies).await?;
+        let rows = Rows::of(table, connection, &batch, bodies).await?;
         for message in &batch {
             let expected = judge.next;
             if message.sequence > expected {
@@ -127,15 +154,7 @@ pub async fn scan(
         judge.hole(&walk, judge.next, walk.end).await?;
         judge.end_ignored = true;
     }
-    if let Some((sequence, error)) = judge.too_new {
-        return Err(walk.failed(&format!(
-            "message {sequence}: {error}: what it says can't be judged; use the newer version"
-        )));
-    }
-    disordered(&mut judge, &table, connection).await?;
-    judge.tail.sequence = walk.end;
-    strangers(&mut judge, &table, connection, &seen.identity).await?;
-    Ok(judge.finish(seen.identity))
+    Ok((walk, judge))
 }
 
 /// Of the messages that stand behind a higher position of their file, those where our API wrote that

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use artstore_schemas::breaks;
+use artstore_schemas::breaks::{self, Breaks, Chain, Refused};
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
@@ -152,21 +152,33 @@ pub(crate) async fn event_at(
     }
 }
 
-/// Compares the stream's last messages with the source, position and id; behind an accepted break also
-/// the last ones that survived it. A row that is gone, or another one, means that the source was set
-/// back. What was lost at an accepted break, damage that was accepted, and what was pruned is passed
-/// over.
-pub async fn compare(
-    bus: &Bus,
-    source: &Source,
-    tail: &Tail,
-    connection: &mut PgConnection,
-) -> Result<(), RelayError> {
+/// The last messages of a stream that speak of rows which the source has to hold.
+#[derive(Debug, Default)]
+pub struct Recent(Vec<Published>);
+
+/// Reads the stream's last messages; behind an accepted break also the last ones that survived it. They
+/// have to follow each other, and no message may pass itself off as a record, or nobody could say what
+/// the last message's state is worth. What was lost at an accepted break and damage that was accepted
+/// is passed over.
+pub async fn recent(bus: &Bus, source: &Source, tail: &Tail) -> Result<Recent, RelayError> {
     if tail.sequence == 0 {
-        return Ok(());
+        return Ok(Recent::default());
     }
-    let epochs = breaks::epochs(bus, source).await?;
-    let damage = breaks::damage(bus, source).await?;
+    let Breaks {
+        epochs,
+        damage,
+        refused,
+        ..
+    } = breaks::read(bus, source, Chain::Checked).await?;
+    if let Some(Refused { sequence, problem }) = refused.into_iter().next() {
+        return Err(Halt::ForeignStream {
+            source_name: source.to_string(),
+            stream: source.stream(),
+            sequence,
+            problem,
+        }
+        .into());
+    }
     let first = tail.sequence.saturating_sub(COMPARED - 1).max(1);
     let mut published = Vec::new();
     if let Some(last) = epochs.last().filter(|epoch| epoch.sequence >= first) {
@@ -178,6 +190,19 @@ pub async fn compare(
     published.extend(messages(bus, source, first, tail.sequence, &damage).await?);
     let survives = |m: &Published| m.position.is_none_or(|p| epochs.survives(m.sequence, p));
     published.retain(survives);
+    Ok(Recent(published))
+}
+
+/// Compares the stream's last messages with the source, position and id. A row that is gone, or another
+/// one, means that the source was set back. What was pruned is passed over.
+pub async fn compare(
+    source: &Source,
+    Recent(published): Recent,
+    connection: &mut PgConnection,
+) -> Result<(), RelayError> {
+    if published.is_empty() {
+        return Ok(());
+    }
     let positions: Vec<i64> = published.iter().filter_map(|m| m.position).collect();
     let table = SourceTable::of(source);
     let sql = format!(

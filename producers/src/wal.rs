@@ -115,6 +115,12 @@ pub enum PublishError {
         /// The size of the body.
         bytes: usize,
     },
+    /// An entity that only the relay's own records have.
+    #[error("the entity {entity:?} is reserved for the relay's records: choose another one")]
+    Reserved {
+        /// The entity.
+        entity: String,
+    },
     /// JSON that a reader would see differently.
     #[error("{field}: {reason}")]
     UnsafeJson {

@@ -1,46 +1,98 @@
 //! What a stream says of its own breaks: [`crate::epoch`] and [`crate::damage`], looked up on the
-//! server by the subjects of their records.
+//! server by the subjects of their records. A publisher's row may have the same subject, and whoever
+//! may publish may forge a record: only what is a record ([`crate::record`]), can be read, and follows
+//! the message before it has authority here. Readers find what is wrong with the others.
 
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind};
+use async_nats::jetstream::stream::{
+    LastRawMessageErrorKind, RawMessageErrorKind, Stream as Handle,
+};
+use uuid::Uuid;
 
 use crate::bus::{Bus, BusError};
-use crate::damage::{Damage, DamageAccepted, damage_accepted};
+use crate::damage::{Damage, damage_accepted};
 use crate::envelope::Envelope;
-use crate::epoch::{Epoch, Epochs, SourceAccepted, accepted};
-use crate::event::{self, Event, EventType};
-use crate::json::Document;
+use crate::epoch::{Epoch, Epochs, accepted};
+use crate::event::EventType;
+use crate::record;
 use crate::source::Source;
 use crate::subject::subject;
 
-/// The epochs of a stream. A request for each, and one more. An error also where a record can't be
-/// read: then nobody can say what survived.
-pub async fn epochs(bus: &Bus, source: &Source) -> Result<Epochs, BusError> {
-    let name = source.stream();
-    let failed =
-        |error: &dyn std::fmt::Display| BusError::JetStream(format!("stream {name}: {error}"));
-    let stream = bus.jetstream.get_stream_no_info(&name).await;
-    let stream = stream.map_err(|e| failed(&e))?;
-    let subject = subject(source, None, &accepted());
-    let mut epochs = Vec::new();
-    let mut next = 1;
-    loop {
-        match stream
-            .get_first_raw_message_by_subject(&subject, next)
-            .await
-        {
-            Ok(message) => {
-                next = message.sequence + 1;
-                epochs.push(epoch(source, &message)?);
-            }
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => break,
-            Err(error) => return Err(failed(&error)),
-        }
-    }
-    Ok(Epochs(epochs))
+/// So many messages of one range that does not count are looked at for the one that a record follows.
+const MOST_PASSED_OVER: u32 = 16;
+
+/// So many are looked at in all. A relay's record stands behind few such ranges.
+const MOST_LOOKED_AT: u32 = 1_024;
+
+/// The breaks of a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Breaks {
+    /// Breaks of the source.
+    pub epochs: Epochs,
+    /// Damage that was accepted.
+    pub damage: Damage,
+    /// Where the record of it stands; 0 where there is none.
+    pub damage_at: u64,
+    /// Records that no relay can have written, and that are not accepted as damage yet.
+    pub refused: Vec<Refused>,
+    /// Every record at or below this sequence was looked at.
+    pub end: u64,
 }
 
-/// The damage of a stream that was accepted: the last record's list. One request.
+/// A message that has a record's type and no row, and is no record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Why.
+    pub problem: String,
+}
+
+/// Whether the records have to follow the message before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chain {
+    /// They have no authority otherwise.
+    Checked,
+    /// Whoever asks reads the whole stream and finds that out.
+    Unchecked,
+}
+
+/// The breaks of a stream, up to its present end. A few requests for each record, and some more.
+pub async fn read(bus: &Bus, source: &Source, chain: Chain) -> Result<Breaks, BusError> {
+    let stream = Stream::open(bus, source).await?;
+    let end = bus.stream_info(&stream.name).await?.state.last_sequence;
+    let mut breaks = Breaks {
+        end,
+        ..Breaks::default()
+    };
+    if let Some((sequence, damage)) = stream.damage(&mut breaks.refused).await? {
+        (breaks.damage_at, breaks.damage) = (sequence, damage);
+    }
+    let subject = subject(source, None, &accepted());
+    let mut next = 1;
+    while let Some(message) = stream.first(&subject, next).await? {
+        let sequence = message.sequence;
+        next = sequence + 1;
+        if breaks.damage.ignores(sequence) {
+            continue;
+        }
+        match stream.epoch(&message) {
+            None => {}
+            Some(Ok((epoch, previous))) => {
+                let follows = chain == Chain::Unchecked
+                    || breaks.damage.covers_break(sequence)
+                    || stream.follows(sequence, previous, &breaks.damage).await?;
+                breaks.epochs.0.extend(follows.then_some(epoch));
+            }
+            Some(Err(problem)) => breaks.refused.push(Refused { sequence, problem }),
+        }
+    }
+    let damage = &breaks.damage;
+    breaks.refused.retain(|r| !damage.ignores(r.sequence));
+    Ok(breaks)
+}
+
+/// The damage of a stream that was accepted: the last record's list. Two requests.
 pub async fn damage(bus: &Bus, source: &Source) -> Result<Damage, BusError> {
     let record = damage_record(bus, source).await?;
     Ok(record.map(|(_, damage)| damage).unwrap_or_default())
@@ -48,54 +100,167 @@ pub async fn damage(bus: &Bus, source: &Source) -> Result<Damage, BusError> {
 
 /// The same, with the sequence of that record; none where there is no record.
 pub async fn damage_record(bus: &Bus, source: &Source) -> Result<Option<(u64, Damage)>, BusError> {
-    let name = source.stream();
-    let failed =
-        |error: &dyn std::fmt::Display| BusError::JetStream(format!("stream {name}: {error}"));
-    let stream = bus.jetstream.get_stream_no_info(&name).await;
-    let stream = stream.map_err(|e| failed(&e))?;
-    let subject = subject(source, None, &damage_accepted());
-    match stream.get_last_raw_message_by_subject(&subject).await {
-        Ok(message) => {
-            let record: DamageAccepted = facts(source, &message, &damage_accepted())?;
-            Ok(Some((message.sequence, record.damage)))
+    let stream = Stream::open(bus, source).await?;
+    stream.damage(&mut Vec::new()).await
+}
+
+struct Stream<'a> {
+    source: &'a Source,
+    name: String,
+    handle: Handle<()>,
+}
+
+impl<'a> Stream<'a> {
+    async fn open(bus: &Bus, source: &'a Source) -> Result<Self, BusError> {
+        let name = source.stream();
+        let handle = bus.jetstream.get_stream_no_info(&name).await;
+        let handle = handle.map_err(|error| failed(&name, &error))?;
+        Ok(Self {
+            source,
+            name,
+            handle,
+        })
+    }
+
+    /// The first message of a subject from a sequence on.
+    async fn first(&self, subject: &str, from: u64) -> Result<Option<StreamMessage>, BusError> {
+        let found = self.handle.get_first_raw_message_by_subject(subject, from);
+        match found.await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(failed(&self.name, &error)),
         }
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(failed(&error)),
+    }
+
+    async fn at(&self, sequence: u64) -> Result<Option<StreamMessage>, BusError> {
+        match self.handle.get_raw_message(sequence).await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(failed(&self.name, &error)),
+        }
+    }
+
+    /// The last record of damage. Those that are none are only met one by one where the subject's last
+    /// message is such a one.
+    async fn damage(&self, refused: &mut Vec<Refused>) -> Result<Option<(u64, Damage)>, BusError> {
+        let subject = subject(self.source, None, &damage_accepted());
+        let last = self.handle.get_last_raw_message_by_subject(&subject).await;
+        let last = match last {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(&self.name, &error)),
+        };
+        if let Some(Ok((damage, previous))) = self.damage_of(&last)
+            && self.follows(last.sequence, previous, &damage).await?
+        {
+            return Ok(Some((last.sequence, damage)));
+        }
+        let mut records = Vec::new();
+        let mut next = 1;
+        while let Some(message) = self.first(&subject, next).await? {
+            let sequence = message.sequence;
+            next = sequence + 1;
+            match self.damage_of(&message) {
+                None => {}
+                Some(Ok((damage, previous))) => records.push((sequence, damage, previous)),
+                Some(Err(problem)) => refused.push(Refused { sequence, problem }),
+            }
+        }
+        while let Some((sequence, damage, previous)) = records.pop() {
+            if self.follows(sequence, previous, &damage).await? {
+                return Ok(Some((sequence, damage)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// None where the message is a row's.
+    fn damage_of(&self, message: &StreamMessage) -> Option<Result<(Damage, Option<Uuid>), String>> {
+        let envelope = match self.record(message, &damage_accepted())? {
+            Ok(envelope) => envelope,
+            Err(problem) => return Some(Err(problem)),
+        };
+        let body = &message.payload;
+        let record = record::damage_record(self.source, message.sequence, &envelope, body);
+        Some(record.map(|record| (record.damage, envelope.previous)))
+    }
+
+    /// None where the message is a row's.
+    fn epoch(&self, message: &StreamMessage) -> Option<Result<(Epoch, Option<Uuid>), String>> {
+        let envelope = match self.record(message, &accepted())? {
+            Ok(envelope) => envelope,
+            Err(problem) => return Some(Err(problem)),
+        };
+        let (sequence, body) = (message.sequence, &message.payload);
+        let record = record::source_accepted(self.source, sequence, &envelope, body);
+        Some(record.map(|record| {
+            let epoch = Epoch {
+                sequence,
+                high: envelope.high,
+                missing: envelope.missing,
+                last_agreeing: record.last_agreeing,
+                pruned_up_to: record.pruned_up_to,
+            };
+            (epoch, envelope.previous)
+        }))
+    }
+
+    /// Its headers; none where the message is a row's.
+    fn record(
+        &self,
+        message: &StreamMessage,
+        event_type: &EventType,
+    ) -> Option<Result<Envelope, String>> {
+        match Envelope::from_headers(&message.headers) {
+            Ok(envelope) if envelope.position.is_some() => None,
+            Ok(envelope) if envelope.is_record_of(event_type) => Some(Ok(envelope)),
+            Ok(envelope) => {
+                let kind = envelope.event_type;
+                Some(Err(format!("its subject does not fit its type {kind}")))
+            }
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
+
+    /// Whether a record follows the last message before it that counts, or one that came behind that
+    /// and does not count. `damage`: what does not count, in ranges that are never gone through one by
+    /// one. A hole that is not known tells nothing.
+    async fn follows(
+        &self,
+        sequence: u64,
+        previous: Option<Uuid>,
+        damage: &Damage,
+    ) -> Result<bool, BusError> {
+        let mut at = sequence.saturating_sub(1);
+        let mut passed_over = 0;
+        while at > 0 && passed_over < MOST_LOOKED_AT {
+            if let Some(hole) = damage.hole_around(at) {
+                at = hole.first.saturating_sub(1);
+                continue;
+            }
+            let Some(message) = self.at(at).await? else {
+                return Ok(true);
+            };
+            let envelope = Envelope::from_headers(&message.headers).ok();
+            let id = envelope.map(|envelope| envelope.id);
+            if id.is_some() && id == previous {
+                return Ok(true);
+            }
+            let Some(ignored) = damage.ignored_around(at) else {
+                return Ok(false);
+            };
+            passed_over += 1;
+            at = match passed_over % MOST_PASSED_OVER {
+                0 => ignored.first.saturating_sub(1),
+                _ => at - 1,
+            };
+        }
+        Ok(at == 0 && previous.is_none())
     }
 }
 
-fn epoch(source: &Source, message: &StreamMessage) -> Result<Epoch, BusError> {
-    let record: SourceAccepted = facts(source, message, &accepted())?;
-    let envelope = Envelope::from_headers(&message.headers)
-        .map_err(|error| unreadable(source, message, &error))?;
-    Ok(Epoch {
-        sequence: message.sequence,
-        high: envelope.high,
-        missing: envelope.missing,
-        last_agreeing: record.last_agreeing,
-        pruned_up_to: record.pruned_up_to,
-    })
-}
-
-fn facts<T: serde::de::DeserializeOwned>(
-    source: &Source,
-    message: &StreamMessage,
-    event_type: &EventType,
-) -> Result<T, BusError> {
-    let event = event::decode(source, event_type, &message.payload)
-        .map_err(|error| unreadable(source, message, &error))?;
-    let data = match &event {
-        Event::Wal(event) => event.operation.data.as_ref(),
-        Event::Outbox(event) => event.data.as_ref(),
-    };
-    let value = data.and_then(Document::value).unwrap_or_default();
-    serde_json::from_value(value).map_err(|error| unreadable(source, message, &error))
-}
-
-fn unreadable(source: &Source, message: &StreamMessage, error: &dyn std::fmt::Display) -> BusError {
-    BusError::JetStream(format!(
-        "stream {}, message {}, a record of a break, can't be read: {error}",
-        source.stream(),
-        message.sequence
-    ))
+fn failed(stream: &str, error: &dyn std::fmt::Display) -> BusError {
+    BusError::JetStream(format!("stream {stream}: {error}"))
 }

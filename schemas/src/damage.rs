@@ -60,6 +60,46 @@ pub struct DamageAccepted {
 }
 
 impl Damage {
+    /// Whether each list is ascending, and lies in a stream up to this sequence.
+    pub fn is_up_to(&self, sequence: u64) -> bool {
+        let is_good = |list: &Vec<Sequences>| {
+            let mut before = 0;
+            list.iter().all(|range| {
+                let good = before < range.first && range.first <= range.last;
+                before = range.last;
+                good && range.last <= sequence
+            })
+        };
+        [&self.holes, &self.ignored, &self.breaks]
+            .into_iter()
+            .all(is_good)
+    }
+
+    /// The hole that this sequence is in.
+    pub fn hole_around(&self, sequence: u64) -> Option<Sequences> {
+        around(&self.holes, sequence)
+    }
+
+    /// The range of messages to be passed over that this sequence is in.
+    pub fn ignored_around(&self, sequence: u64) -> Option<Sequences> {
+        around(&self.ignored, sequence)
+    }
+
+    /// These places and newer ones; of the same place the newer one counts. No range is gone through
+    /// one by one.
+    pub fn with(&self, newer: &Self) -> Self {
+        let mut messages = newer.ignored.clone();
+        messages.extend(&newer.breaks);
+        messages.sort_unstable_by_key(|range| range.first);
+        let holes = self.holes.iter().copied();
+        let holes = holes.filter(|hole| around(&messages, hole.first).is_none());
+        Self {
+            holes: joined(holes.collect(), &newer.holes),
+            ignored: joined(without(&self.ignored, &messages), &newer.ignored),
+            breaks: joined(without(&self.breaks, &messages), &newer.breaks),
+        }
+    }
+
     /// Whether any place is listed.
     pub fn is_empty(&self) -> bool {
         self.holes.is_empty() && self.ignored.is_empty() && self.breaks.is_empty()
@@ -82,7 +122,7 @@ impl Damage {
                 let last = hole.first - 1;
                 left.push(Sequences { first: next, last });
             }
-            next = hole.last + 1;
+            next = hole.last.saturating_add(1);
         }
         if next <= last {
             left.push(Sequences { first: next, last });
@@ -124,13 +164,60 @@ impl Damage {
 }
 
 fn holds(list: &[Sequences], sequence: u64) -> bool {
+    around(list, sequence).is_some()
+}
+
+fn around(list: &[Sequences], sequence: u64) -> Option<Sequences> {
     let after = list.partition_point(|r| r.first <= sequence);
-    after > 0 && list[after - 1].last >= sequence
+    let range = list.get(after.checked_sub(1)?)?;
+    (range.last >= sequence).then_some(*range)
+}
+
+/// What of a list is not in another; both are ascending.
+fn without(list: &[Sequences], other: &[Sequences]) -> Vec<Sequences> {
+    let mut left = Vec::new();
+    let mut other = other.iter().peekable();
+    for range in list {
+        let mut next = range.first;
+        while other.next_if(|taken| taken.last < range.first).is_some() {}
+        while let Some(taken) = other.peek().filter(|taken| taken.first <= range.last) {
+            if taken.first > next {
+                left.push(Sequences {
+                    first: next,
+                    last: taken.first - 1,
+                });
+            }
+            next = taken.last.saturating_add(1);
+            // It may reach into the next range, too.
+            if taken.last > range.last {
+                break;
+            }
+            other.next();
+        }
+        if next <= range.last {
+            left.push(Sequences {
+                first: next,
+                last: range.last,
+            });
+        }
+    }
+    left
+}
+
+/// What is in either list, ascending.
+fn joined(mut list: Vec<Sequences>, other: &[Sequences]) -> Vec<Sequences> {
+    list.extend(other);
+    list.sort_unstable_by_key(|range| range.first);
+    let mut joined = Vec::new();
+    list.into_iter().for_each(|range| add(&mut joined, range));
+    joined
 }
 
 fn add(list: &mut Vec<Sequences>, new: Sequences) {
     match list.last_mut() {
-        Some(before) if before.last + 1 >= new.first => before.last = before.last.max(new.last),
+        Some(before) if before.last.saturating_add(1) >= new.first => {
+            before.last = before.last.max(new.last)
+        }
         _ => list.push(new),
     }
 }
@@ -169,6 +256,52 @@ mod tests {
         assert_eq!(left(1, 22), [(1, 2), (5, 7), (21, 22)]);
         assert_eq!(left(3, 4), []);
         assert_eq!(left(30, 31), [(30, 31)]);
+    }
+
+    #[test]
+    fn a_list_lies_in_its_stream_and_ascends() {
+        let damage = |ranges: &[(u64, u64)]| Damage {
+            ignored: ranges
+                .iter()
+                .map(|&(first, last)| Sequences { first, last })
+                .collect(),
+            ..Damage::default()
+        };
+        assert!(damage(&[]).is_up_to(0) && damage(&[(1, 3), (4, 9)]).is_up_to(9));
+        for bad in [
+            &[(1, 10)][..],
+            &[(0, 1)],
+            &[(3, 2)],
+            &[(3, 4), (4, 5)],
+            &[(5, 6), (1, 2)],
+            &[(1, 1 << 62)],
+            &[(1, u64::MAX)],
+        ] {
+            assert!(!damage(bad).is_up_to(9), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn of_the_same_place_the_newer_finding_counts() {
+        let mut known = Damage::default();
+        known.add_hole(2, 3);
+        known.ignored = vec![Sequences {
+            first: 5,
+            last: 1 << 62,
+        }];
+        known.add_break(4);
+        let mut newer = Damage::default();
+        newer.add_ignored(4);
+        newer.add_break(7);
+        newer.add_hole(20, 21);
+        let both = known.with(&newer);
+        let ranges = |list: &[Sequences]| -> Vec<(u64, u64)> {
+            list.iter().map(|r| (r.first, r.last)).collect()
+        };
+        assert_eq!(ranges(&both.holes), [(2, 3), (20, 21)]);
+        assert_eq!(ranges(&both.ignored), [(4, 6), (8, 1 << 62)]);
+        assert_eq!(ranges(&both.breaks), [(7, 7)]);
+        assert_eq!(known.with(&Damage::default()), known);
     }
 
     #[test]

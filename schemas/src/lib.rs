@@ -15,6 +15,7 @@
 //! - [`envelope`]: the headers
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it
 //! - [`damage`]: places of a stream that readers step over
+//! - [`record`]: what tells a relay's records from a publisher's events
 //! - [`size`]: how large a message may be
 //! - [`refusals`]: what the server says that the connection's user may not publish
 //! - [`bus`]: the connection and the streams
@@ -33,6 +34,7 @@ pub mod event;
 pub mod json;
 pub mod pairs;
 pub mod ranges;
+pub mod record;
 pub mod refusals;
 pub mod registry;
 mod rules;

@@ -155,7 +155,9 @@ impl FromIterator<Range> for Ranges {
         let mut merged: Vec<Range> = Vec::new();
         for range in ranges {
             match merged.last_mut() {
-                Some(before) if before.last + 1 == range.first => before.last = range.last,
+                Some(before) if before.last.checked_add(1) == Some(range.first) => {
+                    before.last = range.last;
+                }
                 _ => merged.push(range),
             }
         }

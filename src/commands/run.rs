@@ -119,13 +119,22 @@ async fn run_relay(
     let service = Service::start("relay", &command.service, stop.clone()).await?;
     let start = async {
         let bus = Bus::connect(&config.bus("artstore relay")).await?;
-        // All are checked before the first begins: a wrong one keeps the others from publishing.
+        // All are checked before the first begins: a wrong setting keeps the others from publishing.
         let checks = relays.iter().map(async |options| {
             let checked = relay::check(&bus, options).await;
-            checked.map_err(|error| failed(&options.source, &error))
+            match checked {
+                Ok(()) => Ok(None),
+                Err(error) if error.is_of_one_source() => Ok(Some(failed(&options.source, &error))),
+                Err(error) => Err(failed(&options.source, &error)),
+            }
         });
-        futures::future::try_join_all(checks).await?;
-        Ok(bus)
+        let halted = futures::future::try_join_all(checks).await?;
+        // One that is halted leaves the others alone, and shows why it is.
+        let all = halted.iter().all(Option::is_some);
+        match halted.into_iter().flatten().next() {
+            Some(error) if all => Err(error),
+            _ => Ok(bus),
+        }
     };
     let Some(bus) = unless_stopped(&stop, start).await? else {
         return Ok(());
@@ -179,7 +188,7 @@ async fn run_relay(
     let measuring = tokio::spawn(Arc::clone(&role).measure(bus));
     service.watch("measuring", measuring.abort_handle());
     service.show(role);
-    // A source that can't be started ends the command: nothing half-configured goes on quietly.
+    // A source with a wrong setting ends the command: nothing half-configured goes on quietly.
     let mut result = Ok(());
     while let Some(ended) = running.join_next().await {
         let (source, ended) = ended?;

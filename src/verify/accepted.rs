@@ -2,7 +2,9 @@
 //! begins, and damage, which readers step over. Both are messages that come behind what they are
 //! about, so they are read first.
 
-use artstore_schemas::breaks;
+use std::collections::HashMap;
+
+use artstore_schemas::breaks::{self, Breaks, Chain};
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::damage::{Damage, damage_accepted};
 use artstore_schemas::envelope::Envelope;
@@ -17,19 +19,42 @@ pub struct Accepted {
     pub damage: Damage,
     /// Where the last record of damage stands; 0 where there is none.
     damage_at: u64,
+    /// Messages that pass themselves off as records, and what shows it.
+    refused: HashMap<u64, String>,
+    /// What stands up to this sequence and is not listed here is no decision.
+    end: u64,
 }
 
 impl Accepted {
     /// Reads what the stream holds up to its present end.
     pub async fn read(bus: &Bus, source: &Source) -> Result<Self, BusError> {
-        let epochs = breaks::epochs(bus, source).await?;
-        let record = breaks::damage_record(bus, source).await?;
-        let (damage_at, damage) = record.unwrap_or_default();
+        let Breaks {
+            epochs,
+            damage,
+            damage_at,
+            refused,
+            end,
+        } = breaks::read(bus, source, Chain::Checked).await?;
+        let refused = refused.into_iter();
         Ok(Self {
             epochs,
             damage,
             damage_at,
+            refused: refused.map(|r| (r.sequence, r.problem)).collect(),
+            end,
         })
+    }
+
+    /// Why a message that passes itself off as a record is none.
+    pub fn refused(&self, sequence: u64) -> Option<&String> {
+        self.refused.get(&sequence)
+    }
+
+    /// The decision that a message is, if it is one: a record of one, which nobody has found to be
+    /// forged.
+    pub fn decision(&self, envelope: &Envelope, sequence: u64) -> Option<Decision> {
+        let decision = Decision::of(envelope)?;
+        (sequence > self.end || self.knows(decision, sequence)).then_some(decision)
     }
 
     /// Whether a message still speaks of a row: true where no later break took its row away.
@@ -55,7 +80,7 @@ impl Accepted {
     /// How many messages do not count, or are gone, by a decision: what they told of is not known.
     pub fn damaged(&self) -> u64 {
         let lists = self.damage.holes.iter().chain(&self.damage.ignored);
-        lists.map(|range| range.last + 1 - range.first).sum()
+        lists.map(|range| range.last - range.first + 1).sum()
     }
 
     /// Whether it was accepted that the stream lacks what was pruned.
@@ -81,12 +106,11 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The decision that a message is, if it is one.
-    pub fn of(envelope: &Envelope) -> Option<Self> {
-        let event_type = &envelope.event_type;
-        if *event_type == epoch::accepted() {
+    /// The decision that a message says it is.
+    fn of(envelope: &Envelope) -> Option<Self> {
+        if envelope.is_record_of(&epoch::accepted()) {
             Some(Self::Epoch)
-        } else if *event_type == damage_accepted() {
+        } else if envelope.is_record_of(&damage_accepted()) {
             Some(Self::Damage)
         } else {
             None

@@ -103,6 +103,9 @@ impl Links {
         let read = Envelope::from_headers(&message.headers)
             .map_err(|error| error.to_string())
             .and_then(|envelope| {
+                if let Some(problem) = accepted.refused(sequence) {
+                    return Err(problem.clone());
+                }
                 let said = belongs(source, &envelope, message)?;
                 Ok((envelope, said))
             });
@@ -126,7 +129,7 @@ impl Links {
                 return seen;
             }
         };
-        let decision = Decision::of(&envelope);
+        let decision = accepted.decision(&envelope, sequence);
         let epoch = decision == Some(Decision::Epoch);
         // An operator has accepted that it stands where it stands.
         let accepted_here = accepted.damage.covers_break(sequence);

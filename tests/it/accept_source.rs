@@ -47,7 +47,8 @@ async fn held(world: &World) -> BTreeMap<i64, Uuid> {
 /// The positions and ids of the messages that survive every break: each once.
 async fn surviving(world: &World) -> BTreeMap<i64, Uuid> {
     let source = world.source(0);
-    let epochs = breaks::epochs(&world.bus, &source).await.unwrap();
+    let breaks = breaks::read(&world.bus, &source, breaks::Chain::Checked).await;
+    let epochs = breaks.unwrap().epochs;
     let mut surviving = BTreeMap::new();
     for (message, sequence) in world.messages(&source).await.into_iter().zip(1..) {
         let Some(position) = message.position else {

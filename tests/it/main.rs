@@ -54,6 +54,7 @@ mod refusals;
 mod registry;
 mod relay_crashes;
 mod republish;
+mod reserved;
 mod search;
 mod services;
 mod smoke;

@@ -289,8 +289,9 @@ fn nothing_goes_where_a_message_is_missing_or_says_something_else() {
         })
         .await;
         relay.kill().await;
-        execute(
+        forge(
             &mut element,
+            "elem",
             "update elem_wal set user_id = '2' where position = 7",
         )
         .await;

@@ -166,8 +166,9 @@ fn what_was_pruned_is_counted_against_the_stream() {
         projector.kill().await;
 
         // Not one row is that of a message: what was pruned is no evidence that they belong together.
-        execute(
+        forge(
             &mut element,
+            "elem",
             "update elem_wal set transaction_id = gen_random_uuid() where position > 2000",
         )
         .await;

@@ -289,6 +289,45 @@ fn a_message_without_a_row_is_refused_by_the_relay() {
     });
 }
 
+/// A source that was set back halts; the other sources of the same process do not.
+#[test]
+fn a_source_that_halts_at_the_start_does_not_end_the_others() {
+    run(async {
+        let world = World::new(&["elem", "other"]).await;
+        let mut element = world.element(0).await;
+        rows(&mut element, 3).await;
+        publish_all(&world).await;
+        execute(&mut element, "delete from elem_wal where position = 3").await;
+        let mut relay = world.command(&["run", "relay"]).start();
+        relay.says("the relay has halted").await;
+        relay.says("relay accept-source --source elem").await;
+        execute(
+            &mut world.element(1).await,
+            "insert into other_wal (transaction_id, operation_type, status, operation_data) \
+             values (gen_random_uuid(), 'cache_rebuild', 'committed', '{}')",
+        )
+        .await;
+        world.published(1).await;
+        assert_eq!(world.last_sequence(&world.source(0)).await, 3);
+        // Decided on meanwhile, it goes on as well.
+        let accept = ["relay", "accept-source", "--source", "elem"];
+        let words = accept.iter().chain(&["--yes", "--reason", "an accident"]);
+        let (status, said) = world
+            .command(&words.copied().collect::<Vec<_>>())
+            .output()
+            .await;
+        assert!(status.success(), "{said}");
+        let before = world.last_sequence(&world.source(0)).await;
+        rows(&mut element, 1).await;
+        eventually("the halted source is published again", || async {
+            (world.last_sequence(&world.source(0)).await > before).then_some(())
+        })
+        .await;
+        relay.signal("-TERM").await;
+        assert_eq!(relay.ended().await.code(), Some(0));
+    });
+}
+
 /// A message of somebody who may publish and is no relay.
 async fn forge(world: &World, previous: Uuid) {
     let source = world.source(0);

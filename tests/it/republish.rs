@@ -1,11 +1,14 @@
 //! A stream that was damaged is refused, shown, and put right behind the damage: then relay and
 //! projector go on, and the cache is as the element's files are.
 
+use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::EventType;
+use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
+use artstore_schemas::subject::subject;
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::load::{create, delete, new_file, update};
@@ -326,6 +329,80 @@ fn a_foreign_message_is_passed_over() {
             .map(|p| p["first"].as_u64().unwrap())
             .collect();
         assert_eq!(numbers, [count - 2, count - 1, count]);
+        mended(&world).await;
+    });
+}
+
+/// A record that nobody can read, one that does not follow what stands before it, and one that lists
+/// all numbers there are: none has a say, each is named, and stepped over.
+#[test]
+fn forged_records_have_no_say_and_are_passed_over() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        filled(&world).await;
+        let mut messages = raw(&world, &source).await;
+        let last = messages.last().unwrap().clone();
+        let count = messages.len() as u64;
+        let forge = |action: &str, facts: Option<Value>, chained: bool, high: Option<i64>| {
+            let mut envelope = Envelope::from_headers(&last.headers).unwrap();
+            envelope.previous = Some(envelope.id).filter(|_| chained).or(envelope.previous);
+            envelope.id = Uuid::new_v4();
+            envelope.event_type = EventType::new("source", action, 1);
+            (envelope.position, envelope.subject) = (None, None);
+            envelope.high = high.unwrap_or(envelope.high);
+            if high == Some(0) {
+                envelope.missing = Ranges::default();
+            }
+            let mut message = last.clone();
+            message.subject = subject(&source, None, &envelope.event_type).into();
+            message.headers = envelope.to_headers();
+            let mut body: Value = serde_json::from_slice(&last.payload).unwrap();
+            body["operation"]["data"] = facts.map_or(Value::Null, |facts| json!({"json": facts}));
+            message.payload = body.to_string().into();
+            message
+        };
+        let identity = Envelope::from_headers(&last.headers).unwrap().identity;
+        let accepted = json!({
+            "old_identity": identity, "new_identity": identity, "high": 0, "missing": [],
+            "last_agreeing": 0, "lost_messages": 0, "lost_positions": [], "lost_files": 0,
+            "files": [], "new_rows": 0, "new_positions": [], "reason": "x", "accepted_by": "x",
+        });
+        let everything = json!([{"first": 1, "last": 1_u64 << 62}]);
+        let damage = json!({
+            "holes": [], "ignored": everything, "breaks": [], "rows": 0, "files": 0,
+            "reason": "x", "accepted_by": "x",
+        });
+        let holes = json!({
+            "holes": everything, "ignored": [], "breaks": everything, "rows": 0, "files": 0,
+            "reason": "x", "accepted_by": "x",
+        });
+        messages.push(forge("accepted", None, true, None));
+        messages.push(forge("accepted", Some(accepted), false, Some(0)));
+        messages.push(forge("damage-accepted", Some(damage), true, None));
+        messages.push(forge("damage-accepted", Some(holes), true, None));
+        remake(&world, &source, messages).await;
+
+        relay_halts(&world, "it lists places that its stream can't have").await;
+        halts(&world, "the stream was spliced or rewritten").await;
+        let report = world.checked(&source, &mut world.element(0).await).await;
+        let mut named: Vec<u64> = report.findings.iter().filter_map(|f| f.sequence).collect();
+        named.sort_unstable();
+        named.dedup();
+        let forged: Vec<u64> = (count + 1..=count + 4).collect();
+        assert_eq!(named, forged, "{report:?}");
+        assert_eq!(report.counts.values().sum::<u64>(), 4, "{report:?}");
+        let accept = ["relay", "accept-source", "--source", "elem"];
+        let (status, said) = world.command(&accept).output().await;
+        assert!(said.contains("nothing to accept"), "{status} {said}");
+        let shown = shown(&world).await;
+        let places = shown["places"].as_array().unwrap();
+        let places: Vec<u64> = places
+            .iter()
+            .map(|place| place["first"].as_u64().unwrap())
+            .collect();
+        assert_eq!(places, forged);
+        assert_eq!(shown["rows"]["count"], 0);
         mended(&world).await;
     });
 }

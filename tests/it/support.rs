@@ -369,6 +369,17 @@ pub async fn execute(connection: &mut PgConnection, sql: impl Into<String>) {
     try_execute(connection, sql).await.unwrap();
 }
 
+/// Changes finished rows of an element, behind the trigger that refuses that.
+pub async fn forge(connection: &mut PgConnection, element: &str, sql: impl Into<String>) {
+    let trigger =
+        format!("alter table {element}_wal {{}} trigger {element}_wal_finished_unchanged");
+    let (off, on) = (
+        trigger.replace("{}", "disable"),
+        trigger.replace("{}", "enable always"),
+    );
+    execute(connection, format!("{off}; {}; {on}", sql.into())).await;
+}
+
 pub async fn try_execute(
     connection: &mut PgConnection,
     sql: impl Into<String>,

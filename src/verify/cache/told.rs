@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use artstore_projectors::parking::discarded::Discarded;
 use artstore_projectors::projector::Received;
-use artstore_schemas::breaks;
+use artstore_schemas::breaks::{self, Chain};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{Event, File, WalEvent};
@@ -87,9 +87,10 @@ impl Streams {
             headers_only: true,
         };
         // What readers pass over tells nothing.
-        let damage = breaks::damage(bus, &source).await?;
+        let breaks = breaks::read(bus, &source, Chain::Checked).await?;
+        let damage = breaks.damage;
         // A source that was set back: what its lost rows said of whose the file is, is no claim.
-        let mut epochs = breaks::epochs(bus, &source).await?;
+        let mut epochs = breaks.epochs;
         epochs.0.retain(|epoch| epoch.sequence <= to);
         let discarded = self.discarded.get(element);
         let mut sequences = Vec::new();

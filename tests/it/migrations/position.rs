@@ -58,16 +58,12 @@ fn a_row_gets_its_position_when_it_is_finished_and_keeps_it() {
             from (values ('a', 'committed'), ('b', 'pending'), ('c', 'failed'), ('d', 'rolled_back')) as v (n, status)
             order by n").await;
         assert_eq!(texts(&mut conn, all).await, ["1", "-", "2", "3"]);
-        exec(
-            &mut conn,
-            "update storage_elem_01_wal set position = 55, error_message = 'x'",
-        )
-        .await;
+        exec(&mut conn, "update storage_elem_01_wal set position = 55").await;
         assert_eq!(texts(&mut conn, all).await, ["1", "-", "2", "3"]);
         exec(&mut conn, "update storage_elem_01_wal set status = 'committed', position = 55 where user_id = 'b'").await;
         assert_eq!(texts(&mut conn, all).await, ["1", "4", "2", "3"]);
 
-        // The status of a finished row stays; everything else of it may change.
+        // The status of a finished row stays.
         for status in ["pending", "failed", "anything"] {
             let (code, message) = refusal(
                 &mut conn,
@@ -87,7 +83,24 @@ fn a_row_gets_its_position_when_it_is_finished_and_keeps_it() {
                 )
             );
         }
-        exec(&mut conn, "update storage_elem_01_wal set status = 'committed', completed_at = now() where user_id = 'a'").await;
+        // And so does everything else; the same once more is no change.
+        for column in [
+            "transaction_id = gen_random_uuid()",
+            "operation_type = 'file_delete'",
+            "file_id = gen_random_uuid()",
+            "operation_data = '{\"x\": 1}'",
+            "error_message = 'x'",
+            "started_at = started_at - interval '1 hour'",
+            "completed_at = now()",
+            "duration_ms = 1",
+            "user_id = null",
+        ] {
+            let change = format!("update storage_elem_01_wal set {column} where user_id = 'a'");
+            let (code, message) = refusal(&mut conn, &change).await;
+            assert_eq!(code, "23000", "{column}");
+            assert!(message.ends_with("its row can not be changed"), "{message}");
+        }
+        exec(&mut conn, "update storage_elem_01_wal set status = 'committed', file_id = file_id, operation_data = operation_data, position = 7 where user_id = 'a'").await;
         exec(
             &mut conn,
             "delete from storage_elem_01_wal where user_id <> 'a'",

@@ -94,8 +94,8 @@ fn a_check_that_is_killed_goes_on_where_it_was_and_finds_the_same() {
         let mut element = world.element(0).await;
         // Before and behind the place where it is killed.
         for position in [17, 4_321] {
-            let forge = format!("update elem_wal set user_id = '7' where position = {position}");
-            execute(&mut element, forge).await;
+            let change = format!("update elem_wal set user_id = '7' where position = {position}");
+            forge(&mut element, "elem", change).await;
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");

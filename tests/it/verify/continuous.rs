@@ -58,8 +58,9 @@ fn the_check_beside_the_relay_follows_it_and_tells_what_it_finds_once() {
         // A row that is changed after it was checked is found by the next process, which begins
         // at the start.
         let mut element = world.element(0).await;
-        execute(
+        forge(
             &mut element,
+            "elem",
             "update elem_wal set user_id = '7' where position = 1000",
         )
         .await;

@@ -31,7 +31,7 @@ fn rows_changed_removed_or_never_numbered_are_named_and_the_last_are_mended() {
         ] {
             let update =
                 |what: &str| format!("update elem_wal set {what} where position = {position}");
-            execute(&mut element, update(change)).await;
+            forge(&mut element, "elem", update(change)).await;
             let report = found(&world, &source).await;
             let expected = vec![(Kind::MessageChanged, Some(position as u64), Some(position))];
             assert_eq!(named(&report), expected, "{report:?}");
@@ -41,7 +41,7 @@ fn rows_changed_removed_or_never_numbered_are_named_and_the_last_are_mended() {
                 "artstore relay republish --source elem"
             );
             assert_eq!(report.proven, position - 1);
-            execute(&mut element, update(back)).await;
+            forge(&mut element, "elem", update(back)).await;
             assert!(found(&world, &source).await.is_clean());
         }
 
