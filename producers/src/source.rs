@@ -142,6 +142,11 @@ impl SourceTable {
         &self.table
     }
 
+    /// The sequence that its positions are drawn from, with its schema.
+    pub fn sequence(&self) -> &str {
+        &self.sequence
+    }
+
     /// The column with the row's UUID.
     pub fn id_column(&self) -> &'static str {
         self.id_column

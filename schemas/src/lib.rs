@@ -16,6 +16,7 @@
 //! - [`damage`]: places of a stream that readers step over
 //! - [`size`]: how large a message may be
 //! - [`bus`]: the connection and the streams
+//! - [`deliveries`]: what a consumer of ours delivers, and nothing else
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
 
@@ -24,6 +25,7 @@ pub mod breaks;
 pub mod bus;
 pub mod crash;
 pub mod damage;
+pub mod deliveries;
 pub mod element;
 pub mod envelope;
 pub mod epoch;

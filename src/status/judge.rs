@@ -11,8 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
 use super::{
-    Pace, Place, ProjectionStatus, Relays, Rows, SourceStatus, Status, StreamFacts, Trouble,
-    Working,
+    Pace, Place, ProjectionStatus, Rows, SourceStatus, Status, StreamFacts, Trouble, Working,
 };
 use crate::service::answer::{Problem, Process, RelayAnswer, Stage};
 use crate::verify::proven;
@@ -203,6 +202,18 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
                 command,
             );
         }
+        let limited = stream.facts.as_ref().and_then(|f| f.limited.as_ref());
+        if let Some(limited) = limited.filter(|limited| !told(limited)) {
+            let todo = "take the limit away, then see what was lost";
+            let command = command_in(limited);
+            found.add(
+                Weight::Damage,
+                &stream.source,
+                limited.clone(),
+                todo,
+                command,
+            );
+        }
         if let Some(facts) = &stream.facts {
             of_stream(&mut found, &stream.source, &stream.stream, facts);
         }
@@ -219,7 +230,9 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
             );
         }
         for place in &projection.streams {
-            of_place(&mut found, projection, place, nats);
+            let stream = status.streams.iter().find(|s| s.stream == place.stream);
+            let limited = stream.and_then(|s| s.facts.as_ref()?.limited.as_deref());
+            of_place(&mut found, projection, place, (nats, limited));
         }
     }
     found.0.sort_by_key(|(weight, _)| *weight);
@@ -324,7 +337,7 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
             );
         }
     }
-    of_relays(found, name, &source.relay, nats);
+    of_relays(found, source, nats);
     if let Some(pending) = source.pending
         && let Some(oldest) = pending
             .oldest_seconds
@@ -343,7 +356,8 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
     }
 }
 
-fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool) {
+fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
+    let (name, relays) = (source.source.as_str(), &source.relay);
     let answers = relays.answers.as_deref().unwrap_or_default();
     let active = answers.iter().find(|answer| answer.stage == Stage::Active);
     if let Some(problem) = &relays.problem {
@@ -373,18 +387,39 @@ fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool) {
             "look again in some seconds; then look at their logs",
             None,
         ),
-        Working::Silent => found.add(
-            Weight::Stuck,
-            name,
-            "a relay has the lock and does not answer: it is frozen, or may not answer on \
-             artstore.status.> (NATS permissions)"
-                .to_owned(),
-            "look at its log; restart it if it hangs",
-            None,
-        ),
+        Working::Silent => {
+            let holder = relays.holder.as_ref();
+            let holder = holder.map_or_else(String::new, |h| format!("; the lock is held by {h}"));
+            found.add(
+                Weight::Stuck,
+                name,
+                format!(
+                    "a relay has the lock and does not answer: it is frozen, or may not answer on \
+                     artstore.status.> (NATS permissions){holder}"
+                ),
+                "look at its log and restart it if it hangs; if it is no relay, end that session",
+                None,
+            );
+        }
         Working::Active | Working::Halted | Working::Waiting | Working::NotKnown => {}
     }
-    if let (Some(seconds), Some(active)) = (relays.stuck_seconds, active) {
+    if let Some(held_by) = &source.held_by {
+        let transaction = held_by.transaction.as_deref().unwrap_or("without an id");
+        let ranges = source.missing_ranges.len();
+        found.add(
+            Weight::Stuck,
+            name,
+            format!(
+                "{ranges} gaps are as many as the relay keeps, and rows above them wait until an open \
+                 transaction ends: the oldest that holds numbers is {transaction}, of {held_by}"
+            ),
+            &format!(
+                "commit it or roll it back; a restart of the relay does not help. In that database: {}",
+                held_by.end()
+            ),
+            None,
+        );
+    } else if let (Some(seconds), Some(active)) = (relays.stuck_seconds, active) {
         let who = shown(&active.process);
         found.add(
             Weight::Stuck,
@@ -430,7 +465,9 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
     }
 }
 
-fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool) {
+/// `stream`: whether NATS is reached, and which limit the stream has.
+fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, stream: (bool, Option<&str>)) {
+    let (nats, limited) = stream;
     let (projection, paused) = (of.projection.as_str(), of.paused.as_deref());
     let about = format!("{projection} of {}", place.source);
     if place.state == Pace::OffTheStream {
@@ -451,11 +488,23 @@ fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool)
             },
         );
     }
-    // A pause is told once, of the projection.
-    let told = |problem: &&Problem| paused.is_some_and(|paused| problem.text.starts_with(paused));
+    // A pause is told once, of the projection, and a limit of the stream.
+    let told = |problem: &&Problem| {
+        let text = problem.text.as_str();
+        paused.is_some_and(|paused| text.starts_with(paused)) || limited == Some(text)
+    };
     let problem = place.workers.problem.as_ref();
     if let Some(problem) = problem.filter(|problem| !told(problem)) {
         found.problem("projection", &about, problem);
+    }
+    if let Some(remade) = &place.workers.remade {
+        found.add(
+            Weight::Weakened,
+            &about,
+            remade.clone(),
+            "nothing is lost; find out who changes consumers, and who may (NATS permissions)",
+            None,
+        );
     }
     if let Some(parked) = place.parked.filter(|parked| *parked > 0) {
         found.add(
@@ -504,11 +553,12 @@ fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool)
     }
     let idle = matches!(place.workers.state, Working::None | Working::Waiting);
     if place.state == Pace::Stuck && !idle && place.workers.problem.is_none() {
-        let who = place.workers.active.as_ref();
-        let who = who.map_or_else(
-            || "the worker".to_owned(),
-            |p| format!("the worker on {}", shown(p)),
-        );
+        let active = place.workers.active.as_ref();
+        let who = match (active, &place.workers.holder) {
+            (Some(process), _) => format!("the worker on {}", shown(process)),
+            (None, Some(holder)) => format!("the stream's lock is held by {holder}, which"),
+            (None, None) => "the worker".to_owned(),
+        };
         found.add(
             Weight::Stuck,
             &about,

@@ -53,11 +53,13 @@ fn source(name: &str) -> SourceStatus {
         high: Some(4_711),
         missing: Some(0),
         missing_ranges: Vec::new(),
+        held_by: None,
         unpublished: Some(none()),
         pending: Some(none()),
         relay: Relays {
             state: Working::Active,
             lock_held: Some(true),
+            holder: None,
             standing_by: 1,
             answers: Some(vec![
                 answer(name, process("alpha", 41), Stage::Active),
@@ -90,6 +92,7 @@ fn facts() -> StreamFacts {
         last_seconds: Some(2.0 * HOUR),
         bytes: 5_000_000,
         created: Utc.timestamp_opt(1_700_000_000, 123_456_789).unwrap(),
+        limited: None,
         replicas: 3,
         replicas_current: 3,
         replicas_lag: 0,
@@ -122,8 +125,10 @@ fn place(name: &str) -> Place {
             state: Working::Active,
             sessions: Some(2),
             lock_held: Some(true),
+            holder: None,
             active: Some(process("alpha", 42)),
             standing_by: vec![process("beta", 8)],
+            remade: None,
             problem: None,
         },
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use artstore_migrations::{Effect, Module, Origin};
 use artstore_producers::election;
-use artstore_schemas::bus::{Bus, BusError, StreamName};
+use artstore_schemas::bus::{Bus, BusError, Limits, StreamName};
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};
@@ -332,7 +332,10 @@ async fn of_nats(config: &Config, sources: &[Source]) -> Report {
     for source in sources {
         let stream = source.stream();
         match bus.stream_info(&stream).await {
-            Ok(info) => match bus.check_streams(&[StreamName::of(source)], 1).await {
+            Ok(info) => match bus
+                .check_streams(&[StreamName::of(source)], 1, Limits::Refuse)
+                .await
+            {
                 Ok(()) => {
                     let messages = info.state.messages;
                     report.add(
