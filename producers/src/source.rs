@@ -2,7 +2,7 @@
 //! itself. [`crate::poll`] reads new ones.
 
 use artstore_schemas::element::ElementName;
-use artstore_schemas::event::{File, Status};
+use artstore_schemas::event::{File, Omitted, Status};
 use artstore_schemas::ranges::Range;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
@@ -58,6 +58,8 @@ pub struct WalRow {
     pub(crate) completed_at: Option<DateTime<Utc>>,
     pub(crate) duration_ms: Option<i32>,
     pub(crate) user_id: Option<String>,
+    /// What was too large to be fetched, also of a file whose state is not taken from `_files`.
+    pub(crate) large: Vec<Omitted>,
 }
 
 /// Whose word is taken for the file's state.
@@ -104,6 +106,8 @@ pub struct OutboxRow {
     pub(crate) request_id: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) occurred_at: DateTime<Utc>,
+    /// What was too large to be fetched.
+    pub(crate) large: Vec<Omitted>,
 }
 
 /// The table that a source's rows stand in, and what belongs to it.
@@ -193,7 +197,7 @@ impl SourceTable {
                 let present: Option<Uuid> = row.try_get("file_present")?;
                 let file = present.map(|id| files::read_joined(row, id)).transpose()?;
                 wal.state = WalState::Joined {
-                    operation_data: row.try_get("operation_data")?,
+                    operation_data: document(row, "operation_data")?,
                     recorded: Some(recorded.clone()),
                     file: file.map(Box::new),
                 };
@@ -257,11 +261,12 @@ impl SourceTable {
                 action: row.try_get("action")?,
                 ordering_key: row.try_get("ordering_key")?,
                 subject: row.try_get("subject")?,
-                data: row.try_get("data")?,
+                data: document(row, "data")?,
                 actor: row.try_get("actor")?,
                 request_id: row.try_get("request_id")?,
                 traceparent: row.try_get("traceparent")?,
                 occurred_at: row.try_get("occurred_at")?,
+                large: files::large(row)?,
             })),
         })
     }
@@ -282,13 +287,20 @@ fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
         operation_type: row.try_get("operation_type")?,
         status,
         file_id,
-        state: WalState::read(status, row.try_get("operation_data")?, file_id, file),
+        state: WalState::read(status, document(row, "operation_data")?, file_id, file),
         error_message: row.try_get("error_message")?,
         started_at: row.try_get("started_at")?,
         completed_at: row.try_get("completed_at")?,
         duration_ms: row.try_get("duration_ms")?,
         user_id: row.try_get("user_id")?,
+        large: files::large(row)?,
     })
+}
+
+/// A document's text; that of no document where it is too large.
+fn document(row: &PgRow, column: &str) -> Result<String, RelayError> {
+    let text: Option<String> = row.try_get(column)?;
+    Ok(text.unwrap_or_else(|| "null".to_owned()))
 }
 
 pub(crate) fn size(row: &PgRow) -> usize {

@@ -274,6 +274,7 @@ impl PendingOperation {
             completed_at: Some(Utc::now()),
             duration_ms: Some(i32::MAX),
             user_id: None,
+            large: Vec::new(),
         };
         let bytes =
             Translator::new(Source::Element(self.element.clone()), None).full_size(self.id, row);

@@ -47,8 +47,9 @@ const COURTESY: Duration = Duration::from_secs(3);
 /// How often a busy worker looks whether its process has more than its share.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How long NATS may take to say what settings the stream has.
-const ASK: Duration = Duration::from_secs(2);
+/// How long NATS may take to say what settings the stream has: the database's session must not be
+/// silent for long meanwhile.
+const ASK: Duration = Duration::from_secs(1);
 
 /// A session that lived for so long and finds its checkpoint moved has done nothing wrong.
 const FENCED: Duration = Duration::from_secs(1);

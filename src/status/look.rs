@@ -257,7 +257,7 @@ impl Watcher {
 
 /// Whether the source's relay has published, and read its rows, a moment ago: what does not answer
 /// in time is busy with that, and is asked once more.
-fn gets_on(answers: Option<&Answers>, source: &Source) -> bool {
+pub(super) fn gets_on(answers: Option<&Answers>, source: &Source) -> bool {
     let name = source.to_string();
     let recent = |at: Option<f64>| at.is_some_and(|at| at <= PATIENCE.as_secs_f64());
     let relays = answers.iter().flat_map(|answers| &answers.relays);

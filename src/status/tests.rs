@@ -2,8 +2,10 @@
 
 use chrono::{TimeZone as _, Utc};
 
+use super::answers::Answers;
 use super::database::Checkpoint;
 use super::judge::{Seen, pace, stuck, troubles, working};
+use super::look::gets_on;
 use super::*;
 use crate::service::answer::{Process, Stage};
 
@@ -589,4 +591,26 @@ fn a_check_that_stands_still_is_no_proof() {
         trouble.what.contains("has not moved for 5 min"),
         "{trouble:?}"
     );
+}
+
+#[test]
+fn what_does_not_answer_is_asked_again_where_the_relay_gets_on() {
+    let source = "elem".parse().map(artstore_schemas::source::Source::Element);
+    let source = source.unwrap();
+    let asked_again = |stored: Option<f64>, polled: Option<f64>, name: &str| {
+        let mut answer = answer(name, process("alpha", 42), Stage::Active);
+        (answer.stored_seconds, answer.polled_seconds) = (stored, polled);
+        let answers = Answers {
+            relays: vec![answer],
+            projectors: Vec::new(),
+        };
+        gets_on(Some(&answers), &source)
+    };
+    assert!(asked_again(Some(0.3), Some(0.2), "elem"));
+    // What hangs is not waited for twice: nothing was stored, or read, for a while.
+    assert!(!asked_again(Some(5.0), Some(0.2), "elem"));
+    assert!(!asked_again(Some(0.3), Some(5.0), "elem"));
+    assert!(!asked_again(None, Some(0.2), "elem"));
+    assert!(!asked_again(Some(0.3), Some(0.2), "other"));
+    assert!(!gets_on(None, &source));
 }

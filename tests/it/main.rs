@@ -28,6 +28,7 @@ mod dockerfile;
 mod gaps;
 mod interleaving;
 mod kit;
+mod large_rows;
 mod load;
 mod migrations;
 mod mix;
