@@ -1,8 +1,10 @@
 //! A chunk of `_files`: all rows of a range of ids, read in the poll's own snapshot by
 //! [`crate::source`]. It goes to [`crate::level`].
 
+use std::collections::BTreeMap;
+
 use artstore_schemas::element::ElementName;
-use artstore_schemas::event::File;
+use artstore_schemas::event::{File, Omitted};
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
@@ -31,6 +33,8 @@ pub(crate) struct Chunk {
     pub(crate) upto: Option<Uuid>,
     /// By id.
     pub(crate) files: Vec<File>,
+    /// What of them was too large to be fetched.
+    pub(crate) large: BTreeMap<Uuid, Vec<Omitted>>,
 }
 
 /// Reads the rows behind `after`, as many as fit.
@@ -55,6 +59,7 @@ pub(crate) async fn read(
     }
     let mut rows = query.fetch(connection);
     let mut files: Vec<File> = Vec::new();
+    let mut large = BTreeMap::new();
     let mut bytes = 0;
     let mut read = 0;
     while let Some(row) = rows.try_next().await? {
@@ -62,7 +67,12 @@ pub(crate) async fn read(
         // Read to the end, so that the connection can be used again.
         if bytes <= MAX_BYTES {
             bytes += size(&row);
-            files.push(files::read_joined(&row, row.try_get("file_id")?)?);
+            let id = row.try_get("file_id")?;
+            let measured = files::large(&row)?;
+            if !measured.is_empty() {
+                large.insert(id, measured);
+            }
+            files.push(files::read_joined(&row, id)?);
         }
     }
     let all = read < MAX_ROWS && bytes <= MAX_BYTES;
@@ -70,5 +80,6 @@ pub(crate) async fn read(
         after,
         upto: files.last().filter(|_| !all).map(|file| file.id),
         files,
+        large,
     })
 }

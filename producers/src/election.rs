@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
+use artstore_sessions::holder::{self, Holder};
 use artstore_sessions::session::{Session, SessionError};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::relay_error::RelayError;
 
 /// How often the holder shows that it is alive.
-const HEARTBEAT: Duration = Duration::from_millis(1_000);
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000);
 
 /// A session that is silent for so long is ended by the server, and its lock let go. A holder
 /// that could not show that it is alive for so long no longer believes in its lock.
@@ -33,28 +35,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Waits until the lock is ours. `standing_by` is called at each look that finds it in another
-    /// relay's hands.
-    pub async fn acquire(
-        options: &PgConnectOptions,
-        source: &Source,
-        mut standing_by: impl FnMut(),
-    ) -> Result<Self, RelayError> {
-        let mut connection = connect(options, "artstore relay (election)").await?;
-        let mut asked = Instant::now();
-        while !try_lock(&mut connection, source).await? {
-            standing_by();
-            tokio::time::sleep(HEARTBEAT / 2).await;
-            asked = Instant::now();
-        }
-        Ok(Self::held(connection, asked))
-    }
-
     /// Keeps a lock that this session got when it asked at `asked`.
     pub(crate) fn held(connection: PgConnection, asked: Instant) -> Self {
         let last_heartbeat = Arc::new(Mutex::new(asked));
         let (end, ending) = oneshot::channel();
-        let heartbeat = tokio::spawn(beat(connection, Arc::clone(&last_heartbeat), ending));
+        let heartbeat = beat(connection, Arc::clone(&last_heartbeat), ending);
+        let heartbeat = tokio::spawn(heartbeat.in_current_span());
         Self {
             last_heartbeat,
             heartbeat,
@@ -142,17 +128,12 @@ pub async fn refuse_pooler(database: &PgConnectOptions) -> Result<(), RelayError
     Ok(check.refuse_pooler().await?)
 }
 
-/// Whether a relay has the source's lock now, as any session of its database sees it.
-pub async fn is_held(connection: &mut PgConnection, source: &Source) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "select exists (select 1 from pg_locks \
-         where locktype = 'advisory' and granted and objsubid = 1 \
-           and database = (select oid from pg_database where datname = current_database()) \
-           and classid::bigint << 32 | objid::bigint = $1)",
-    )
-    .bind(lock_key(source))
-    .fetch_one(connection)
-    .await
+/// Who has the source's lock now, as any session of its database sees it; none where nobody has.
+pub async fn holder(
+    connection: &mut PgConnection,
+    source: &Source,
+) -> Result<Option<Holder>, sqlx::Error> {
+    holder::of_lock(connection, lock_key(source)).await
 }
 
 pub(crate) async fn try_lock(

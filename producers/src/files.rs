@@ -2,7 +2,7 @@
 //! will also finish it. Each function returns the resulting row, which [`crate::wal`] records.
 
 use artstore_schemas::element::ElementName;
-use artstore_schemas::event::File;
+use artstore_schemas::event::{File, Omitted};
 use artstore_schemas::json::Document;
 use artstore_sessions::text::{optional, text};
 use chrono::{DateTime, Utc};
@@ -151,8 +151,34 @@ pub(crate) const SHOWN_COLUMNS: &str = "file_id, original_filename, storage_file
      storage_path, file_size, content_type, checksum, \
      least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
      least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
-     created_by_id, created_by_username, created_by_fullname, description, version, \
-     metadata_json::text as metadata";
+     created_by_id, created_by_username, created_by_fullname, \
+     case when octet_length(description) <= 4194304 then description end as description, version, \
+     case when octet_length(metadata_json::text) <= 4194304 then metadata_json::text end as metadata, \
+     array_remove(array[ \
+         case when octet_length(description) > 4194304 \
+              then 'file.description ' || octet_length(convert_to(description, 'UTF8')) || ' ' \
+                   || encode(sha256(convert_to(description, 'UTF8')), 'hex') end, \
+         case when octet_length(metadata_json::text) > 4194304 \
+              then 'file.metadata ' || octet_length(convert_to(metadata_json::text, 'UTF8')) || ' ' \
+                   || encode(sha256(convert_to(metadata_json::text, 'UTF8')), 'hex') end \
+     ], null) as large";
+
+/// What was too large to be fetched, and was measured in the database: the largest first, as it would
+/// have been left out.
+pub(crate) fn large(row: &PgRow) -> Result<Vec<Omitted>, sqlx::Error> {
+    let measured: Vec<String> = row.try_get("large")?;
+    let read = |text: &String| {
+        let mut words = text.split(' ');
+        Some(Omitted {
+            field: words.next()?.to_owned(),
+            bytes: words.next()?.parse().ok()?,
+            sha256: words.next()?.to_owned(),
+        })
+    };
+    let mut large: Vec<Omitted> = measured.iter().filter_map(read).collect();
+    large.sort_by_key(|omitted| std::cmp::Reverse(omitted.bytes));
+    Ok(large)
+}
 
 fn read(row: &PgRow) -> Result<File, sqlx::Error> {
     read_joined(row, row.try_get("file_id")?)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use artstore_schemas::breaks;
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::damage::Damage;
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event, WalEvent};
 use artstore_schemas::source::Source;
@@ -19,20 +20,10 @@ use artstore_schemas::subject::{self, PARTITIONS};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use futures::StreamExt as _;
 use uuid::Uuid;
 
 use crate::relay_error::{Halt, RelayError};
 use crate::state::{self, State};
-
-/// The most messages of one pull request; far below what a subscription holds.
-const PULL_MESSAGES: usize = 2_000;
-
-/// The most bytes of one pull request.
-const PULL_BYTES: usize = 16 * 1024 * 1024;
-
-/// The server says so often that it has nothing; twice without means a lost consumer.
-const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What the stream said last of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +62,7 @@ pub struct Fold {
 }
 
 struct Reading {
-    messages: pull::Stream,
-    /// The consumer's own count: contiguous, or something was lost on the way.
-    read: u64,
+    messages: Deliveries,
     /// The last message that is wanted.
     target: u64,
 }
@@ -111,25 +100,8 @@ impl Fold {
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let consumer = bus
-            .jetstream
-            .create_consumer_on_stream(config, stream.clone())
-            .await
-            .map_err(|e| failed(&stream, &e))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .max_bytes_per_batch(PULL_BYTES)
-            .heartbeat(HEARTBEAT)
-            .expires(Duration::from_secs(30))
-            .messages()
-            .await
-            .map_err(|e| failed(&stream, &e))?;
-        fold.reading = Some(Reading {
-            messages,
-            read: 0,
-            target,
-        });
+        let messages = Deliveries::open(bus, &stream, config, Pull::default()).await?;
+        fold.reading = Some(Reading { messages, target });
         Ok(fold)
     }
 
@@ -141,22 +113,12 @@ impl Fold {
                 return Ok(true);
             };
             let left = patience.saturating_sub(begun.elapsed());
-            let Ok(message) = tokio::time::timeout(left, reading.messages.next()).await else {
+            let Some(message) = reading.messages.persist_within(left).await? else {
                 return Ok(false);
             };
             let stream = self.source.stream();
-            let message = message
-                .ok_or_else(|| failed(&stream, &"its consumer has ended"))?
-                .map_err(|e| failed(&stream, &e))?;
             let info = message.info().map_err(|e| failed(&stream, &e))?;
-            let (sequence, count) = (info.stream_sequence, info.consumer_sequence);
-            reading.read += 1;
-            if count != reading.read {
-                return Err(failed(
-                    &stream,
-                    &"messages were lost on the way to the fold",
-                ));
-            }
+            let sequence = info.stream_sequence;
             let reached = sequence >= reading.target;
             // What was published since it was opened was added already.
             if sequence <= reading.target && !self.damage.ignores(sequence) {

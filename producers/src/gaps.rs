@@ -143,7 +143,7 @@ impl Gaps {
 
     /// Whether one hole more could pass a limit. An item of the header's text is at most the
     /// digits of two 63-bit numbers, a plus sign and a comma.
-    fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         const LONGEST_ITEM: usize = 40;
         self.holes.len() >= MAX_HOLES
             || (self.holes.len() * LONGEST_ITEM > MAX_MISSING_BYTES

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use artstore_schemas::bus::Bus;
-use artstore_schemas::event::{File, SourceLevelled, WalEvent};
+use artstore_schemas::event::{File, Omitted, SourceLevelled, WalEvent};
 use artstore_schemas::source::Source;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use serde_json::json;
@@ -151,6 +151,7 @@ impl Levelling {
                 ..compared
             };
         };
+        let mut large = chunk.large;
         let held = chunk.files.into_iter().filter(|file| fold.covers(file.id));
         let mut held = held.peekable();
         let mut believed = fold
@@ -175,7 +176,9 @@ impl Levelling {
             };
             believed.next_if(|(id, _)| *id == next);
             let file = held.next_if(|file| file.id == next);
-            let event = snapshot(fold, &source, translator, next, file, at);
+            let measured = large.remove(&next).unwrap_or_default();
+            let held = file.map(|file| (file, measured));
+            let event = snapshot(fold, &source, translator, next, held, at);
             compared.found.count(event.as_ref());
             compared.events.extend(event);
             compared.upto = Some(next);
@@ -230,15 +233,15 @@ fn snapshot(
     source: &str,
     translator: &Translator,
     id: Uuid,
-    held: Option<File>,
+    held: Option<(File, Vec<Omitted>)>,
     at: DateTime<Utc>,
 ) -> Option<Translated> {
     let last = fold.last(id);
     let said = last.and_then(|last| last.state);
-    let state = held.as_ref().map(|file| State::of(file, &[]));
+    let state = held.as_ref().map(|(file, large)| State::of(file, large));
     let same = match (&said, state.as_ref().zip(held.as_ref())) {
         // Another URL is a difference where the element itself says which one is right.
-        (Some(said), Some((state, file))) => {
+        (Some(said), Some((state, (file, _)))) => {
             let url = translator.api_url();
             let moved =
                 |last: Last| url.stored && last.api_url != state::of_url(url.url.as_deref());
@@ -252,7 +255,8 @@ fn snapshot(
     }
     let after = last.map_or(0, |last| last.sequence).max(fold.damage_at);
     let event_id = snapshot_id(source, id, after, state);
-    Some(translator.snapshot(event_id, id, held, at))
+    let (file, large) = held.unzip();
+    Some(translator.snapshot(event_id, id, file, large.unwrap_or_default(), at))
 }
 
 /// In microseconds, as events carry times.

@@ -61,6 +61,11 @@ pub struct RelayState {
     pub backlog: Backlog,
     /// What was compared so far, while the stream is brought level with its element.
     pub levelling: Option<Levelled>,
+    /// Since when the relay has taken nothing above the oldest gap, because there is no room for more
+    /// gaps; none where it takes everything.
+    pub full: Option<Instant>,
+    /// While it stands by: since when rows have been waiting with nothing published by anybody.
+    pub waiting: Option<Instant>,
     /// When the lock was last seen in another relay's hands.
     pub stood_by: Option<Instant>,
     /// Why the last session ended; none once a later one has published or has found nothing to

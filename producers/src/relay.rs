@@ -9,9 +9,10 @@
 //! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::bus::{Bus, BusError, check_limits};
 use artstore_schemas::crash;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
@@ -34,6 +35,7 @@ use crate::progress::Progress;
 use crate::publish::PublishMode;
 use crate::relay_error::RelayError;
 use crate::round::{End, Round};
+use crate::rows;
 use crate::source::{SourceTable, snapshot};
 use crate::source_check;
 use crate::tail::{self, Tail};
@@ -41,6 +43,15 @@ use crate::translate::Translator;
 
 /// How long a relay may take to settle what is in flight when it is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often the stream's settings are looked at.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// How often a relay that stands by looks whether the active one gets on.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long the stream's end may take to be read for that.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// So often in a row a command fails without getting on before it gives up.
 const MOST_FAILURES: u32 = 5;
@@ -82,7 +93,7 @@ pub async fn run(
     progress: Progress,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
-    let span = tracing::info_span!("relay", source = %options.source);
+    let span = tracing::error_span!("relay", source = %options.source);
     let relay = Relay::new(bus, options, progress.clone());
     let running = relay.run(stop.clone()).instrument(span);
     let ended = tokio::select! {
@@ -117,7 +128,7 @@ pub async fn level(
     progress: Progress,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Option<Levelled>, RelayError> {
-    let span = tracing::info_span!("level", source = %options.source);
+    let span = tracing::error_span!("level", source = %options.source);
     let source = options.source.clone();
     let relay = Relay::new(bus, options, progress.clone());
     let mut levelling = Some(Levelling::new(files_of_a_fold));
@@ -136,6 +147,8 @@ pub(crate) struct Relay {
     pub(crate) progress: Progress,
     /// A batch was sent whose fate is not known: the stream was not read since.
     unsettled: AtomicBool,
+    /// The stream was given a limit at which it removes messages.
+    limited: Mutex<Option<BusError>>,
     table: SourceTable,
 }
 
@@ -145,6 +158,7 @@ impl Relay {
             progress,
             unsettled: AtomicBool::new(false),
             translator: Translator::new(options.source.clone()),
+            limited: Mutex::default(),
             table: SourceTable::of(&options.source),
             bus,
             options,
@@ -299,7 +313,10 @@ impl Relay {
         };
         crash::point("relay.elected");
         let mut levelling = None;
-        self.work(&lease, &mut levelling, false, stop).await?;
+        tokio::select! {
+            worked = self.work(&lease, &mut levelling, false, stop) => worked?,
+            () = self.watch_stream() => {}
+        }
         lease.release(&self.options.source).await?;
         let published = self.progress.read().published;
         tracing::info!(source = %self.options.source, published, "stopped: nothing is in flight");
@@ -307,21 +324,36 @@ impl Relay {
     }
 
     async fn elect(&self) -> Result<Lease, RelayError> {
-        let source = &self.options.source;
+        let Self {
+            options, progress, ..
+        } = self;
+        let source = &options.source;
+        let mut connection =
+            election::connect(&options.database, "artstore relay (election)").await?;
         let mut told = false;
-        let lease = Lease::acquire(&self.options.database, source, || {
-            if !std::mem::replace(&mut told, true) {
-                tracing::info!(%source, "standing by: another relay is active");
+        let mut waiting = Waiting::default();
+        let lease = loop {
+            let asked = Instant::now();
+            if election::try_lock(&mut connection, source).await? {
+                break Lease::held(connection, asked);
             }
-            self.progress.update(|state| {
+            if !std::mem::replace(&mut told, true) {
+                let holder = election::holder(&mut connection, source).await?;
+                let holder = holder.map_or_else(String::new, |holder| holder.to_string());
+                tracing::info!(%source, holder, "standing by: another relay is active");
+            }
+            let waiting = waiting.look(self, &mut connection).await?;
+            progress.update(|state| {
                 state.stage = Stage::StandingBy;
                 state.stood_by = Some(Instant::now());
+                state.waiting = waiting;
                 state.backlog.caught_up = None;
                 state.problem = None;
             });
-        })
-        .await?;
-        self.progress.update(|state| {
+            tokio::time::sleep(election::HEARTBEAT / 2).await;
+        };
+        progress.update(|state| {
+            state.waiting = None;
             state.stage = Stage::Active;
             state.active_since = Some(Instant::now());
         });
@@ -450,6 +482,8 @@ impl Relay {
         let mut connection = self.connect().await?;
         lease.check_direct(&mut connection, source).await?;
         let info = self.bus.stream_info(&source.stream()).await?;
+        check_limits(&info.config)?;
+        *self.limited() = None;
         let mode = self.options.mode.on(info.config.num_replicas);
         let nudges = self
             .bus
@@ -483,6 +517,32 @@ impl Relay {
         Ok(assumed)
     }
 
+    /// Looks again and again whether somebody gives the stream a limit. It does not end.
+    async fn watch_stream(&self) {
+        let stream = self.options.source.stream();
+        loop {
+            tokio::time::sleep(WATCH).await;
+            let info = self.bus.stream_info(&stream).await;
+            // A bus that does not answer is noticed where something is published.
+            if let Ok(info) = info {
+                *self.limited() = check_limits(&info.config).err();
+            }
+        }
+    }
+
+    /// Refuses to publish into a stream that removes messages at some limit: each message might
+    /// remove another one.
+    pub(crate) fn check_limits(&self) -> Result<(), RelayError> {
+        match self.limited().take() {
+            Some(limited) => Err(limited.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn limited(&self) -> MutexGuard<'_, Option<BusError>> {
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads the stream's end and compares it with the source.
     async fn reconcile(&self, connection: &mut PgConnection) -> Result<Tail, RelayError> {
         let floor = floor::read(connection, &self.table).await?;
@@ -512,5 +572,37 @@ impl Relay {
         tail.check_state(source, &seen.identity, seen.sequence_value)?;
         tail.check_floor(source, floor)?;
         tail::compare(source, recent, connection).await
+    }
+}
+
+/// What a relay that stands by knows of the one that has the lock: whether rows wait that nobody
+/// publishes. Any session can hold the lock, and be no relay.
+#[derive(Default)]
+struct Waiting {
+    looked: Option<Instant>,
+    /// The stream's end, and since when it has not moved while rows wait.
+    since: Option<(u64, Instant)>,
+}
+
+impl Waiting {
+    /// Since when rows have been waiting with nothing published. Where NATS does not answer, what is
+    /// known stays.
+    async fn look(
+        &mut self,
+        relay: &Relay,
+        connection: &mut PgConnection,
+    ) -> Result<Option<Instant>, RelayError> {
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            self.looked = Some(Instant::now());
+            let read = tail::read(&relay.bus, &relay.options.source);
+            if let Ok(Ok(tail)) = tokio::time::timeout(LOOK_PATIENCE, read).await {
+                let high = tail.gaps.high();
+                let wait = rows::any_above(connection, &relay.table, high).await?;
+                let known = self.since.filter(|(end, _)| *end == tail.sequence);
+                let now = || (tail.sequence, Instant::now());
+                self.since = wait.then(|| known.unwrap_or_else(now));
+            }
+        }
+        Ok(self.since.map(|(_, since)| since))
     }
 }

@@ -1,6 +1,7 @@
 //! Why a relay stops: for now, or until a person decides.
 
 use artstore_schemas::bus::BusError;
+use artstore_schemas::deliveries::Ended;
 use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
 use artstore_sessions::words::{unreached, words};
@@ -50,6 +51,12 @@ pub enum RelayError {
     /// Something is wrong that no further try can mend.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
+}
+
+impl From<Ended> for RelayError {
+    fn from(ended: Ended) -> Self {
+        Self::Bus(ended.into())
+    }
 }
 
 impl From<sqlx::Error> for RelayError {

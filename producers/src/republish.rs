@@ -240,13 +240,8 @@ async fn states(
     files: &BTreeSet<Uuid>,
 ) -> Result<(), MendError> {
     let sql = format!(
-        "select file_id, original_filename, storage_filename, storage_path, file_size, \
-                content_type, checksum, \
-                least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
-                least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
-                created_by_id, created_by_username, created_by_fullname, description, version, \
-                metadata_json::text as metadata \
-         from public.{}_files where file_id = $1",
+        "select {} from public.{}_files where file_id = $1",
+        files::SHOWN_COLUMNS,
         publisher.translator.source()
     );
     let mut batch = Batch::default();
@@ -255,13 +250,14 @@ async fn states(
             .bind(file_id)
             .fetch_optional(&mut *connection)
             .await?;
-        let file = row
-            .map(|row| files::read_joined(&row, row.try_get("file_id")?))
-            .transpose()?;
+        let (mut file, mut large) = (None, Vec::new());
+        if let Some(row) = row {
+            large = files::large(&row)?;
+            file = Some(files::read_joined(&row, row.try_get("file_id")?)?);
+        }
         let id = Uuid::new_v4();
-        let told = publisher
-            .translator
-            .snapshot(id, *file_id, file, Utc::now());
+        let translator = &publisher.translator;
+        let told = translator.snapshot(id, *file_id, file, large, Utc::now());
         let envelope = Envelope {
             subject: told.subject,
             time: told.time,

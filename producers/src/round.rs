@@ -81,6 +81,7 @@ impl Round<'_> {
         let mut wait = SHORTEST_WAIT;
         loop {
             self.lease.check()?;
+            self.relay.check_limits()?;
             let polled = Instant::now();
             let files = self.levelling.as_ref().and_then(Levelling::wanted);
             let mut poll = tokio::select! {
@@ -279,13 +280,10 @@ impl Round<'_> {
             tracing::debug!(source = %relay.options.source, void, "numbers of aborted transactions");
         }
         let mut messages = Vec::with_capacity(poll.rows.len());
+        let mut full = false;
         for row in poll.rows {
             if !self.tail.gaps.see(row.position) {
-                tracing::warn!(
-                    source = %relay.options.source,
-                    holes = self.tail.gaps.holes(),
-                    "too many numbers are missing: waiting for the transactions that hold them"
-                );
+                full = true;
                 break;
             }
             let event = relay.translator.translate(row);
@@ -299,7 +297,17 @@ impl Round<'_> {
             self.tail.gaps.bound(bound);
         }
         self.tail.identity.get_or_insert(poll.identity);
+        let was_full = relay.progress.read().full;
+        if full && was_full.is_none() {
+            tracing::warn!(
+                source = %relay.options.source,
+                holes = self.tail.gaps.holes(),
+                "too many numbers are missing: waiting for the transactions that hold them; \
+                 `artstore status` names the oldest"
+            );
+        }
         relay.progress.update(|state| {
+            state.full = full.then(|| was_full.unwrap_or_else(Instant::now));
             state.polled = Some(Instant::now());
             state.void += u64::try_from(void).unwrap_or(0);
             state.backlog.rows = rows as u64 + above;
@@ -348,6 +356,7 @@ impl Round<'_> {
     /// True: stored. False: only the stream knows; what is in memory must be forgotten.
     async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<bool, RelayError> {
         self.lease.check()?;
+        self.relay.check_limits()?;
         let expected = self.tail.sequence;
         let count = batch.len() as u64;
         let suspected = *self.suspect == Some(expected);

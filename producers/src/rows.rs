@@ -112,6 +112,22 @@ pub async fn highest(
         .await?)
 }
 
+/// Whether a row has a position above this one.
+pub(crate) async fn any_above(
+    connection: &mut PgConnection,
+    table: &SourceTable,
+    position: i64,
+) -> Result<bool, RelayError> {
+    let sql = format!(
+        "select exists (select 1 from public.{} where position > $1)",
+        table.table
+    );
+    Ok(sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(position)
+        .fetch_one(connection)
+        .await?)
+}
+
 /// How many rows have a position above this one.
 pub async fn above(
     connection: &mut PgConnection,

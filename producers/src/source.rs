@@ -3,7 +3,7 @@
 //! is read all the same ([`artstore_sessions::text`]).
 
 use artstore_schemas::element::ElementName;
-use artstore_schemas::event::{File, Status};
+use artstore_schemas::event::{File, Omitted, Status};
 use artstore_schemas::ranges::Range;
 use artstore_schemas::source::Source;
 use artstore_sessions::text::{optional, text};
@@ -60,6 +60,8 @@ pub struct WalRow {
     pub(crate) completed_at: Option<DateTime<Utc>>,
     pub(crate) duration_ms: Option<i32>,
     pub(crate) user_id: Option<String>,
+    /// What was too large to be fetched, also of a file whose state is not taken from `_files`.
+    pub(crate) large: Vec<Omitted>,
 }
 
 /// Whose word is taken for the file's state.
@@ -106,6 +108,8 @@ pub struct OutboxRow {
     pub(crate) request_id: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) occurred_at: DateTime<Utc>,
+    /// What was too large to be fetched.
+    pub(crate) large: Vec<Omitted>,
 }
 
 /// The table that a source's rows stand in, and what belongs to it.
@@ -142,6 +146,11 @@ impl SourceTable {
     /// The table's name, in the schema `public`.
     pub fn name(&self) -> &str {
         &self.table
+    }
+
+    /// The sequence that its positions are drawn from, with its schema.
+    pub fn sequence(&self) -> &str {
+        &self.sequence
     }
 
     /// The column with the row's UUID.
@@ -200,7 +209,7 @@ impl SourceTable {
                 let present: Option<Uuid> = row.try_get("file_present")?;
                 let file = present.map(|id| files::read_joined(row, id)).transpose()?;
                 wal.state = WalState::Joined {
-                    operation_data: text(row, "operation_data")?,
+                    operation_data: document(row, "operation_data")?,
                     recorded: Some(recorded.clone()),
                     file: file.map(Box::new),
                 };
@@ -264,11 +273,12 @@ impl SourceTable {
                 action: text(row, "action")?,
                 ordering_key: row.try_get("ordering_key")?,
                 subject: optional(row, "subject")?,
-                data: text(row, "data")?,
+                data: document(row, "data")?,
                 actor: text(row, "actor")?,
                 request_id: optional(row, "request_id")?,
                 traceparent: optional(row, "traceparent")?,
                 occurred_at: row.try_get("occurred_at")?,
+                large: files::large(row)?,
             })),
         })
     }
@@ -289,13 +299,20 @@ fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
         operation_type: text(row, "operation_type")?,
         status,
         file_id,
-        state: WalState::read(status, text(row, "operation_data")?, file_id, file),
+        state: WalState::read(status, document(row, "operation_data")?, file_id, file),
         error_message: optional(row, "error_message")?,
         started_at: row.try_get("started_at")?,
         completed_at: row.try_get("completed_at")?,
         duration_ms: row.try_get("duration_ms")?,
         user_id: optional(row, "user_id")?,
+        large: files::large(row)?,
     })
+}
+
+/// A document's text; that of no document where it is too large.
+fn document(row: &PgRow, column: &str) -> Result<String, RelayError> {
+    let text = optional(row, column)?;
+    Ok(text.unwrap_or_else(|| "null".to_owned()))
 }
 
 pub(crate) fn size(row: &PgRow) -> usize {

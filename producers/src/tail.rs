@@ -6,11 +6,11 @@ use std::time::Duration;
 use artstore_schemas::breaks::{self, Breaks, Chain, Refused};
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::damage::Damage;
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::RawMessageErrorKind;
-use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -22,6 +22,9 @@ use crate::source::SourceTable;
 
 /// How many of the last messages are compared with the source.
 const COMPARED: u64 = 1_000;
+
+/// How long the server may take to give the next of them.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The state of a stream after its last message; the default one is that of an empty stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -276,19 +279,12 @@ async fn messages(
         inactive_threshold: Duration::from_secs(10),
         ..pull::Config::default()
     };
-    let consumer = bus
-        .jetstream
-        .create_consumer_on_stream(config, stream.clone())
-        .await
-        .map_err(|e| failed(&stream, &e))?;
     let most = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
-    let mut messages = consumer
-        .fetch()
-        .max_messages(most)
-        .expires(Duration::from_secs(5))
-        .messages()
-        .await
-        .map_err(|e| failed(&stream, &e))?;
+    let pull = Pull {
+        messages: most,
+        ..Pull::default()
+    };
+    let mut messages = Deliveries::open(bus, &stream, config, pull).await?;
     let mut published: Vec<Published> = Vec::with_capacity(most);
     let mut next = first;
     // The chain is known from the first message on that counts.
@@ -297,10 +293,7 @@ async fn messages(
         if damage.covers_hole(next, last) {
             break;
         }
-        let Some(message) = messages.next().await else {
-            return Err(failed(&stream, &"its last messages did not come in time"));
-        };
-        let message = message.map_err(|e| failed(&stream, &e))?;
+        let message = messages.expect_within(PATIENCE).await?;
         let sequence = message
             .info()
             .map_err(|e| failed(&stream, &e))?
@@ -334,6 +327,7 @@ async fn messages(
             position: envelope.position,
         });
     }
+    messages.close().await;
     Ok(published)
 }
 

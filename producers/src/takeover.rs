@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
 use async_nats::client::Request;
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgConnection, Row as _};
 
 use crate::control::STAND_DOWN;
 use crate::election::{self, Lease};
@@ -69,26 +69,13 @@ async fn held(
     source: &Source,
     patience: Duration,
 ) -> Result<RelayError, RelayError> {
-    let row = sqlx::query(include_str!("sql/lock_holder.sql"))
-        .bind(election::lock_key(source))
-        .fetch_optional(connection)
-        .await?;
-    let (holder, is_relay) = match row {
+    let holder = election::holder(connection, source).await?;
+    let (holder, is_relay) = match holder {
         None => ("a session that has just ended".to_owned(), false),
-        Some(row) => {
-            let pid: i32 = row.try_get("pid")?;
-            let name: Option<String> = row.try_get("name")?;
-            let address: Option<String> = row.try_get("address")?;
-            let name = name.filter(|name| !name.is_empty());
-            let is_relay = name
-                .as_ref()
-                .is_none_or(|n| n.starts_with("artstore relay"));
-            let name = name.unwrap_or_else(|| "a session".to_owned());
-            let address = address.map_or_else(String::new, |address| format!(" from {address}"));
-            (
-                format!("{name:?}{address} (PostgreSQL process {pid})"),
-                is_relay,
-            )
+        Some(holder) => {
+            let name = holder.application.as_ref();
+            let is_relay = name.is_none_or(|name| name.starts_with("artstore relay"));
+            (holder.to_string(), is_relay)
         }
     };
     Ok(RelayError::Held {

@@ -7,7 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use artstore_schemas::actor::{Actor, ActorType};
 use artstore_schemas::envelope::{Snapshot, is_traceparent};
 use artstore_schemas::event::{
-    Element, Event, EventType, File, Operation, OutboxEvent, OutboxOperation, Status, WalEvent,
+    Element, Event, EventType, File, Omitted, Operation, OutboxEvent, OutboxOperation, Status,
+    WalEvent,
 };
 use artstore_schemas::json::Document;
 use artstore_schemas::source::Source;
@@ -135,18 +136,21 @@ impl Translator {
         encode(&self.wal_body(id, row)).len()
     }
 
-    /// The event that tells a file's present state, or that it is not there, without a row.
+    /// The event that tells a file's present state, or that it is not there, without a row. `large`:
+    /// what of it was too large to be fetched.
     pub(crate) fn snapshot(
         &self,
         id: Uuid,
         file_id: Uuid,
         file: Option<File>,
+        large: Vec<Omitted>,
         at: DateTime<Utc>,
     ) -> Translated {
         let action = if file.is_some() { "created" } else { "deleted" };
         let mut body = self.rowless(id, "snapshot", at);
         body.operation.file_id = Some(file_id);
         body.file = file;
+        body.omitted = large;
         Translated {
             id,
             position: None,
@@ -219,6 +223,7 @@ impl Translator {
     fn wal_body(&self, id: Uuid, row: WalRow) -> WalEvent {
         let user_id = row.user_id.as_deref();
         let foreign = || Actor::from_recorded_id(user_id);
+        let joined = matches!(row.state, WalState::Joined { .. });
         let (actor, request_id, data, file) = match row.state {
             WalState::Recorded(recorded) => {
                 let data = recorded.data.and_then(Document::from_value);
@@ -242,6 +247,9 @@ impl Translator {
                 (recorded.actor, recorded.request_id, data, file)
             }
         };
+        let mut omitted = row.large;
+        // Those of the file are of its row in `_files`.
+        omitted.retain(|large| joined && file.is_some() || !large.field.starts_with("file."));
         WalEvent {
             operation: Operation {
                 id,
@@ -261,7 +269,7 @@ impl Translator {
                 api_url: self.api_url().url,
             },
             file,
-            omitted: Vec::new(),
+            omitted,
         }
     }
 }
@@ -331,7 +339,7 @@ fn outbox_told(id: Uuid, position: i64, row: OutboxRow) -> (Translated, OutboxEv
         },
         actor,
         data: Document::from_text(&row.data),
-        omitted: Vec::new(),
+        omitted: row.large,
     };
     let told = Translated {
         id,
@@ -399,6 +407,7 @@ mod tests {
                 started_at: DateTime::UNIX_EPOCH,
                 completed_at: None,
                 duration_ms: None,
+                large: Vec::new(),
                 user_id: Some("5".to_owned()),
             })),
         }

@@ -280,6 +280,7 @@ impl PendingOperation {
             completed_at: Some(Utc::now()),
             duration_ms: Some(i32::MAX),
             user_id: None,
+            large: Vec::new(),
         };
         let bytes = Translator::new(Source::Element(self.element.clone())).full_size(self.id, row);
         let bytes = bytes + ELEMENT_BYTES;

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
-use futures::StreamExt as _;
 
 use crate::relay_error::RelayError;
 
@@ -35,7 +35,7 @@ pub(crate) struct Message {
 pub(crate) struct Walk {
     bus: Bus,
     stream: String,
-    messages: Option<pull::Stream>,
+    messages: Option<Deliveries>,
     /// The last sequence that the stream had when the reading began.
     pub(crate) end: u64,
 }
@@ -63,20 +63,11 @@ impl Walk {
             inactive_threshold: PATIENCE,
             ..pull::Config::default()
         };
-        let stream = walk.stream.clone();
-        let consumer = bus
-            .jetstream
-            .create_consumer_on_stream(config, stream)
-            .await
-            .map_err(|e| walk.failed(&e))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(2_000)
-            .max_bytes_per_batch(BATCH_BYTES)
-            .heartbeat(Duration::from_secs(5))
-            .messages()
-            .await
-            .map_err(|e| walk.failed(&e))?;
+        let pull = Pull {
+            heartbeat: Duration::from_secs(5),
+            ..Pull::default()
+        };
+        let messages = Deliveries::open(bus, &walk.stream, config, pull).await?;
         walk.messages = Some(messages);
         Ok(walk)
     }
@@ -89,14 +80,7 @@ impl Walk {
             let Some(messages) = &mut self.messages else {
                 break;
             };
-            let Ok(next) = tokio::time::timeout(PATIENCE, messages.next()).await else {
-                return Err(self.failed(&"its messages do not come"));
-            };
-            let message = match next {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return Err(self.failed(&error)),
-                None => return Err(self.failed(&"the reading has ended too early")),
-            };
+            let message = messages.expect_within(PATIENCE).await?;
             let info = message.info().map_err(|e| self.failed(&e))?;
             let (sequence, pending) = (info.stream_sequence, info.pending);
             if sequence >= self.end || pending == 0 {

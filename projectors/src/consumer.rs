@@ -7,30 +7,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use artstore_schemas::breaks;
-use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::bus::Bus;
 use artstore_schemas::damage::Damage;
+use artstore_schemas::deliveries::{Deliveries, Ended, Pull};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
-use futures::{FutureExt as _, StreamExt as _};
-use tokio::task::coop::unconstrained;
 use uuid::Uuid;
 
 use crate::checkpoint::Checkpoint;
 use crate::projector::{At, RawMessage, Taken};
 use crate::projector_error::{Halt, Previous, WorkerError};
-
-/// The most messages of one pull request; far below what a subscription holds.
-const PULL_MESSAGES: usize = 2_000;
-
-/// The most bytes of one pull request.
-const PULL_BYTES: usize = 16 * 1024 * 1024;
-
-/// The server says so often that it has nothing; twice without means a lost consumer.
-const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// A place in a stream, and what the messages up to it tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +90,7 @@ pub struct StreamReader<M> {
     projection: &'static str,
     source: Source,
     stream: String,
-    messages: pull::Stream,
+    messages: Deliveries,
     /// The last message that was read.
     last: Place,
     /// Nothing behind this sequence is given out.
@@ -126,9 +116,6 @@ impl<M: Taken> StreamReader<M> {
         hole_at: Option<u64>,
     ) -> Result<Self, WorkerError> {
         let stream = source.stream();
-        let failed = |error: &dyn std::fmt::Display| {
-            WorkerError::from(BusError::JetStream(format!("stream {stream}: {error}")))
-        };
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: last.sequence + 1,
@@ -139,20 +126,7 @@ impl<M: Taken> StreamReader<M> {
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let consumer = bus
-            .jetstream
-            .create_consumer_on_stream(config, stream.clone())
-            .await
-            .map_err(|e| failed(&e))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .max_bytes_per_batch(PULL_BYTES)
-            .heartbeat(HEARTBEAT)
-            .expires(Duration::from_secs(30))
-            .messages()
-            .await
-            .map_err(|e| failed(&e))?;
+        let messages = Deliveries::open(bus, &stream, config, Pull::default()).await?;
         let damage = breaks::damage(bus, source).await?;
         Ok(Self {
             bus: bus.clone(),
@@ -199,10 +173,11 @@ impl<M: Taken> StreamReader<M> {
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
-            let Ok(first) = tokio::time::timeout(patience, self.messages.next()).await else {
+            let first = self.messages.next_within(patience).await;
+            let Some(first) = first.map_err(ended)? else {
                 return Ok(None);
             };
-            self.take(first).await?;
+            self.take(&first).await?;
         }
         let mut entries = Vec::new();
         let mut last = Place::default();
@@ -221,11 +196,14 @@ impl<M: Taken> StreamReader<M> {
             if self.is_at_end() {
                 break;
             }
-            // Under the runtime's budget for one turn, 128 messages would look like all there are.
-            let Some(next) = unconstrained(self.messages.next()).now_or_never() else {
+            let Some(next) = self.messages.now() else {
                 break;
             };
-            if let Err(error) = self.take(next).await {
+            let taken = match next {
+                Ok(message) => self.take(&message).await,
+                Err(error) => Err(ended(error)),
+            };
+            if let Err(error) = taken {
                 if entries.is_empty() {
                     return Err(error);
                 }
@@ -238,40 +216,35 @@ impl<M: Taken> StreamReader<M> {
         Ok(Some(Batch { entries, last }).filter(|batch| !batch.entries.is_empty()))
     }
 
+    /// Why the consumer was made anew since this was asked last; none where it was not.
+    pub fn take_remade(&mut self) -> Option<String> {
+        self.messages.take_remade()
+    }
+
     /// Reads what came. What is wrong with it may have been accepted since the list of damage was
     /// looked up.
-    async fn take(
-        &mut self,
-        next: Option<Result<Message, pull::MessagesError>>,
-    ) -> Result<(), WorkerError> {
-        let message = match next {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(self.ended(&error)),
-            None => return Err(self.ended(&"it has ended")),
-        };
-        match self.read(&message) {
+    async fn take(&mut self, message: &Message) -> Result<(), WorkerError> {
+        match self.read(message) {
             Err(error @ (WorkerError::Hole { .. } | WorkerError::Halt(_))) => {
                 let damage = breaks::damage(&self.bus, &self.source).await?;
                 if damage == self.damage {
                     return Err(error);
                 }
                 self.damage = damage;
-                self.read(&message)
+                self.read(message)
             }
             read => read,
         }
     }
 
-    fn ended(&self, reason: &dyn std::fmt::Display) -> WorkerError {
-        WorkerError::Consumer {
-            stream: self.stream.clone(),
-            reason: reason.to_string(),
-        }
-    }
-
     /// Takes a message, and those before it that are gone. After an error nothing was taken.
     fn read(&mut self, message: &Message) -> Result<(), WorkerError> {
-        let info = message.info().map_err(|error| self.ended(&error))?;
+        let info = message.info().map_err(|error| {
+            ended(Ended {
+                stream: self.stream.clone(),
+                reason: error.to_string(),
+            })
+        })?;
         let sequence = info.stream_sequence;
         let published = info.published;
         let expected = self.last.sequence + 1;
@@ -400,6 +373,10 @@ impl<M: Taken> StreamReader<M> {
         }
         .into()
     }
+}
+
+fn ended(Ended { stream, reason }: Ended) -> WorkerError {
+    WorkerError::Consumer { stream, reason }
 }
 
 /// Why a message does not count.

@@ -3,15 +3,18 @@
 //! the processes themselves, and it holds for programs of any version.
 
 use artstore_schemas::source::Source;
+use artstore_sessions::holder::Holder;
 use sqlx::{PgConnection, Row as _};
 
 /// The sessions of one stream's workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Presence {
     /// How many there are: active and standing by.
     pub sessions: i64,
     /// Whether one of them has the stream's lock.
     pub held: bool,
+    /// Which session that is; it may be no worker's.
+    pub holder: Option<Holder>,
 }
 
 /// The lock of a stream's worker; PostgreSQL hashes it to the key.
@@ -34,17 +37,24 @@ pub async fn read(
     let names = sources.iter().map(|s| session_name(projection, s));
     let rows = sqlx::query(
         "with held as materialized ( \
-             select classid::bigint << 32 | objid::bigint as key from pg_locks \
-             where locktype = 'advisory' and granted and objsubid = 1 \
-               and database = (select oid from pg_database where datname = current_database()) \
+             select distinct on (key) l.classid::bigint << 32 | l.objid::bigint as key, l.pid, \
+                    a.usename::text as \"user\", nullif(a.application_name, '') as application, \
+                    host(a.client_addr) as address, a.state, \
+                    extract(epoch from clock_timestamp() - a.xact_start)::float8 as seconds, \
+                    a.backend_xid::text as transaction, null::text as prepared \
+             from pg_locks l left join pg_stat_activity a on a.pid = l.pid \
+             where l.locktype = 'advisory' and l.granted and l.objsubid = 1 \
+               and l.database = (select oid from pg_database where datname = current_database()) \
          ), session as materialized ( \
              select application_name, count(*) as sessions from pg_stat_activity \
              where datname = current_database() group by application_name \
          ) \
          select coalesce(s.sessions, 0) as sessions, \
-                hashtextextended(w.key, 0) in (select key from held) as held \
+                h.key is not null as held, h.pid, h.\"user\", h.application, h.address, h.state, \
+                h.seconds, h.transaction, h.prepared \
          from unnest($1::text[], $2::text[]) with ordinality as w (key, name, place) \
          left join session s on s.application_name = w.name \
+         left join held h on h.key = hashtextextended(w.key, 0) \
          order by w.place",
     )
     .bind(keys.collect::<Vec<_>>())
@@ -53,9 +63,14 @@ pub async fn read(
     .await?;
     rows.iter()
         .map(|row| {
+            let held = row.try_get("held")?;
             Ok(Presence {
                 sessions: row.try_get("sessions")?,
-                held: row.try_get("held")?,
+                held,
+                holder: match held {
+                    true => Some(Holder::read(row)?),
+                    false => None,
+                },
             })
         })
         .collect()

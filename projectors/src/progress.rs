@@ -82,6 +82,10 @@ pub struct WorkerState {
     pub sign: Option<Instant>,
     /// When the lock was last seen in another worker's hands.
     pub stood_by: Option<Instant>,
+    /// Why its stream removes messages, or will; none where it does not.
+    pub limited: Option<String>,
+    /// When and why its consumer was last made anew because it delivered nothing.
+    pub remade: Option<(Instant, String)>,
     /// Why the last session ended; none after a later sign of life.
     pub problem: Option<Problem>,
     /// Since when it has been so.
@@ -92,7 +96,19 @@ impl WorkerState {
     /// A sign of life: whatever was wrong before is over.
     pub(crate) fn well(&mut self) {
         self.sign = Some(Instant::now());
-        self.problem = None;
+        self.problem = self.limited.clone().map(|text| Problem {
+            text,
+            halted: false,
+        });
+    }
+
+    /// A limit at which the stream removes messages: what is there is applied all the same.
+    pub(crate) fn limited(&mut self, limited: Option<String>, stream: &str) {
+        if let Some(limited) = limited.as_ref().filter(|_| self.limited.is_none()) {
+            tracing::error!(stream, "{limited}");
+        }
+        self.limited = limited;
+        self.well();
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artstore_schemas::breaks;
-use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::bus::{Bus, BusError, check_limits};
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -47,6 +47,16 @@ const COURTESY: Duration = Duration::from_secs(3);
 /// How often a busy worker looks whether its process has more than its share.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long NATS may take to say what settings the stream has: the database's session must not be
+/// silent for long meanwhile.
+const ASK: Duration = Duration::from_secs(1);
+
+/// A session that lived for so long and finds its checkpoint moved has done nothing wrong.
+const FENCED: Duration = Duration::from_secs(1);
+
+/// How often in a row it may be moved sooner than that.
+const MOST_MOVED: u32 = 3;
+
 /// What a worker works with.
 pub(crate) struct Task<P> {
     pub(crate) projector: Arc<P>,
@@ -72,12 +82,31 @@ pub(crate) async fn run<P: Projector>(
     };
     let mut restarts = Restarts::new(Duration::from_millis(50), Duration::from_secs(3));
     let mut stood_at = None;
+    let mut moved = 0;
     loop {
         let begun = Instant::now();
         let error = match worker.session(&mut stop).await {
             Ok(End::Stop) => return stopped_at(stood_at, &progress),
-            Ok(End::GivenAway) => continue,
+            Ok(End::GivenAway) => {
+                progress.update(stands_by);
+                continue;
+            }
             Err(error @ WorkerError::NotDrained(_)) => return Err(error),
+            // Ordinary: a rebuild has swapped the tables, or a person has moved or paused it.
+            Err(WorkerError::Fenced { sequence, .. })
+                if begun.elapsed() >= FENCED || moved < MOST_MOVED =>
+            {
+                moved = match begun.elapsed() >= FENCED {
+                    true => 1,
+                    false => moved + 1,
+                };
+                tracing::info!(
+                    sequence,
+                    "the checkpoint was moved by a command or another worker: going on from there"
+                );
+                progress.update(stands_by);
+                continue;
+            }
             Err(error) => error,
         };
         let text = error.to_string();
@@ -107,6 +136,12 @@ pub(crate) async fn run<P: Projector>(
             return stopped_at(stood_at, &progress);
         }
     }
+}
+
+/// Between two sessions of which the first ended in order.
+fn stands_by(state: &mut WorkerState) {
+    state.stage = Stage::StandingBy;
+    state.stood_by = Some(Instant::now());
 }
 
 /// What a stop ends with: the halt that the worker still stands at, which it may have been looking
@@ -180,6 +215,8 @@ impl<P: Projector> Worker<P> {
         self.task.bus.stream_info(&self.stream).await?;
         let mut told = false;
         let mut left = Instant::now();
+        // It has just let the lock go, or has never asked: it has its share, and looks within moments.
+        progress.update(|state| state.stood_by = Some(left));
         loop {
             if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
                 let text = format!("{pause}; to go on: artstore projection resume {}", P::NAME);
@@ -261,6 +298,9 @@ impl<P: Projector> Worker<P> {
                 self.hole_at = Some(*expected);
             }
             let batch = batch?;
+            if let Some(reason) = reader.take_remade() {
+                progress.update(|state| state.remade = Some((Instant::now(), reason)));
+            }
             let quiet = batch.is_none();
             if let Some(batch) = batch {
                 crash::point("projector.received");
@@ -309,7 +349,8 @@ impl<P: Projector> Worker<P> {
                 looked = Instant::now();
                 self.check_unmoved(connection, checkpoint.as_ref()).await?;
                 let processes = share::processes(connection).await?;
-                progress.update(WorkerState::well);
+                let limited = self.limited().await;
+                progress.update(|state| state.limited(limited, &self.stream));
                 // Seen twice: a session that is about to end makes no difference.
                 let before = std::mem::replace(&mut too_much, held.is_too_much(processes));
                 if before && held.give_away(processes) {
@@ -317,6 +358,13 @@ impl<P: Projector> Worker<P> {
                 }
             }
         }
+    }
+
+    /// Why the stream removes messages, or will. None also where NATS does not say it now.
+    async fn limited(&self) -> Option<String> {
+        let asked = self.task.bus.stream_info(&self.stream);
+        let info = tokio::time::timeout(ASK, asked).await.ok()?.ok()?;
+        check_limits(&info.config).err().map(|e| e.to_string())
     }
 
     /// Whether the checkpoint still is where this worker left it: a person may have mended it while

@@ -133,7 +133,7 @@ impl<P: Projector> Workers<P> {
 
     fn start(&self, source: &Source) -> JoinHandle<Result<(), WorkerError>> {
         let stream = source.stream();
-        let span = tracing::info_span!("worker", projection = P::NAME, stream);
+        let span = tracing::error_span!("worker", projection = P::NAME, stream);
         tracing::info!(projection = P::NAME, stream, "worker started");
         let task = Task {
             projector: Arc::clone(&self.projector),

@@ -110,6 +110,20 @@ pub enum BusError {
     /// The server refused a publish or a request.
     #[error(transparent)]
     NotPermitted(#[from] Refusal),
+    /// A stream removes messages, or refuses new ones, at some limit.
+    #[error(
+        "stream {stream} exists with {found}, which must be {wanted}: it removes messages or \
+         refuses new ones there, and nothing was changed; to take the limits away, run `artstore \
+         bus init --remove-limits`, then `artstore verify` to see what was lost"
+    )]
+    Limited {
+        /// The stream.
+        stream: String,
+        /// What it has.
+        found: String,
+        /// What it must have.
+        wanted: String,
+    },
     /// JetStream did not do what it was asked.
     #[error("JetStream: {0}")]
     JetStream(String),
@@ -131,7 +145,8 @@ impl BusError {
             | Self::SmallMessages { .. }
             | Self::NoStream(_)
             | Self::NotPermitted(_)
-            | Self::Unfit { .. } => false,
+            | Self::Unfit { .. }
+            | Self::Limited { .. } => false,
         }
     }
 }
@@ -253,10 +268,11 @@ impl Bus {
         &self,
         streams: &[StreamName],
         replicas: usize,
+        limits: Limits,
     ) -> Result<(), BusError> {
         for stream in streams {
             match self.stream_info(stream.as_str()).await {
-                Ok(info) => refuse_unfit(&info.config, &stream_config(stream, replicas))?,
+                Ok(info) => refuse_unfit(&info.config, &stream_config(stream, replicas), limits)?,
                 Err(BusError::NoStream(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -280,28 +296,44 @@ impl Bus {
         stream: &StreamName,
         replicas: usize,
     ) -> Result<StreamChange, BusError> {
+        self.ensure_with(stream, replicas, Limits::Refuse).await
+    }
+
+    /// The same, and what to do about limits.
+    pub async fn ensure_with(
+        &self,
+        stream: &StreamName,
+        replicas: usize,
+        limits: Limits,
+    ) -> Result<StreamChange, BusError> {
         let name = stream.as_str();
         let wanted = stream_config(stream, replicas);
         let failed =
             |error: &dyn std::fmt::Display| BusError::JetStream(format!("stream {name}: {error}"));
-        let existing = match self.stream_info(name).await {
-            Ok(info) => info.config,
+        let (existing, state) = match self.stream_info(name).await {
+            Ok(info) => (info.config, info.state),
             Err(BusError::NoStream(_)) => {
                 let call = self.jetstream.create_stream(wanted.clone());
                 let made = self.permitted("STREAM.CREATE", name, call).await?;
                 let made = made.map_err(|e| failed(&e))?;
-                refuse_unfit(&made.cached_info().config, &wanted)?;
+                refuse_unfit(&made.cached_info().config, &wanted, Limits::Refuse)?;
                 return Ok(StreamChange::Created);
             }
             Err(error) => return Err(error),
         };
-        refuse_unfit(&existing, &wanted)?;
-        if fits(&existing, &wanted) {
+        refuse_unfit(&existing, &wanted, limits)?;
+        let limited = refuse_unfit(&existing, &wanted, Limits::Refuse).is_err();
+        if !limited && fits(&existing, &wanted) {
             return Ok(StreamChange::Unchanged);
         }
         let call = self.jetstream.update_stream(wanted);
         let update = self.permitted("STREAM.UPDATE", name, call).await?;
         update.map_err(|e| failed(&e))?;
+        if limited {
+            return Ok(StreamChange::LimitsRemoved {
+                missing: state.last_sequence.saturating_sub(state.messages),
+            });
+        }
         Ok(StreamChange::Updated)
     }
 }
@@ -326,8 +358,22 @@ pub enum StreamChange {
     Created,
     /// Settings that lose nothing were changed.
     Updated,
+    /// Limits that remove messages were taken away.
+    LimitsRemoved {
+        /// How many messages the stream lacks, whatever removed them.
+        missing: u64,
+    },
     /// It was as it should be.
     Unchanged,
+}
+
+/// What [`Bus::ensure_with`] does about limits at which a stream removes or refuses messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    /// Leave the stream as it is, with an error.
+    Refuse,
+    /// Take them away, which loses nothing.
+    Remove,
 }
 
 /// A stream of ours: one of a source, or the one of signed audit heads.
@@ -393,8 +439,27 @@ fn stream_config(stream: &StreamName, replicas: usize) -> Config {
     }
 }
 
+/// Whether a stream that is in use removes messages, or will: somebody has given it a limit.
+pub fn check_limits(found: &Config) -> Result<(), BusError> {
+    let wanted = limits(&Config {
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        ..Config::default()
+    });
+    let found_limits = limits(found);
+    if found_limits == wanted {
+        return Ok(());
+    }
+    Err(BusError::Limited {
+        stream: found.name.clone(),
+        found: format!("{LIMITS} {found_limits}"),
+        wanted,
+    })
+}
+
 /// Refuses a stream whose settings may have lost messages, or would when they were changed.
-fn refuse_unfit(found: &Config, wanted: &Config) -> Result<(), BusError> {
+fn refuse_unfit(found: &Config, wanted: &Config, on_limits: Limits) -> Result<(), BusError> {
     let checks = [
         (
             "subjects",
@@ -411,16 +476,6 @@ fn refuse_unfit(found: &Config, wanted: &Config) -> Result<(), BusError> {
             format!("{:?}", found.storage),
             format!("{:?}", wanted.storage),
         ),
-        (
-            "discard",
-            format!("{:?}", found.discard),
-            format!("{:?}", wanted.discard),
-        ),
-        (
-            "limits (messages, bytes, per subject, age)",
-            limits(found),
-            limits(wanted),
-        ),
         ("seal", found.sealed.to_string(), wanted.sealed.to_string()),
     ];
     for (what, found_value, wanted_value) in checks {
@@ -432,8 +487,24 @@ fn refuse_unfit(found: &Config, wanted: &Config) -> Result<(), BusError> {
             });
         }
     }
-    Ok(())
+    if on_limits == Limits::Remove {
+        return Ok(());
+    }
+    let (found_value, wanted_value) = (
+        format!("{:?}", found.discard),
+        format!("{:?}", wanted.discard),
+    );
+    if found_value != wanted_value {
+        return Err(BusError::Limited {
+            stream: found.name.clone(),
+            found: format!("discard {found_value}"),
+            wanted: wanted_value,
+        });
+    }
+    check_limits(found)
 }
+
+const LIMITS: &str = "limits (messages, bytes, per subject, age)";
 
 fn limits(config: &Config) -> String {
     let none = |limit: i64| if limit <= 0 { -1 } else { limit };

@@ -19,6 +19,7 @@
 //! - [`size`]: how large a message may be
 //! - [`refusals`]: what the server says that the connection's user may not publish
 //! - [`bus`]: the connection and the streams
+//! - [`deliveries`]: what a consumer of ours delivers, and nothing else
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
 
@@ -27,6 +28,7 @@ pub mod breaks;
 pub mod bus;
 pub mod crash;
 pub mod damage;
+pub mod deliveries;
 pub mod element;
 pub mod envelope;
 pub mod epoch;

@@ -8,11 +8,13 @@
 //! - [`text`]: texts that need not be UTF-8
 //! - [`words`]: what PostgreSQL says, in words
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
+//! - [`holder`]: who holds a lock or a number
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
 //! - [`progress`]: where one is, and what is wrong
 
 pub mod connection;
+pub mod holder;
 pub mod progress;
 pub mod relation;
 pub mod restart;

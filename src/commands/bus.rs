@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use artstore_schemas::bus::{Bus, StreamChange, StreamName};
+use artstore_schemas::bus::{Bus, Limits, StreamChange, StreamName};
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -22,6 +22,9 @@ pub struct Init {
     /// How many servers keep each message
     #[arg(long, env = "ARTSTORE_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: u8,
+    /// Take away limits at which an existing stream removes messages or refuses new ones
+    #[arg(long)]
+    remove_limits: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -39,19 +42,32 @@ pub async fn run(config: &Config, command: BusCommand) -> anyhow::Result<ExitCod
         .chain([StreamName::audit_heads()])
         .collect();
     let bus = Bus::connect(&config.bus("artstore bus init")).await?;
-    bus.check_streams(&streams, init.replicas.into()).await?;
+    let limits = match init.remove_limits {
+        true => Limits::Remove,
+        false => Limits::Refuse,
+    };
+    bus.check_streams(&streams, init.replicas.into(), limits)
+        .await?;
     let mut report = Vec::new();
     for stream in &streams {
-        let change = bus.ensure(stream, init.replicas.into()).await?;
-        let change = match change {
-            StreamChange::Created => "created",
-            StreamChange::Updated => "updated",
-            StreamChange::Unchanged => "unchanged",
+        let change = bus
+            .ensure_with(stream, init.replicas.into(), limits)
+            .await?;
+        let (change, missing) = match change {
+            StreamChange::Created => ("created", 0),
+            StreamChange::Updated => ("updated", 0),
+            StreamChange::LimitsRemoved { missing } => ("limits removed", missing),
+            StreamChange::Unchanged => ("unchanged", 0),
         };
         if init.json {
-            report.push(json!({"stream": stream.as_str(), "change": change}));
-        } else {
-            println!("{:<48} {change}", stream.as_str());
+            report.push(json!({
+                "stream": stream.as_str(), "change": change, "missing": missing,
+            }));
+            continue;
+        }
+        println!("{:<48} {change}", stream.as_str());
+        if missing > 0 {
+            println!("  {missing} messages are missing in it: `artstore verify` says which");
         }
     }
     if init.json {

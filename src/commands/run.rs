@@ -19,6 +19,7 @@ use clap::{Args, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::stop_signal;
 use crate::audit_keys::AuditSettings;
@@ -181,7 +182,8 @@ async fn run_relay(
     for continuous in proving {
         role = role.proving(&continuous.source, continuous.proven.clone());
         let what = format!("the check of {}", continuous.source);
-        let check = checking.spawn(continuous.run(stop.clone()));
+        let span = tracing::error_span!("check", source = %continuous.source);
+        let check = checking.spawn(continuous.run(stop.clone()).instrument(span));
         service.watch(what, check);
     }
     let role = Arc::new(role);

@@ -2,7 +2,7 @@
 //! `artstore.status.…`. It is what a process says of itself; what it can't know, such as a lock that
 //! another one has, the asker reads from the databases.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use artstore_producers::progress::Progress;
 use artstore_projectors::progress as projector;
@@ -17,6 +17,9 @@ use crate::verify::proven::ProvenState;
 /// What every answer's subject begins with. Another one could be that of a stream, and a message
 /// in it that no relay wrote stops the relay.
 const INBOX: &str = "_INBOX.";
+
+/// For so long it is shown that a consumer was made anew.
+const REMADE: Duration = Duration::from_secs(60);
 
 /// A process of ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -145,6 +148,9 @@ pub struct WorkerAnswer {
     pub applied: u64,
     /// Since it last committed, or heard from the database, in seconds.
     pub sign_seconds: Option<f64>,
+    /// Why its consumer was made anew in the last minute; none where it was not.
+    #[serde(default)]
+    pub remade: Option<String>,
     /// What is wrong.
     pub problem: Option<Problem>,
     /// Since when that is so.
@@ -248,6 +254,10 @@ impl ProjectorAnswer {
                     stage: state.stage.into(),
                     applied: state.applied,
                     sign_seconds: seconds(state.sign),
+                    remade: state
+                        .remade
+                        .filter(|(at, _)| at.elapsed() < REMADE)
+                        .map(|(_, reason)| reason),
                     problem: state.problem.map(Problem::from),
                     since: Since::of(state.since, state.stood_by),
                 })

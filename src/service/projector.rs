@@ -21,6 +21,7 @@ use clap::ValueEnum;
 use futures::StreamExt as _;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
+use tracing::Instrument as _;
 
 use super::Role;
 use super::metrics::{Kind, Text};
@@ -31,6 +32,9 @@ const SILENT: Duration = Duration::from_secs(10);
 
 /// A worker that stands by looks at the lock at least so often.
 const LOOKS: Duration = Duration::from_secs(10);
+
+/// Events wait for so long with none applied: whoever has the lock does not work.
+const UNSEEN: Duration = Duration::from_secs(20);
 
 /// Streams are listed every few seconds.
 const LISTED: Duration = Duration::from_secs(15);
@@ -99,6 +103,8 @@ struct Shown {
 struct Measured {
     database: Answer<bool>,
     lags: BTreeMap<Source, Answer<Lag>>,
+    /// Where events wait: since when the checkpoint has not moved.
+    still: BTreeMap<Source, (u64, Instant)>,
 }
 
 /// The last answer, and what went wrong since.
@@ -171,7 +177,11 @@ impl ProjectorRole {
 
     /// Measures again and again, until it is aborted.
     pub async fn measure(self: Arc<Self>, bus: Bus) {
-        let all = self.shown.iter().map(|shown| shown.measure(&bus));
+        let all = self.shown.iter().map(|shown| {
+            let projection = shown.projection.name();
+            let span = tracing::error_span!("measure", projection);
+            shown.measure(&bus).instrument(span)
+        });
         futures::future::join_all(all).await;
     }
 }
@@ -208,7 +218,16 @@ impl Shown {
                 Ok(lag) => lag.map_err(|error| error.to_string()),
                 Err(_) => Err("NATS does not answer".to_owned()),
             };
-            self.measured().lags.entry(source).or_default().take(lag);
+            let mut measured = self.measured();
+            if let Ok(lag) = &lag {
+                let known = measured.still.remove(&source);
+                let known = known.filter(|(checkpoint, _)| *checkpoint == lag.checkpoint);
+                if lag.events() > 0 {
+                    let still = known.unwrap_or_else(|| (lag.checkpoint, Instant::now()));
+                    measured.still.insert(source.clone(), still);
+                }
+            }
+            measured.lags.entry(source).or_default().take(lag);
         });
         futures::stream::iter(measurements)
             .buffer_unordered(AT_ONCE)
@@ -238,6 +257,8 @@ struct View<'a> {
     state: &'a WorkerState,
     database: &'a Answer<bool>,
     lag: &'a Answer<Lag>,
+    /// Since when events have been waiting with none applied.
+    still: Option<Instant>,
 }
 
 impl View<'_> {
@@ -262,7 +283,16 @@ impl View<'_> {
         match state.stage {
             Stage::Starting => Some("the worker has no place yet".to_owned()),
             Stage::Stopping => Some("stopping".to_owned()),
-            Stage::StandingBy if is_fresh(state.stood_by, LOOKS) => None,
+            Stage::StandingBy if is_fresh(state.stood_by, LOOKS) => {
+                let still = self.still.map(|still| still.elapsed());
+                still.filter(|still| *still >= UNSEEN).map(|still| {
+                    format!(
+                        "standing by, but events have been waiting for {} s and nobody applies \
+                         them: `artstore status` names who has the stream's lock",
+                        still.as_secs()
+                    )
+                })
+            }
             Stage::StandingBy => Some(format!(
                 "standing by, but the active worker's lock was not seen {}",
                 ago(state.stood_by)
@@ -306,6 +336,7 @@ impl Role for ProjectorRole {
                     state,
                     database: &measured.database,
                     lag: measured.lags.get(source).unwrap_or(&none),
+                    still: measured.still.get(source).map(|(_, since)| *since),
                 };
                 let reason = view.reason(self.limits);
                 Part {
@@ -360,6 +391,7 @@ impl Role for ProjectorRole {
                     state,
                     database,
                     lag,
+                    still: None,
                 };
                 if let Some(value) = value(&view) {
                     family.sample(&[("projection", projection), ("stream", stream)], value);
@@ -509,6 +541,7 @@ mod tests {
             state,
             database,
             lag,
+            still: None,
         };
         (view.reason(LIMITS), view.lag_events(), view.lag_seconds())
     }

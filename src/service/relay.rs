@@ -28,6 +28,9 @@ const FOUND: [Found; 9] = [
     Found::RowUnnumbered,
 ];
 
+/// Rows wait for so long with nothing published: whoever has the lock does not work.
+const UNSEEN: Duration = Duration::from_secs(15);
+
 /// The relays of a process.
 pub struct RelayRole {
     started: Instant,
@@ -202,7 +205,16 @@ impl View<'_> {
         match state.stage {
             Stage::Starting => Some("not elected yet".to_owned()),
             Stage::Stopping => Some("stopping".to_owned()),
-            Stage::StandingBy if is_fresh(state.stood_by, STALE) => None,
+            Stage::StandingBy if is_fresh(state.stood_by, STALE) => {
+                let waiting = state.waiting.map(|waiting| waiting.elapsed());
+                waiting.filter(|waiting| *waiting >= UNSEEN).map(|waiting| {
+                    format!(
+                        "standing by, but rows have been waiting for {} s and nobody publishes \
+                         them: `artstore status` names who has the relay's lock",
+                        waiting.as_secs()
+                    )
+                })
+            }
             Stage::StandingBy => Some(format!(
                 "standing by, but the active relay's lock was not seen {}",
                 ago(state.stood_by)

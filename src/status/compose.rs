@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use artstore_projectors::presence::Presence;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_schemas::bus::check_limits;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};
@@ -14,10 +15,10 @@ use sqlx::postgres::PgConnectOptions;
 use super::answers::Answers;
 use super::database::{self, Checkpoint, SourceFacts};
 use super::judge::{self, Seen};
-use super::look::{Asked, Holds, Looked, Places, read_by};
+use super::look::{Asked, Counted, Holds, Looked, Places, read_by};
 use super::{
-    Mirror, Pace, Place, ProjectionStatus, Relays, Rows, Server, SourceStatus, StreamFacts,
-    StreamStatus, Workers, Working,
+    Mirror, Pace, Place, ProjectionStatus, Relays, Server, SourceStatus, StreamFacts, StreamStatus,
+    Workers, Working,
 };
 use crate::service::answer::{Process, ProjectorAnswer, Stage};
 
@@ -34,6 +35,7 @@ pub(super) fn stream_facts(info: &Info) -> StreamFacts {
         last_seconds: (state.messages > 0).then(|| since(state.last_timestamp)),
         bytes: state.bytes,
         created: info.created,
+        limited: check_limits(&info.config).err().map(|e| e.to_string()),
         replicas,
         replicas_current: replicas.saturating_sub(behind),
         replicas_lag: others.filter_map(|peer| peer.lag).max().unwrap_or(0),
@@ -74,14 +76,14 @@ pub(super) fn of_source(
     source: &Source,
     options: &PgConnectOptions,
     facts: Asked<SourceFacts>,
-    count: Option<Asked<(Rows, i64)>>,
+    count: Option<Asked<Counted>>,
     looked: Option<&Looked>,
     answers: Option<&Answers>,
 ) -> SourceStatus {
     let tail = looked.and_then(|looked| looked.tail.as_ref().ok());
     let missing = tail.map(|tail| tail.gaps.missing());
     let counted = count.as_ref().and_then(|count| count.as_ref().ok());
-    let unpublished = counted.map(|(rows, _)| *rows);
+    let unpublished = counted.map(|counted| counted.unpublished);
     let problem = match (&facts, &count) {
         (Err(error), _) | (Ok(_), Some(Err(error))) => Some(error.clone()),
         (Ok(_), Some(Ok(_)) | None) => None,
@@ -94,7 +96,8 @@ pub(super) fn of_source(
         answers.sort_by(|a, b| a.process.cmp(&b.process));
         answers
     });
-    let lock_held = facts.as_ref().map(|facts| facts.lock_held);
+    let lock_held = facts.as_ref().map(|facts| facts.holder.is_some());
+    let holder = facts.as_ref().and_then(|facts| facts.holder.clone());
     let stages = answers.as_ref();
     let stages = stages.map(|a| {
         a.iter()
@@ -114,7 +117,7 @@ pub(super) fn of_source(
             problem,
         },
         position: match (counted, &facts) {
-            (Some((_, position)), _) => Some(*position),
+            (Some(counted), _) => Some(counted.position),
             // Read before the end of the stream was: it may have passed this meanwhile.
             (None, Some(facts)) => Some(facts.position),
             (None, None) => None,
@@ -122,6 +125,7 @@ pub(super) fn of_source(
         high: tail.map(|tail| tail.gaps.high()),
         missing: missing.as_ref().map(|missing| missing.positions()),
         missing_ranges: missing.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
+        held_by: counted.and_then(|counted| counted.held_by.clone()),
         unpublished,
         pending: facts.map(|facts| facts.pending),
         // One that stands by checks nothing.
@@ -133,6 +137,7 @@ pub(super) fn of_source(
         relay: Relays {
             state,
             lock_held,
+            holder,
             standing_by: of(Stage::StandingBy).count(),
             problem: relay_problem,
             stuck_seconds: active
@@ -188,7 +193,7 @@ pub(super) fn projections(
             let present = known.and_then(|p| p.workers.get(&(projection.clone(), source.clone())));
             let paused = pause.is_some();
             let (workers, active) =
-                workers_of(&source, present.copied(), processes.as_deref(), paused);
+                workers_of(&source, present.cloned(), processes.as_deref(), paused);
             let sequence = known.map(|_| checkpoint.as_ref().map_or(0, |c| c.sequence));
             let rate = sequence.map(|sequence| {
                 let before = of(before, &stream).map_or(0, |c| c.sequence);
@@ -288,13 +293,15 @@ fn workers_of(
         });
         workers.collect::<Vec<_>>()
     });
-    let lock_held = present.map(|present| present.held);
+    let lock_held = present.as_ref().map(|present| present.held);
     let stages = answers.as_ref();
     let stages = stages.map(|a| {
         a.iter()
             .map(|(_, w)| (w.stage, judge::lasting(w.problem.as_ref(), w.since)))
     });
-    let others = present.map_or(0, |present| present.sessions - i64::from(present.held));
+    let others = present
+        .as_ref()
+        .map_or(0, |present| present.sessions - i64::from(present.held));
     let (state, problem) = judge::working(lock_held, others, stages);
     let state = judge::taking_over(state, answers.iter().flatten().map(|(_, w)| w.since));
     // A worker that waits learns within a second or so that a pause is over.
@@ -309,10 +316,15 @@ fn workers_of(
     let active = active.filter_map(|(_, worker)| worker.since.stage_seconds);
     let workers = Workers {
         state,
-        sessions: present.map(|present| present.sessions),
+        sessions: present.as_ref().map(|present| present.sessions),
         lock_held,
+        holder: present.and_then(|present| present.holder),
         active: of(Stage::Active).next(),
         standing_by: of(Stage::StandingBy).collect(),
+        remade: answers
+            .iter()
+            .flatten()
+            .find_map(|(_, worker)| worker.remade.clone()),
         problem,
     };
     (workers, active.reduce(f64::max))

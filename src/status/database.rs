@@ -8,6 +8,7 @@ use artstore_producers::election;
 use artstore_producers::source::SourceTable;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
+use artstore_sessions::holder::{self, Holder};
 use artstore_sessions::{connection, relation, words};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
@@ -24,8 +25,8 @@ pub struct SourceFacts {
     pub position: i64,
     /// Operations that nobody has finished.
     pub pending: Rows,
-    /// Whether a relay has the lock.
-    pub lock_held: bool,
+    /// Who has the relay's lock; none where nobody has.
+    pub holder: Option<Holder>,
 }
 
 /// A checkpoint.
@@ -118,8 +119,16 @@ pub async fn source(
     Ok(SourceFacts {
         position,
         pending,
-        lock_held: election::is_held(connection, source).await?,
+        holder: election::holder(connection, source).await?,
     })
+}
+
+/// The oldest transaction that has drawn positions and has not ended.
+pub async fn held_by(
+    connection: &mut PgConnection,
+    source: &Source,
+) -> Result<Option<Holder>, sqlx::Error> {
+    holder::of_sequence(connection, SourceTable::of(source).sequence()).await
 }
 
 async fn position(connection: &mut PgConnection, source: &Source) -> Result<i64, sqlx::Error> {

@@ -13,8 +13,8 @@ use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
 use super::{
-    Pace, Place, ProjectionStatus, Relays, Rows, Server, SourceStatus, Status, StreamFacts,
-    Trouble, Working,
+    Pace, Place, ProjectionStatus, Rows, Server, SourceStatus, Status, StreamFacts, Trouble,
+    Working,
 };
 use crate::service::answer::{Problem, Process, RelayAnswer, Since, Stage};
 use crate::verify::proven;
@@ -223,6 +223,18 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
                 command,
             );
         }
+        let limited = stream.facts.as_ref().and_then(|f| f.limited.as_ref());
+        if let Some(limited) = limited.filter(|limited| !told(limited)) {
+            let todo = "take the limit away, then see what was lost";
+            let command = command_in(limited);
+            found.add(
+                Weight::Damage,
+                &stream.source,
+                limited.clone(),
+                todo,
+                command,
+            );
+        }
         if let Some(facts) = &stream.facts {
             of_stream(&mut found, &stream.source, &stream.stream, facts);
         }
@@ -244,7 +256,9 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
             );
         }
         for place in &projection.streams {
-            of_place(&mut found, projection, place, nats, reached);
+            let stream = status.streams.iter().find(|s| s.stream == place.stream);
+            let limited = stream.and_then(|s| s.facts.as_ref()?.limited.as_deref());
+            of_place(&mut found, projection, place, (nats, limited), reached);
         }
     }
     found.0.sort_by_key(|(weight, _)| *weight);
@@ -402,7 +416,7 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
             );
         }
     }
-    of_relays(found, name, &source.relay, nats, !is_down(&source.database));
+    of_relays(found, source, nats);
     if let Some(pending) = source.pending
         && let Some(oldest) = pending
             .oldest_seconds
@@ -421,7 +435,9 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
     }
 }
 
-fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool, reached: bool) {
+fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
+    let (name, relays) = (source.source.as_str(), &source.relay);
+    let reached = !is_down(&source.database);
     let answers = relays.answers.as_deref().unwrap_or_default();
     let active = answers.iter().find(|answer| answer.stage == Stage::Active);
     // Where the database is down, all else follows from that.
@@ -454,22 +470,43 @@ fn of_relays(found: &mut Found, name: &str, relays: &Relays, nats: bool, reached
             "look again in some seconds; then look at their logs",
             None,
         ),
-        Working::Silent => found.add(
-            Weight::Stuck,
-            name,
-            "a relay has the lock and does not answer: it is frozen, or may not answer on \
-             artstore.status.> (NATS permissions)"
-                .to_owned(),
-            "look at its log; restart it if it hangs",
-            None,
-        ),
+        Working::Silent => {
+            let holder = relays.holder.as_ref();
+            let holder = holder.map_or_else(String::new, |h| format!("; the lock is held by {h}"));
+            found.add(
+                Weight::Stuck,
+                name,
+                format!(
+                    "a relay has the lock and does not answer: it is frozen, or may not answer on \
+                     artstore.status.> (NATS permissions){holder}"
+                ),
+                "look at its log and restart it if it hangs; if it is no relay, end that session",
+                None,
+            );
+        }
         Working::Active
         | Working::Halted
         | Working::TakingOver
         | Working::Waiting
         | Working::NotKnown => {}
     }
-    if let (Some(seconds), Some(active), true) = (relays.stuck_seconds, active, reached) {
+    if let Some(held_by) = &source.held_by {
+        let transaction = held_by.transaction.as_deref().unwrap_or("without an id");
+        let ranges = source.missing_ranges.len();
+        found.add(
+            Weight::Stuck,
+            name,
+            format!(
+                "{ranges} gaps are as many as the relay keeps, and rows above them wait until an open \
+                 transaction ends: the oldest that holds numbers is {transaction}, of {held_by}"
+            ),
+            &format!(
+                "commit it or roll it back; a restart of the relay does not help. In that database: {}",
+                held_by.end()
+            ),
+            None,
+        );
+    } else if let (Some(seconds), Some(active), true) = (relays.stuck_seconds, active, reached) {
         let who = shown(&active.process);
         found.add(
             Weight::Stuck,
@@ -515,7 +552,15 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
     }
 }
 
-fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool, reached: bool) {
+/// `stream`: whether NATS is reached, and which limit the stream has.
+fn of_place(
+    found: &mut Found,
+    of: &ProjectionStatus,
+    place: &Place,
+    stream: (bool, Option<&str>),
+    reached: bool,
+) {
+    let (nats, limited) = stream;
     let (projection, paused) = (of.projection.as_str(), of.paused.as_deref());
     let about = format!("{projection} of {}", place.source);
     if place.state == Pace::OffTheStream {
@@ -536,13 +581,25 @@ fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool,
             },
         );
     }
-    // A pause is told once, of the projection.
-    let told = |problem: &&Problem| paused.is_some_and(|paused| problem.text.starts_with(paused));
+    // A pause is told once, of the projection, and a limit of the stream.
+    let told = |problem: &&Problem| {
+        let text = problem.text.as_str();
+        paused.is_some_and(|paused| text.starts_with(paused)) || limited == Some(text)
+    };
     let problem = place.workers.problem.as_ref();
     // Where the database is down, all else follows from that.
     let problem = problem.filter(|problem| reached || problem.halted);
     if let Some(problem) = problem.filter(|problem| !told(problem)) {
         found.problem("projection", &about, problem);
+    }
+    if let Some(remade) = &place.workers.remade {
+        found.add(
+            Weight::Weakened,
+            &about,
+            remade.clone(),
+            "nothing is lost; find out who changes consumers, and who may (NATS permissions)",
+            None,
+        );
     }
     if let Some(parked) = place.parked.filter(|parked| *parked > 0) {
         found.add(
@@ -598,11 +655,12 @@ fn of_place(found: &mut Found, of: &ProjectionStatus, place: &Place, nats: bool,
         Working::None | Working::TakingOver | Working::Waiting
     );
     if place.state == Pace::Stuck && !idle && place.workers.problem.is_none() {
-        let who = place.workers.active.as_ref();
-        let who = who.map_or_else(
-            || "the worker".to_owned(),
-            |p| format!("the worker on {}", shown(p)),
-        );
+        let active = place.workers.active.as_ref();
+        let who = match (active, &place.workers.holder) {
+            (Some(process), _) => format!("the worker on {}", shown(process)),
+            (None, Some(holder)) => format!("the stream's lock is held by {holder}, which"),
+            (None, None) => "the worker".to_owned(),
+        };
         found.add(
             Weight::Stuck,
             &about,

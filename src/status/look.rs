@@ -17,6 +17,7 @@ use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::workers;
 use artstore_schemas::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_schemas::source::Source;
+use artstore_sessions::holder::Holder;
 use artstore_sessions::relation;
 use artstore_sessions::words::words;
 use chrono::{DateTime, Utc};
@@ -27,7 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answers::{self, Answers};
 use super::database::{self, Checkpoint};
-use super::{Server, Status, StreamFacts, compose, judge};
+use super::{Rows, Server, Status, StreamFacts, compose, judge};
 
 /// How long each part may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -137,6 +138,7 @@ impl Watcher {
                 .await
         }));
         let bus = self.bus.as_ref().filter(|_| nats.is_ok());
+        let answers = nats.as_ref().ok().map(|(answers, _)| answers);
         let models = self.models.iter_mut().zip(&before);
         let streams = async {
             let places = join_all(models.map(async |(model, (before, _))| {
@@ -155,6 +157,12 @@ impl Watcher {
                 let bus = bus?;
                 let ends = ends(&places, source);
                 let looked = timeout_at(until, look_at_stream(bus, source, &ends)).await;
+                // Where messages are stored all the time, the bus is busy, and does answer.
+                if looked.is_err() && gets_on(answers, source) {
+                    let again = Instant::now() + PATIENCE;
+                    let looked = timeout_at(again, look_at_stream(bus, source, &ends)).await;
+                    return Some(looked.unwrap_or_else(|_| Err(late())));
+                }
                 Some(looked.unwrap_or_else(|_| Err(late())))
             });
             let streams = join_all(streams).await;
@@ -171,14 +179,34 @@ impl Watcher {
         let counts = join_all(counts.map(async |((source, database), facts)| {
             let tail = streams.get(&*source)?.as_ref().ok()?.tail.as_ref().ok()?;
             facts.as_ref().ok()?;
-            let (high, missing) = (tail.gaps.high(), tail.gaps.missing());
-            let count =
-                async |c: &mut PgConnection| database::unpublished(c, source, high, &missing).await;
-            Some(database.ask(until, count).await)
+            let gaps = &tail.gaps;
+            let count = async |c: &mut PgConnection| {
+                let (high, missing) = (gaps.high(), gaps.missing());
+                let (unpublished, position) =
+                    database::unpublished(c, source, high, &missing).await?;
+                let held_by = match gaps.is_full() {
+                    true => database::held_by(c, source).await?,
+                    false => None,
+                };
+                Ok(Counted {
+                    unpublished,
+                    position,
+                    held_by,
+                })
+            };
+            let counted = database.ask(until, async |c| count(c).await).await;
+            // Likewise its database, where a relay has just read from it.
+            if counted.is_err() && gets_on(answers, source) {
+                let again = Instant::now() + PATIENCE;
+                return Some(match database.reach(again).await {
+                    Ok(()) => database.ask(again, count).await,
+                    Err(error) => Err(error),
+                });
+            }
+            Some(counted)
         }))
         .await;
 
-        let answers = nats.as_ref().ok().map(|(answers, _)| answers);
         let sources = self.sources.iter().zip(facts).zip(counts);
         let sources = sources.map(|(((source, database), facts), count)| {
             let looked = streams.get(source).and_then(|looked| looked.as_ref().ok());
@@ -242,6 +270,16 @@ impl Watcher {
         }
         status
     }
+}
+
+/// Whether the source's relay has published, and read its rows, a moment ago: what does not answer
+/// in time is busy with that, and is asked once more.
+pub(super) fn gets_on(answers: Option<&Answers>, source: &Source) -> bool {
+    let name = source.to_string();
+    let recent = |at: Option<f64>| at.is_some_and(|at| at <= PATIENCE.as_secs_f64());
+    let relays = answers.iter().flat_map(|answers| &answers.relays);
+    let mut relays = relays.filter(|relay| relay.source == name);
+    relays.any(|relay| recent(relay.stored_seconds) && recent(relay.polled_seconds))
 }
 
 fn late() -> String {
@@ -443,6 +481,15 @@ fn ends(places: &[(Asked<Places>, Instant)], source: &Source) -> BTreeSet<u64> {
         .filter(|c| c.stream == stream);
     // One that has read nothing stands at 0.
     of_stream.map(|c| c.sequence).chain([0]).collect()
+}
+
+/// What a source says besides, once its stream is known.
+pub(super) struct Counted {
+    pub(super) unpublished: Rows,
+    /// The last position that was given out.
+    pub(super) position: i64,
+    /// Who holds numbers, where there is no room for more gaps.
+    pub(super) held_by: Option<Holder>,
 }
 
 /// What NATS says of a stream.

@@ -23,6 +23,7 @@ pub mod screen;
 mod tests;
 
 use artstore_schemas::ranges::Range;
+use artstore_sessions::holder::Holder;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
@@ -91,6 +92,9 @@ pub struct SourceStatus {
     /// Which ones.
     #[serde(serialize_with = "ranges")]
     pub missing_ranges: Vec<Range>,
+    /// Where there is no room for more of them: the oldest transaction that holds some. Rows above
+    /// the oldest of them wait for it.
+    pub held_by: Option<Holder>,
     /// Finished rows without a message.
     pub unpublished: Option<Rows>,
     /// Operations that nobody has finished; an outbox never has any.
@@ -120,6 +124,8 @@ pub struct Relays {
     pub state: Working,
     /// Whether one has the source's lock, as the database sees it.
     pub lock_held: Option<bool>,
+    /// Which session has it; it may be no relay's.
+    pub holder: Option<Holder>,
     /// How many stand by, of those that answered.
     pub standing_by: usize,
     /// What each of them says; none where NATS could not be asked.
@@ -179,6 +185,8 @@ pub struct StreamFacts {
     pub bytes: u64,
     /// When it was made.
     pub created: DateTime<Utc>,
+    /// Which limit it has, at which it removes or refuses messages; none where it has none.
+    pub limited: Option<String>,
     /// How many copies it is to have.
     pub replicas: usize,
     /// How many of them are there and up to date.
@@ -277,10 +285,14 @@ pub struct Workers {
     pub sessions: Option<i64>,
     /// Whether one has the stream's lock, as the database sees it.
     pub lock_held: Option<bool>,
+    /// Which session has it; it may be no worker's.
+    pub holder: Option<Holder>,
     /// Who works on it, of those that answered.
     pub active: Option<Process>,
     /// Who would take over.
     pub standing_by: Vec<Process>,
+    /// Why a consumer was made anew in the last minute; none where none was.
+    pub remade: Option<String>,
     /// What is wrong with the one that matters most.
     pub problem: Option<Problem>,
 }

@@ -2,8 +2,10 @@
 
 use chrono::{TimeZone as _, Utc};
 
+use super::answers::Answers;
 use super::database::Checkpoint;
 use super::judge::{Seen, lasting, pace, stuck, taking_over, troubles, working};
+use super::look::gets_on;
 use super::*;
 use crate::service::answer::{Process, Since, Stage};
 
@@ -54,11 +56,13 @@ fn source(name: &str) -> SourceStatus {
         high: Some(4_711),
         missing: Some(0),
         missing_ranges: Vec::new(),
+        held_by: None,
         unpublished: Some(none()),
         pending: Some(none()),
         relay: Relays {
             state: Working::Active,
             lock_held: Some(true),
+            holder: None,
             standing_by: 1,
             answers: Some(vec![
                 answer(name, process("alpha", 41), Stage::Active),
@@ -91,6 +95,7 @@ fn facts() -> StreamFacts {
         last_seconds: Some(2.0 * HOUR),
         bytes: 5_000_000,
         created: Utc.timestamp_opt(1_700_000_000, 123_456_789).unwrap(),
+        limited: None,
         replicas: 3,
         replicas_current: 3,
         replicas_lag: 0,
@@ -123,8 +128,10 @@ fn place(name: &str) -> Place {
             state: Working::Active,
             sessions: Some(2),
             lock_held: Some(true),
+            holder: None,
             active: Some(process("alpha", 42)),
             standing_by: vec![process("beta", 8)],
+            remade: None,
             problem: None,
         },
     }
@@ -704,4 +711,26 @@ fn a_check_that_stands_still_is_no_proof() {
         trouble.what.contains("has not moved for 5 min"),
         "{trouble:?}"
     );
+}
+
+#[test]
+fn what_does_not_answer_is_asked_again_where_the_relay_gets_on() {
+    let source = "elem".parse().map(artstore_schemas::source::Source::Element);
+    let source = source.unwrap();
+    let asked_again = |stored: Option<f64>, polled: Option<f64>, name: &str| {
+        let mut answer = answer(name, process("alpha", 42), Stage::Active);
+        (answer.stored_seconds, answer.polled_seconds) = (stored, polled);
+        let answers = Answers {
+            relays: vec![answer],
+            projectors: Vec::new(),
+        };
+        gets_on(Some(&answers), &source)
+    };
+    assert!(asked_again(Some(0.3), Some(0.2), "elem"));
+    // What hangs is not waited for twice: nothing was stored, or read, for a while.
+    assert!(!asked_again(Some(5.0), Some(0.2), "elem"));
+    assert!(!asked_again(Some(0.3), Some(5.0), "elem"));
+    assert!(!asked_again(None, Some(0.2), "elem"));
+    assert!(!asked_again(Some(0.3), Some(0.2), "other"));
+    assert!(!gets_on(None, &source));
 }

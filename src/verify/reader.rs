@@ -5,20 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use artstore_schemas::bus::{AUDIT_HEADS, Bus, audit_head_subject};
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{FutureExt as _, StreamExt as _};
-use tokio::task::coop::unconstrained;
 use uuid::Uuid;
-
-/// The most messages of one pull request; far below what a subscription holds.
-const PULL_MESSAGES: usize = 2_000;
-
-/// The most bytes of one pull request.
-const PULL_BYTES: usize = 16 * 1024 * 1024;
 
 /// How often a lost consumer is made anew before that counts as an error.
 const ATTEMPTS: usize = 20;
@@ -45,7 +38,7 @@ pub struct Reader {
     subjects: Option<String>,
     /// The sequence behind the last message.
     next: u64,
-    messages: Option<pull::Stream>,
+    messages: Option<Deliveries>,
     /// Where the consumer was made anew because of a hole: a second at the same place is real.
     hole_at: Option<u64>,
     failures: usize,
@@ -98,22 +91,16 @@ impl Reader {
                 }
             }
             let messages = self.messages.as_mut().expect("it was opened above");
-            let next = if batch.is_empty() {
-                match tokio::time::timeout(patience, messages.next()).await {
-                    Ok(next) => next,
-                    Err(_) => return Ok(batch),
-                }
-            } else {
-                // Under the runtime's budget for one turn, 128 messages would look like all there are.
-                match unconstrained(messages.next()).now_or_never() {
-                    Some(next) => next,
-                    None => return Ok(batch),
-                }
+            let next = match batch.is_empty() {
+                true => messages.next_within(patience).await.transpose(),
+                false => messages.now(),
+            };
+            let Some(next) = next else {
+                return Ok(batch);
             };
             let read = match next {
-                Some(Ok(message)) => self.take(message),
-                Some(Err(error)) => Err(anyhow!("{error}")),
-                None => Err(anyhow!("its consumer has ended")),
+                Ok(message) => self.take(message),
+                Err(ended) => Err(ended.into()),
             };
             match read {
                 Ok(Some(message)) => {
@@ -171,20 +158,24 @@ impl Reader {
         Ok(())
     }
 
-    async fn open(&self) -> anyhow::Result<pull::Stream> {
-        let consumer = self.consumer().await?;
-        Ok(consumer
-            .stream()
-            .max_messages_per_batch(PULL_MESSAGES)
-            .max_bytes_per_batch(PULL_BYTES)
-            .heartbeat(Duration::from_secs(5))
-            .expires(Duration::from_secs(30))
-            .messages()
-            .await?)
+    async fn open(&self) -> anyhow::Result<Deliveries> {
+        let pull = Pull {
+            heartbeat: Duration::from_secs(5),
+            ..Pull::default()
+        };
+        Ok(Deliveries::open(&self.bus, &self.stream, self.config(), pull).await?)
     }
 
     async fn consumer(&self) -> anyhow::Result<Consumer<pull::Config>> {
-        let config = pull::Config {
+        Ok(self
+            .bus
+            .jetstream
+            .create_consumer_on_stream(self.config(), self.stream.clone())
+            .await?)
+    }
+
+    fn config(&self) -> pull::Config {
+        pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: self.next,
             },
@@ -194,12 +185,7 @@ impl Reader {
             num_replicas: 1,
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
-        };
-        Ok(self
-            .bus
-            .jetstream
-            .create_consumer_on_stream(config, self.stream.clone())
-            .await?)
+        }
     }
 }
 

@@ -157,7 +157,7 @@ fn more_holes_than_a_header_holds_are_waited_for() {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
         let (mut holder, mut connection) = (world.element(0).await, world.element(0).await);
-        execute(&mut holder, "begin").await;
+        execute(&mut holder, "set application_name = 'somebody long'; begin").await;
         for _ in 0..1_200 {
             execute(&mut holder, finished_row()).await;
             execute(&mut connection, finished_row()).await;
@@ -169,6 +169,31 @@ fn more_holes_than_a_header_holds_are_waited_for() {
         let relay = world.relay(0).start();
         relay.says("too many numbers are missing").await;
         assert_eq!(world.last_sequence(&source).await, 1_000);
+        // Who holds them is named, with the one thing that helps.
+        let pid: i32 = value(&mut holder, "select pg_backend_pid()").await;
+        let id: String = value(&mut holder, "select pg_current_xact_id()::text").await;
+        let (_, said) = world.command(&["status", "--json"]).output().await;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let troubles = said["troubles"].as_array().unwrap();
+        let mut about = troubles.iter().filter(|trouble| trouble["about"] == "elem");
+        let trouble = about.next().unwrap_or_else(|| panic!("{said:#}"));
+        let (what, todo) = (trouble["what"].as_str(), trouble["todo"].as_str());
+        let (what, todo) = (what.unwrap(), todo.unwrap());
+        for named in [
+            &id,
+            &pid.to_string(),
+            "\"somebody long\"",
+            "idle in transaction",
+        ] {
+            assert!(what.contains(named), "{named}: {what}");
+        }
+        assert!(
+            todo.contains(&format!("pg_terminate_backend({pid})")),
+            "{todo}"
+        );
+        assert!(about.next().is_none(), "{said:#}");
+        let log = relay.log();
+        assert_eq!(log.matches("too many numbers").count(), 1, "{log}");
         execute(&mut holder, "commit").await;
         world.published(0).await;
         assert_eq!(world.last_sequence(&source).await, 2_400);

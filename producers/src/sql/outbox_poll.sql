@@ -5,11 +5,20 @@ select r.position,
        r.entity,
        r.action,
        r.ordering_key,
-       r.subject,
-       r.data::text as data,
-       r.actor::text as actor,
-       r.request_id,
-       r.traceparent,
+       left(r.subject, 255) as subject,
+       case when octet_length(d.text) <= 4194304 then d.text end as data,
+       -- One so large is no actor that can be read: its beginning is shown.
+       case when octet_length(a.text) <= 4194304 then a.text else left(a.text, 1000) end as actor,
+       case when octet_length(r.request_id) <= 4194304 then r.request_id end as request_id,
+       case when octet_length(r.traceparent) <= 4194304 then r.traceparent end as traceparent,
+       array_remove(array[
+           case when octet_length(d.text) > 4194304
+                 then 'data ' || octet_length(convert_to(d.text, 'UTF8')) || ' '
+                      || encode(sha256(convert_to(d.text, 'UTF8')), 'hex') end,
+           case when octet_length(r.request_id) > 4194304
+                 then 'operation.request_id ' || octet_length(convert_to(r.request_id, 'UTF8')) || ' '
+                      || encode(sha256(convert_to(r.request_id, 'UTF8')), 'hex') end
+       ], null) as large,
        least(greatest(r.occurred_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as occurred_at
 from unnest($1::bigint[], $2::bigint[]) as wanted(first, last)
 cross join lateral (
@@ -20,5 +29,7 @@ cross join lateral (
     order by o.position
     limit $3
 ) r
+cross join lateral (select r.data::text as text offset 0) d
+cross join lateral (select r.actor::text as text offset 0) a
 order by r.position
 limit $3

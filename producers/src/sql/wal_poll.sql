@@ -5,14 +5,16 @@
 -- The limit stands inside the lateral too, so that a long backlog is not read to its end.
 -- A file's state is what this very statement sees in _files: that is what rows without a full
 -- state of their own are published with.
+-- A text of more than 4 MiB can't be in a message: it is measured here and stays here, so that one row
+-- does not take the relay's memory.
 -- Times are cut to the years that RFC 3339 can write.
 select w.position,
        w.transaction_id,
        w.operation_type,
        w.status,
        w.file_id,
-       w.operation_data::text as operation_data,
-       w.error_message,
+       case when octet_length(o.text) <= 4194304 then o.text end as operation_data,
+       case when octet_length(w.error_message) <= 4194304 then w.error_message end as error_message,
        least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as started_at,
        -- greatest and least pass over a null, which must stay one.
        case when w.completed_at is not null
@@ -32,9 +34,24 @@ select w.position,
        f.created_by_id,
        f.created_by_username,
        f.created_by_fullname,
-       f.description,
+       case when octet_length(f.description) <= 4194304 then f.description end as description,
        f.version,
-       f.metadata_json::text as metadata
+       case when octet_length(m.text) <= 4194304 then m.text end as metadata,
+       -- What is too large to be fetched: field, bytes and SHA-256 of its text.
+       array_remove(array[
+           case when octet_length(o.text) > 4194304
+                 then 'operation.data ' || octet_length(convert_to(o.text, 'UTF8')) || ' '
+                      || encode(sha256(convert_to(o.text, 'UTF8')), 'hex') end,
+           case when octet_length(w.error_message) > 4194304
+                 then 'operation.error_message ' || octet_length(convert_to(w.error_message, 'UTF8')) || ' '
+                      || encode(sha256(convert_to(w.error_message, 'UTF8')), 'hex') end,
+           case when octet_length(f.description) > 4194304
+                 then 'file.description ' || octet_length(convert_to(f.description, 'UTF8')) || ' '
+                      || encode(sha256(convert_to(f.description, 'UTF8')), 'hex') end,
+           case when octet_length(m.text) > 4194304
+                 then 'file.metadata ' || octet_length(convert_to(m.text, 'UTF8')) || ' '
+                      || encode(sha256(convert_to(m.text, 'UTF8')), 'hex') end
+       ], null) as large
 from (
     select r.position, r.transaction_id, r.operation_type, r.status, r.file_id, r.operation_data,
            r.error_message, r.started_at, r.completed_at, r.duration_ms, r.user_id
@@ -52,4 +69,7 @@ from (
     limit $3
 ) w
 left join public.{prefix}_files f on f.file_id = w.file_id
+-- Each document becomes text once.
+cross join lateral (select w.operation_data::text as text offset 0) o
+cross join lateral (select f.metadata_json::text as text offset 0) m
 order by w.position

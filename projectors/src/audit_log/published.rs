@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use futures::StreamExt as _;
 
 /// The longest that a message may take that is there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,24 +61,11 @@ pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
         inactive_threshold: Duration::from_secs(30),
         ..pull::Config::default()
     };
-    let mut consumer = bus
-        .jetstream
-        .create_consumer_on_stream(config, AUDIT_HEADS)
-        .await
-        .map_err(|error| failed(&error))?;
-    let left = consumer
-        .info()
-        .await
-        .map_err(|error| failed(&error))?
-        .num_pending;
-    let mut messages = consumer.messages().await.map_err(|error| failed(&error))?;
+    let mut messages = Deliveries::open(bus, AUDIT_HEADS, config, Pull::default()).await?;
+    let left = messages.pending();
     let mut notes = Vec::new();
     while (notes.len() as u64) < left {
-        let next = tokio::time::timeout(PATIENCE, messages.next()).await;
-        let message = match next {
-            Ok(Some(message)) => message.map_err(|error| failed(&error))?,
-            Ok(None) | Err(_) => return Err(failed(&"its messages do not come")),
-        };
+        let message = messages.expect_within(PATIENCE).await?;
         notes.push(String::from_utf8_lossy(&message.payload).into_owned());
     }
     Ok(notes)

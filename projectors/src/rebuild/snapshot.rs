@@ -2,12 +2,13 @@
 //! They are for reading: statements that would change them are refused.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::StreamExt as _;
 use sqlx::Connection as _;
 
 use super::build::{Rebuild, streams, targets};
@@ -17,6 +18,9 @@ use super::swap::{Record, Swapped, applied_in};
 use super::{RebuildError, snapshot_schema};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
+
+/// How long the server may take to give a message.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A place in the streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,19 +188,12 @@ async fn before(
         num_replicas: 1,
         ..pull::Config::default()
     };
-    let consumer = bus
-        .jetstream
-        .create_consumer_on_stream(config, stream.clone())
-        .await
-        .map_err(|error| failed(&error))?;
-    if consumer.cached_info().num_pending == 0 {
+    let opened = Deliveries::open(bus, &stream, config, Pull::default()).await;
+    let mut messages = opened.map_err(WorkerError::from)?;
+    if messages.pending() == 0 {
         return Ok(last);
     }
-    let fetched = consumer.fetch().max_messages(1).messages().await;
-    let mut fetched = fetched.map_err(|error| failed(&error))?;
-    let Some(first) = fetched.next().await else {
-        return Ok(last);
-    };
+    let first = messages.expect_within(PATIENCE).await;
     let first = first.map_err(|error| failed(&error))?;
     let info = first.info().map_err(|error| failed(&error))?;
     Ok(info.stream_sequence - 1)

@@ -12,7 +12,7 @@ use artstore_projectors::database::PROJECTION_TABLES;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::bus::{Bus, BusError, StreamName};
+use artstore_schemas::bus::{Bus, BusError, Limits, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_sessions::relation;
@@ -388,7 +388,10 @@ async fn of_nats(config: &Config, sources: &[Source]) -> Report {
     for source in sources {
         let stream = source.stream();
         match bus.stream_info(&stream).await {
-            Ok(info) => match bus.check_streams(&[StreamName::of(source)], 1).await {
+            Ok(info) => match bus
+                .check_streams(&[StreamName::of(source)], 1, Limits::Refuse)
+                .await
+            {
                 Ok(()) => {
                     let messages = info.state.messages;
                     report.add(

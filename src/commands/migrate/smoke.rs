@@ -12,12 +12,12 @@ use artstore_projectors::checkpoint;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::bus::Bus;
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use clap::Args;
-use futures::StreamExt as _;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -253,7 +253,7 @@ impl Walk {
     }
 
     /// The events of the file's partition from here on.
-    async fn events(&self, file: Uuid) -> anyhow::Result<pull::Stream> {
+    async fn events(&self, file: Uuid) -> anyhow::Result<Deliveries> {
         let source = Source::Element(self.element.clone());
         let last = self
             .bus
@@ -276,25 +276,25 @@ impl Walk {
             inactive_threshold: Duration::from_secs(60),
             ..pull::Config::default()
         };
-        let jetstream = &self.bus.jetstream;
-        let consumer = jetstream
-            .create_consumer_on_stream(config, source.stream())
-            .await?;
-        Ok(consumer.messages().await?)
+        let stream = source.stream();
+        Ok(Deliveries::open(&self.bus, &stream, config, Pull::default()).await?)
     }
 
     /// Waits for an event, and returns its sequence.
     async fn published(
         &mut self,
         stage: &'static str,
-        events: &mut pull::Stream,
+        events: &mut Deliveries,
         id: Uuid,
     ) -> Result<u64, Failure> {
         let began = Instant::now();
         let wanted = id.to_string();
+        let timeout = self.timeout;
         let seen = async {
-            while let Some(message) = events.next().await {
-                let message = message?;
+            loop {
+                let Some(message) = events.persist_within(timeout).await? else {
+                    continue;
+                };
                 let headers = message.headers.as_ref();
                 if headers
                     .and_then(|h| h.get("Nats-Msg-Id"))
@@ -304,7 +304,6 @@ impl Walk {
                     return Ok(info.stream_sequence);
                 }
             }
-            anyhow::bail!("the stream's consumer ended")
         };
         let stream = Source::Element(self.element.clone()).stream();
         let advice = format!(

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use artstore_projectors::projector::Received;
 use artstore_schemas::bus::Bus;
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
@@ -25,10 +26,8 @@ const IN_FLIGHT: usize = 64;
 /// A consumer that ends at a fixed sequence. It is removed by [`Messages::close`], else by the
 /// server after half a minute.
 pub struct Messages {
-    bus: Bus,
     stream: String,
-    consumer: String,
-    messages: pull::Stream,
+    messages: Deliveries,
     /// How many the consumer still has to give.
     left: u64,
     to: u64,
@@ -66,25 +65,15 @@ impl Messages {
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let consumer = bus
-            .jetstream
-            .create_consumer_on_stream(config, stream.clone())
-            .await
-            .with_context(|| format!("stream {stream}"))?;
-        let info = consumer.cached_info();
-        let (name, left) = (info.name.clone(), info.num_pending);
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(2_000)
-            .max_bytes_per_batch(8 * 1024 * 1024)
-            .heartbeat(Duration::from_secs(5))
-            .messages()
-            .await
-            .with_context(|| format!("stream {stream}"))?;
+        let pull = Pull {
+            messages: 2_000,
+            bytes: 8 * 1024 * 1024,
+            heartbeat: Duration::from_secs(5),
+        };
+        let messages = Deliveries::open(bus, &stream, config, pull).await?;
+        let left = messages.pending();
         Ok(Self {
-            bus: bus.clone(),
             stream,
-            consumer: name,
             messages,
             left,
             to: wanted.to,
@@ -97,13 +86,7 @@ impl Messages {
             return Ok(None);
         }
         let stream = &self.stream;
-        let message = tokio::time::timeout(PATIENCE, self.messages.next())
-            .await
-            .with_context(|| format!("stream {stream}: no message came for {PATIENCE:?}"))?;
-        let Some(message) = message else {
-            bail!("stream {stream}: the consumer ended before the last message");
-        };
-        let message = message.with_context(|| format!("stream {stream}"))?;
+        let message = self.messages.expect_within(PATIENCE).await?;
         let info = message
             .info()
             .map_err(|error| anyhow!("stream {stream}: {error}"))?;
@@ -117,20 +100,7 @@ impl Messages {
 
     /// Removes the consumer.
     pub async fn close(self) {
-        let Self {
-            bus,
-            stream,
-            consumer,
-            messages,
-            ..
-        } = self;
-        drop(messages);
-        let removed = bus
-            .jetstream
-            .delete_consumer_from_stream(&consumer, &stream);
-        if let Err(error) = removed.await {
-            tracing::debug!(stream, %error, "the server removes the consumer by itself");
-        }
+        self.messages.close().await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `refused`: a relay that may not publish
 //! - `long_names`: sharing the streams of the longest names
 //! - `hanging`: streams that do not answer
+//! - `taken`: a lock in the hands of somebody else
 //! - `watched`: a service as it is seen over HTTP
 
 pub mod frozen;
@@ -14,6 +15,7 @@ mod settings;
 mod shares;
 mod shown;
 mod stops;
+mod taken;
 mod watched;
 
 use std::time::{Duration, Instant};

@@ -25,8 +25,12 @@ fn two_projectors_share_the_streams_and_one_takes_over() {
             (active(&first).await == 3.0).then_some(())
         })
         .await;
+        first.becomes_ready().await;
         let second = Watched::start(world.projector()).await;
         eventually("the second gets its share", || async {
+            // Who gives a stream away knows that somebody may take it.
+            let (_, said) = first.readiness().await;
+            assert!(!said.to_string().contains("was not seen"), "{said}");
             let shares = (active(&first).await, active(&second).await);
             (shares == (2.0, 1.0)).then_some(())
         })

@@ -1,0 +1,378 @@
+//! What a consumer of ours delivers: the messages of its own stream, in its own order, and no
+//! others. Everything that reads a stream reads it through here.
+//!
+//! An inbox is a subject like any other: whoever may make consumers can have another stream's
+//! messages delivered to it. The subject to acknowledge a message on names the stream and the
+//! consumer that it comes from, and the server writes it. What another consumer delivers is dropped
+//! with a warning: it must neither be taken for ours nor stop a reader.
+//!
+//! A consumer that somebody pauses, removes or changes may go on sending heartbeats and deliver
+//! nothing. Where nothing comes while the stream holds more, the consumer is made anew.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::message::Message;
+use chrono::{DateTime, Utc};
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::bus::{Bus, BusError};
+
+/// After so long without a message the stream is asked whether it holds more.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// While making the consumer anew does not help, it is done less and less often, up to this.
+const LONGEST_QUIET: Duration = Duration::from_secs(30);
+
+/// How long that question may take. Sessions with a database wait for it meanwhile.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How often a reader that needs the next message makes a lost consumer anew before it gives up.
+const ATTEMPTS: u32 = 5;
+
+/// The most messages of others that are dropped in one turn.
+const MOST_FOREIGN: usize = 1_000;
+
+/// How messages are pulled.
+#[derive(Debug, Clone, Copy)]
+pub struct Pull {
+    /// The most messages of one request; far below what a subscription holds.
+    pub messages: usize,
+    /// The most bytes of one request.
+    pub bytes: usize,
+    /// The server says so often that it has nothing; twice without means a lost consumer.
+    pub heartbeat: Duration,
+}
+
+impl Default for Pull {
+    fn default() -> Self {
+        Self {
+            messages: 2_000,
+            bytes: 16 * 1024 * 1024,
+            heartbeat: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Why a consumer delivers nothing more.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("stream {stream}: {reason}")]
+pub struct Ended {
+    /// The stream.
+    pub stream: String,
+    /// What happened.
+    pub reason: String,
+}
+
+impl From<Ended> for BusError {
+    fn from(ended: Ended) -> Self {
+        Self::JetStream(ended.to_string())
+    }
+}
+
+/// The messages of one consumer.
+pub struct Deliveries {
+    bus: Bus,
+    stream: String,
+    config: pull::Config,
+    pull: Pull,
+    consumer: String,
+    /// When the consumer was made.
+    created: DateTime<Utc>,
+    pending: u64,
+    messages: pull::Stream,
+    /// The consumer's own count of what it delivered.
+    delivered: u64,
+    /// The last sequence of the stream that came.
+    last: u64,
+    /// When a message came last, or the stream was asked whether it holds more.
+    quiet_since: Instant,
+    quiet: Duration,
+    /// Up to here the stream holds nothing that this consumer would deliver.
+    nothing_up_to: u64,
+    /// Whether messages of others came.
+    warned: bool,
+    /// How often the consumer was lost since the last message.
+    lost: u32,
+    /// Why the consumer was made anew, until it is asked for.
+    remade: Option<String>,
+}
+
+impl Deliveries {
+    /// Makes a consumer. `config` names where it begins and what it leaves out.
+    pub async fn open(
+        bus: &Bus,
+        stream: &str,
+        config: pull::Config,
+        pull: Pull,
+    ) -> Result<Self, BusError> {
+        let failed = |error: &dyn fmt::Display| {
+            BusError::JetStream(format!("stream {stream}: its consumer: {error}"))
+        };
+        let made = bus
+            .jetstream
+            .create_consumer_on_stream(config.clone(), stream);
+        let consumer: Consumer<pull::Config> = made.await.map_err(|e| failed(&e))?;
+        let info = consumer.cached_info().clone();
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(pull.messages)
+            .max_bytes_per_batch(pull.bytes)
+            .heartbeat(pull.heartbeat)
+            .expires(Duration::from_secs(30))
+            .messages();
+        let messages = messages.await.map_err(|e| failed(&e))?;
+        Ok(Self {
+            bus: bus.clone(),
+            stream: stream.to_owned(),
+            config,
+            pull,
+            consumer: info.name,
+            created: info.created,
+            pending: info.num_pending,
+            messages,
+            delivered: 0,
+            last: 0,
+            quiet_since: Instant::now(),
+            quiet: QUIET,
+            nothing_up_to: 0,
+            warned: false,
+            lost: 0,
+            remade: None,
+        })
+    }
+
+    /// How many messages there were for it when it was made.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// The next message, waited for so long; none where nothing came. After an error nothing more
+    /// comes.
+    pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
+        let until = Instant::now() + patience;
+        loop {
+            let look = self.quiet_since + self.quiet;
+            if let Ok(next) = timeout_at(until.min(look), self.next()).await {
+                return next.map(Some);
+            }
+            if Instant::now() >= look {
+                self.look().await?;
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// As [`Self::next_within`], but a consumer that is lost is made anew some times before that is
+    /// an error: for readers that would have to begin again from the start.
+    pub async fn persist_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let ended = match self.next_within(left).await {
+                Ok(next) => return Ok(next),
+                Err(ended) => ended,
+            };
+            self.lost += 1;
+            if self.lost > ATTEMPTS {
+                return Err(ended);
+            }
+            tracing::debug!(%ended, "the consumer is made anew");
+            tokio::time::sleep(Duration::from_millis(100) * self.lost).await;
+            let anew = self.anew().await.map_err(|error| self.ended(&error))?;
+            self.replace(anew);
+        }
+    }
+
+    /// As [`Self::persist_within`], where it is known that there is a message: that none comes is an
+    /// error.
+    pub async fn expect_within(&mut self, patience: Duration) -> Result<Message, Ended> {
+        let next = self.persist_within(patience).await?;
+        next.ok_or_else(|| self.ended(&format!("no message came for {} s", patience.as_secs())))
+    }
+
+    /// What has come already; none where nothing has.
+    pub fn now(&mut self) -> Option<Result<Message, Ended>> {
+        for _ in 0..MOST_FOREIGN {
+            // Under the runtime's budget for one turn, 128 messages would look like all there are.
+            let next = unconstrained(self.messages.next()).now_or_never()?;
+            if let Some(delivery) = self.judge(next) {
+                return Some(delivery);
+            }
+        }
+        None
+    }
+
+    /// Why the consumer was made anew since this was asked last; none where it was not.
+    pub fn take_remade(&mut self) -> Option<String> {
+        self.remade.take()
+    }
+
+    /// Removes the consumer; the server does that by itself later.
+    pub async fn close(self) {
+        let Self {
+            bus,
+            stream,
+            consumer,
+            messages,
+            ..
+        } = self;
+        drop(messages);
+        remove(&bus, &stream, &consumer).await;
+    }
+
+    async fn next(&mut self) -> Result<Message, Ended> {
+        loop {
+            let next = self.messages.next().await;
+            if let Some(delivery) = self.judge(next) {
+                return delivery;
+            }
+        }
+    }
+
+    /// None for a message that somebody else's consumer delivers.
+    fn judge(
+        &mut self,
+        next: Option<Result<Message, pull::MessagesError>>,
+    ) -> Option<Result<Message, Ended>> {
+        let message = match next {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Some(Err(self.ended(&error))),
+            None => return Some(Err(self.ended(&"its consumer has ended"))),
+        };
+        let ours = match message.info() {
+            Ok(info) if info.stream == self.stream && info.consumer == self.consumer => {
+                Some((info.stream_sequence, info.consumer_sequence))
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let Some((sequence, count)) = ours else {
+            self.drop_foreign(&message);
+            return None;
+        };
+        self.delivered += 1;
+        if count != self.delivered {
+            return Some(Err(self.ended(&"messages were lost on the way")));
+        }
+        self.last = sequence;
+        self.quiet_since = Instant::now();
+        self.quiet = QUIET;
+        self.lost = 0;
+        Some(Ok(message))
+    }
+
+    fn drop_foreign(&mut self, message: &Message) {
+        if std::mem::replace(&mut self.warned, true) {
+            return;
+        }
+        let by = message.info().ok();
+        tracing::warn!(
+            stream = self.stream,
+            consumer = self.consumer,
+            subject = %message.subject,
+            by_stream = by.as_ref().map(|info| info.stream),
+            by_consumer = by.as_ref().map(|info| info.consumer),
+            "messages that this consumer did not deliver came into its inbox and are dropped: \
+             somebody makes consumers that deliver there; look at who may make consumers \
+             (NATS permissions)"
+        );
+    }
+
+    /// Nothing came for a while. Where the stream holds more, the consumer is made anew.
+    async fn look(&mut self) -> Result<(), Ended> {
+        let looked = timeout(LOOK, self.make_anew_if_stalled()).await;
+        self.quiet_since = Instant::now();
+        match looked {
+            Ok(Ok(None)) | Err(_) => Ok(()),
+            Ok(Ok(Some(reason))) => Err(self.ended(&reason)),
+            // Heartbeats that do not come tell of a bus that can't be reached.
+            Ok(Err(error)) if error.is_transient() => {
+                tracing::debug!(stream = self.stream, %error, "the stream was not asked");
+                Ok(())
+            }
+            Ok(Err(error)) => Err(self.ended(&error)),
+        }
+    }
+
+    /// A reason where it can't be.
+    async fn make_anew_if_stalled(&mut self) -> Result<Option<&'static str>, BusError> {
+        let info = self.bus.stream_info(&self.stream).await?;
+        let end = info.state.last_sequence;
+        if end <= self.last.max(self.nothing_up_to) {
+            return Ok(None);
+        }
+        if info.created > self.created {
+            return Ok(Some("it was made anew while it was read"));
+        }
+        let anew = self.anew().await?;
+        if anew.pending == 0 {
+            self.nothing_up_to = end;
+            anew.close().await;
+            return Ok(None);
+        }
+        let silent = self.quiet_since.elapsed().as_secs();
+        let (stream, consumer) = (self.stream.clone(), self.consumer.clone());
+        let quiet = (self.quiet * 2).min(LONGEST_QUIET);
+        self.replace(anew);
+        self.quiet = quiet;
+        let state = state(&self.bus, &stream, &consumer).await;
+        let reason = format!(
+            "consumer {consumer} of stream {stream} delivered nothing for {silent} s, though the \
+             stream holds more ({state}); it was made anew"
+        );
+        tracing::warn!(stream, "{reason}");
+        self.remade = Some(reason);
+        remove(&self.bus, &stream, &consumer).await;
+        Ok(None)
+    }
+
+    /// A consumer that goes on behind the last message.
+    async fn anew(&self) -> Result<Self, BusError> {
+        let mut config = self.config.clone();
+        if self.last > 0 {
+            config.deliver_policy = DeliverPolicy::ByStartSequence {
+                start_sequence: self.last + 1,
+            };
+        }
+        Self::open(&self.bus, &self.stream, config, self.pull).await
+    }
+
+    /// What was read stays known.
+    fn replace(&mut self, anew: Self) {
+        let Self { last, lost, .. } = *self;
+        let (warned, remade) = (self.warned, self.remade.take());
+        *self = anew;
+        (self.last, self.lost) = (last, lost);
+        (self.warned, self.remade) = (warned, remade);
+    }
+
+    fn ended(&self, reason: &dyn fmt::Display) -> Ended {
+        Ended {
+            stream: self.stream.clone(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// What became of a consumer, for people.
+async fn state(bus: &Bus, stream: &str, consumer: &str) -> &'static str {
+    let found = bus
+        .jetstream
+        .get_consumer_from_stream::<pull::Config, _, _>(consumer, stream);
+    match found.await {
+        Ok(found) if found.cached_info().paused => "somebody has paused it",
+        Ok(_) => "somebody may have changed it",
+        Err(_) => "somebody may have removed it",
+    }
+}
+
+async fn remove(bus: &Bus, stream: &str, consumer: &str) {
+    let removed = bus.jetstream.delete_consumer_from_stream(consumer, stream);
+    if let Err(error) = removed.await {
+        tracing::debug!(stream, %error, "the server removes the consumer by itself");
+    }
+}

@@ -1,0 +1,19 @@
+-- Who holds a session advisory lock of this database. $1: its key.
+-- A role that may not see other roles' sessions sees their process and user alone.
+select l.pid,
+       a.usename::text as "user",
+       nullif(a.application_name, '') as application,
+       host(a.client_addr) as address,
+       a.state,
+       extract(epoch from clock_timestamp() - a.xact_start)::float8 as seconds,
+       a.backend_xid::text as transaction,
+       null::text as prepared
+from pg_locks l
+left join pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory'
+  and l.granted
+  and l.objsubid = 1
+  and l.database = (select oid from pg_database where datname = current_database())
+  and l.classid::bigint = ($1::bigint >> 32) & 4294967295
+  and l.objid::bigint = $1::bigint & 4294967295
+limit 1

@@ -1,0 +1,106 @@
+//! Rows that are far too large for a message: the relay and the checks do not take them into memory, and
+//! publish them with what was left out named by size and digest.
+
+use artstore_schemas::event::WalEvent;
+
+use crate::support::*;
+
+/// How many bytes each of the large texts has.
+const TEXT: usize = 100 * 1024 * 1024;
+
+/// What a process may have used at its peak: less than one of those texts.
+const MOST: usize = 80 * 1024 * 1024;
+
+/// The most memory that a process has had, in bytes; none once it has ended.
+fn peak(pid: u32) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: usize = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[test]
+fn a_row_of_many_megabytes_stays_in_the_database() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let mut connection = world.element(0).await;
+        let text = format!("repeat('abcdefgh', {})", TEXT / 8);
+        execute(
+            &mut connection,
+            format!(
+                "insert into elem_files (file_id, original_filename, storage_filename, storage_path, \
+                     file_size, content_type, checksum, created_by_id, created_by_username, \
+                     description, metadata_json, created_at, updated_at) \
+                 values (gen_random_uuid(), 'a', 'a', '/', 1, 'text/plain', 'c', '1', 'ann', {text}, \
+                     jsonb_build_object('x', {text}), now(), now()); \
+                 insert into elem_wal (transaction_id, operation_type, status, file_id, \
+                     operation_data, error_message) \
+                 select gen_random_uuid(), 'file_update', 'committed', file_id, \
+                     jsonb_build_object('y', {text}), {text} from elem_files"
+            ),
+        )
+        .await;
+        let relay = world.relay(0).start();
+        world.caught_up(0).await;
+        let used = peak(relay.pid()).unwrap();
+        println!("the relay used {} MiB", used >> 20);
+        assert!(used < MOST, "{} MiB", used >> 20);
+
+        let stream = world
+            .bus
+            .jetstream
+            .get_stream(source.stream())
+            .await
+            .unwrap();
+        let message = stream.get_raw_message(1).await.unwrap();
+        let event: WalEvent = serde_json::from_slice(&message.payload).unwrap();
+        assert_eq!(event.omitted.len(), 4, "{event:?}");
+        let file = event.file.unwrap();
+        assert_eq!((file.description, file.metadata), (None, None));
+        for (field, text) in [
+            ("file.description", "f.description"),
+            ("file.metadata", "f.metadata_json::text"),
+            ("operation.data", "w.operation_data::text"),
+            ("operation.error_message", "w.error_message"),
+        ] {
+            let sql = format!(
+                "select octet_length({text}) || ' ' || encode(sha256({text}::bytea), 'hex') \
+                 from elem_files f join elem_wal w using (file_id)"
+            );
+            let expected: String = value(&mut connection, sql).await;
+            let omitted = event.omitted.iter().find(|o| o.field == field).unwrap();
+            assert_eq!(
+                format!("{} {}", omitted.bytes, omitted.sha256),
+                expected,
+                "{field}"
+            );
+        }
+
+        // The check of source and stream, and a backfill that finds nothing to publish.
+        for arguments in [
+            &["verify", "--source", "elem"][..],
+            &["element", "backfill", "elem"],
+        ] {
+            let mut process = world.command(arguments).start();
+            let mut used = 0;
+            while let Some(now) = peak(process.pid()) {
+                used = used.max(now);
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let status = process.ended().await;
+            assert!(
+                status.success(),
+                "{arguments:?}: {}{}",
+                process.output(),
+                process.log()
+            );
+            println!("{arguments:?} used {} MiB", used >> 20);
+            assert!(used < MOST, "{} MiB", used >> 20);
+        }
+        assert_eq!(world.last_sequence(&source).await, 1);
+        relay.kill().await;
+    });
+}
