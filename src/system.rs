@@ -136,7 +136,8 @@ impl System {
         for element in &system.elements {
             let module = Module::Storage(element.clone());
             system.migrate(&database(element), &module).await?;
-            let mut connection = system.database(&database(element))?.connect().await?;
+            let options = system.database(&database(element))?;
+            let mut connection = connection::open(&options).await?;
             let url = Self::api_url(element);
             api_url::store(&mut connection, element, Some(&url)).await?;
         }

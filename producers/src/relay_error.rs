@@ -117,6 +117,8 @@ impl Halt {
             Self::Standby
             | Self::NoTable { .. }
             | Self::NotMigrated { .. }
+            | Self::TooOld { .. }
+            | Self::Unfit(_)
             | Self::Pooler { .. } => false,
             Self::NoFloor { .. }
             | Self::Status { .. }

@@ -93,7 +93,7 @@ async fn set_url(config: &Config, command: SetUrl) -> anyhow::Result<ExitCode> {
         )
     };
     let database = database.application_name("artstore element set-url");
-    let mut connection = database.connect().await.with_context(context)?;
+    let mut connection = connection::open(&database).await.with_context(context)?;
     let changed = api_url::store(&mut connection, &element, url)
         .await
         .with_context(context)?;

@@ -715,7 +715,9 @@ fn a_check_that_stands_still_is_no_proof() {
 
 #[test]
 fn what_does_not_answer_is_asked_again_where_the_relay_gets_on() {
-    let source = "elem".parse().map(artstore_schemas::source::Source::Element);
+    let source = "elem"
+        .parse()
+        .map(artstore_schemas::source::Source::Element);
     let source = source.unwrap();
     let asked_again = |stored: Option<f64>, polled: Option<f64>, name: &str| {
         let mut answer = answer(name, process("alpha", 42), Stage::Active);

@@ -21,7 +21,6 @@ use uuid::Uuid;
 use super::{database, reached};
 use crate::audit::against;
 use crate::audit::facts::End;
-use crate::audit::select::stream;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;
@@ -31,7 +30,7 @@ use crate::verify::reader;
 #[derive(Debug, Args)]
 pub struct AcceptStream {
     /// The stream that was made again: ARTSTORE_ADMIN, or an element's name, admin or query
-    #[arg(long, value_parser = stream)]
+    #[arg(long, value_parser = crate::names::stream)]
     stream: String,
     /// What happened to it: this goes into the log
     #[arg(long, value_parser = reason)]

@@ -23,7 +23,6 @@ use crate::audit::finding::{Finding, Kind, Layer};
 use crate::audit::form;
 use crate::audit::log::Check;
 use crate::audit::report::Outcome;
-use crate::audit::select::stream;
 use crate::audit_keys::AuditSettings;
 use crate::commands::bar;
 use crate::config::{Config, ConfigError};

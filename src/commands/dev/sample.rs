@@ -5,9 +5,10 @@ use artstore_producers::files::{self, NewFile};
 use artstore_producers::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::source::Source;
+use artstore_sessions::connection;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use sqlx::{AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
 use crate::system::System;
@@ -95,7 +96,8 @@ pub(super) async fn put_in(system: &System) -> anyhow::Result<String> {
     for (index, sample) in FILES.iter().enumerate() {
         let element = &system.elements[index % system.elements.len()];
         let source = Source::Element(element.clone());
-        let mut connection = system.source_database(&source)?.connect().await?;
+        let options = system.source_database(&source)?;
+        let mut connection = connection::open(&options).await?;
         let (name, description, user, tags, content_type, size) = *sample;
         let id = Uuid::new_v5(
             &Uuid::NAMESPACE_URL,

@@ -15,12 +15,12 @@ use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::bus::{Bus, BusError, Limits, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
-use artstore_sessions::relation;
 use artstore_sessions::server::{self, Server};
+use artstore_sessions::{connection, relation};
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 
 use super::adopt::{inspection, made_by};
 use super::{ModuleName, connect, holds, name, shown, targets};
@@ -110,7 +110,7 @@ impl Report {
 
 /// Whether somebody has stored where the element's API is reached. One that is not migrated says nothing.
 async fn says_its_url(element: &ElementName, database: &PgConnectOptions) -> bool {
-    let Ok(mut connection) = database.connect().await else {
+    let Ok(mut connection) = connection::open(database).await else {
         return false;
     };
     let table = SourceTable::of(&Source::Element(element.clone()));
