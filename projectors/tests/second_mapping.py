@@ -35,7 +35,7 @@ def double(value):
         return sign + "0.0"
     if not -5 <= exponent < 16:
         mantissa = digits[0] + ("." + digits[1:] if digits[1:] else "")
-        return f"{sign}{mantissa}e{exponent}"
+        return f"{sign}{mantissa}e{exponent:+d}"
     if exponent < 0:
         return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
     whole, rest = digits[: exponent + 1].ljust(exponent + 1, "0"), digits[exponent + 1 :]
