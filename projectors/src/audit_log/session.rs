@@ -125,18 +125,18 @@ impl AuditLog {
         // and before it is published again with those that the bus does not have.
         let from = base.as_ref().map_or(0, |(head, _)| head.size);
         let size = tip.size;
-        if base.is_none() || from < size && !store::is_there(&mut moment, stream, from).await? {
-            if let Some(note) = store::last_head_up_to(&mut moment, stream, size).await? {
-                let head = self.opened(stream, &note, &tip, legacy)?;
-                tracing::warn!(
-                    stream,
-                    published = from,
-                    head = head.size,
-                    "signed heads of this log are not on the bus: the log goes on from the last head in \
-                     the database, and heads behind the last published one are published again"
-                );
-                base = Some((head, note));
-            }
+        let lost =
+            base.is_none() || from < size && !store::is_there(&mut moment, stream, from).await?;
+        if lost && let Some(note) = store::last_head_up_to(&mut moment, stream, size).await? {
+            let head = self.opened(stream, &note, &tip, legacy)?;
+            tracing::warn!(
+                stream,
+                published = from,
+                head = head.size,
+                "signed heads of this log are not on the bus: the log goes on from the last head in \
+                 the database, and heads behind the last published one are published again"
+            );
+            base = Some((head, note));
         }
         let head = base.as_ref().map(|(head, _)| head);
         let behind = head.map_or(0, |head| head.size);

@@ -160,7 +160,7 @@ fn whatever_somebody_with_the_database_changes_is_found_and_by_what() {
             let again =
                 format!("alter table audit_logs add constraint audit_logs_evidence_check {check}");
             let fits = try_execute(&mut admin, again).await.is_ok();
-            assert!(fits || !attack.name.eq("none"));
+            assert!(fits || attack.name != "none");
             sqlx::Connection::close(admin).await.unwrap();
             let arguments: &[&str] = if attack.against {
                 &["--against-stream"]

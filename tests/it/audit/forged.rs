@@ -198,7 +198,7 @@ async fn shown_as_forged(audited: &Audited<'_>, id: i64) {
             let marked = |line: &str| line.contains("not the row in the stored tree");
             let forged = said.lines().filter(|line| line.contains("mallory"));
             assert!(forged.clone().count() > 0, "{format}: {said}");
-            assert!(forged.into_iter().all(marked), "{format}: {said}");
+            assert!(forged.clone().all(marked), "{format}: {said}");
         }
     }
 }
