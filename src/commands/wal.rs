@@ -147,6 +147,11 @@ async fn run_pending(config: &Config, list: &List) -> anyhow::Result<ExitCode> {
     }
     if list.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
+    } else if left {
+        println!(
+            "\nTo finish what was left behind, each as proposed: `artstore wal resolve --proposed`; it \
+             shows them and asks first."
+        );
     }
     Ok(ExitCode::from(u8::from(list.check && left)))
 }

@@ -149,17 +149,31 @@ pub(super) fn of_source(
     }
 }
 
-/// All projections, from their checkpoints `elapsed` seconds apart, the streams and the processes.
+/// What a database with projections said.
+pub(super) struct Said<'a> {
+    pub(super) holds: Holds,
+    /// The checkpoints, `elapsed` seconds before the places.
+    pub(super) before: &'a [Checkpoint],
+    pub(super) places: &'a Asked<Places>,
+    pub(super) elapsed: f64,
+    /// Which projections it had when it last said so.
+    pub(super) remembered: &'a BTreeMap<String, Vec<Source>>,
+}
+
+/// All projections of a database, from what it said, the streams and the processes.
 pub(super) fn projections(
-    holds: Holds,
+    said: &Said<'_>,
     listed: &[Source],
-    before: &[Checkpoint],
-    places: &Asked<Places>,
-    remembered: &BTreeMap<String, Vec<Source>>,
-    elapsed: f64,
     streams: &BTreeMap<&Source, &Asked<Looked>>,
     answers: Option<&Answers>,
 ) -> Vec<ProjectionStatus> {
+    let Said {
+        holds,
+        before,
+        places,
+        elapsed,
+        remembered,
+    } = *said;
     let known = places.as_ref().ok();
     let checkpoints = known.map_or(&[][..], |places| &places.checkpoints);
     let all = match known {

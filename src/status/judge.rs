@@ -313,6 +313,13 @@ fn is_down(database: &Server) -> bool {
     problem.starts_with("can't be reached") || problem.starts_with("does not answer")
 }
 
+/// A database that says nothing.
+struct Silent<'a> {
+    server: &'a Server,
+    about: &'a str,
+    url: &'a str,
+}
+
 /// Databases that say nothing. Those of one server that all say the same have one cause.
 fn databases(found: &mut Found, status: &Status) {
     let read_models = [
@@ -324,7 +331,7 @@ fn databases(found: &mut Found, status: &Status) {
         read_models.filter_map(|(server, about, url)| Some((server.as_ref()?, about, url)));
     let sources = status.sources.iter();
     let sources = sources.map(|s| (&s.database, s.source.as_str(), "the URL of the database"));
-    let mut silent: BTreeMap<(&str, &str), Vec<(&Server, &str, &str)>> = BTreeMap::new();
+    let mut silent: BTreeMap<(&str, &str), Vec<Silent<'_>>> = BTreeMap::new();
     for (server, about, url) in sources.chain(read_models) {
         let Some(problem) = &server.problem else {
             continue;
@@ -335,12 +342,12 @@ fn databases(found: &mut Found, status: &Status) {
             .map_or("", |(_, address)| address);
         let of_one = silent.entry((address, problem)).or_default();
         // The query and the admin module's are sources as well.
-        if !of_one.iter().any(|(known, ..)| known.name == server.name) {
-            of_one.push((server, about, url));
+        if !of_one.iter().any(|known| known.server.name == server.name) {
+            of_one.push(Silent { server, about, url });
         }
     }
     for ((address, problem), databases) in silent {
-        if let [(server, about, url)] = databases[..] {
+        if let [Silent { server, about, url }] = databases[..] {
             found.add(
                 Weight::Database,
                 about,
@@ -350,7 +357,7 @@ fn databases(found: &mut Found, status: &Status) {
             );
             continue;
         }
-        let names = databases.iter().map(|(server, ..)| server.name.as_str());
+        let names = databases.iter().map(|silent| silent.server.name.as_str());
         let names = names.map(|name| name.rsplit_once(" at ").map_or(name, |(name, _)| name));
         let names: Vec<&str> = names.collect();
         found.add(

@@ -218,16 +218,15 @@ impl Watcher {
         {
             let elapsed = read_at.duration_since(*asked).as_secs_f64();
             let before = before.as_deref().unwrap_or_default();
-            projections.extend(compose::projections(
-                model.holds,
-                &listed,
+            let said = compose::Said {
+                holds: model.holds,
                 before,
                 places,
-                &model.known,
                 elapsed,
-                &streams,
-                answers,
-            ));
+                remembered: &model.known,
+            };
+            let of_model = compose::projections(&said, &listed, &streams, answers);
+            projections.extend(of_model);
         }
         let server = |holds: Holds| {
             let models = self.models.iter().zip(&places);

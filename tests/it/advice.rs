@@ -106,6 +106,7 @@ const NAMED_BY_WHAT_IS_BEFORE: &[(&str, &[&str])] = &[
     ("--resume", &["/tmp/some"]),
     ("--role", &["somebody"]),
     ("remove", &["query-cache", "element-registry"]),
+    ("set-url", &["storage_elem_01"]),
 ];
 
 /// Advice that is known to be refused, and why it may still be.

@@ -44,6 +44,9 @@ fn leaves(command: &Command, path: &[String], found: &mut Vec<Vec<String>>) {
     if path == ["wal", "resolve"] {
         words.extend([ID, "--as", "failed"].map(str::to_owned));
     }
+    if path == ["element", "set-url"] {
+        words.push("http://127.0.0.1:1".to_owned());
+    }
     found.push(words);
 }
 

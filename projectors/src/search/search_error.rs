@@ -17,7 +17,7 @@ pub enum SearchError {
     NotMigrated(sqlx::Error),
     /// The database failed.
     #[error("the query database: {}", words(.0))]
-    Database(sqlx::Error),
+    Database(#[source] sqlx::Error),
 }
 
 impl From<sqlx::Error> for SearchError {

@@ -42,7 +42,7 @@ pub struct Backup {
 const NOT_IN_IT: &[&str] = &[
     "the streams on NATS: operations that were pruned are only there",
     "the keys and secrets of the audit log, which are files and variables",
-    "roles and their passwords, which belong to the server, and tables of other programs",
+    "roles and how they log in, which belongs to the server, and tables of other programs",
 ];
 
 /// A database, with every module that is in it: several elements may share one.
