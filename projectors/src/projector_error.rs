@@ -8,7 +8,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::audit_log::AuditLog;
+use crate::element_registry::ElementRegistry;
 use crate::projector::Projector as _;
+use crate::query_cache::QueryCache;
 
 /// An error of a worker.
 #[derive(Debug, thiserror::Error)]
@@ -354,7 +356,9 @@ fn way_on(projection: &str, stream: &str) -> String {
              where each of its rows is what this stream says. Where one is not, its rows stay as they \
              are: see `artstore audit verify --no-bus --stream {stream}`"
         ),
-        other => format!("`artstore projection repair {other}`"),
+        QueryCache::NAME => "`artstore projection repair query-cache`".to_owned(),
+        ElementRegistry::NAME => "`artstore projection rebuild element-registry`".to_owned(),
+        other => format!("build the tables of {other} again from the stream, with its own program"),
     }
 }
 

@@ -175,9 +175,9 @@ impl Heads {
         let text = match *last < self.published {
             // What is published behind a larger one would look like another history.
             true => format!(
-                "{what}, which has later ones: its stream lost them (a limit? artstore bus init says). \
+                "{what}, which has later ones: its stream lost them (a limit? `artstore bus init` names it). \
                  Rows are proven by the heads in the database; where witnesses keep heads, compare \
-                 them (artstore audit witness)"
+                 them (`artstore audit witness FILE`)"
             ),
             false => format!(
                 "{what}: its stream was made anew or lost its end, or no projector has run since. A \

@@ -583,7 +583,10 @@ fn of_place(
             "bring it back to a place that can be proved",
             match projection {
                 AuditLog::NAME => Some("artstore audit verify".to_owned()),
-                QueryCache::NAME => Some(format!("artstore projection repair {projection}")),
+                QueryCache::NAME => Some("artstore projection repair query-cache".to_owned()),
+                ElementRegistry::NAME => {
+                    Some("artstore projection rebuild element-registry".to_owned())
+                }
                 _ => None,
             },
         );

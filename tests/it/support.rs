@@ -27,7 +27,7 @@ pub use process::{Process, Program};
 /// How long anything may take that is expected to happen, on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
-const ACCOUNTS: usize = 200;
+const ACCOUNTS: usize = 400;
 
 /// Runs a test.
 pub fn run(test: impl Future<Output = ()>) {

@@ -24,7 +24,7 @@ use crate::audit::form;
 use crate::audit::log::Check;
 use crate::audit::report::Outcome;
 use crate::audit_keys::AuditSettings;
-use crate::commands::bar;
+use crate::commands::{bar, error_text};
 use crate::config::{Config, ConfigError};
 use crate::names;
 
@@ -173,7 +173,10 @@ fn unread(error: &anyhow::Error) -> Finding {
         id: None,
         kind: Kind::TableChanged,
         layers: [Layer::Form].into(),
-        text: format!("the rows could not be read, and were not checked: {error:#}"),
+        text: format!(
+            "the rows could not be read, and were not checked: {}",
+            error_text(error)
+        ),
     }
 }
 

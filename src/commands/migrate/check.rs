@@ -128,7 +128,7 @@ pub async fn run(config: &Config, command: &Check) -> anyhow::Result<ExitCode> {
             && !says_its_url(element, database).await
         {
             let text = "neither its own table nor ARTSTORE_ELEMENT_API_URLS says its API URL: events \
-                        and the cache show no storage_element_url; set it with artstore element set-url";
+                        and the cache show no storage_element_url; set it with `artstore element set-url NAME URL`";
             report.add(Verdict::Note, "API URL", text);
         }
         reports.push(report);

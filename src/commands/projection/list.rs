@@ -90,25 +90,15 @@ async fn halts(bus: Option<&Bus>, projection: Projected) -> Halts {
     Some(halted)
 }
 
-/// NATS, where it can be reached: without it nobody knows who has halted.
-async fn bus(config: &Config, name: &str) -> Option<Bus> {
-    match Bus::connect(&config.bus(name)).await {
-        Ok(bus) => Some(bus),
-        Err(error) => {
-            eprintln!("artstore: whether a projection has halted is not known: {error}");
-            None
-        }
-    }
-}
-
 /// Lists the projections whose databases are configured. Exit code 1 where one has halted.
 pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
-    let bus = bus(config, "artstore projection list").await;
+    // Without it nobody knows who has halted; the databases say the rest.
+    let bus = Bus::connect(&config.bus("artstore projection list")).await;
     for projection in Projected::value_variants() {
         if super::database(config, *projection).is_ok() {
             let mut connection = connect(config, *projection).await?;
-            let halts = halts(bus.as_ref(), *projection).await;
+            let halts = halts(bus.as_ref().ok(), *projection).await;
             rows.push(see(&mut connection, *projection, halts).await?);
             connection.close().await?;
         }
@@ -137,6 +127,9 @@ pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
             row.parked(),
             row.state()
         );
+    }
+    if let Err(error) = bus {
+        println!("\nWhether one has halted is not known: {error}");
     }
     Ok(code(&rows))
 }

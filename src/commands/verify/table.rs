@@ -18,14 +18,14 @@ const FEW: usize = 3;
 
 /// What is repaired first: each is right only when those before it were done.
 const ORDER: [&str; 8] = [
-    "artstore wal number",
-    "artstore relay accept-source",
-    "artstore relay republish",
-    "artstore run relay",
-    "artstore element backfill",
-    "artstore run projector",
-    "artstore projection repair",
-    "artstore parked",
+    "wal number",
+    "relay accept-source",
+    "relay republish",
+    "run relay",
+    "element backfill",
+    "run projector",
+    "projection repair",
+    "parked",
 ];
 
 /// Who does not go on: what waits for them is not waited for.
@@ -51,7 +51,8 @@ pub(super) fn next(reports: &[Report], cache: Option<&cache::Report>) -> Option<
         .chain(of_cache)
         .map(|finding| finding.mend.as_str());
     let rank = |command: &&str| {
-        let known = ORDER.iter().position(|first| command.starts_with(first));
+        let words = command.strip_prefix("artstore ").unwrap_or(command);
+        let known = ORDER.iter().position(|first| words.starts_with(first));
         known.unwrap_or(ORDER.len())
     };
     if let Some(first) = commands

@@ -18,14 +18,11 @@ const PAUSES: u64 = 10;
 /// them ten tries take a tenth of a second.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// No more messages than there are (`full`), or any number again.
+/// No message that has a body (`full`), or any message again. A limit on their number would halt the relay.
 async fn limit(world: &World, source: &Source, full: bool) {
     let info = world.bus.stream_info(&source.stream()).await.unwrap();
     let mut config = info.config;
-    config.max_messages = match full {
-        true => i64::try_from(info.state.messages).unwrap(),
-        false => -1,
-    };
+    config.max_message_size = if full { 1 } else { -1 };
     world.bus.jetstream.update_stream(config).await.unwrap();
 }
 
@@ -68,7 +65,9 @@ async fn refused_and_allowed_again(mode: &str) {
     .await;
     let took = tries(&mut heard).await;
     assert!(took >= LEAST, "{mode}: {PAUSES} pauses in {took:?}");
-    relay.becomes_unready("maximum messages exceeded").await;
+    relay
+        .becomes_unready("message size exceeds maximum allowed")
+        .await;
     assert!(relay.live().await);
     let shown = relay.scrape().await;
     assert_eq!(shown.of("relay_lag_events", &source), ROWS as f64);
