@@ -146,8 +146,9 @@ fn check_metadata(metadata: Option<&Value>) -> Result<(), PublishError> {
         })
 }
 
-/// The columns that [`read_joined`] takes, with times cut to the years that RFC 3339 can write.
-pub(crate) const SHOWN_COLUMNS: &str = "file_id, original_filename, storage_filename, \
+/// The columns of `_files` as they are published, with times cut to the years that RFC 3339 can write.
+/// A text over 4 MiB stays in the database, and [`large`] reads its size and digest.
+pub const SHOWN_COLUMNS: &str = "file_id, original_filename, storage_filename, \
      storage_path, file_size, content_type, checksum, \
      least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
      least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
@@ -165,7 +166,7 @@ pub(crate) const SHOWN_COLUMNS: &str = "file_id, original_filename, storage_file
 
 /// What was too large to be fetched, and was measured in the database: the largest first, as it would
 /// have been left out.
-pub(crate) fn large(row: &PgRow) -> Result<Vec<Omitted>, sqlx::Error> {
+pub fn large(row: &PgRow) -> Result<Vec<Omitted>, sqlx::Error> {
     let measured: Vec<String> = row.try_get("large")?;
     let read = |text: &String| {
         let mut words = text.split(' ');

@@ -1,5 +1,5 @@
-//! Rows that are far too large for a message: the relay does not take them into memory, and
-//! publishes them with what was left out named by size and digest.
+//! Rows that are far too large for a message: relay, verify and backfill do not take them into memory, and
+//! publish them with what was left out named by size and digest.
 
 use artstore_schemas::event::WalEvent;
 
@@ -79,7 +79,36 @@ fn a_row_of_many_megabytes_stays_in_the_database() {
             );
         }
 
+        // The check, for which the file stands still, and a backfill that finds nothing to publish.
+        let projector = world.projector().start();
+        world.applied().await;
+        for arguments in [
+            &["verify", "--source", "elem"][..],
+            &["element", "backfill", "elem"],
+        ] {
+            let mut process = world.command(arguments).start();
+            let mut used = 0;
+            while let Some(now) = peak(process.pid()) {
+                used = used.max(now);
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let status = process.ended().await;
+            assert!(
+                status.success(),
+                "{arguments:?}: {}{}",
+                process.output(),
+                process.log()
+            );
+            let said = process.output();
+            assert!(
+                !said.contains("in flight\n") || said.contains(", 0 in flight"),
+                "{said}"
+            );
+            println!("{arguments:?} used {} MiB", used >> 20);
+            assert!(used < MOST, "{} MiB", used >> 20);
+        }
         assert_eq!(world.last_sequence(&source).await, 1);
         relay.kill().await;
+        projector.kill().await;
     });
 }

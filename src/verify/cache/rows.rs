@@ -1,6 +1,7 @@
 //! A row of the cache, as it is and as an event says it should be; a file of an element, as it is
 //! and as the element's last event says. Compared field by field, with words for people.
 
+use artstore_producers::files;
 use artstore_projectors::projector::Received;
 use artstore_projectors::query_cache::tags;
 use artstore_schemas::element::ElementName;
@@ -173,6 +174,8 @@ pub struct TableFile {
     description: Option<String>,
     version: Option<String>,
     metadata: Option<String>,
+    /// What is too large to be fetched; those fields are null above.
+    large: Vec<Omitted>,
 }
 
 /// Reads some files of an element.
@@ -182,13 +185,8 @@ pub async fn in_table(
     ids: &[Uuid],
 ) -> sqlx::Result<Vec<TableFile>> {
     let sql = format!(
-        "select file_id, original_filename, storage_filename, storage_path, file_size, \
-             content_type, checksum, \
-             least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
-             least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
-             created_by_id, created_by_username, created_by_fullname, description, version, \
-             metadata_json::text as metadata \
-         from public.{element}_files where file_id = any($1)"
+        "select {} from public.{element}_files where file_id = any($1)",
+        files::SHOWN_COLUMNS
     );
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(ids)
@@ -215,6 +213,7 @@ impl FromRow<'_, PgRow> for TableFile {
             description: text::optional(row, "description")?,
             version: text::optional(row, "version")?,
             metadata: text::optional(row, "metadata")?,
+            large: files::large(row)?,
         })
     }
 }
@@ -243,17 +242,28 @@ impl TableFile {
         found.add("file_size", &file.file_size, same, &self.file_size);
         let omitted = |name: &str| body.omitted.iter().find(|o| o.field == name);
         let same = match omitted("file.description") {
-            Some(omitted) => digest_fits(omitted, self.description.as_deref()),
-            None => file.description == self.description,
+            Some(omitted) => {
+                self.large.contains(omitted) || digest_fits(omitted, self.description.as_deref())
+            }
+            None => file.description == self.description && !self.is_large("file.description"),
         };
         found.add("description", &file.description, same, &self.description);
         let metadata = self.metadata.as_deref().and_then(Document::from_text);
         let same = match omitted("file.metadata") {
-            Some(omitted) => digest_fits(omitted, metadata.as_ref().map(text_of).as_deref()),
-            None => file.metadata == metadata,
+            Some(omitted) => {
+                let text = metadata.as_ref().map(text_of);
+                self.large.contains(omitted) || digest_fits(omitted, text.as_deref())
+            }
+            None => file.metadata == metadata && !self.is_large("file.metadata"),
         };
         found.add("metadata", &file.metadata, same, &metadata);
         found.0
+    }
+}
+
+impl TableFile {
+    fn is_large(&self, field: &str) -> bool {
+        self.large.iter().any(|large| large.field == field)
     }
 }
 
