@@ -254,7 +254,12 @@ impl AuditLog {
         };
         let last = store::last_head(&mut transaction, stream).await?;
         let (size, age) = last.unwrap_or((0, f64::INFINITY));
-        if size < end.tip.size && age >= self.keys.head_after.as_secs_f64() {
+        // Below the last published head, a head of a size that was not published could never be.
+        let catches_up = self
+            .known()
+            .get(stream)
+            .is_some_and(|known| !known.ahead.is_empty());
+        if !catches_up && size < end.tip.size && age >= self.keys.head_after.as_secs_f64() {
             let note = end.head().sign(&self.keys.signer);
             let size = end.tip.size;
             if !self.put_head(&mut transaction, stream, size, &note).await? {
