@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use async_nats::{Message, Subscriber};
 use futures::StreamExt as _;
@@ -25,11 +25,7 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) async fn open(bus: &Bus, source: &Source) -> Result<Self, RelayError> {
-        let requests = bus
-            .client
-            .subscribe(source.control_subject())
-            .await
-            .map_err(|e| BusError::JetStream(e.to_string()))?;
+        let requests = bus.subscribe(source.control_subject()).await?;
         Ok(Self {
             bus: bus.clone(),
             requests,

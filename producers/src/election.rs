@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use artstore_schemas::source::Source;
 use artstore_sessions::holder::{self, Holder};
+use artstore_sessions::pulse;
 use artstore_sessions::session::{Session, SessionError};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
@@ -22,6 +23,8 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000);
 /// that could not show that it is alive for so long no longer believes in its lock.
 const SILENCE: Duration = Duration::from_secs(5);
 
+const ENDED: &str = "the session of its lock has ended";
+
 /// How long the server may take to confirm that the lock is let go.
 const RELEASE: Duration = Duration::from_secs(3);
 
@@ -32,6 +35,8 @@ pub struct Lease {
     /// Gives the session back when it was asked to end, and the session is still well.
     heartbeat: JoinHandle<Option<PgConnection>>,
     end: Option<oneshot::Sender<()>>,
+    /// The heartbeat has the other end for as long as it goes on.
+    beats: watch::Receiver<()>,
 }
 
 impl Lease {
@@ -39,13 +44,28 @@ impl Lease {
     pub(crate) fn held(connection: PgConnection, asked: Instant) -> Self {
         let last_heartbeat = Arc::new(Mutex::new(asked));
         let (end, ending) = oneshot::channel();
-        let heartbeat = beat(connection, Arc::clone(&last_heartbeat), ending);
+        let (beating, beats) = watch::channel(());
+        let last = Arc::clone(&last_heartbeat);
+        let heartbeat = async move {
+            let connection = beat(connection, last, ending).await;
+            drop(beating);
+            connection
+        };
         let heartbeat = tokio::spawn(heartbeat.in_current_span());
         Self {
             last_heartbeat,
             heartbeat,
             end: Some(end),
+            beats,
         }
+    }
+
+    /// Resolves when the lock's session is lost. Whatever else waits for the same server would wait for
+    /// as long as the network swallows packets.
+    pub(crate) async fn lost(&self) -> RelayError {
+        let mut beats = self.beats.clone();
+        while beats.changed().await.is_ok() {}
+        RelayError::StoodDown(ENDED)
     }
 
     /// Lets the lock go: once this returns, another relay has it or can have it. An error where
@@ -75,7 +95,7 @@ impl Lease {
     pub fn check(&self) -> Result<(), RelayError> {
         let last = *lock(&self.last_heartbeat);
         if self.heartbeat.is_finished() {
-            return Err(RelayError::StoodDown("the session of its lock has ended"));
+            return Err(RelayError::StoodDown(ENDED));
         }
         if last.elapsed() >= SILENCE {
             return Err(RelayError::StoodDown(
@@ -166,15 +186,10 @@ async fn beat(
             _ = &mut end => return Some(connection),
         }
         let asked = Instant::now();
-        let answer = sqlx::query("select 1").execute(&mut connection);
-        match tokio::time::timeout(SILENCE, answer).await {
-            Ok(Ok(_)) => *lock(&last_heartbeat) = asked,
-            Ok(Err(error)) => {
+        match pulse::ask(&mut connection).await {
+            Ok(()) => *lock(&last_heartbeat) = asked,
+            Err(error) => {
                 tracing::warn!(%error, "the election's session has ended");
-                return None;
-            }
-            Err(_) => {
-                tracing::warn!("the election's session does not answer");
                 return None;
             }
         }

@@ -64,7 +64,8 @@ pub struct RelayState {
     /// Since when the relay has taken nothing above the oldest gap, because there is no room for more
     /// gaps; none where it takes everything.
     pub full: Option<Instant>,
-    /// While it stands by: since when rows have been waiting with nothing published by anybody.
+    /// Since when rows have been waiting with nothing stored, by this relay or by another one; it goes on
+    /// when the lock changes hands.
     pub waiting: Option<Instant>,
     /// When the lock was last seen in another relay's hands.
     pub stood_by: Option<Instant>,

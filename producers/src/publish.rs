@@ -1,14 +1,16 @@
 //! Publishing: message *n* of a stream is accepted only as *n*. A failure stops everything behind
 //! it, and then only the stream says how far it came; acknowledgements are never remembered.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::time::Duration;
 
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
+use artstore_schemas::link::Lost;
 use artstore_schemas::refusals::Refusal;
 use async_nats::HeaderMap;
-use async_nats::client::Request;
+use async_nats::client::{Request, RequestErrorKind};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -97,8 +99,55 @@ pub enum PublishFailure {
     #[error(transparent)]
     NotPermitted(#[from] Refusal),
     /// No clear answer: the messages may or may not be stored.
-    #[error("no acknowledgement: {0}")]
-    Unclear(String),
+    #[error("NATS did not confirm that it stored {what}: {reason}")]
+    Unclear {
+        /// Which messages.
+        what: String,
+        /// What it said, or that it said nothing.
+        reason: String,
+    },
+}
+
+impl PublishFailure {
+    /// Whether NATS did not take what it should have taken: its disk is full, or it does not answer.
+    pub fn is_of_the_bus(&self) -> bool {
+        matches!(self, Self::Unclear { .. })
+    }
+}
+
+/// What a batch is called in an error.
+#[derive(Debug, Clone)]
+struct Named(String);
+
+impl Named {
+    fn of(messages: &[Outgoing], expected: u64) -> Self {
+        let subjects: BTreeSet<&str> = messages.iter().map(|m| m.subject.as_str()).collect();
+        let count = messages.len();
+        let first = expected + 1;
+        let subject = subjects.first().unwrap_or(&"");
+        Self(match (count, subjects.len()) {
+            (1, _) => format!("message {first} ({subject})"),
+            (_, 1) => format!(
+                "messages {first} to {} ({subject})",
+                expected + count as u64
+            ),
+            (_, more) => format!(
+                "messages {first} to {} ({subject} and {} more)",
+                expected + count as u64,
+                match more {
+                    2 => "one subject".to_owned(),
+                    more => format!("{} subjects", more - 1),
+                }
+            ),
+        })
+    }
+
+    fn unclear(&self, reason: &dyn fmt::Display) -> PublishFailure {
+        PublishFailure::Unclear {
+            what: self.0.clone(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// Publishes in order. `Ok`: all are stored, directly behind `expected`. On any error nothing is
@@ -110,18 +159,35 @@ pub async fn publish(
     expected: u64,
 ) -> Result<(), PublishFailure> {
     let subjects: HashSet<String> = messages.iter().map(|m| m.subject.clone()).collect();
+    let named = Named::of(&messages, expected);
     let publish = async {
         match mode {
             PublishMode::Atomic | PublishMode::Auto if messages.len() > 1 => {
-                atomic(bus, messages, expected).await
+                atomic(bus, messages, expected, &named).await
             }
             PublishMode::Atomic | PublishMode::Auto | PublishMode::Pipelined => {
-                pipelined(bus, messages, expected).await
+                pipelined(bus, messages, expected, &named).await
             }
         }
     };
     let is_its = |refused: &str| subjects.contains(refused);
-    bus.refusals.unless_refused(is_its, publish).await?
+    let permitted = bus.refusals.unless_refused(is_its, publish);
+    match bus.link.unless_lost(permitted).await {
+        Ok(published) => published?,
+        Err(lost @ Lost) => Err(named.unclear(&lost)),
+    }
+}
+
+/// Hands a message to the connection, which takes none while its buffer is full: it has no server, or
+/// one that takes nothing.
+async fn handed<T, E: fmt::Display>(
+    named: &Named,
+    send: impl Future<Output = Result<T, E>>,
+) -> Result<T, PublishFailure> {
+    match tokio::time::timeout(ACK_TIMEOUT, send).await {
+        Ok(sent) => sent.map_err(|error| named.unclear(&error)),
+        Err(_) => Err(named.unclear(&"the connection takes nothing more")),
+    }
 }
 
 /// Each message expects the sequence before it, and all but the first also the id before it: a
@@ -131,6 +197,7 @@ async fn pipelined(
     bus: &Bus,
     messages: Vec<Outgoing>,
     expected: u64,
+    named: &Named,
 ) -> Result<(), PublishFailure> {
     let mut acknowledgements = Vec::with_capacity(messages.len());
     let mut previous: Option<Uuid> = None;
@@ -145,8 +212,8 @@ async fn pipelined(
             .payload(message.body)
             .headers(headers);
         crash::point("relay.publishing");
-        let sent = bus.jetstream.send_publish(message.subject, publish).await;
-        let acknowledgement = sent.map_err(|e| PublishFailure::Unclear(e.to_string()))?;
+        let sent = bus.jetstream.send_publish(message.subject, publish);
+        let acknowledgement = handed(named, sent).await?;
         acknowledgements.push((message.id, message.position, expected + 1, acknowledgement));
     }
     for (id, position, sequence, acknowledgement) in acknowledgements {
@@ -157,7 +224,7 @@ async fn pipelined(
                     PublishErrorKind::WrongLastSequence | PublishErrorKind::WrongLastMessageId => {
                         PublishFailure::Refused(error.to_string())
                     }
-                    _ => PublishFailure::Unclear(error.to_string()),
+                    _ => named.unclear(&error),
                 });
             }
         }
@@ -201,10 +268,14 @@ struct BatchError {
 }
 
 /// One atomic batch: the expected sequence stands on its first message, the commit on its last.
-async fn atomic(bus: &Bus, messages: Vec<Outgoing>, expected: u64) -> Result<(), PublishFailure> {
+async fn atomic(
+    bus: &Bus,
+    messages: Vec<Outgoing>,
+    expected: u64,
+    named: &Named,
+) -> Result<(), PublishFailure> {
     const WRONG_LAST_SEQUENCE: u64 = 10071;
     const WRONG_LAST_SEQUENCE_CONSTANT: u64 = 10164;
-    let unclear = |error: &dyn std::fmt::Display| PublishFailure::Unclear(error.to_string());
     let batch = Uuid::new_v4().to_string();
     let count = messages.len();
     let first = messages.first().map(|m| (m.id, m.position));
@@ -220,9 +291,8 @@ async fn atomic(bus: &Bus, messages: Vec<Outgoing>, expected: u64) -> Result<(),
         if number < count {
             let sent = bus
                 .client
-                .publish_with_headers(message.subject, headers, message.body)
-                .await;
-            sent.map_err(|e| unclear(&e))?;
+                .publish_with_headers(message.subject, headers, message.body);
+            handed(named, sent).await?;
             continue;
         }
         headers.insert(BATCH_COMMIT, "1");
@@ -231,12 +301,18 @@ async fn atomic(bus: &Bus, messages: Vec<Outgoing>, expected: u64) -> Result<(),
             .headers(headers)
             .timeout(Some(ACK_TIMEOUT));
         let reply = bus.client.send_request(message.subject, request).await;
-        answer = Some(reply.map_err(|e| unclear(&e))?);
+        answer = Some(reply.map_err(|error| match error.kind() {
+            RequestErrorKind::TimedOut => {
+                named.unclear(&format!("no answer within {} s", ACK_TIMEOUT.as_secs()))
+            }
+            _ => named.unclear(&error),
+        })?);
     }
     let Some(answer) = answer else {
         return Ok(());
     };
-    let answer: BatchAnswer = serde_json::from_slice(&answer.payload).map_err(|e| unclear(&e))?;
+    let answer = serde_json::from_slice::<BatchAnswer>(&answer.payload);
+    let answer = answer.map_err(|error| named.unclear(&error))?;
     match (answer.error, first) {
         (Some(error), Some((id, position))) if is_duplicate(&error) => {
             Err(PublishFailure::Duplicate { id, position })
@@ -246,10 +322,9 @@ async fn atomic(bus: &Bus, messages: Vec<Outgoing>, expected: u64) -> Result<(),
         {
             Err(PublishFailure::Refused(error.description))
         }
-        (Some(error), _) => Err(PublishFailure::Unclear(format!(
-            "{} ({})",
-            error.description, error.err_code
-        ))),
+        (Some(error), _) => {
+            Err(named.unclear(&format!("{} ({})", error.description, error.err_code)))
+        }
         (None, _) if answer.count == count && answer.seq == expected + count as u64 => Ok(()),
         (None, _) => Err(PublishFailure::Refused(format!(
             "a batch of {count} was stored as {} up to {}, expected up to {}",

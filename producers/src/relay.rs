@@ -16,6 +16,7 @@ use artstore_schemas::bus::{Bus, BusError, check_limits};
 use artstore_schemas::crash;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
+use artstore_sessions::pulse::{self, kept_alive, within};
 use artstore_sessions::restart::{Restarts, stopped};
 use artstore_sessions::retry::Retry;
 use artstore_sessions::server::{Holds, Server};
@@ -31,7 +32,7 @@ use crate::election::{self, Lease};
 use crate::floor;
 use crate::level::{self, Levelled, Levelling};
 use crate::poll::Poller;
-use crate::progress::Progress;
+use crate::progress::{Progress, RelayState};
 use crate::publish::PublishMode;
 use crate::relay_error::RelayError;
 use crate::round::{End, Round};
@@ -44,6 +45,12 @@ use crate::translate::Translator;
 /// How long a relay may take to settle what is in flight when it is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long the check before the first session may take.
+const PREFLIGHT: Duration = Duration::from_secs(60);
+
+/// A relay that has had no connection to NATS for so long leaves the lock to one that may have.
+const HANDED_OVER: Duration = Duration::from_secs(10);
+
 /// How often the stream's settings are looked at.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -52,6 +59,10 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How long the stream's end may take to be read for that.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is wrong while there is no connection.
+const NO_CONNECTION: &str = "no connection to NATS; it is tried again all the time: check the NATS \
+    server, the network, NATS_URL and NATS_CREDENTIALS";
 
 /// So often in a row a command fails without getting on before it gives up.
 const MOST_FAILURES: u32 = 5;
@@ -76,7 +87,7 @@ pub struct RelayOptions {
 /// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
 pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
     let relay = Relay::new(bus.clone(), options.clone(), Progress::default());
-    relay.preflight().await?;
+    within(PREFLIGHT, relay.preflight()).await?;
     Ok(())
 }
 
@@ -167,7 +178,7 @@ impl Relay {
 
     async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
         let notes = tokio::select! {
-            checked = self.preflight() => match checked {
+            checked = within(PREFLIGHT, self.preflight()) => match checked {
                 Ok(notes) => notes,
                 // The first session meets it again, and shows it.
                 Err(error) if error.is_of_one_source() => Vec::new(),
@@ -179,7 +190,7 @@ impl Relay {
             tracing::warn!(source = %self.options.source, "the source's database: {note}");
         }
         let mut control = Control::open(&self.bus, &self.options.source).await?;
-        let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut stood_at = None;
         loop {
             let begun = Instant::now();
@@ -314,8 +325,10 @@ impl Relay {
         crash::point("relay.elected");
         let mut levelling = None;
         tokio::select! {
-            worked = self.work(&lease, &mut levelling, false, stop) => worked?,
+            worked = self.work_while_held(&lease, &mut levelling, stop) => worked?,
             () = self.watch_stream() => {}
+            // Its other sessions have the same server: they end with it.
+            error = lease.lost() => return Err(error),
         }
         lease.release(&self.options.source).await?;
         let published = self.progress.read().published;
@@ -331,14 +344,21 @@ impl Relay {
         let mut connection =
             election::connect(&options.database, "artstore relay (election)").await?;
         let mut told = false;
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::of(&progress.read());
         let lease = loop {
+            // Another relay may have a connection.
+            if self.bus.link.lost_for().is_some() {
+                self.waits_for_nats(&mut connection).await?;
+                continue;
+            }
             let asked = Instant::now();
-            if election::try_lock(&mut connection, source).await? {
+            let locked = election::try_lock(&mut connection, source);
+            if within(pulse::ANSWER, locked).await? {
                 break Lease::held(connection, asked);
             }
             if !std::mem::replace(&mut told, true) {
-                let holder = election::holder(&mut connection, source).await?;
+                let holder = election::holder(&mut connection, source);
+                let holder = within(pulse::ANSWER, holder).await?;
                 let holder = holder.map_or_else(String::new, |holder| holder.to_string());
                 tracing::info!(%source, holder, "standing by: another relay is active");
             }
@@ -353,11 +373,58 @@ impl Relay {
             tokio::time::sleep(election::HEARTBEAT / 2).await;
         };
         progress.update(|state| {
-            state.waiting = None;
             state.stage = Stage::Active;
             state.active_since = Some(Instant::now());
         });
         Ok(lease)
+    }
+
+    /// A moment without a connection to NATS.
+    async fn waits_for_nats(&self, connection: &mut PgConnection) -> Result<(), RelayError> {
+        pulse::ask(connection).await?;
+        self.progress.update(|state| {
+            state.stage = Stage::Starting;
+            state.problem = Some(Problem {
+                text: NO_CONNECTION.to_owned(),
+                halted: false,
+            });
+        });
+        tokio::time::sleep(election::HEARTBEAT / 2).await;
+        Ok(())
+    }
+
+    /// Works for as long as the lock is held. What NATS does not do is tried again with the lock in hand:
+    /// with it, another relay would do no better. One that has no connection leaves it to others.
+    async fn work_while_held(
+        &self,
+        lease: &Lease,
+        levelling: &mut Option<Levelling>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), RelayError> {
+        let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            let begun = Instant::now();
+            let error = match self.work(lease, levelling, false, stop).await {
+                Err(RelayError::Bus(error)) if error.is_transient() => RelayError::Bus(error),
+                ended => return ended,
+            };
+            lease.check()?;
+            if self
+                .bus
+                .link
+                .lost_for()
+                .is_some_and(|lost| lost >= HANDED_OVER)
+            {
+                return Err(error);
+            }
+            self.tell(&error, begun.elapsed(), &mut restarts);
+            if let Some(levelling) = levelling {
+                levelling.forget();
+            }
+            if !restarts.goes_on(stop).await {
+                return Ok(());
+            }
+        }
     }
 
     /// One life as the only relay of its source. Ends without an error when it was asked to stop
@@ -481,23 +548,22 @@ impl Relay {
         let source = &self.options.source;
         let mut connection = self.connect().await?;
         lease.check_direct(&mut connection, source).await?;
-        let info = self.bus.stream_info(&source.stream()).await?;
+        let stream = source.stream();
+        let info = self.bus.stream_info(&stream);
+        let info = kept_alive(&mut connection, info).await??;
         check_limits(&info.config)?;
         *self.limited() = None;
         let mode = self.options.mode.on(info.config.num_replicas);
-        let nudges = self
-            .bus
-            .client
-            .subscribe(source.nudge_subject())
-            .await
-            .map_err(|e| BusError::JetStream(e.to_string()))?;
+        let nudges = self.bus.subscribe(source.nudge_subject());
+        let nudges = kept_alive(&mut connection, nudges).await??;
         Ok((connection, mode, nudges))
     }
 
     /// What events say of the element's API while its own table says nothing.
     async fn assumed_url(&self, connection: &mut PgConnection) -> Result<ApiUrl, RelayError> {
         let stored = api_url::stored(connection, &self.table).await?;
-        let assumed = api_url::assumed(&self.bus, &self.options).await?;
+        let assumed = api_url::assumed(&self.bus, &self.options);
+        let assumed = kept_alive(connection, assumed).await??;
         let (Source::Element(element), Some(set)) = (&self.options.source, &self.options.api_url)
         else {
             return Ok(assumed);
@@ -546,7 +612,8 @@ impl Relay {
     /// Reads the stream's end and compares it with the source.
     async fn reconcile(&self, connection: &mut PgConnection) -> Result<Tail, RelayError> {
         let floor = floor::read(connection, &self.table).await?;
-        let tail = tail::read(&self.bus, &self.options.source).await?;
+        let tail = tail::read(&self.bus, &self.options.source);
+        let tail = kept_alive(connection, tail).await??;
         self.unsettled.store(false, Ordering::Relaxed);
         self.compare(&tail, floor, connection).await?;
         self.progress.update(|state| {
@@ -567,7 +634,8 @@ impl Relay {
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
         // First the stream by itself: what its last message says is believed afterwards.
-        let recent = tail::recent(&self.bus, source, tail).await?;
+        let recent = tail::recent(&self.bus, source, tail);
+        let recent = kept_alive(connection, recent).await??;
         let seen = snapshot(connection, &self.table.sequence).await?;
         tail.check_state(source, &seen.identity, seen.sequence_value)?;
         tail.check_floor(source, floor)?;
@@ -577,14 +645,24 @@ impl Relay {
 
 /// What a relay that stands by knows of the one that has the lock: whether rows wait that nobody
 /// publishes. Any session can hold the lock, and be no relay.
-#[derive(Default)]
 struct Waiting {
     looked: Option<Instant>,
-    /// The stream's end, and since when it has not moved while rows wait.
-    since: Option<(u64, Instant)>,
+    /// The stream's end.
+    end: u64,
+    /// Since when it has not moved while rows wait.
+    since: Option<Instant>,
 }
 
 impl Waiting {
+    /// What a relay knows that had the lock until now.
+    fn of(state: &RelayState) -> Self {
+        Self {
+            looked: None,
+            end: state.sequence,
+            since: state.waiting,
+        }
+    }
+
     /// Since when rows have been waiting with nothing published. Where NATS does not answer, what is
     /// known stays.
     async fn look(
@@ -595,14 +673,16 @@ impl Waiting {
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
             self.looked = Some(Instant::now());
             let read = tail::read(&relay.bus, &relay.options.source);
-            if let Ok(Ok(tail)) = tokio::time::timeout(LOOK_PATIENCE, read).await {
+            let read = tokio::time::timeout(LOOK_PATIENCE, read);
+            if let Ok(Ok(tail)) = kept_alive(connection, read).await? {
                 let high = tail.gaps.high();
-                let wait = rows::any_above(connection, &relay.table, high).await?;
-                let known = self.since.filter(|(end, _)| *end == tail.sequence);
-                let now = || (tail.sequence, Instant::now());
-                self.since = wait.then(|| known.unwrap_or_else(now));
+                let wait = rows::any_above(connection, &relay.table, high);
+                let wait = within(pulse::ANSWER, wait).await?;
+                let known = self.since.filter(|_| self.end == tail.sequence);
+                self.end = tail.sequence;
+                self.since = wait.then(|| known.unwrap_or_else(Instant::now));
             }
         }
-        Ok(self.since.map(|(_, since)| since))
+        Ok(self.since)
     }
 }

@@ -8,6 +8,7 @@ use artstore_schemas::envelope::Envelope;
 use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
 use artstore_schemas::subject::subject;
 use artstore_sessions::progress::Problem;
+use artstore_sessions::pulse::kept_alive;
 use artstore_sessions::restart::stopped;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
@@ -29,6 +30,10 @@ use crate::translate::Translated;
 
 /// The first wait after a poll that found nothing.
 const SHORTEST_WAIT: Duration = Duration::from_millis(2);
+
+/// What to do where NATS does not store.
+const NOT_STORED: &str = "the rows wait in the source, and nothing is lost. Look at nats-server's log \
+    and at its disk: free the disk, and restart nats-server where it goes on refusing";
 
 /// How a round ended.
 pub(crate) enum End {
@@ -169,15 +174,13 @@ impl Round<'_> {
             }
             if let (Some(levelling), Some(bodies)) = (&mut self.levelling, bodies) {
                 levelling.published(before, &bodies);
-                // The source's server ends a session that is silent for seconds: on a slow machine
-                // a chunk takes about as long.
-                self.connection.ping().await?;
             }
             progress.update(|state| {
                 state.sequence = self.tail.sequence;
                 state.position = last;
                 state.published += count;
                 state.stored = Some(Instant::now());
+                state.waiting = None;
                 state.backlog.rows = state.backlog.rows.saturating_sub(count);
                 state.problem = None;
             });
@@ -206,7 +209,8 @@ impl Round<'_> {
             }
             let source = &relay.options.source;
             let end = self.tail.sequence;
-            levelling.read(&relay.bus, source, end).await?;
+            let read = levelling.read(&relay.bus, source, end);
+            kept_alive(self.connection, read).await??;
             return Ok(Step::More);
         };
         let mut compared = levelling.compare(chunk, &relay.translator);
@@ -311,6 +315,7 @@ impl Round<'_> {
             state.polled = Some(Instant::now());
             state.void += u64::try_from(void).unwrap_or(0);
             state.backlog.rows = rows as u64 + above;
+            state.waiting = (rows > 0).then(|| state.waiting.unwrap_or_else(Instant::now));
             // Until everything was published once, the rows' own times are all there is.
             if state.backlog.caught_up.is_none() {
                 state.backlog.oldest = oldest;
@@ -367,7 +372,8 @@ impl Round<'_> {
             self.mode
         };
         let source = &self.relay.options.source;
-        match publish::publish(&self.relay.bus, mode, batch, expected).await {
+        let published = publish::publish(&self.relay.bus, mode, batch, expected);
+        match kept_alive(self.connection, published).await? {
             Ok(()) => {
                 self.tail.sequence += count;
                 Ok(true)
@@ -383,7 +389,10 @@ impl Round<'_> {
                     *self.suspect = Some(expected);
                 }
                 tracing::warn!(%source, error = %failure, "reading the stream's end again");
-                let text = failure.to_string();
+                let text = match failure.is_of_the_bus() {
+                    true => format!("{failure}; {NOT_STORED}"),
+                    false => failure.to_string(),
+                };
                 self.relay.progress.update(|state| {
                     state.problem = Some(Problem {
                         text,

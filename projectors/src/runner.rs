@@ -11,6 +11,7 @@ use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
+use artstore_sessions::pulse::{Pulse, kept_alive};
 use artstore_sessions::restart::{Restarts, stopped};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -59,6 +60,7 @@ const MOST_MOVED: u32 = 3;
 
 /// What a worker works with.
 pub(crate) struct Task<P> {
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) projector: Arc<P>,
     pub(crate) bus: Bus,
     pub(crate) database: PgConnectOptions,
@@ -74,18 +76,19 @@ pub(crate) async fn run<P: Projector>(
     task: Task<P>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
-    let progress = task.progress.clone();
+    let (progress, pulse) = (task.progress.clone(), Arc::clone(&task.pulse));
     let mut worker = Worker {
         stream: task.source.stream(),
         task,
         hole_at: None,
     };
-    let mut restarts = Restarts::new(Duration::from_millis(50), Duration::from_secs(3));
+    let mut restarts = Restarts::new(Duration::from_millis(50), Duration::from_secs(2));
     let mut stood_at = None;
     let mut moved = 0;
     loop {
         let begun = Instant::now();
-        let error = match worker.session(&mut stop).await {
+        let session = worker.session(&mut stop);
+        let error = match pulse.while_answered(session).await {
             Ok(End::Stop) => return stopped_at(stood_at, &progress),
             Ok(End::GivenAway) => {
                 progress.update(stands_by);
@@ -212,7 +215,8 @@ impl<P: Projector> Worker<P> {
         } = &self.task;
         let name = presence::session_name(P::NAME, source);
         let mut connection = connect::<P>(&self.task.database, &name).await?;
-        self.task.bus.stream_info(&self.stream).await?;
+        let reached = self.task.bus.stream_info(&self.stream);
+        kept_alive(&mut connection, reached).await??;
         let mut told = false;
         let mut left = Instant::now();
         // It has just let the lock go, or has never asked: it has its share, and looks within moments.
@@ -291,7 +295,9 @@ impl<P: Projector> Worker<P> {
         let mut too_much = false;
         loop {
             let batch = tokio::select! {
-                batch = reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE) => batch,
+                batch = kept_alive(connection, reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE)) => {
+                    batch?
+                }
                 () = stopped(stop) => return Ok(End::Stop),
             };
             if let Err(WorkerError::Hole { expected, .. }) = &batch {
@@ -349,7 +355,7 @@ impl<P: Projector> Worker<P> {
                 looked = Instant::now();
                 self.check_unmoved(connection, checkpoint.as_ref()).await?;
                 let processes = share::processes(connection).await?;
-                let limited = self.limited().await;
+                let limited = kept_alive(connection, self.limited()).await?;
                 progress.update(|state| state.limited(limited, &self.stream));
                 // Seen twice: a session that is about to end makes no difference.
                 let before = std::mem::replace(&mut too_much, held.is_too_much(processes));
@@ -397,7 +403,8 @@ impl<P: Projector> Worker<P> {
         if pause::load(connection, P::NAME).await?.is_some() {
             return Err(self.fenced(checkpoint.as_ref()));
         }
-        let created = self.check_stream(checkpoint.as_ref()).await?;
+        let created = self.check_stream(checkpoint.as_ref());
+        let created = kept_alive(connection, created).await??;
         let Task {
             bus,
             source,
@@ -414,7 +421,8 @@ impl<P: Projector> Worker<P> {
         };
         // Read after the checkpoint: what was parked since has changed the generation.
         let last = Place::behind(checkpoint.as_ref());
-        let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take()).await?;
+        let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take());
+        let reader = kept_alive(connection, reader).await??;
         Ok(Start {
             checkpoint,
             fences,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
+use artstore_sessions::pulse::{Pulse, within};
 use artstore_sessions::restart::stopped;
 use futures::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
@@ -24,6 +25,9 @@ use crate::share::Share;
 /// How often streams are listed.
 const LISTING: Duration = Duration::from_secs(3);
 
+/// How long the check before the first session may take.
+const CHECK: Duration = Duration::from_secs(60);
+
 /// How long the workers may take to commit what they have in hand when they are asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -39,10 +43,13 @@ pub async fn run<P: Projector>(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
     tokio::select! {
-        checked = database::check_direct::<P>(&database) => checked?,
+        checked = within(CHECK, database::check_direct::<P>(&database)) => checked?,
         () = stopped(&mut stop) => return Ok(()),
     }
+    let projection = P::NAME;
+    let pulse = Pulse::of(database.clone(), format!("artstore {projection} (pulse)"));
     let workers = Workers {
+        pulse: Arc::new(pulse),
         projector: Arc::new(projector),
         bus,
         database,
@@ -108,6 +115,7 @@ async fn drain(
 }
 
 struct Workers<P> {
+    pulse: Arc<Pulse>,
     projector: Arc<P>,
     bus: Bus,
     database: PgConnectOptions,
@@ -136,6 +144,7 @@ impl<P: Projector> Workers<P> {
         let span = tracing::error_span!("worker", projection = P::NAME, stream);
         tracing::info!(projection = P::NAME, stream, "worker started");
         let task = Task {
+            pulse: Arc::clone(&self.pulse),
             projector: Arc::clone(&self.projector),
             bus: self.bus.clone(),
             database: self.database.clone(),

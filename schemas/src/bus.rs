@@ -9,8 +9,9 @@ use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::{ConnectOptions, ServerAddr, Subscriber};
 
+use crate::link::Link;
 use crate::refusals::{Refusal, Refusals};
 use crate::size::MAX_MESSAGE_BYTES;
 use crate::source::Source;
@@ -21,6 +22,16 @@ pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
 /// How many messages a subscription of ours may hold unread: above every pull batch, because the
 /// client drops what does not fit.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
+
+/// How often the server is asked whether it is there, while it says nothing by itself. Three questions
+/// without an answer, and the connection is lost: a network that swallows packets gives no error.
+const PING: Duration = Duration::from_millis(1_500);
+
+/// How long it may take to connect to a server.
+const CONNECT: Duration = Duration::from_secs(4);
+
+/// How long the connection may take to take what is to be sent.
+const SEND: Duration = Duration::from_secs(5);
 
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -44,6 +55,8 @@ pub struct Bus {
     pub jetstream: jetstream::Context,
     /// What the server has refused.
     pub refusals: Refusals,
+    /// Whether the connection stands.
+    pub link: Link,
 }
 
 /// Why the bus can't be used.
@@ -165,16 +178,20 @@ impl Bus {
             (Some((user, _)), None) => format!("{user:?}"),
             (None, None) => "without a name".to_owned(),
         });
-        let heard = refusals.clone();
+        let link = Link::default();
+        let (heard, state) = (refusals.clone(), link.clone());
         let mut connect = ConnectOptions::new()
             .name(&options.name)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .request_timeout(Some(Duration::from_secs(5)))
+            .ping_interval(PING)
+            .connection_timeout(CONNECT)
             .reconnect_delay_callback(|tries| {
                 Duration::from_millis(u64::try_from(tries).unwrap_or(20).min(20) * 50)
             })
             .event_callback(move |event| {
                 heard.hear(&event);
+                state.hear(&event);
                 async move { tracing::info!(%event, "NATS connection") }
             });
         if let Some(path) = &options.credentials {
@@ -201,6 +218,7 @@ impl Bus {
             jetstream: jetstream::new(client.clone()),
             client,
             refusals,
+            link,
         };
         bus.check_server()?;
         Ok(bus)
@@ -228,6 +246,19 @@ impl Bus {
             });
         }
         Ok(())
+    }
+
+    /// Listens on a subject. The connection takes nothing while its buffer is full: it has no server, or
+    /// one that takes nothing.
+    pub async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
+        let subscribed = self.client.subscribe(subject.clone());
+        match tokio::time::timeout(SEND, subscribed).await {
+            Ok(Ok(subscription)) => Ok(subscription),
+            Ok(Err(error)) => Err(BusError::JetStream(format!("subject {subject}: {error}"))),
+            Err(_) => Err(BusError::JetStream(format!(
+                "subject {subject}: the connection takes nothing more"
+            ))),
+        }
     }
 
     /// A stream's present state, as its leader knows it.

@@ -33,6 +33,10 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often a reader that needs the next message makes a lost consumer anew before it gives up.
 const ATTEMPTS: u32 = 5;
 
+/// A request for messages lives on the server for two heartbeats, the least that it takes, and this. One
+/// that did not reach the server shows within that time, also where messages still come.
+const REQUEST: Duration = Duration::from_secs(1);
+
 /// The most messages of others that are dropped in one turn.
 const MOST_FOREIGN: usize = 1_000;
 
@@ -122,7 +126,7 @@ impl Deliveries {
             .max_messages_per_batch(pull.messages)
             .max_bytes_per_batch(pull.bytes)
             .heartbeat(pull.heartbeat)
-            .expires(Duration::from_secs(30))
+            .expires(pull.heartbeat * 2 + REQUEST)
             .messages();
         let messages = messages.await.map_err(|e| failed(&e))?;
         Ok(Self {

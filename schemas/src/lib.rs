@@ -17,6 +17,7 @@
 //! - [`damage`]: places of a stream that readers step over
 //! - [`record`]: what tells a relay's records from a publisher's events
 //! - [`size`]: how large a message may be
+//! - [`link`]: whether the connection to NATS stands
 //! - [`refusals`]: what the server says that the connection's user may not publish
 //! - [`bus`]: the connection and the streams
 //! - [`deliveries`]: what a consumer of ours delivers, and nothing else
@@ -34,6 +35,7 @@ pub mod envelope;
 pub mod epoch;
 pub mod event;
 pub mod json;
+pub mod link;
 pub mod pairs;
 pub mod ranges;
 pub mod record;

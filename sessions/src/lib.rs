@@ -8,6 +8,7 @@
 //! - [`text`]: texts that need not be UTF-8
 //! - [`words`]: what PostgreSQL says, in words
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
+//! - [`pulse`]: deadlines for what a server is waited for
 //! - [`holder`]: who holds a lock or a number
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
@@ -16,6 +17,7 @@
 pub mod connection;
 pub mod holder;
 pub mod progress;
+pub mod pulse;
 pub mod relation;
 pub mod restart;
 pub mod retry;

@@ -114,6 +114,10 @@ pub struct RelayAnswer {
     pub polled_seconds: Option<f64>,
     /// Since a batch was last acknowledged, in seconds.
     pub stored_seconds: Option<f64>,
+    /// For how long it has seen rows wait with nothing stored, by itself or by another relay, in seconds;
+    /// none where none wait, and in the answers of an older program.
+    #[serde(default)]
+    pub waiting_seconds: Option<f64>,
     /// What is wrong.
     pub problem: Option<Problem>,
     /// Since when that is so.
@@ -233,6 +237,7 @@ impl RelayAnswer {
             caught_up_seconds: seconds(state.backlog.caught_up),
             polled_seconds: seconds(state.polled),
             stored_seconds: seconds(state.stored),
+            waiting_seconds: seconds(state.waiting),
             problem: state.problem.map(Problem::from),
             since: Since::of(state.since, state.stood_by),
             proven,

@@ -28,8 +28,8 @@ const FOUND: [Found; 9] = [
     Found::RowUnnumbered,
 ];
 
-/// Rows wait for so long with nothing published: whoever has the lock does not work.
-const UNSEEN: Duration = Duration::from_secs(15);
+/// Rows wait for so long with nothing stored: whoever has the lock does not get on.
+const UNSEEN: Duration = Duration::from_secs(10);
 
 /// The relays of a process.
 pub struct RelayRole {
@@ -209,8 +209,8 @@ impl View<'_> {
                 let waiting = state.waiting.map(|waiting| waiting.elapsed());
                 waiting.filter(|waiting| *waiting >= UNSEEN).map(|waiting| {
                     format!(
-                        "standing by, but rows have been waiting for {} s and nobody publishes \
-                         them: `artstore status` names who has the relay's lock",
+                        "standing by, but rows have been waiting for {} s and nothing is stored: \
+                         `artstore status` says why",
                         waiting.as_secs()
                     )
                 })

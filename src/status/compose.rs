@@ -109,7 +109,6 @@ pub(super) fn of_source(
         let all = answers.iter().flatten();
         all.filter(move |answer| answer.stage == stage)
     };
-    let active = of(Stage::Active).next();
     SourceStatus {
         stream: source.stream(),
         database: Server {
@@ -140,9 +139,12 @@ pub(super) fn of_source(
             holder,
             standing_by: of(Stage::StandingBy).count(),
             problem: relay_problem,
-            stuck_seconds: active
-                .filter(|_| state == Working::Active)
-                .and_then(|active| judge::stuck(active, unpublished)),
+            stuck_seconds: match state {
+                Working::Active | Working::TakingOver | Working::Waiting => {
+                    judge::stuck(answers.as_deref().unwrap_or_default(), unpublished)
+                }
+                Working::Halted | Working::None | Working::NotKnown | Working::Silent => None,
+            },
             answers,
         },
         source: name,

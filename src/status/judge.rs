@@ -111,8 +111,23 @@ pub fn taking_over(state: Working, mut others: impl Iterator<Item = Since>) -> W
     }
 }
 
-/// For how long a relay has not got on, though it should have.
-pub fn stuck(relay: &RelayAnswer, unpublished: Option<Rows>) -> Option<f64> {
+/// For how long the relays of a source have not got on, though they should have: the active one by itself,
+/// or all of them, however often the lock changed hands meanwhile.
+pub fn stuck(relays: &[RelayAnswer], unpublished: Option<Rows>) -> Option<f64> {
+    let active = relays.iter().find(|relay| relay.stage == Stage::Active);
+    let stuck = active.and_then(|active| active_stuck(active, unpublished));
+    let longest = |all: &dyn Fn(&RelayAnswer) -> Option<f64>| {
+        relays.iter().filter_map(all).max_by(f64::total_cmp)
+    };
+    let waiting = longest(&|relay| relay.waiting_seconds);
+    let stored = relays.iter().filter_map(|relay| relay.stored_seconds);
+    let waiting = waiting.map(|waiting| stored.fold(waiting, f64::min));
+    let rows = unpublished.is_none_or(|unpublished| unpublished.rows > 0);
+    let waiting = waiting.filter(|waiting| rows && *waiting >= STUCK);
+    stuck.into_iter().chain(waiting).max_by(f64::total_cmp)
+}
+
+fn active_stuck(relay: &RelayAnswer, unpublished: Option<Rows>) -> Option<f64> {
     let active = relay.active_seconds?;
     let last = |seconds: Option<f64>| seconds.map_or(active, |seconds| seconds.min(active));
     // It polls at least every four seconds, and while it publishes batches are acknowledged.
@@ -449,8 +464,25 @@ fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
     let active = answers.iter().find(|answer| answer.stage == Stage::Active);
     // Where the database is down, all else follows from that.
     let told = |problem: &&Problem| reached || problem.halted;
-    if let Some(problem) = relays.problem.as_ref().filter(told) {
-        found.problem("relay", name, problem);
+    let problem = relays.problem.as_ref().filter(told);
+    let stuck = relays
+        .stuck_seconds
+        .filter(|_| reached && source.held_by.is_none());
+    match (problem, stuck) {
+        // One cause is one trouble.
+        (Some(problem), Some(seconds)) if !problem.halted => found.add(
+            Weight::Stuck,
+            name,
+            format!(
+                "rows wait and nothing was stored for {}: {}",
+                super::lines::age(seconds),
+                problem.text
+            ),
+            "remove the cause that is named; it goes on by itself then",
+            command_in(&problem.text),
+        ),
+        (Some(problem), _) => found.problem("relay", name, problem),
+        (None, _) => {}
     }
     for other in answers {
         let problem = lasting(other.problem.as_ref(), other.since);
@@ -513,13 +545,15 @@ fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
             ),
             None,
         );
-    } else if let (Some(seconds), Some(active), true) = (relays.stuck_seconds, active, reached) {
-        let who = shown(&active.process);
+    } else if let (Some(seconds), None) = (stuck, problem) {
+        let who = active.map_or_else(String::new, |active| {
+            format!(": the relay on {} is stuck", shown(&active.process))
+        });
         found.add(
             Weight::Stuck,
             name,
             format!(
-                "rows wait and nothing was read or published for {}: the relay on {who} is stuck",
+                "rows wait and nothing was read or stored for {}{who}",
                 super::lines::age(seconds)
             ),
             "look at its log and for locks in the database; restart it if it hangs",

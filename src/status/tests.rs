@@ -38,6 +38,7 @@ fn answer(source: &str, process: Process, stage: Stage) -> RelayAnswer {
         caught_up_seconds: Some(0.1),
         polled_seconds: Some(0.1),
         stored_seconds: Some(HOUR),
+        waiting_seconds: None,
         problem: None,
         since: Since::default(),
         proven: None,
@@ -556,6 +557,7 @@ fn a_screen_of_24_rows_shows_the_verdict_and_what_is_wrong() {
 fn a_relay_is_stuck_when_rows_wait_and_nothing_moves() {
     let rows = |rows| Some(Rows { rows, ..none() });
     let mut relay = answer("elem", process("alpha", 1), Stage::Active);
+    let stuck = |relay: &RelayAnswer, rows| stuck(std::slice::from_ref(relay), rows);
     assert_eq!(stuck(&relay, rows(0)), None, "silent for an hour");
     assert_eq!(stuck(&relay, rows(7)), None, "they came just now");
     relay.caught_up_seconds = Some(40.0);
@@ -580,6 +582,53 @@ fn a_relay_is_stuck_when_rows_wait_and_nothing_moves() {
     assert_eq!(stuck(&relay, rows(7)), None, "it has just taken over");
     relay.active_seconds = None;
     assert_eq!(stuck(&relay, rows(7)), None, "it stands by");
+}
+
+/// The disk of JetStream is full: the source is polled, the lock changes hands, and nothing is stored.
+#[test]
+fn a_relay_is_stuck_however_often_the_lock_changes_hands() {
+    let rows = |rows| Some(Rows { rows, ..none() });
+    let mut active = answer("elem", process("alpha", 1), Stage::Active);
+    (active.active_seconds, active.waiting_seconds) = (Some(2.0), Some(1.5));
+    let mut standby = answer("elem", process("beta", 2), Stage::StandingBy);
+    (standby.stored_seconds, standby.waiting_seconds) = (Some(140.0), Some(140.0));
+    let both = [active.clone(), standby.clone()];
+    assert_eq!(stuck(&both, rows(250)), Some(140.0));
+    assert_eq!(stuck(&both, None), Some(140.0), "the rows can't be counted");
+    assert_eq!(stuck(&both, rows(0)), None, "they were published just now");
+    active.stored_seconds = Some(0.5);
+    assert_eq!(
+        stuck(&[active, standby], rows(250)),
+        None,
+        "one of them has stored some"
+    );
+}
+
+/// One trouble: that it is stuck, and what NATS says of it.
+#[test]
+fn what_nats_does_not_store_is_named_with_its_answer() {
+    let mut status = healthy();
+    let source = &mut status.sources[0];
+    source.relay.stuck_seconds = Some(14.0);
+    source.relay.problem = Some(Problem {
+        text: "NATS did not confirm that it stored messages 8 to 9 (artstore.wal.elem.p00.file.created): \
+               insufficient resources (10023); free the disk"
+            .to_owned(),
+        halted: false,
+    });
+    let troubles = judged(status).troubles;
+    let [trouble] = troubles.as_slice() else {
+        panic!("{troubles:?}");
+    };
+    assert!(
+        trouble.what.contains("nothing was stored for 14 s"),
+        "{trouble:?}"
+    );
+    assert!(
+        trouble.what.contains("insufficient resources (10023)"),
+        "{trouble:?}"
+    );
+    assert!(!trouble.todo.contains("database"), "{trouble:?}");
 }
 
 #[test]

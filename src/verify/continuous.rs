@@ -13,6 +13,7 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use artstore_sessions::connection;
 use artstore_sessions::progress::Stage;
+use artstore_sessions::pulse::Pulse;
 use artstore_sessions::retry::Retry;
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -113,11 +114,13 @@ pub struct Continuous {
 impl Continuous {
     /// Checks until it is asked to stop. After an error it goes on from what it knew lately.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(5));
+        let name = format!("artstore verify {} (pulse)", self.source);
+        let pulse = Pulse::of(self.database.clone(), name);
         let mut known = Known::default();
         loop {
             let ended = tokio::select! {
-                ended = self.session(&mut known) => ended,
+                ended = pulse.while_answered(self.session(&mut known)) => ended,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match ended {

@@ -59,6 +59,7 @@ mod republish;
 mod reserved;
 mod search;
 mod services;
+mod silent_cuts;
 mod smoke;
 mod status;
 mod stream_limits;

@@ -20,9 +20,11 @@ use tokio::runtime::Runtime;
 
 mod contract;
 mod process;
+mod proxy;
 
 pub use contract::fits_its_schema;
 pub use process::{Process, Program};
+pub use proxy::{Cut, Proxy};
 
 /// How long anything may take that is expected to happen, on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(150);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
 use artstore_schemas::source::Source;
+use artstore_sessions::pulse::kept_alive;
 use sqlx::{Connection as _, PgConnection};
 
 use super::chain::origin_hash;
@@ -67,7 +68,7 @@ impl AuditLog {
     ) -> Result<Known, WorkerError> {
         let stream = &source.stream();
         let legacy = legacy::draw(connection).await?;
-        let last = published::last(bus, stream).await?;
+        let last = kept_alive(connection, published::last(bus, stream)).await??;
         // Of one moment: a worker that has lost its lock may still commit what it has in hand.
         let mut moment = connection
             .begin_with("begin isolation level repeatable read")
@@ -110,7 +111,8 @@ impl AuditLog {
                     "the database is behind the last published head (a restored backup?): it catches \
                      up and is compared with it then"
                 );
-                for note in published::all(bus, stream).await? {
+                let all = published::all(bus, stream);
+                for note in kept_alive(&mut moment, all).await?? {
                     let head = self.opened(stream, &note, &tip, legacy)?;
                     heads.insert(head.size, (head, note));
                 }
@@ -328,7 +330,8 @@ impl AuditLog {
                 ));
             }
             crash::point("audit.publishing");
-            let Some(sequence) = published::publish(bus, stream, after, &note).await? else {
+            let publish = published::publish(bus, stream, after, &note);
+            let Some(sequence) = kept_alive(connection, publish).await?? else {
                 // Another worker has published: it is the stream's now, or was.
                 return Err(self.beside(stream));
             };

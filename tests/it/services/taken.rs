@@ -60,7 +60,7 @@ fn a_lock_that_somebody_else_has_makes_standbys_unready_and_is_named() {
         // With nothing to do there is nothing to say.
         relay.becomes_ready().await;
         file(&world, 0).await;
-        relay.becomes_unready("nobody publishes them").await;
+        relay.becomes_unready("nothing is stored").await;
         projector.becomes_unready("nobody applies them").await;
         told(&world, "elem", "somebody here").await;
         told(&world, "query-cache of elem", "somebody there").await;

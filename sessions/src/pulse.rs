@@ -1,0 +1,139 @@
+//! Deadlines for what PostgreSQL is waited for. A network that swallows packets gives no error: a
+//! statement whose answer was lost is waited for until the operating system gives up, for hours.
+//!
+//! - [`kept_alive`]: a session shows its server that it is alive, and the server shows the session,
+//!   while something else is waited for.
+//! - [`Pulse`]: a second session asks the server every second. Where its answer does not come, work on
+//!   other sessions of the same server is given up as well: a statement of theirs may take long, and
+//!   says nothing meanwhile.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::session::Session;
+
+/// How often the server is asked.
+pub const EVERY: Duration = Duration::from_secs(1);
+
+/// How long its answer may take.
+pub const ANSWER: Duration = Duration::from_secs(4);
+
+/// How long after a failure the second session is opened again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The server ends the second session after so long without a question.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Waits for something that another server does. The server of `connection` does not end the session
+/// meanwhile, whatever its `idle_session_timeout`. An error: the session is lost.
+pub async fn kept_alive<T>(
+    connection: &mut PgConnection,
+    other: impl Future<Output = T>,
+) -> Result<T, sqlx::Error> {
+    tokio::pin!(other);
+    loop {
+        tokio::select! {
+            done = &mut other => return Ok(done),
+            () = sleep(EVERY) => {}
+        }
+        let asked = ask(connection);
+        tokio::pin!(asked);
+        tokio::select! {
+            done = &mut other => {
+                asked.await?;
+                return Ok(done);
+            }
+            answered = &mut asked => answered?,
+        }
+    }
+}
+
+/// Asks a session's server for a sign of life. An error: it does not answer.
+pub async fn ask(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    within(ANSWER, connection.ping()).await
+}
+
+/// Waits for an answer of the server for no longer than this.
+pub async fn within<T, E: From<sqlx::Error>>(
+    longest: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let answered = timeout(longest, answer).await;
+    answered.unwrap_or_else(|_| Err(no_answer(longest).into()))
+}
+
+fn no_answer(longest: Duration) -> sqlx::Error {
+    let text = format!("no answer within {} s", longest.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text).into()
+}
+
+/// Whether a server answers, asked on a session of its own.
+#[derive(Debug)]
+pub struct Pulse {
+    lost: watch::Receiver<u64>,
+    beat: JoinHandle<()>,
+}
+
+impl Pulse {
+    /// Asks the server of a database until this is dropped.
+    pub fn of(database: PgConnectOptions, name: String) -> Self {
+        let (sender, lost) = watch::channel(0);
+        let beat = tokio::spawn(beat(database, name, sender));
+        Self { lost, beat }
+    }
+
+    /// Works until the server stops answering. What was waited for is given up then: its session is to
+    /// be closed.
+    pub async fn while_answered<T, E: From<sqlx::Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut lost = self.lost.clone();
+        lost.mark_unchanged();
+        tokio::select! {
+            biased;
+            worked = work => worked,
+            Ok(()) = lost.changed() => Err(no_answer(ANSWER).into()),
+        }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.beat.abort();
+    }
+}
+
+async fn beat(database: PgConnectOptions, name: String, lost: watch::Sender<u64>) {
+    loop {
+        let session = Session {
+            database: &database,
+            name: &name,
+            silence: SILENCE,
+            settings: "",
+        };
+        // Where no session can be had, nothing is known: there may be too many.
+        if let Ok(mut connection) = session.open().await {
+            loop {
+                sleep(EVERY).await;
+                match ask(&mut connection).await {
+                    Ok(()) => {}
+                    // It answers, and ends this session alone.
+                    Err(sqlx::Error::Database(_)) => break,
+                    Err(_) => {
+                        lost.send_modify(|times| *times += 1);
+                        break;
+                    }
+                }
+            }
+        }
+        sleep(AGAIN).await;
+    }
+}
