@@ -77,6 +77,7 @@ pub(crate) async fn run<P: Projector>(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
     let (progress, pulse) = (task.progress.clone(), Arc::clone(&task.pulse));
+    let bus = task.bus.clone();
     let mut worker = Worker {
         stream: task.source.stream(),
         task,
@@ -87,7 +88,14 @@ pub(crate) async fn run<P: Projector>(
     let mut moved = 0;
     loop {
         let begun = Instant::now();
-        let session = worker.session(&mut stop);
+        // Where one of both servers is lost, what the other one has for this session is given up.
+        let session = async {
+            let session = worker.session(&mut stop);
+            bus.link
+                .unless_lost(session)
+                .await
+                .map_err(BusError::from)?
+        };
         let error = match pulse.while_answered(session).await {
             Ok(End::Stop) => return stopped_at(stood_at, &progress),
             Ok(End::GivenAway) => {

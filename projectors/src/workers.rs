@@ -46,8 +46,7 @@ pub async fn run<P: Projector>(
         checked = within(CHECK, database::check_direct::<P>(&database)) => checked?,
         () = stopped(&mut stop) => return Ok(()),
     }
-    let projection = P::NAME;
-    let pulse = Pulse::of(database.clone(), format!("artstore {projection} (pulse)"));
+    let pulse = Pulse::of(database.clone(), "artstore projector (pulse)");
     let workers = Workers {
         pulse: Arc::new(pulse),
         projector: Arc::new(projector),

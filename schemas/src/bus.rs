@@ -11,7 +11,7 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{ConnectOptions, ServerAddr, Subscriber};
 
-use crate::link::Link;
+use crate::link::{Link, Lost};
 use crate::refusals::{Refusal, Refusals};
 use crate::size::MAX_MESSAGE_BYTES;
 use crate::source::Source;
@@ -25,7 +25,7 @@ const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 
 /// How often the server is asked whether it is there, while it says nothing by itself. Three questions
 /// without an answer, and the connection is lost: a network that swallows packets gives no error.
-const PING: Duration = Duration::from_millis(1_500);
+const PING: Duration = Duration::from_secs(1);
 
 /// How long it may take to connect to a server.
 const CONNECT: Duration = Duration::from_secs(4);
@@ -140,6 +140,12 @@ pub enum BusError {
     /// JetStream did not do what it was asked.
     #[error("JetStream: {0}")]
     JetStream(String),
+}
+
+impl From<Lost> for BusError {
+    fn from(lost: Lost) -> Self {
+        Self::JetStream(lost.to_string())
+    }
 }
 
 impl BusError {

@@ -83,7 +83,7 @@ pub struct Pulse {
 
 impl Pulse {
     /// Asks the server of a database until this is dropped.
-    pub fn of(database: PgConnectOptions, name: String) -> Self {
+    pub fn of(database: PgConnectOptions, name: &'static str) -> Self {
         let (sender, lost) = watch::channel(0);
         let beat = tokio::spawn(beat(database, name, sender));
         Self { lost, beat }
@@ -111,11 +111,11 @@ impl Drop for Pulse {
     }
 }
 
-async fn beat(database: PgConnectOptions, name: String, lost: watch::Sender<u64>) {
+async fn beat(database: PgConnectOptions, name: &str, lost: watch::Sender<u64>) {
     loop {
         let session = Session {
             database: &database,
-            name: &name,
+            name,
             silence: SILENCE,
             settings: "",
         };

@@ -11,7 +11,7 @@ use crate::{connection, server};
 use crate::words::{unreached, words};
 
 /// How long it may take to connect.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(4);
 
 /// How often each of two connections is asked which session it has.
 const ASKED: usize = 5;

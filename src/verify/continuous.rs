@@ -115,8 +115,7 @@ impl Continuous {
     /// Checks until it is asked to stop. After an error it goes on from what it knew lately.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(5));
-        let name = format!("artstore verify {} (pulse)", self.source);
-        let pulse = Pulse::of(self.database.clone(), name);
+        let pulse = Pulse::of(self.database.clone(), "artstore verify (pulse)");
         let mut known = Known::default();
         loop {
             let ended = tokio::select! {

@@ -19,6 +19,8 @@ const NAMES: &[&str] = &[
     "artstore parked",
     "artstore projector",
     "artstore projector (check)",
+    "artstore projection rebuild (pulse)",
+    "artstore projector (pulse)",
     "artstore projector (lag)",
     "artstore rebuild {}",
     "artstore rebuild {} (live)",
@@ -28,6 +30,7 @@ const NAMES: &[&str] = &[
     "artstore relay {}",
     "artstore republish {}",
     "artstore smoke test.txt",
+    "artstore verify (pulse)",
     "artstore verify {}",
     "artstore wal",
 ];

@@ -16,6 +16,7 @@ use artstore_projectors::rebuild::swap::{Record, Swapped};
 use artstore_projectors::rebuild::{RebuildError, Step};
 use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
+use artstore_sessions::pulse::Pulse;
 use artstore_sessions::restart::stopped;
 use chrono::Utc;
 use clap::Args;
@@ -170,10 +171,14 @@ async fn of<P: Projector>(
     if build.is_resumed() && !command.json {
         eprintln!("going on with what an earlier command has built");
     }
-    let done = match &command.as_of {
-        Some(Place(as_of)) => run.snapshot(&mut build, as_of).await,
-        None => run.build(&mut build).await,
+    let pulse = Pulse::of(database.clone(), "artstore projection rebuild (pulse)");
+    let building = async {
+        match &command.as_of {
+            Some(Place(as_of)) => run.snapshot(&mut build, as_of).await,
+            None => run.build(&mut build).await,
+        }
     };
+    let done = pulse.while_answered(building).await;
     run.progress.finish();
     let done = match done {
         Ok(done) => done,
