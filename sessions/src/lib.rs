@@ -9,6 +9,7 @@
 //! - [`words`]: what PostgreSQL says, in words
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`holder`]: who holds a lock or a number
+//! - [`unavailable`]: whether a server is unavailable for now
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
 //! - [`progress`]: where one is, and what is wrong
@@ -22,4 +23,5 @@ pub mod retry;
 pub mod server;
 pub mod session;
 pub mod text;
+pub mod unavailable;
 pub mod words;

@@ -5,6 +5,7 @@
 //! - `long_names`: sharing the streams of the longest names
 //! - `hanging`: streams that do not answer
 //! - `taken`: a lock in the hands of somebody else
+//! - `waiting`: a service that starts while a server is down
 //! - `watched`: a service as it is seen over HTTP
 
 pub mod frozen;
@@ -16,6 +17,7 @@ mod shares;
 mod shown;
 mod stops;
 mod taken;
+mod waiting;
 mod watched;
 
 use std::time::{Duration, Instant};
