@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::watched::Watched;
 use super::*;
+use crate::audit::Audited;
 
 /// An address that nobody listens on.
 fn nowhere() -> String {
@@ -164,10 +165,10 @@ fn a_source_that_cannot_be_reached_is_waited_for_and_the_others_are_relayed() {
         let world = World::new(&["elem_a", "elem_b"]).await;
         let nowhere = nowhere();
         let [a, b] = [&world.elements[0].1, &world.elements[1].1];
-        let relay = world.command(&["run", "relay"]).env(
-            "ARTSTORE_ELEMENTS",
-            &format!("elem_a={a},elem_b={}", at(b, &nowhere)),
-        );
+        let elements = format!("elem_a={a},elem_b={}", at(b, &nowhere));
+        let relay = world
+            .command(&["run", "relay"])
+            .env("ARTSTORE_ELEMENTS", &elements);
         let mut relay = Watched::start(relay).await;
         file(&world, 0).await;
         file(&world, 1).await;
@@ -181,6 +182,26 @@ fn a_source_that_cannot_be_reached_is_waited_for_and_the_others_are_relayed() {
         })
         .await;
         assert_eq!(world.last_sequence(&world.source(1)).await, 0);
+        // Who looks from outside sees why, and one trouble, also when it lasts: the database.
+        let said: Value = eventually("it has been waiting for six seconds", async || {
+            let status = world.command(&["status", "--json"]);
+            let (_, said) = status.env("ARTSTORE_ELEMENTS", &elements).output().await;
+            let said: Value = serde_json::from_str(&said).unwrap();
+            let mut sources = said["sources"].as_array().unwrap().iter();
+            let waiting = sources.find(|source| source["source"] == "elem_b").unwrap();
+            let answer = &waiting["relay"]["answers"][0];
+            let problem = answer["problem"]["text"].as_str()?;
+            assert!(problem.starts_with("waiting for source elem_b: "), "{said}");
+            (answer["problem_seconds"].as_f64()? > 6.0).then_some(said)
+        })
+        .await;
+        let troubles = said["troubles"].as_array().unwrap().iter();
+        let about: Vec<&Value> = troubles.filter(|t| t["about"] == "elem_b").collect();
+        assert_eq!(about.len(), 1, "{said}");
+        assert!(
+            about[0]["what"].as_str().unwrap().contains(&nowhere),
+            "{said}"
+        );
 
         let server = serve(&nowhere, b).await;
         world.published(1).await;
@@ -188,6 +209,46 @@ fn a_source_that_cannot_be_reached_is_waited_for_and_the_others_are_relayed() {
         relay.process.signal("-TERM").await;
         ends(&mut relay.process, 0).await;
         server.abort();
+    });
+}
+
+#[test]
+fn a_projection_that_cannot_be_reached_is_waited_for_and_the_others_are_built() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let audited = Audited::new(&world).await;
+        file(&world, 0).await;
+        let relay = world.relay(0).start();
+        world.published(0).await;
+        let nowhere = nowhere();
+        let both = [
+            "run",
+            "projector",
+            "--projection",
+            "query-cache",
+            "--projection",
+            "audit-log",
+        ];
+        let projector = audited
+            .command(&both)
+            .env(
+                "SECURITY_AUDIT_SIGNING_KEY_PATH",
+                audited.key.to_str().unwrap(),
+            )
+            .env("SECURITY_AUDIT_HEAD_SECONDS", "1")
+            .env("QUERY_DATABASE_URL", &at(&world.query_url, &nowhere));
+        let mut projector = Watched::start(projector).await;
+        waits(&projector, "waiting for projection query-cache: database ").await;
+        audited.level().await;
+        assert_eq!(checkpoint(&world.query_url, &world.source(0)).await, 0);
+
+        let server = serve(&nowhere, &world.query_url).await;
+        world.projected().await;
+        goes_on(&projector, "projection query-cache", "database ").await;
+        projector.process.signal("-TERM").await;
+        ends(&mut projector.process, 0).await;
+        server.abort();
+        relay.kill().await;
     });
 }
 
