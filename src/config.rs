@@ -186,6 +186,11 @@ pub struct ServiceSettings {
     /// one, which is logged); without it, on none
     #[arg(long, env = "ARTSTORE_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+    /// At the start, wait for at most so many seconds for each server that can't be reached, is starting up
+    /// or has no connection left; without it, as long as that takes; 0: end with an error. A wrong
+    /// setting ends the start at once
+    #[arg(long, env = "ARTSTORE_WAIT_SECONDS", value_name = "SECONDS")]
+    pub wait: Option<u64>,
     /// Ready only while at most so many events wait
     #[arg(long, env = "ARTSTORE_READY_LAG_EVENTS", default_value_t = 10_000)]
     pub ready_lag_events: u64,

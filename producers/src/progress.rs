@@ -19,6 +19,17 @@ impl Progress {
         self.lock().clone()
     }
 
+    /// Shows why the relay has not begun yet; none: it begins now.
+    pub fn waits(&self, why: Option<String>) {
+        self.update(|state| {
+            state.stage = Stage::Starting;
+            state.problem = why.map(|text| Problem {
+                text,
+                halted: false,
+            });
+        });
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut RelayState)) {
         let mut state = self.lock();
         let before = state.stage;

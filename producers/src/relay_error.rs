@@ -4,6 +4,7 @@ use artstore_schemas::bus::BusError;
 use artstore_schemas::deliveries::Ended;
 use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
+use artstore_sessions::unavailable::is_unavailable;
 use artstore_sessions::words::{unreached, words};
 use uuid::Uuid;
 
@@ -95,6 +96,16 @@ impl RelayError {
 }
 
 impl RelayError {
+    /// Whether a server is unavailable for now: NATS, or the source's database. At the start it can be waited
+    /// for.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Database(error) | Self::Connect { cause: error, .. } => is_unavailable(error),
+            Self::Bus(error) => error.is_transient(),
+            Self::StoodDown(_) | Self::NotDrained(_) | Self::Held { .. } | Self::Halt(_) => false,
+        }
+    }
+
     /// Whether it is a halt of one source, because of what its stream or its rows hold: other sources of
     /// the same process go on. Everything else that can be wrong at the start is a wrong setting, or may
     /// pass.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use artstore_sessions::pulse::within;
 use artstore_sessions::relation;
 use artstore_sessions::server::{Holds, Server};
 use artstore_sessions::session::{Session, shown};
@@ -14,6 +15,9 @@ use crate::projector_error::{Halt, WorkerError};
 
 /// A session that is silent for so long is ended by the server, and its lock let go.
 const SILENCE: Duration = Duration::from_secs(6);
+
+/// How long the check before the first session may take.
+const CHECK: Duration = Duration::from_secs(60);
 
 /// How long the server may take to confirm that the lock is let go.
 const RELEASE: Duration = Duration::from_secs(3);
@@ -100,8 +104,13 @@ fn session<'a, P: Projector>(database: &'a PgConnectOptions, name: &'a str) -> S
     }
 }
 
-/// Refuses a pooler, and whatever [`connect`] refuses; names what works, but not as people expect.
+/// Refuses a pooler, and whatever [`connect`] refuses; names what works, but not as people expect. It ends
+/// within a minute.
 pub async fn check_direct<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
+    within(CHECK, checked::<P>(database)).await
+}
+
+async fn checked<P: Projector>(database: &PgConnectOptions) -> Result<(), WorkerError> {
     let name = "artstore projector (check)";
     let direct = session::<P>(database, name).refuse_pooler().await;
     direct.map_err(|error| WorkerError::of_session(error, P::VARIABLE))?;

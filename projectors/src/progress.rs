@@ -15,6 +15,7 @@ pub struct Progress(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    waiting: Option<String>,
     listed: Option<Instant>,
     workers: BTreeMap<Source, WorkerState>,
 }
@@ -28,6 +29,16 @@ impl Progress {
     /// When the streams were last listed.
     pub fn listed(&self) -> Option<Instant> {
         self.lock().listed
+    }
+
+    /// Shows why no worker has begun yet; none: they begin now.
+    pub fn waits(&self, why: Option<String>) {
+        self.lock().waiting = why;
+    }
+
+    /// Why no worker has begun yet.
+    pub fn waiting(&self) -> Option<String> {
+        self.lock().waiting.clone()
     }
 
     pub(crate) fn list(&self) {

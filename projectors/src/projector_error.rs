@@ -3,6 +3,7 @@
 use artstore_schemas::bus::BusError;
 use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
+use artstore_sessions::unavailable::is_unavailable;
 use artstore_sessions::words::{unreached, words};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -92,6 +93,20 @@ impl WorkerError {
             },
             SessionError::Pooler { sign } => Halt::Pooler { sign, variable }.into(),
             SessionError::TooOld { database, problem } => Halt::TooOld { database, problem }.into(),
+        }
+    }
+
+    /// Whether a server is unavailable for now: NATS, or the read model's database. At the start it can be
+    /// waited for.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Database(error) | Self::Connect { cause: error, .. } => is_unavailable(error),
+            Self::Bus(error) => error.is_transient(),
+            Self::Consumer { .. }
+            | Self::Hole { .. }
+            | Self::Fenced { .. }
+            | Self::NotDrained(_)
+            | Self::Halt(_) => false,
         }
     }
 

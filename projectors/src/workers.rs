@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
-use artstore_sessions::pulse::{Pulse, within};
+use artstore_sessions::pulse::Pulse;
 use artstore_sessions::restart::stopped;
 use futures::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use crate::database;
+use crate::database::check_direct;
 use crate::progress::Progress;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
@@ -25,16 +25,11 @@ use crate::share::Share;
 /// How often streams are listed.
 const LISTING: Duration = Duration::from_secs(3);
 
-/// How long the check before the first session may take.
-const CHECK: Duration = Duration::from_secs(60);
-
 /// How long the workers may take to commit what they have in hand when they are asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Runs a projection until `stop` says so. An error at the start comes back at once, with nothing
-/// changed. When it is asked to stop, each worker commits the batch in hand and lets its lock go;
-/// it ends within some ten seconds, whatever hangs, with an error where something was left
-/// unsettled. Otherwise, returns the first error that a worker stood at.
+/// Runs a projection until `stop` says so, after [`check_direct`] of its database, whose error comes back
+/// at once, with nothing changed.
 pub async fn run<P: Projector>(
     projector: P,
     bus: Bus,
@@ -43,9 +38,22 @@ pub async fn run<P: Projector>(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
     tokio::select! {
-        checked = within(CHECK, database::check_direct::<P>(&database)) => checked?,
+        checked = check_direct::<P>(&database) => checked?,
         () = stopped(&mut stop) => return Ok(()),
     }
+    run_checked(projector, bus, database, progress, stop).await
+}
+
+/// The same, where the database was checked. When it is asked to stop, each worker commits the batch in
+/// hand and lets its lock go; it ends within some ten seconds, whatever hangs, with an error where something
+/// was left unsettled. Otherwise, returns the first error that a worker stood at.
+pub async fn run_checked<P: Projector>(
+    projector: P,
+    bus: Bus,
+    database: PgConnectOptions,
+    progress: Progress,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), WorkerError> {
     let pulse = Pulse::of(database.clone(), "artstore projector (pulse)");
     let workers = Workers {
         pulse: Arc::new(pulse),

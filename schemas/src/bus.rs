@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{ConnectOptions, ServerAddr, Subscriber};
+use async_nats::{ConnectErrorKind, ConnectOptions, ServerAddr, Subscriber};
 
 use crate::link::{Link, Lost};
 use crate::refusals::{Refusal, Refusals};
@@ -157,7 +157,17 @@ impl BusError {
     /// Whether another try may succeed without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::JetStream(_) => true,
+            Self::Connect { cause, .. } => match cause.kind() {
+                ConnectErrorKind::Dns
+                | ConnectErrorKind::TimedOut
+                | ConnectErrorKind::Io
+                | ConnectErrorKind::MaxReconnects => true,
+                ConnectErrorKind::ServerParse
+                | ConnectErrorKind::Authentication
+                | ConnectErrorKind::AuthorizationViolation
+                | ConnectErrorKind::Tls => false,
+            },
+            Self::JetStream(_) => true,
             Self::Url { .. }
             | Self::Credentials { .. }
             | Self::TooOld { .. }

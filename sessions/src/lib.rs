@@ -10,6 +10,7 @@
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`pulse`]: deadlines for what a server is waited for
 //! - [`holder`]: who holds a lock or a number
+//! - [`unavailable`]: whether a server is unavailable for now
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
 //! - [`progress`]: where one is, and what is wrong
@@ -24,4 +25,5 @@ pub mod retry;
 pub mod server;
 pub mod session;
 pub mod text;
+pub mod unavailable;
 pub mod words;

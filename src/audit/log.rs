@@ -11,6 +11,7 @@ use artstore_projectors::audit_log::chain::{Keyring, origin_hash};
 use artstore_projectors::audit_log::head::origin;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_schemas::bus::Bus;
+use artstore_schemas::crash;
 use artstore_schemas::source::Source;
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
@@ -341,6 +342,7 @@ async fn ranges(
             }
         };
         done.fetch_add(checked.rows, Ordering::Relaxed);
+        crash::point("audit.checked");
         waiting.insert(range.first, checked);
         while let Some(checked) = waiting.remove(&next) {
             read.take(checked);

@@ -20,7 +20,9 @@ pub struct Help {
 /// Runs the command.
 pub fn run(command: &Help) -> anyhow::Result<ExitCode> {
     if command.words == ["settings"] {
-        println!("{}", settings().render_long_help());
+        for mut page in settings() {
+            println!("{}", page.render_long_help());
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let mut of = definition();
@@ -41,26 +43,33 @@ pub fn run(command: &Help) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every option that a variable sets too, once, below the command that has it.
-pub fn settings() -> Command {
+/// Every option that a variable sets too, once, below the command that has it. Options of different
+/// commands may have one name: there are as many pages as that needs.
+pub fn settings() -> Vec<Command> {
     let mut all = definition();
     all.build();
-    let mut page = Command::new("artstore-settings")
-        .about("The settings of artstore, and the variables that set them")
-        .before_help(
-            "Every setting is an option, and a variable of the environment. An option wins over its \
-             variable.",
-        )
-        .after_help("NO_COLOR: where it has a value, nothing is coloured.")
-        .help_template("{before-help}{all-args}{after-help}")
-        .max_term_width(80)
-        .disable_help_flag(true);
+    let first = page().before_help(
+        "Every setting is an option, and a variable of the environment. An option wins over its \
+         variable.",
+    );
+    let mut pages = vec![first];
     let mut seen = BTreeSet::new();
-    collect(&all, "", &mut seen, &mut page);
-    page
+    collect(&all, "", &mut seen, &mut pages);
+    if let Some(last) = pages.pop() {
+        pages.push(last.after_help("NO_COLOR: where it has a value, nothing is coloured."));
+    }
+    pages
 }
 
-fn collect(command: &Command, path: &str, seen: &mut BTreeSet<String>, page: &mut Command) {
+fn page() -> Command {
+    Command::new("artstore-settings")
+        .about("The settings of artstore, and the variables that set them")
+        .help_template("{before-help}{all-args}{after-help}")
+        .max_term_width(80)
+        .disable_help_flag(true)
+}
+
+fn collect(command: &Command, path: &str, seen: &mut BTreeSet<String>, pages: &mut Vec<Command>) {
     for argument in command.get_arguments() {
         let Some(variable) = argument.get_env() else {
             continue;
@@ -70,13 +79,23 @@ fn collect(command: &Command, path: &str, seen: &mut BTreeSet<String>, page: &mu
                 "" => "For every command".to_owned(),
                 path => format!("artstore {path}"),
             };
-            let taken = std::mem::take(page);
-            *page = taken.arg(shown(argument, heading));
+            let is_free = |page: &Command| {
+                !page
+                    .get_arguments()
+                    .any(|of| of.get_id() == argument.get_id())
+            };
+            if !pages.iter().any(is_free) {
+                pages.push(page());
+            }
+            if let Some(page) = pages.iter_mut().find(|page| is_free(page)) {
+                let taken = std::mem::take(page);
+                *page = taken.arg(shown(argument, heading));
+            }
         }
     }
     for below in command.get_subcommands() {
         let path = format!("{path} {}", below.get_name());
-        collect(below, path.trim_start(), seen, page);
+        collect(below, path.trim_start(), seen, pages);
     }
 }
 

@@ -25,7 +25,15 @@ pub fn run(command: &Man) -> anyhow::Result<ExitCode> {
     let mut all = definition();
     all.build();
     write(folder, "artstore", &all)?;
-    write(folder, "artstore-settings", &settings())?;
+    let mut pages = settings().into_iter().map(Page::new);
+    let mut text = Vec::new();
+    if let Some(first) = pages.next() {
+        first.render(&mut text)?;
+    }
+    for more in pages {
+        more.render_options_section(&mut text)?;
+    }
+    save(folder, "artstore-settings", &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -39,6 +47,10 @@ fn write(folder: &Path, name: &str, command: &Command) -> anyhow::Result<()> {
     let mut page = Vec::new();
     let command = command.clone().name(name.to_owned());
     Page::new(command).render(&mut page)?;
+    save(folder, name, &page)
+}
+
+fn save(folder: &Path, name: &str, page: &[u8]) -> anyhow::Result<()> {
     let path = folder.join(format!("{name}.1"));
     std::fs::write(&path, page).with_context(|| path.display().to_string())
 }

@@ -1,5 +1,6 @@
 //! What can be asked for, one file a command.
 
+mod again;
 pub mod audit;
 mod bar;
 pub mod bench;

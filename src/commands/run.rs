@@ -1,18 +1,19 @@
-//! `artstore run relay` and `artstore run projector`: the parts of the system as services.
+//! `artstore run relay` and `artstore run projector`: the parts of the system as services. [`start`] waits
+//! for their servers.
+
+mod start;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use artstore_producers::progress::Progress;
-use artstore_producers::relay::{self, RelayOptions};
-use artstore_producers::relay_error::RelayError;
+use artstore_producers::relay::RelayOptions;
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
+use artstore_projectors::progress;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_projectors::{progress, workers};
-use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use artstore_sessions::restart::stopped;
 use clap::{Args, Subcommand};
@@ -25,6 +26,7 @@ use super::stop_signal;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
 use crate::names;
+use crate::service::waiting::Patience;
 use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, answer};
 use crate::verify::continuous::Continuous;
 use crate::verify::proven::Proven;
@@ -118,26 +120,13 @@ async fn run_relay(
 ) -> anyhow::Result<()> {
     let relays = relays(config, command)?;
     let service = Service::start("relay", &command.service, stop.clone()).await?;
-    let start = async {
-        let bus = Bus::connect(&config.bus("artstore relay")).await?;
-        // All are checked before the first begins: a wrong setting keeps the others from publishing.
-        let checks = relays.iter().map(async |options| {
-            let checked = relay::check(&bus, options).await;
-            match checked {
-                Ok(()) => Ok(None),
-                Err(error) if error.is_of_one_source() => Ok(Some(failed(&options.source, &error))),
-                Err(error) => Err(failed(&options.source, &error)),
-            }
-        });
-        let halted = futures::future::try_join_all(checks).await?;
-        // One that is halted leaves the others alone, and shows why it is.
-        let all = halted.iter().all(Option::is_some);
-        match halted.into_iter().flatten().next() {
-            Some(error) if all => Err(error),
-            _ => Ok(bus),
-        }
+    let patience = Patience::of(command.service.wait);
+    let begun = async {
+        let bus = start::connect(&config.bus("artstore relay"), patience, &service).await?;
+        start::check(&bus, &relays, patience).await?;
+        Ok(bus)
     };
-    let Some(bus) = unless_stopped(&stop, start).await? else {
+    let Some(bus) = unless_stopped(&stop, begun).await? else {
         return Ok(());
     };
     let mut shown = Vec::new();
@@ -161,8 +150,10 @@ async fn run_relay(
             });
         }
         let what = format!("the relay of {source}");
-        let relay =
-            running.spawn(async move { (source, relay::run(bus, options, progress, stop).await) });
+        let relay = running.spawn(async move {
+            let ended = start::relay(bus, options, progress, patience, stop).await;
+            (source, ended)
+        });
         service.watch(what, relay);
     }
     let proofs: Vec<(Source, Proven)> = proving
@@ -194,7 +185,7 @@ async fn run_relay(
     let mut result = Ok(());
     while let Some(ended) = running.join_next().await {
         let (source, ended) = ended?;
-        result = result.and(ended.map_err(|error| failed(&source, &error)));
+        result = result.and(ended.map_err(|error| start::failed(&source, &error)));
         // Once stopping, the others may still have something to settle.
         if !*stop.borrow() {
             break;
@@ -203,15 +194,6 @@ async fn run_relay(
     // It only reads: nothing is lost when it is cut off.
     checking.shutdown().await;
     result
-}
-
-fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
-    let variable = match source {
-        Source::Element(_) => "ARTSTORE_ELEMENTS or STORAGE_DATABASE_URL",
-        Source::Admin => "ADMIN_DATABASE_URL",
-        Source::Query => "QUERY_DATABASE_URL",
-    };
-    anyhow!("source {source} ({variable}): {error}")
 }
 
 /// A projector with what it needs.
@@ -274,8 +256,10 @@ async fn run_projector(
 ) -> anyhow::Result<()> {
     let projections = projections(config, command)?;
     let service = Service::start("projector", &command.service, stop.clone()).await?;
-    let start = async { Ok(Bus::connect(&config.bus("artstore projector")).await?) };
-    let Some(bus) = unless_stopped(&stop, start).await? else {
+    let patience = Patience::of(command.service.wait);
+    let options = config.bus("artstore projector");
+    let begun = start::connect(&options, patience, &service);
+    let Some(bus) = unless_stopped(&stop, begun).await? else {
         return Ok(());
     };
     let mut role = ProjectorRole::new(limits(&command.service));
@@ -292,16 +276,16 @@ async fn run_projector(
             answering.abort_handle(),
         );
         let (bus, stop) = (bus.clone(), stop.clone());
+        let at = start::Place {
+            bus,
+            database,
+            progress,
+            patience,
+        };
         let workers = match chosen {
-            Chosen::QueryCache => {
-                running.spawn(workers::run(QueryCache, bus, database, progress, stop))
-            }
-            Chosen::AuditLog(audit_log) => {
-                running.spawn(workers::run(audit_log, bus, database, progress, stop))
-            }
-            Chosen::ElementRegistry => {
-                running.spawn(workers::run(ElementRegistry, bus, database, progress, stop))
-            }
+            Chosen::QueryCache => running.spawn(start::project(QueryCache, at, stop)),
+            Chosen::AuditLog(audit_log) => running.spawn(start::project(audit_log, at, stop)),
+            Chosen::ElementRegistry => running.spawn(start::project(ElementRegistry, at, stop)),
         };
         service.watch(format!("the projector of {name}"), workers);
     }

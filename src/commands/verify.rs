@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use artstore_producers::source::SourceTable;
 use artstore_producers::source_check;
 use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError};
@@ -19,6 +19,7 @@ use artstore_schemas::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_sessions::connection;
+use artstore_sessions::pulse::Pulse;
 use artstore_sessions::restart::stopped;
 use clap::Args;
 use serde::Serialize;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 
 use self::idle::{Idle, Note};
 use self::progress::{CacheProgress, Progress};
+use super::again::Again;
 use super::{error_text, stop_signal};
 use crate::audit;
 use crate::audit::report::Outcome;
@@ -47,6 +49,9 @@ const KEEP: Duration = Duration::from_secs(2);
 /// How often a check begins anew because a break of its source was accepted meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// The session that shows whether a database's server answers.
+const PULSE: &str = "artstore verify (pulse)";
+
 /// What to check, and how.
 #[derive(Debug, Args)]
 pub struct Verify {
@@ -58,7 +63,7 @@ pub struct Verify {
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// How many seconds the relay may take for what was finished before the check, without any of
-    /// it coming
+    /// it coming; and for how long a server that a part needs may be unavailable before that part is given up
     #[arg(
         long,
         env = "ARTSTORE_VERIFY_WAIT_SECONDS",
@@ -103,6 +108,21 @@ pub async fn run(config: &Config, command: Verify) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!checked.is_clean())))
 }
 
+/// Works until the database's server stops answering, where there is a database.
+async fn answered<T>(
+    database: Option<&PgConnectOptions>,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    match database {
+        Some(database) => {
+            Pulse::of(database.clone(), PULSE)
+                .while_answered(work)
+                .await
+        }
+        None => work.await,
+    }
+}
+
 /// Checks part after part. What fails is a problem of that part, and the others are checked all the
 /// same; an error says that none could be.
 async fn check(
@@ -110,16 +130,25 @@ async fn check(
     command: Verify,
     sources: &[(Source, PgConnectOptions)],
     file: Option<ResumeFile>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
     checked: &mut Checked,
 ) -> anyhow::Result<()> {
-    let bus = Bus::connect(&config.bus("artstore verify"))
-        .await?
-        .patient();
+    let (patience, quiet) = (Duration::from_secs(command.wait), command.json);
+    let again = |part: &str, bus: Option<&Bus>| Again {
+        part: part.to_owned(),
+        patience,
+        quiet,
+        bus: bus.cloned(),
+    };
+    let options = config.bus("artstore verify");
+    let connect = again("NATS", None);
+    let bus = tokio::select! {
+        bus = connect.until(async || Ok(Bus::connect(&options).await?)) => bus?.patient(),
+        () = stopped(&mut stop) => bail!("stopped before the end: nothing was checked"),
+    };
     let (query, admin) = (config.query_database()?, config.admin_database()?);
     let names: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
     let idle = Idle::look(&bus, &names, query.as_ref(), admin.as_ref()).await;
-    let quiet = command.json;
     checked.notes.clone_from(&idle.notes);
     if !quiet {
         print!("{}", table::notes(&checked.notes));
@@ -128,23 +157,31 @@ async fn check(
         file,
         command,
         bus,
-        stop,
+        stop: stop.clone(),
         idle,
     };
     for (source, database) in sources {
-        match check.source(source, database).await {
-            Ok(Some(report)) => checked.reports.push(report),
+        let part = format!("source {source}");
+        let again = again(&part, Some(&check.bus));
+        let pulse = Pulse::of(database.clone(), PULSE);
+        let report =
+            again.until(async || pulse.while_answered(check.source(source, database)).await);
+        match report.await {
+            Ok(Some(report)) => {
+                checked.reports.push(report);
+                crash::point("verify.checked");
+            }
             Ok(None) => {
-                checked.stopped(&format!("source {source}"), &check);
+                checked.stopped(&part, &check);
                 return Ok(());
             }
             Err(error) if is_usage(&error) => return Err(error),
-            Err(error) => checked.problem(&format!("source {source}"), &error),
+            Err(error) => checked.problem(&part, &error),
         }
     }
-    let mut stop = check.stop.clone();
+    let of_cache = again("query cache", Some(&check.bus));
     tokio::select! {
-        cache = check.cache(query, sources) => match cache {
+        cache = of_cache.until(async || answered(query.as_ref(), check.cache(query.as_ref(), sources)).await) => match cache {
             Ok(cache) => checked.cache = cache,
             Err(error) if is_usage(&error) => return Err(error),
             Err(error) => checked.problem("query cache", &error),
@@ -159,8 +196,9 @@ async fn check(
         print!("{}", table::show(&checked.reports, checked.cache.as_ref()));
         checked.shown = true;
     }
+    let of_audit = again("audit log", Some(&check.bus));
     tokio::select! {
-        audit = check.audit(config, admin, sources) => match audit {
+        audit = of_audit.until(async || answered(admin.as_ref(), check.audit(config, admin.as_ref(), sources)).await) => match audit {
             Ok(audit) => checked.audit = Some(audit),
             Err(error) if is_usage(&error) => return Err(error),
             Err(error) => checked.problem("audit log", &error),
@@ -285,7 +323,7 @@ impl Check {
     /// comes from these sources.
     async fn cache(
         &self,
-        query: Option<PgConnectOptions>,
+        query: Option<&PgConnectOptions>,
         sources: &[(Source, PgConnectOptions)],
     ) -> anyhow::Result<Option<cache::Report>> {
         let elements: Vec<(ElementName, PgConnectOptions)> = sources
@@ -304,7 +342,7 @@ impl Check {
         }
         let scope = cache::Scope {
             bus: &self.bus,
-            query: &query,
+            query,
             elements: &elements,
             history,
             unpublished: &self.idle.relays,
@@ -312,7 +350,11 @@ impl Check {
             patience: Duration::from_secs(self.command.wait),
         };
         let mut progress = CacheProgress::new(self.command.json);
-        let report = cache::verify(&scope, &mut |now| progress.show(now)).await;
+        let report = cache::verify(&scope, &mut |now| {
+            progress.show(now);
+            crash::point("verify.compared");
+        })
+        .await;
         progress.finish();
         report.map(Some)
     }
@@ -322,14 +364,14 @@ impl Check {
     async fn audit(
         &self,
         config: &Config,
-        admin: Option<PgConnectOptions>,
+        admin: Option<&PgConnectOptions>,
         sources: &[(Source, PgConnectOptions)],
     ) -> anyhow::Result<Audit> {
         // The parts of the URL alone (DB_*) may be those of another module.
         let Some(database) = admin.filter(|_| config.admin_database_url.is_some()) else {
             return Ok(Audit::NotChecked("ADMIN_DATABASE_URL is not set"));
         };
-        let mut connection = connect(&database).await?;
+        let mut connection = connect(database).await?;
         let there: bool =
             sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
                 .fetch_one(&mut connection)
@@ -370,7 +412,7 @@ impl Check {
         }
         let done = AtomicU64::new(0);
         let check = audit::log::Check {
-            database: &database,
+            database,
             bus: Some(&self.bus),
             ring: ring.as_ref(),
             trusted: &trusted,
@@ -397,6 +439,9 @@ impl Check {
         source: &Source,
         database: &PgConnectOptions,
     ) -> anyhow::Result<Option<Report>> {
+        if *self.stop.borrow() {
+            return Ok(None);
+        }
         let mut connection = connect(database).await?;
         source_check::shows_all(&mut connection, &SourceTable::of(source)).await?;
         let about = About::read(&mut connection, &self.bus, source).await?;
@@ -432,6 +477,7 @@ impl Check {
         let mut keep_at = Instant::now();
         let ended = source::run(connection, &self.bus, pass, wait, |pass, fixed| {
             progress.show(pass, fixed);
+            crash::point("verify.read");
             if *stop.borrow() {
                 return ControlFlow::Break(());
             }

@@ -5,6 +5,7 @@
 //! - [`metrics`]: the text form of numbers
 //! - [`readiness`]: whether a part is caught up and able to write
 //! - [`relay`], [`projector`]: what each part shows
+//! - [`waiting`]: waiting for a server at the start
 //! - [`answer`]: what it answers to `artstore status`, over NATS
 //! - [`http`]: the server
 
@@ -14,9 +15,10 @@ mod metrics;
 mod projector;
 mod readiness;
 mod relay;
+pub mod waiting;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use serde_json::json;
@@ -47,6 +49,8 @@ pub struct Service {
     name: &'static str,
     started: (Instant, SystemTime),
     stop: watch::Receiver<bool>,
+    /// What is waited for before there is a role.
+    waiting: Mutex<Option<String>>,
     role: OnceLock<Arc<dyn Role>>,
     tasks: Mutex<Vec<(String, AbortHandle)>>,
 }
@@ -74,9 +78,19 @@ impl Service {
             name,
             started: (Instant::now(), SystemTime::now()),
             stop,
+            waiting: Mutex::default(),
             role: OnceLock::new(),
             tasks: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Shows why the part has not begun yet; none: it begins now.
+    pub fn waits(&self, why: Option<String>) {
+        *self.waiting() = why;
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<String>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is shown from now on.
@@ -133,7 +147,11 @@ impl Service {
         }
         match self.role.get() {
             Some(role) => role.readiness(),
-            None => Readiness::not("starting: servers and settings are being checked"),
+            None => {
+                let waiting = self.waiting().clone();
+                let starting = || "starting: servers and settings are being checked".to_owned();
+                Readiness::not(waiting.unwrap_or_else(starting))
+            }
         }
     }
 

@@ -351,7 +351,9 @@ impl Role for ProjectorRole {
                 }
             }));
             let listed = shown.progress.listed();
-            if !is_fresh(listed, LISTED) {
+            if let Some(waiting) = shown.progress.waiting() {
+                reason = Some(waiting);
+            } else if !is_fresh(listed, LISTED) {
                 reason = Some(format!("the streams were not listed {}", ago(listed)));
             } else if workers.is_empty() {
                 reason = Some("there is no stream to read: run `artstore bus init`".to_owned());

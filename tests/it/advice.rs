@@ -15,6 +15,7 @@ const NAMES: &[&str] = &[
     "artstore {version}",
     "artstore accept-source {}",
     "artstore audit",
+    "artstore audit verify (pulse)",
     "artstore element backfill (progress)",
     "artstore parked",
     "artstore projector",

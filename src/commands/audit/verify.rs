@@ -13,6 +13,7 @@ use artstore_projectors::audit_log::published;
 use artstore_projectors::workers;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
+use artstore_sessions::pulse::Pulse;
 use clap::Args;
 use indicatif::ProgressBar;
 use sqlx::postgres::PgConnectOptions;
@@ -24,12 +25,16 @@ use crate::audit::form;
 use crate::audit::log::Check;
 use crate::audit::report::Outcome;
 use crate::audit_keys::AuditSettings;
+use crate::commands::again::{Again, is_unavailable};
 use crate::commands::{bar, error_text};
 use crate::config::{Config, ConfigError};
 use crate::names;
 
 /// How often a line of progress is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// For how many seconds a server may be unavailable, where nothing else is said.
+const WAIT: u64 = 60;
 
 /// What is checked.
 #[derive(Debug, Args)]
@@ -52,6 +57,15 @@ pub struct Verify {
     /// A folder of archives: check those that the log says there are
     #[arg(long, value_name = "FOLDER")]
     archives: Option<PathBuf>,
+    /// For how many seconds a server may be unavailable before the check is given up; where one is back
+    /// sooner, the check starts again
+    #[arg(
+        long,
+        env = "ARTSTORE_VERIFY_WAIT_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = WAIT
+    )]
+    wait: u64,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -69,6 +83,7 @@ impl Verify {
             against_stream: true,
             no_bus: false,
             archives: None,
+            wait: WAIT,
             json,
             audit,
         }
@@ -89,34 +104,31 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
             None
         }
     };
+    let again = |part: &str, bus: Option<&Bus>| Again {
+        part: part.to_owned(),
+        patience: Duration::from_secs(command.wait),
+        quiet: command.json,
+        bus: bus.cloned(),
+    };
     let bus = match command.no_bus {
         true => None,
         false => {
-            let bus = Bus::connect(&config.bus("artstore audit verify")).await?;
-            Some(bus.patient())
+            let options = config.bus("artstore audit verify");
+            let connect = again("NATS", None);
+            let bus = connect.until(async || Ok(Bus::connect(&options).await?));
+            Some(bus.await?.patient())
         }
     };
-    let mut connection = reached(&database).await?;
-    // Before a table is read: what stands in its place may be anything.
-    let form = form::check(&mut connection).await?;
     let with = With {
         database: &database,
         bus: bus.as_ref(),
         ring: ring.as_ref(),
         trusted: &trusted,
     };
-    let mut result = match with.rows(&mut connection, command).await {
-        Ok(result) => result,
-        // Such tables may be none that can be read: that is said, and why.
-        Err(error) if !form.is_empty() => Outcome {
-            form: vec![unread(&error)],
-            ..Outcome::default()
-        },
-        Err(error) => return Err(error),
-    };
-    result.form.extend(form);
-    // It only read: nothing is lost.
-    drop(connection.close().await);
+    let look = again("the audit log", bus.as_ref());
+    let pulse = Pulse::of(database.clone(), "artstore audit verify (pulse)");
+    let result = look.until(async || pulse.while_answered(with.all(command)).await);
+    let result = result.await?;
     if command.json {
         println!("{:#}", result.json());
     } else {
@@ -137,6 +149,26 @@ struct With<'a> {
 }
 
 impl With<'_> {
+    /// Checks the tables' form, then the rows.
+    async fn all(&self, command: &Verify) -> anyhow::Result<Outcome> {
+        let mut connection = reached(self.database).await?;
+        // Before a table is read: what stands in its place may be anything.
+        let form = form::check(&mut connection).await?;
+        let mut result = match self.rows(&mut connection, command).await {
+            Ok(result) => result,
+            // Such tables may be none that can be read: that is said, and why.
+            Err(error) if !form.is_empty() && !is_unavailable(&error) => Outcome {
+                form: vec![unread(&error)],
+                ..Outcome::default()
+            },
+            Err(error) => return Err(error),
+        };
+        result.form.extend(form);
+        // It only read: nothing is lost.
+        drop(connection.close().await);
+        Ok(result)
+    }
+
     /// Checks the rows that are asked for, and shows how far that has come.
     async fn rows(
         &self,

@@ -75,6 +75,7 @@ fn a_log_a_file_or_a_database_that_is_not_the_one_that_is_meant_is_told() {
         for command in [&["audit", "tail"][..], &["audit", "verify", "--no-bus"]] {
             let nowhere = "postgres://nobody@127.0.0.1:1/artstore_admin";
             let down = audited.command(command).env("ADMIN_DATABASE_URL", nowhere);
+            let down = down.env("ARTSTORE_VERIFY_WAIT_SECONDS", "0");
             let (status, log) = down.finish().await;
             assert_eq!(status.code(), Some(1), "{log}");
             assert!(

@@ -6,6 +6,7 @@
 //! - `hanging`: streams that do not answer
 //! - `taken`: a lock in the hands of somebody else
 //! - `unstored`: NATS that does not store
+//! - `waiting`: a service that starts while a server is down
 //! - `watched`: a service as it is seen over HTTP
 
 pub mod frozen;
@@ -18,6 +19,7 @@ mod shown;
 mod stops;
 mod taken;
 mod unstored;
+mod waiting;
 mod watched;
 
 use std::time::{Duration, Instant};

@@ -315,7 +315,7 @@ fn a_server_that_is_down_is_a_problem_of_its_part() {
         assert_eq!(status.code(), Some(1), "{shown}");
         assert!(shown.contains("elem"), "{shown}");
 
-        let command = world.command(&["verify", "--json"]);
+        let command = world.command(&["verify", "--wait", "1", "--json"]);
         let command = command.env("NATS_URL", "nats://127.0.0.1:1");
         let (status, said) = command.output().await;
         assert_eq!(status.code(), Some(1), "{said}");

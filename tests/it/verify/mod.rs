@@ -6,6 +6,7 @@
 //! - `mended`: the commands that are named do mend it
 //! - `altered`: the same for whatever was done to messages
 //! - `command`: what the command prints, and a check that is killed and goes on
+//! - `restarted`: servers that are restarted in the middle, or stay away
 //! - `continuous`: the check beside the relay
 //! - `size`: how memory and time grow with the rows
 //! - `soak`: no false alarm while everything is in use and gets killed
@@ -15,6 +16,7 @@ mod command;
 mod continuous;
 mod damage;
 mod mended;
+mod restarted;
 mod rows;
 pub mod size;
 mod soak;

@@ -109,7 +109,8 @@ fn one_source_that_cannot_be_started_keeps_all_others_from_starting() {
         );
         let relay = world
             .command(&["run", "relay"])
-            .env("ARTSTORE_ELEMENTS", &elements);
+            .env("ARTSTORE_ELEMENTS", &elements)
+            .env("ARTSTORE_WAIT_SECONDS", "0");
         refused(relay, 1, &["source other", &place]).await;
         before.check(&world).await;
     });

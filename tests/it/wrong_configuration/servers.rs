@@ -29,7 +29,7 @@ fn servers_that_cannot_be_reached_are_named_without_the_password() {
         let nobody = format!("postgres://artstore:{SECRET}@{place}/artstore");
         for program in commands(&nobody) {
             refused(
-                program,
+                program.env("ARTSTORE_WAIT_SECONDS", "0"),
                 1,
                 &[&place, "artstore", "can't be reached", "refused"],
             )
@@ -56,9 +56,13 @@ fn servers_that_cannot_be_reached_are_named_without_the_password() {
         }
         let with_relay = world
             .relay(0)
-            .env("ARTSTORE_ELEMENTS", &format!("elem={nobody}"));
+            .env("ARTSTORE_ELEMENTS", &format!("elem={nobody}"))
+            .env("ARTSTORE_WAIT_SECONDS", "0");
         refused(with_relay, 1, &["source elem", "ARTSTORE_ELEMENTS"]).await;
-        let projector = world.projector().env("QUERY_DATABASE_URL", &nobody);
+        let projector = world
+            .projector()
+            .env("QUERY_DATABASE_URL", &nobody)
+            .env("ARTSTORE_WAIT_SECONDS", "0");
         refused(projector, 1, &["QUERY_DATABASE_URL"]).await;
 
         // Without a scheme, with one, one of two.
@@ -70,6 +74,7 @@ fn servers_that_cannot_be_reached_are_named_without_the_password() {
             let bus = world.command(&["bus", "init"]);
             for program in [world.relay(0), world.projector(), bus] {
                 let says = ["NATS", &place, "can't be reached", "check NATS_URL"];
+                let program = program.env("ARTSTORE_WAIT_SECONDS", "0");
                 refused(program.env("NATS_URL", &nobody), 1, &says).await;
             }
         }

@@ -102,6 +102,7 @@ fn settings_that_cannot_be_used_are_refused_by_name() {
             ("NATS_URL", "nats://127.0.0.1:1"),
         ] {
             let program = relay().env("LOG_FORMAT", "json").env(wrong.0, wrong.1);
+            let program = program.env("ARTSTORE_WAIT_SECONDS", "0");
             let (status, said) = program.finish().await;
             assert!(!status.success(), "{said}");
             let lines: Vec<Value> = said
@@ -182,7 +183,11 @@ fn one_page_lists_every_variable_and_no_help_says_a_secret() {
         "LOG_FORMAT",
         "ARTSTORE_OPERATOR",
     ];
-    const RELAY: &[&str] = &["ARTSTORE_PUBLISH_MODE", "ARTSTORE_POLL_INTERVAL_MS"];
+    const RELAY: &[&str] = &[
+        "ARTSTORE_PUBLISH_MODE",
+        "ARTSTORE_POLL_INTERVAL_MS",
+        "ARTSTORE_WAIT_SECONDS",
+    ];
     const SECRETS: &[&str] = &[
         "NATS_URL",
         "ADMIN_DATABASE_URL",
