@@ -12,7 +12,6 @@ use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
 use artstore_sessions::restart::{Restarts, stopped};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -499,23 +498,10 @@ impl<P: Projector> Worker<P> {
         if sequence == 0 {
             return Ok(None);
         }
-        let failed = |error: &dyn std::fmt::Display| {
-            BusError::JetStream(format!("stream {}: {error}", self.stream))
-        };
-        let stream = self
-            .task
-            .bus
-            .jetstream
-            .get_stream_no_info(&self.stream)
-            .await;
-        let stream = stream.map_err(|e| failed(&e))?;
-        match stream.get_raw_message(sequence).await {
-            Ok(message) => Ok(Envelope::from_headers(&message.headers)
-                .ok()
-                .filter(|envelope| envelope.source == self.task.source.ce_source())
-                .map(|envelope| envelope.id)),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(failed(&error).into()),
-        }
+        let message = self.task.bus.message(&self.stream, sequence).await?;
+        let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
+        Ok(envelope
+            .filter(|envelope| envelope.source == self.task.source.ce_source())
+            .map(|envelope| envelope.id))
     }
 }

@@ -231,6 +231,7 @@ impl Bus {
     }
 
     /// A stream's present state, as its leader knows it.
+    #[allow(clippy::disallowed_methods)]
     pub async fn stream_info(&self, stream: &str) -> Result<Info, BusError> {
         let call = self.jetstream.get_stream(stream);
         match self.permitted("STREAM.INFO", stream, call).await? {
@@ -244,23 +245,6 @@ impl Bus {
                 _ => Err(BusError::JetStream(format!("stream {stream}: {error}"))),
             },
         }
-    }
-
-    /// Waits for a call of JetStream's API on a stream, or until the server refuses it. `what`: the
-    /// subject's middle, such as `CONSUMER.CREATE`.
-    pub async fn permitted<T>(
-        &self,
-        what: &str,
-        stream: &str,
-        call: impl IntoFuture<Output = T>,
-    ) -> Result<T, BusError> {
-        let subject = format!("$JS.API.{what}.{stream}");
-        let is_its = |refused: &str| {
-            let behind = refused.strip_prefix(&subject);
-            behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('.'))
-        };
-        let call = call.into_future();
-        Ok(self.refusals.unless_refused(is_its, call).await?)
     }
 
     /// Refuses where one of the streams exists and is unfit, before any of them is touched.

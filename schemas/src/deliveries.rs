@@ -12,7 +12,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use chrono::{DateTime, Utc};
 use futures::{FutureExt as _, StreamExt as _};
@@ -20,6 +20,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bus::{Bus, BusError};
+use crate::refusals::Watch;
 
 /// After so long without a message the stream is asked whether it holds more.
 const QUIET: Duration = Duration::from_secs(3);
@@ -84,6 +85,7 @@ pub struct Deliveries {
     created: DateTime<Utc>,
     pending: u64,
     messages: pull::Stream,
+    refusals: Watch,
     /// The consumer's own count of what it delivered.
     delivered: u64,
     /// The last sequence of the stream that came.
@@ -112,11 +114,9 @@ impl Deliveries {
         let failed = |error: &dyn fmt::Display| {
             BusError::JetStream(format!("stream {stream}: its consumer: {error}"))
         };
-        let made = bus
-            .jetstream
-            .create_consumer_on_stream(config.clone(), stream);
-        let consumer: Consumer<pull::Config> = made.await.map_err(|e| failed(&e))?;
+        let consumer = bus.create_consumer(stream, config.clone()).await?;
         let info = consumer.cached_info().clone();
+        let refusals = bus.refusals.watch();
         let messages = consumer
             .stream()
             .max_messages_per_batch(pull.messages)
@@ -134,6 +134,7 @@ impl Deliveries {
             created: info.created,
             pending: info.num_pending,
             messages,
+            refusals,
             delivered: 0,
             last: 0,
             quiet_since: Instant::now(),
@@ -226,8 +227,18 @@ impl Deliveries {
     }
 
     async fn next(&mut self) -> Result<Message, Ended> {
+        let asked = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
+            self.stream, self.consumer
+        );
         loop {
-            let next = self.messages.next().await;
+            let next = tokio::select! {
+                biased;
+                next = self.messages.next() => next,
+                refusal = self.refusals.refused(|refused| refused == asked) => {
+                    return Err(self.ended(&refusal));
+                }
+            };
             if let Some(delivery) = self.judge(next) {
                 return delivery;
             }
@@ -360,19 +371,15 @@ impl Deliveries {
 
 /// What became of a consumer, for people.
 async fn state(bus: &Bus, stream: &str, consumer: &str) -> &'static str {
-    let found = bus
-        .jetstream
-        .get_consumer_from_stream::<pull::Config, _, _>(consumer, stream);
-    match found.await {
-        Ok(found) if found.cached_info().paused => "somebody has paused it",
-        Ok(_) => "somebody may have changed it",
-        Err(_) => "somebody may have removed it",
+    match bus.consumer_info(stream, consumer).await {
+        Ok(Some(found)) if found.paused => "somebody has paused it",
+        Ok(Some(_)) => "somebody may have changed it",
+        Ok(None) | Err(_) => "somebody may have removed it",
     }
 }
 
 async fn remove(bus: &Bus, stream: &str, consumer: &str) {
-    let removed = bus.jetstream.delete_consumer_from_stream(consumer, stream);
-    if let Err(error) = removed.await {
+    if let Err(error) = bus.delete_consumer(stream, consumer).await {
         tracing::debug!(stream, %error, "the server removes the consumer by itself");
     }
 }

@@ -17,8 +17,9 @@
 //! - [`damage`]: places of a stream that readers step over
 //! - [`record`]: what tells a relay's records from a publisher's events
 //! - [`size`]: how large a message may be
-//! - [`refusals`]: what the server says that the connection's user may not publish
+//! - [`refusals`]: what the server says that the connection's user may not do
 //! - [`bus`]: the connection and the streams
+//! - [`requests`]: what is asked of JetStream, with a refusal named at once
 //! - [`deliveries`]: what a consumer of ours delivers, and nothing else
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
@@ -39,6 +40,7 @@ pub mod ranges;
 pub mod record;
 pub mod refusals;
 pub mod registry;
+pub mod requests;
 mod rules;
 pub mod size;
 pub mod source;

@@ -377,8 +377,12 @@ async fn of_nats(config: &Config, sources: &[Source]) -> Report {
         let text = format!("nats-server {version} works; {major}.{minor}.{patch} is recommended");
         report.add(Verdict::Note, "server", text);
     }
-    match bus.jetstream.query_account().await {
-        Ok(_) => report.add(Verdict::Ok, "JetStream", "answers"),
+    match bus.check_account().await {
+        Ok(()) => report.add(Verdict::Ok, "JetStream", "answers"),
+        Err(error @ BusError::NotPermitted(_)) => {
+            report.add(Verdict::Stop, "JetStream", error);
+            return report;
+        }
         Err(error) => {
             let text = format!("does not answer ({error}): enable it for this account");
             report.add(Verdict::Stop, "JetStream", text);
