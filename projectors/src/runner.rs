@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artstore_schemas::breaks;
-use artstore_schemas::bus::{Bus, BusError, check_limits};
+use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -359,11 +359,14 @@ impl<P: Projector> Worker<P> {
         }
     }
 
-    /// Why the stream removes messages, or will. None also where NATS does not say it now.
+    /// Why the stream, or one that the projector publishes to, removes messages, or will. None also where
+    /// NATS does not say it now.
     async fn limited(&self) -> Option<String> {
-        let asked = self.task.bus.stream_info(&self.stream);
-        let info = tokio::time::timeout(ASK, asked).await.ok()?.ok()?;
-        check_limits(&info.config).err().map(|e| e.to_string())
+        let Task { bus, projector, .. } = &self.task;
+        let own = async { bus.limit(&self.stream).await.ok().flatten() };
+        let both = async { tokio::join!(own, projector.limited(bus)) };
+        let (own, published) = tokio::time::timeout(ASK, both).await.ok()?;
+        own.or(published)
     }
 
     /// Whether the checkpoint still is where this worker left it: a person may have mended it while

@@ -114,7 +114,8 @@ pub enum BusError {
     #[error(
         "stream {stream} exists with {found}, which must be {wanted}: it removes messages or \
          refuses new ones there, and nothing was changed; to take the limits away, run `artstore \
-         bus init --remove-limits`, then `artstore verify` to see what was lost"
+         bus init --remove-limits`, then `artstore {}` to see what was lost",
+        lost_by(.stream)
     )]
     Limited {
         /// The stream.
@@ -395,6 +396,14 @@ pub const AUDIT_HEADS: &str = "ARTSTORE_AUDIT_HEADS";
 
 const AUDIT_HEAD_PREFIX: &str = "artstore.audit.head";
 
+/// What says which messages a stream lost, behind `artstore`.
+fn lost_by(stream: &str) -> &'static str {
+    match stream {
+        AUDIT_HEADS => "audit verify",
+        _ => "verify",
+    }
+}
+
 /// The subject of the heads of a stream's log.
 pub fn audit_head_subject(stream: &str) -> String {
     format!("{AUDIT_HEAD_PREFIX}.{stream}")
@@ -420,6 +429,16 @@ fn stream_config(stream: &StreamName, replicas: usize) -> Config {
         allow_atomic_publish: true,
         compression: Some(Compression::S2),
         ..Config::default()
+    }
+}
+
+impl Bus {
+    /// Why a stream removes messages, or will; none where it does not.
+    pub async fn limit(&self, stream: &str) -> Result<Option<String>, BusError> {
+        let info = self.stream_info(stream).await?;
+        Ok(check_limits(&info.config)
+            .err()
+            .map(|error| error.to_string()))
     }
 }
 
