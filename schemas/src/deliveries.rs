@@ -15,12 +15,11 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use chrono::{DateTime, Utc};
-use futures::{FutureExt as _, StreamExt as _};
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bus::{Bus, BusError};
-use crate::refusals::Watch;
+use crate::pull::Inbox;
+pub use crate::pull::Pull;
 
 /// After so long without a message the stream is asked whether it holds more.
 const QUIET: Duration = Duration::from_secs(3);
@@ -36,27 +35,6 @@ const ATTEMPTS: u32 = 5;
 
 /// The most messages of others that are dropped in one turn.
 const MOST_FOREIGN: usize = 1_000;
-
-/// How messages are pulled.
-#[derive(Debug, Clone, Copy)]
-pub struct Pull {
-    /// The most messages of one request; far below what a subscription holds.
-    pub messages: usize,
-    /// The most bytes of one request.
-    pub bytes: usize,
-    /// The server says so often that it has nothing; twice without means a lost consumer.
-    pub heartbeat: Duration,
-}
-
-impl Default for Pull {
-    fn default() -> Self {
-        Self {
-            messages: 2_000,
-            bytes: 16 * 1024 * 1024,
-            heartbeat: Duration::from_secs(2),
-        }
-    }
-}
 
 /// Why a consumer delivers nothing more.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -84,8 +62,7 @@ pub struct Deliveries {
     /// When the consumer was made.
     created: DateTime<Utc>,
     pending: u64,
-    messages: pull::Stream,
-    refusals: Watch,
+    inbox: Inbox,
     /// The consumer's own count of what it delivered.
     delivered: u64,
     /// The last sequence of the stream that came.
@@ -111,20 +88,9 @@ impl Deliveries {
         config: pull::Config,
         pull: Pull,
     ) -> Result<Self, BusError> {
-        let failed = |error: &dyn fmt::Display| {
-            BusError::JetStream(format!("stream {stream}: its consumer: {error}"))
-        };
         let consumer = bus.create_consumer(stream, config.clone()).await?;
         let info = consumer.cached_info().clone();
-        let refusals = bus.refusals.watch();
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(pull.messages)
-            .max_bytes_per_batch(pull.bytes)
-            .heartbeat(pull.heartbeat)
-            .expires(Duration::from_secs(30))
-            .messages();
-        let messages = messages.await.map_err(|e| failed(&e))?;
+        let inbox = Inbox::open(bus, stream, &info.name, info.created, pull).await?;
         Ok(Self {
             bus: bus.clone(),
             stream: stream.to_owned(),
@@ -133,8 +99,7 @@ impl Deliveries {
             consumer: info.name,
             created: info.created,
             pending: info.num_pending,
-            messages,
-            refusals,
+            inbox,
             delivered: 0,
             last: 0,
             quiet_since: Instant::now(),
@@ -199,8 +164,7 @@ impl Deliveries {
     /// What has come already; none where nothing has.
     pub fn now(&mut self) -> Option<Result<Message, Ended>> {
         for _ in 0..MOST_FOREIGN {
-            // Under the runtime's budget for one turn, 128 messages would look like all there are.
-            let next = unconstrained(self.messages.next()).now_or_never()?;
+            let next = self.inbox.now()?;
             if let Some(delivery) = self.judge(next) {
                 return Some(delivery);
             }
@@ -219,26 +183,16 @@ impl Deliveries {
             bus,
             stream,
             consumer,
-            messages,
+            inbox,
             ..
         } = self;
-        drop(messages);
+        drop(inbox);
         remove(&bus, &stream, &consumer).await;
     }
 
     async fn next(&mut self) -> Result<Message, Ended> {
-        let asked = format!(
-            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
-            self.stream, self.consumer
-        );
         loop {
-            let next = tokio::select! {
-                biased;
-                next = self.messages.next() => next,
-                refusal = self.refusals.refused(|refused| refused == asked) => {
-                    return Err(self.ended(&refusal));
-                }
-            };
+            let next = self.inbox.next().await;
             if let Some(delivery) = self.judge(next) {
                 return delivery;
             }
@@ -246,14 +200,10 @@ impl Deliveries {
     }
 
     /// None for a message that somebody else's consumer delivers.
-    fn judge(
-        &mut self,
-        next: Option<Result<Message, pull::MessagesError>>,
-    ) -> Option<Result<Message, Ended>> {
+    fn judge(&mut self, next: Result<Message, String>) -> Option<Result<Message, Ended>> {
         let message = match next {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Some(Err(self.ended(&error))),
-            None => return Some(Err(self.ended(&"its consumer has ended"))),
+            Ok(message) => message,
+            Err(reason) => return Some(Err(self.ended(&reason))),
         };
         let ours = match message.info() {
             Ok(info) if info.stream == self.stream && info.consumer == self.consumer => {
@@ -265,6 +215,7 @@ impl Deliveries {
             self.drop_foreign(&message);
             return None;
         };
+        self.inbox.count(&message);
         self.delivered += 1;
         if count != self.delivered {
             return Some(Err(self.ended(&"messages were lost on the way")));

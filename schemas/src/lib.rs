@@ -20,6 +20,7 @@
 //! - [`refusals`]: what the server says that the connection's user may not do
 //! - [`bus`]: the connection and the streams
 //! - [`requests`]: what is asked of JetStream, with a refusal named at once
+//! - `pull`: asking a consumer for messages, and what comes back
 //! - [`deliveries`]: what a consumer of ours delivers, and nothing else
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
@@ -36,6 +37,7 @@ pub mod epoch;
 pub mod event;
 pub mod json;
 pub mod pairs;
+mod pull;
 pub mod ranges;
 pub mod record;
 pub mod refusals;
