@@ -2,6 +2,7 @@
 //! how the streams that hold it are made. In the order in which an event takes shape.
 //!
 //! - [`element`]: the name of a storage element
+//! - [`count`]: numbers of things in texts for people
 //! - [`actor`]: who did it
 //! - [`json`]: free-form JSON that `jsonb` and other readers would not change
 //! - [`timestamp`]: times as text
@@ -28,6 +29,7 @@
 pub mod actor;
 pub mod breaks;
 pub mod bus;
+pub mod count;
 pub mod crash;
 pub mod damage;
 pub mod deliveries;

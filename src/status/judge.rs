@@ -3,6 +3,7 @@
 //! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
+use artstore_schemas::count::counted;
 use std::collections::BTreeMap;
 
 use artstore_projectors::audit_log::AuditLog;
@@ -559,9 +560,9 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
             Weight::Weakened,
             source,
             format!(
-                "stream {stream}: {current} of {wanted} replicas are up to date ({} operations \
+                "stream {stream}: {current} of {wanted} replicas are up to date ({} \
                  behind)",
-                facts.replicas_lag
+                counted(facts.replicas_lag, "operation")
             ),
             "look at the NATS server that is down or behind",
             None,
@@ -574,8 +575,9 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
             Weight::Stuck,
             source,
             format!(
-                "the mirror {stream} is {} messages behind {} and hears nothing of it",
-                mirror.lag, mirror.of
+                "the mirror {stream} is {} behind {} and hears nothing of it",
+                counted(mirror.lag, "message"),
+                mirror.of
             ),
             "check the connection to the server of the origin",
             None,

@@ -85,7 +85,7 @@ fn whoever_publishes_says_the_elements_own_url() {
             panic!("{:#?}", report.findings);
         };
         assert!(
-            finding.detail.contains("of 2 row(s), http://a.example"),
+            finding.detail.contains("of 2 rows, http://a.example"),
             "{finding:?}"
         );
         verify_cache::mend(&world, &report.findings).await;

@@ -64,7 +64,14 @@ fn pending_operations_with_much_data_are_listed_in_little_memory() {
         for pending in &said {
             assert_eq!(pending["reason"], "the file is gone from _files");
         }
-        let resolve = ["wal", "resolve", "--proposed", "--reason", "a test", "--dry-run"];
+        let resolve = [
+            "wal",
+            "resolve",
+            "--proposed",
+            "--reason",
+            "a test",
+            "--dry-run",
+        ];
         let said = bounded(&world, &[&resolve[..], &all].concat()).await;
         let said: Vec<Value> = serde_json::from_str(&said).unwrap();
         assert_eq!(said.len(), 120);

@@ -1,6 +1,7 @@
 //! `artstore migrate check`: everything that would stop an adoption, a migration or the services,
 //! seen before anything is changed. It only reads.
 
+use artstore_schemas::count::counted;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -401,7 +402,7 @@ async fn of_nats(config: &Config, sources: &[Source]) -> Report {
                     report.add(
                         Verdict::Ok,
                         "stream",
-                        format!("{stream}: {messages} messages"),
+                        format!("{stream}: {}", counted(messages, "message")),
                     );
                 }
                 Err(error) => report.add(Verdict::Stop, "stream", error),
