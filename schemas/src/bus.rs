@@ -114,7 +114,7 @@ pub enum BusError {
     #[error(
         "stream {stream} exists with {found}, which must be {wanted}: it removes messages or \
          refuses new ones there, and nothing was changed; to take the limits away, run `artstore \
-         bus init --remove-limits`, then `artstore {}` to see what was lost",
+         bus init --remove-limits`, then {} to see what was lost",
         lost_by(.stream)
     )]
     Limited {
@@ -396,11 +396,11 @@ pub const AUDIT_HEADS: &str = "ARTSTORE_AUDIT_HEADS";
 
 const AUDIT_HEAD_PREFIX: &str = "artstore.audit.head";
 
-/// What says which messages a stream lost, behind `artstore`.
+/// What says which messages a stream lost.
 fn lost_by(stream: &str) -> &'static str {
     match stream {
-        AUDIT_HEADS => "audit verify",
-        _ => "verify",
+        AUDIT_HEADS => "`artstore audit verify`",
+        _ => "`artstore verify`",
     }
 }
 
