@@ -3,10 +3,9 @@
 //! It is written with the rights of the tables' owner (`artstore migrate up`, `artstore element set-url`);
 //! a relay writes nothing to its source.
 
-use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::relay::RelayOptions;
@@ -81,14 +80,8 @@ async fn last_published(bus: &Bus, source: &Source) -> Result<Option<String>, Re
     if last == 0 {
         return Ok(None);
     }
-    let failed = |error: &dyn std::fmt::Display| {
-        RelayError::from(BusError::JetStream(format!("stream {stream}: {error}")))
-    };
-    let handle = bus.jetstream.get_stream_no_info(&stream).await;
-    let message = match handle.map_err(|e| failed(&e))?.get_raw_message(last).await {
-        Ok(message) => message,
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
-        Err(error) => return Err(failed(&error)),
+    let Some(message) = bus.message(&stream, last).await? else {
+        return Ok(None);
     };
     let body: Option<serde_json::Value> = serde_json::from_slice(&message.payload).ok();
     Ok(body.and_then(|body| body["element"]["api_url"].as_str().map(str::to_owned)))

@@ -19,7 +19,6 @@ use artstore_schemas::source::Source;
 use artstore_schemas::subject::{self, PARTITIONS};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use uuid::Uuid;
 
 use crate::relay_error::{Halt, RelayError};
@@ -198,14 +197,10 @@ async fn last_of(
         return Ok(end);
     }
     let stream = source.stream();
-    let handle = bus.jetstream.get_stream_no_info(&stream).await;
-    let handle = handle.map_err(|e| failed(&stream, &e))?;
     let mut last = 0;
     for filter in filters {
-        match handle.get_last_raw_message_by_subject(filter).await {
-            Ok(message) => last = last.max(message.sequence),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
-            Err(error) => return Err(failed(&stream, &error)),
+        if let Some(message) = bus.last_message(&stream, filter).await? {
+            last = last.max(message.sequence);
         }
     }
     if last > end {

@@ -8,6 +8,7 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
 use artstore_sessions::text::{optional, text};
 use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
@@ -154,11 +155,7 @@ pub async fn list(
     limits: Limits,
     most: i64,
 ) -> Result<Vec<Pending>, sqlx::Error> {
-    let holder = holder(connection, element, limits.open_for).await?;
-    let rows = rows(connection, element, None, most).await?;
-    rows.iter()
-        .map(|row| read(row, limits, holder.as_ref()))
-        .collect()
+    pending(connection, element, limits, None, most).await
 }
 
 /// One of them; none when it is not pending.
@@ -168,24 +165,24 @@ pub(crate) async fn one(
     id: Uuid,
     limits: Limits,
 ) -> Result<Option<Pending>, sqlx::Error> {
-    let holder = holder(connection, element, limits.open_for).await?;
-    let rows = rows(connection, element, Some(id), 1).await?;
-    rows.first()
-        .map(|row| read(row, limits, holder.as_ref()))
-        .transpose()
+    let found = pending(connection, element, limits, Some(id), 1).await?;
+    Ok(found.into_iter().next())
 }
 
-async fn rows(
+/// One row is in memory at a time: an operation's data may be large.
+async fn pending(
     connection: &mut PgConnection,
     element: &ElementName,
+    limits: Limits,
     id: Option<Uuid>,
     most: i64,
-) -> Result<Vec<PgRow>, sqlx::Error> {
+) -> Result<Vec<Pending>, sqlx::Error> {
+    let holder = holder(connection, element, limits.open_for).await?;
     let sql = include_str!("sql/wal_pending.sql").replace("{prefix}", element.as_str());
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(id)
-        .bind(most)
-        .fetch_all(connection)
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(most);
+    rows.fetch(connection)
+        .map(|row| read(&row?, limits, holder.as_ref()))
+        .try_collect()
         .await
 }
 
@@ -214,7 +211,7 @@ async fn holder(
 
 fn read(row: &PgRow, limits: Limits, holder: Option<&Holder>) -> Result<Pending, sqlx::Error> {
     let operation_type = text(row, "operation_type")?;
-    let operation_data = text(row, "operation_data")?;
+    let operation_data = optional(row, "operation_data")?;
     let file_id: Option<Uuid> = row.try_get("file_id")?;
     let started_at: DateTime<Utc> = row.try_get("started_at")?;
     let present: Option<Uuid> = row.try_get("file_present")?;
@@ -256,7 +253,7 @@ fn read(row: &PgRow, limits: Limits, holder: Option<&Holder>) -> Result<Pending,
         asked,
         other_delete: row.try_get("other_delete")?,
     };
-    let ours = Recorded::read(&operation_data, file_id).is_some();
+    let ours = operation_data.is_some_and(|data| Recorded::read(&data, file_id).is_some());
     // An application's clock may be ahead of the database's.
     let age = Duration::try_from_secs_f64(row.try_get("age")?).unwrap_or_default();
     let proposal = if age < limits.older_than {

@@ -1,6 +1,7 @@
 //! Why a relay stops: for now, or until a person decides.
 
 use artstore_schemas::bus::BusError;
+use artstore_schemas::count::counted;
 use artstore_schemas::deliveries::Ended;
 use artstore_sessions::relation::Unfit;
 use artstore_sessions::session::SessionError;
@@ -263,12 +264,13 @@ pub enum Halt {
     },
     /// Messages of the stream have no row, or another row, in the source.
     #[error(
-        "stream {stream} has {count} message(s) that the source does not hold any more, from \
+        "stream {stream} has {} that the source does not hold any more, from \
          position {first} to {last} (first: message {sequence}, event {id}): the source was set \
          back to an earlier state, or finished rows were deleted; nothing was published. Restore \
          it to a state that holds position {last}; if its loss is accepted, `artstore relay \
          accept-source --source {source_name}` shows what it lost and goes on from it (README, \
-         \"Accepting another source\")"
+         \"Accepting another source\")",
+        counted(.count, "message")
     )]
     SetBack {
         /// The source.

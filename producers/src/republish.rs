@@ -4,6 +4,7 @@
 //! spoke of. Nothing is rewritten. Each step is found again by a second run: it goes on where the
 //! first one was cut off.
 
+use artstore_schemas::count::{by, counted};
 use std::collections::BTreeSet;
 
 use artstore_schemas::actor::Actor;
@@ -82,8 +83,9 @@ async fn examine_with(
     }
     if scan.lost_count > 0 {
         return Err(other(format!(
-            "{} message(s) have no row in it",
-            scan.lost_count
+            "{} {} no row in it",
+            counted(scan.lost_count, "message"),
+            by(scan.lost_count, "has", "have")
         )));
     }
     let published = Ranges::from_iter([Range {

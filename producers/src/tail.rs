@@ -10,7 +10,6 @@ use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -102,25 +101,19 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
         if sequence == 0 {
             return Ok(Tail::default());
         }
-        let handle = bus.jetstream.get_stream_no_info(&stream).await;
-        let handle = handle.map_err(|e| failed(&stream, &e))?;
-        let message = match handle.get_raw_message(sequence).await {
-            Ok(message) => message,
+        let Some(message) = bus.message(&stream, sequence).await? else {
             // Recreated between the two calls: look again.
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
-                let now = bus.stream_info(&stream).await?;
-                if now.state.last_sequence == sequence {
-                    return Err(Halt::ForeignStream {
-                        source_name: source.to_string(),
-                        stream,
-                        sequence,
-                        problem: "its last message was removed".to_owned(),
-                    }
-                    .into());
+            let now = bus.stream_info(&stream).await?;
+            if now.state.last_sequence == sequence {
+                return Err(Halt::ForeignStream {
+                    source_name: source.to_string(),
+                    stream,
+                    sequence,
+                    problem: "its last message was removed".to_owned(),
                 }
-                continue;
+                .into());
             }
-            Err(error) => return Err(failed(&stream, &error)),
+            continue;
         };
         let envelope = envelope(source, sequence, &message.headers)?;
         return Ok(Tail {
@@ -144,15 +137,9 @@ pub(crate) async fn event_at(
     if sequence == 0 {
         return Ok(None);
     }
-    let handle = bus.jetstream.get_stream_no_info(&stream).await;
-    let handle = handle.map_err(|e| failed(&stream, &e))?;
-    match handle.get_raw_message(sequence).await {
-        Ok(message) => Ok(Envelope::from_headers(&message.headers)
-            .ok()
-            .map(|envelope| envelope.id)),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(failed(&stream, &error)),
-    }
+    let message = bus.message(&stream, sequence).await?;
+    let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
+    Ok(envelope.map(|envelope| envelope.id))
 }
 
 /// The last messages of a stream that speak of rows which the source has to hold.

@@ -8,7 +8,6 @@ use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 
 use crate::relay_error::RelayError;
@@ -103,13 +102,9 @@ impl Walk {
     /// Whether the stream really lacks these messages. A consumer may lose some; what is written
     /// down for ever is asked twice. Only the two ends are asked for.
     pub(crate) async fn is_hole(&self, first: u64, last: u64) -> Result<bool, RelayError> {
-        let stream = self.bus.jetstream.get_stream_no_info(&self.stream).await;
-        let stream = stream.map_err(|e| self.failed(&e))?;
         for sequence in [first, last] {
-            match stream.get_raw_message(sequence).await {
-                Ok(_) => return Ok(false),
-                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
-                Err(error) => return Err(self.failed(&error)),
+            if self.bus.message(&self.stream, sequence).await?.is_some() {
+                return Ok(false);
             }
         }
         Ok(true)

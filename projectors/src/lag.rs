@@ -89,10 +89,8 @@ pub async fn measure(
         _ if last == checkpoint => None,
         Some(known) => Some(known),
         None => {
-            let handle = bus.jetstream.get_stream_no_info(&stream).await;
-            let handle = handle.map_err(|e| failed(&e))?;
-            let message = handle.get_raw_message(checkpoint + 1).await;
-            Some(message.map_err(|e| failed(&e))?.time)
+            let message = bus.message(&stream, checkpoint + 1).await?;
+            Some(message.ok_or_else(|| failed(&"no message found"))?.time)
         }
     };
     Ok(Lag {

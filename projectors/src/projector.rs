@@ -72,6 +72,12 @@ pub trait Projector: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Why a stream that it publishes to removes messages, or will; none also where NATS does not say it
+    /// now. Asked every second or two.
+    fn limited(&self, _bus: &Bus) -> impl Future<Output = Option<String>> + Send {
+        async { None }
+    }
+
     /// Applies a batch of one stream, in stream order. The runner commits it with the checkpoint,
     /// or nothing of it; it is called again with the same events after an error.
     fn apply(

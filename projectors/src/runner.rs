@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artstore_schemas::breaks;
-use artstore_schemas::bus::{Bus, BusError, check_limits};
+use artstore_schemas::bus::Bus;
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
 use artstore_sessions::pulse::{Pulse, kept_alive};
 use artstore_sessions::restart::{Restarts, stopped};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -374,11 +373,14 @@ impl<P: Projector> Worker<P> {
         }
     }
 
-    /// Why the stream removes messages, or will. None also where NATS does not say it now.
+    /// Why the stream, or one that the projector publishes to, removes messages, or will. None also where
+    /// NATS does not say it now.
     async fn limited(&self) -> Option<String> {
-        let asked = self.task.bus.stream_info(&self.stream);
-        let info = tokio::time::timeout(ASK, asked).await.ok()?.ok()?;
-        check_limits(&info.config).err().map(|e| e.to_string())
+        let Task { bus, projector, .. } = &self.task;
+        let own = async { bus.limit(&self.stream).await.ok().flatten() };
+        let both = async { tokio::join!(own, projector.limited(bus)) };
+        let (own, published) = tokio::time::timeout(ASK, both).await.ok()?;
+        own.or(published)
     }
 
     /// Whether the checkpoint still is where this worker left it: a person may have mended it while
@@ -515,23 +517,10 @@ impl<P: Projector> Worker<P> {
         if sequence == 0 {
             return Ok(None);
         }
-        let failed = |error: &dyn std::fmt::Display| {
-            BusError::JetStream(format!("stream {}: {error}", self.stream))
-        };
-        let stream = self
-            .task
-            .bus
-            .jetstream
-            .get_stream_no_info(&self.stream)
-            .await;
-        let stream = stream.map_err(|e| failed(&e))?;
-        match stream.get_raw_message(sequence).await {
-            Ok(message) => Ok(Envelope::from_headers(&message.headers)
-                .ok()
-                .filter(|envelope| envelope.source == self.task.source.ce_source())
-                .map(|envelope| envelope.id)),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(failed(&error).into()),
-        }
+        let message = self.task.bus.message(&self.stream, sequence).await?;
+        let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
+        Ok(envelope
+            .filter(|envelope| envelope.source == self.task.source.ce_source())
+            .map(|envelope| envelope.id))
     }
 }

@@ -9,7 +9,6 @@ use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
 use artstore_sessions::pulse::Pulse;
 use artstore_sessions::restart::stopped;
-use futures::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -180,11 +179,6 @@ async fn report_ended(workers: &mut HashMap<Source, JoinHandle<Result<(), Worker
 
 /// The sources whose streams exist.
 pub async fn list(bus: &Bus) -> Result<Vec<Source>, BusError> {
-    let names: Vec<String> = bus
-        .jetstream
-        .stream_names()
-        .try_collect()
-        .await
-        .map_err(|error| BusError::JetStream(format!("the list of streams: {error}")))?;
+    let names = bus.stream_names().await?;
     Ok(names.iter().filter_map(|n| Source::of_stream(n)).collect())
 }

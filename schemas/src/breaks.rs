@@ -4,9 +4,6 @@
 //! the message before it has authority here. Readers find what is wrong with the others.
 
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{
-    LastRawMessageErrorKind, RawMessageErrorKind, Stream as Handle,
-};
 use uuid::Uuid;
 
 use crate::bus::{Bus, BusError};
@@ -59,7 +56,7 @@ pub enum Chain {
 
 /// The breaks of a stream, up to its present end. A few requests for each record, and some more.
 pub async fn read(bus: &Bus, source: &Source, chain: Chain) -> Result<Breaks, BusError> {
-    let stream = Stream::open(bus, source).await?;
+    let stream = Stream::of(bus, source);
     let end = bus.stream_info(&stream.name).await?.state.last_sequence;
     let mut breaks = Breaks {
         end,
@@ -100,57 +97,37 @@ pub async fn damage(bus: &Bus, source: &Source) -> Result<Damage, BusError> {
 
 /// The same, with the sequence of that record; none where there is no record.
 pub async fn damage_record(bus: &Bus, source: &Source) -> Result<Option<(u64, Damage)>, BusError> {
-    let stream = Stream::open(bus, source).await?;
+    let stream = Stream::of(bus, source);
     stream.damage(&mut Vec::new()).await
 }
 
 struct Stream<'a> {
+    bus: &'a Bus,
     source: &'a Source,
     name: String,
-    handle: Handle<()>,
 }
 
 impl<'a> Stream<'a> {
-    async fn open(bus: &Bus, source: &'a Source) -> Result<Self, BusError> {
+    fn of(bus: &'a Bus, source: &'a Source) -> Self {
         let name = source.stream();
-        let handle = bus.jetstream.get_stream_no_info(&name).await;
-        let handle = handle.map_err(|error| failed(&name, &error))?;
-        Ok(Self {
-            source,
-            name,
-            handle,
-        })
+        Self { bus, source, name }
     }
 
     /// The first message of a subject from a sequence on.
     async fn first(&self, subject: &str, from: u64) -> Result<Option<StreamMessage>, BusError> {
-        let found = self.handle.get_first_raw_message_by_subject(subject, from);
-        match found.await {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(failed(&self.name, &error)),
-        }
+        self.bus.first_message(&self.name, subject, from).await
     }
 
     async fn at(&self, sequence: u64) -> Result<Option<StreamMessage>, BusError> {
-        match self.handle.get_raw_message(sequence).await {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(failed(&self.name, &error)),
-        }
+        self.bus.message(&self.name, sequence).await
     }
 
     /// The last record of damage. Those that are none are only met one by one where the subject's last
     /// message is such a one.
     async fn damage(&self, refused: &mut Vec<Refused>) -> Result<Option<(u64, Damage)>, BusError> {
         let subject = subject(self.source, None, &damage_accepted());
-        let last = self.handle.get_last_raw_message_by_subject(&subject).await;
-        let last = match last {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                return Ok(None);
-            }
-            Err(error) => return Err(failed(&self.name, &error)),
+        let Some(last) = self.bus.last_message(&self.name, &subject).await? else {
+            return Ok(None);
         };
         if let Some(Ok((damage, previous))) = self.damage_of(&last)
             && self.follows(last.sequence, previous, &damage).await?
@@ -259,8 +236,4 @@ impl<'a> Stream<'a> {
         }
         Ok(at == 0 && previous.is_none())
     }
-}
-
-fn failed(stream: &str, error: &dyn std::fmt::Display) -> BusError {
-    BusError::JetStream(format!("stream {stream}: {error}"))
 }

@@ -127,7 +127,8 @@ pub enum BusError {
     #[error(
         "stream {stream} exists with {found}, which must be {wanted}: it removes messages or \
          refuses new ones there, and nothing was changed; to take the limits away, run `artstore \
-         bus init --remove-limits`, then `artstore verify` to see what was lost"
+         bus init --remove-limits`, then {} to see what was lost",
+        lost_by(.stream)
     )]
     Limited {
         /// The stream.
@@ -278,6 +279,7 @@ impl Bus {
     }
 
     /// A stream's present state, as its leader knows it.
+    #[allow(clippy::disallowed_methods)]
     pub async fn stream_info(&self, stream: &str) -> Result<Info, BusError> {
         let call = self.jetstream.get_stream(stream);
         match self.permitted("STREAM.INFO", stream, call).await? {
@@ -291,23 +293,6 @@ impl Bus {
                 _ => Err(BusError::JetStream(format!("stream {stream}: {error}"))),
             },
         }
-    }
-
-    /// Waits for a call of JetStream's API on a stream, or until the server refuses it. `what`: the
-    /// subject's middle, such as `CONSUMER.CREATE`.
-    pub async fn permitted<T>(
-        &self,
-        what: &str,
-        stream: &str,
-        call: impl IntoFuture<Output = T>,
-    ) -> Result<T, BusError> {
-        let subject = format!("$JS.API.{what}.{stream}");
-        let is_its = |refused: &str| {
-            let behind = refused.strip_prefix(&subject);
-            behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('.'))
-        };
-        let call = call.into_future();
-        Ok(self.refusals.unless_refused(is_its, call).await?)
     }
 
     /// Refuses where one of the streams exists and is unfit, before any of them is touched.
@@ -458,6 +443,14 @@ pub const AUDIT_HEADS: &str = "ARTSTORE_AUDIT_HEADS";
 
 const AUDIT_HEAD_PREFIX: &str = "artstore.audit.head";
 
+/// What says which messages a stream lost.
+fn lost_by(stream: &str) -> &'static str {
+    match stream {
+        AUDIT_HEADS => "`artstore audit verify`",
+        _ => "`artstore verify`",
+    }
+}
+
 /// The subject of the heads of a stream's log.
 pub fn audit_head_subject(stream: &str) -> String {
     format!("{AUDIT_HEAD_PREFIX}.{stream}")
@@ -483,6 +476,16 @@ fn stream_config(stream: &StreamName, replicas: usize) -> Config {
         allow_atomic_publish: true,
         compression: Some(Compression::S2),
         ..Config::default()
+    }
+}
+
+impl Bus {
+    /// Why a stream removes messages, or will; none where it does not.
+    pub async fn limit(&self, stream: &str) -> Result<Option<String>, BusError> {
+        let info = self.stream_info(stream).await?;
+        Ok(check_limits(&info.config)
+            .err()
+            .map(|error| error.to_string()))
     }
 }
 

@@ -12,14 +12,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use chrono::{DateTime, Utc};
-use futures::{FutureExt as _, StreamExt as _};
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bus::{Bus, BusError};
+use crate::pull::Inbox;
+pub use crate::pull::Pull;
 
 /// After so long without a message the stream is asked whether it holds more.
 const QUIET: Duration = Duration::from_secs(3);
@@ -33,33 +33,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often a reader that needs the next message makes a lost consumer anew before it gives up.
 const ATTEMPTS: u32 = 5;
 
-/// A request for messages lives on the server for two heartbeats, the least that it takes, and this. One
-/// that did not reach the server shows within that time, also where messages still come.
-const REQUEST: Duration = Duration::from_secs(1);
-
 /// The most messages of others that are dropped in one turn.
 const MOST_FOREIGN: usize = 1_000;
-
-/// How messages are pulled.
-#[derive(Debug, Clone, Copy)]
-pub struct Pull {
-    /// The most messages of one request; far below what a subscription holds.
-    pub messages: usize,
-    /// The most bytes of one request.
-    pub bytes: usize,
-    /// The server says so often that it has nothing; twice without means a lost consumer.
-    pub heartbeat: Duration,
-}
-
-impl Default for Pull {
-    fn default() -> Self {
-        Self {
-            messages: 2_000,
-            bytes: 16 * 1024 * 1024,
-            heartbeat: Duration::from_secs(2),
-        }
-    }
-}
 
 /// Why a consumer delivers nothing more.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -87,7 +62,7 @@ pub struct Deliveries {
     /// When the consumer was made.
     created: DateTime<Utc>,
     pending: u64,
-    messages: pull::Stream,
+    inbox: Inbox,
     /// The consumer's own count of what it delivered.
     delivered: u64,
     /// The last sequence of the stream that came.
@@ -113,22 +88,9 @@ impl Deliveries {
         config: pull::Config,
         pull: Pull,
     ) -> Result<Self, BusError> {
-        let failed = |error: &dyn fmt::Display| {
-            BusError::JetStream(format!("stream {stream}: its consumer: {error}"))
-        };
-        let made = bus
-            .jetstream
-            .create_consumer_on_stream(config.clone(), stream);
-        let consumer: Consumer<pull::Config> = made.await.map_err(|e| failed(&e))?;
+        let consumer = bus.create_consumer(stream, config.clone()).await?;
         let info = consumer.cached_info().clone();
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(pull.messages)
-            .max_bytes_per_batch(pull.bytes)
-            .heartbeat(pull.heartbeat)
-            .expires(pull.heartbeat * 2 + REQUEST)
-            .messages();
-        let messages = messages.await.map_err(|e| failed(&e))?;
+        let inbox = Inbox::open(bus, stream, &info.name, info.created, pull).await?;
         Ok(Self {
             bus: bus.clone(),
             stream: stream.to_owned(),
@@ -137,7 +99,7 @@ impl Deliveries {
             consumer: info.name,
             created: info.created,
             pending: info.num_pending,
-            messages,
+            inbox,
             delivered: 0,
             last: 0,
             quiet_since: Instant::now(),
@@ -202,8 +164,7 @@ impl Deliveries {
     /// What has come already; none where nothing has.
     pub fn now(&mut self) -> Option<Result<Message, Ended>> {
         for _ in 0..MOST_FOREIGN {
-            // Under the runtime's budget for one turn, 128 messages would look like all there are.
-            let next = unconstrained(self.messages.next()).now_or_never()?;
+            let next = self.inbox.now()?;
             if let Some(delivery) = self.judge(next) {
                 return Some(delivery);
             }
@@ -222,16 +183,16 @@ impl Deliveries {
             bus,
             stream,
             consumer,
-            messages,
+            inbox,
             ..
         } = self;
-        drop(messages);
+        drop(inbox);
         remove(&bus, &stream, &consumer).await;
     }
 
     async fn next(&mut self) -> Result<Message, Ended> {
         loop {
-            let next = self.messages.next().await;
+            let next = self.inbox.next().await;
             if let Some(delivery) = self.judge(next) {
                 return delivery;
             }
@@ -239,14 +200,10 @@ impl Deliveries {
     }
 
     /// None for a message that somebody else's consumer delivers.
-    fn judge(
-        &mut self,
-        next: Option<Result<Message, pull::MessagesError>>,
-    ) -> Option<Result<Message, Ended>> {
+    fn judge(&mut self, next: Result<Message, String>) -> Option<Result<Message, Ended>> {
         let message = match next {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Some(Err(self.ended(&error))),
-            None => return Some(Err(self.ended(&"its consumer has ended"))),
+            Ok(message) => message,
+            Err(reason) => return Some(Err(self.ended(&reason))),
         };
         let ours = match message.info() {
             Ok(info) if info.stream == self.stream && info.consumer == self.consumer => {
@@ -258,6 +215,7 @@ impl Deliveries {
             self.drop_foreign(&message);
             return None;
         };
+        self.inbox.count(&message);
         self.delivered += 1;
         if count != self.delivered {
             return Some(Err(self.ended(&"messages were lost on the way")));
@@ -364,19 +322,15 @@ impl Deliveries {
 
 /// What became of a consumer, for people.
 async fn state(bus: &Bus, stream: &str, consumer: &str) -> &'static str {
-    let found = bus
-        .jetstream
-        .get_consumer_from_stream::<pull::Config, _, _>(consumer, stream);
-    match found.await {
-        Ok(found) if found.cached_info().paused => "somebody has paused it",
-        Ok(_) => "somebody may have changed it",
-        Err(_) => "somebody may have removed it",
+    match bus.consumer_info(stream, consumer).await {
+        Ok(Some(found)) if found.paused => "somebody has paused it",
+        Ok(Some(_)) => "somebody may have changed it",
+        Ok(None) | Err(_) => "somebody may have removed it",
     }
 }
 
 async fn remove(bus: &Bus, stream: &str, consumer: &str) {
-    let removed = bus.jetstream.delete_consumer_from_stream(consumer, stream);
-    if let Err(error) = removed.await {
+    if let Err(error) = bus.delete_consumer(stream, consumer).await {
         tracing::debug!(stream, %error, "the server removes the consumer by itself");
     }
 }

@@ -2,6 +2,7 @@
 //! is no error whatever was written into them: what can't be is a finding.
 
 use artstore_projectors::audit_log::row::Hash;
+use artstore_schemas::count::{by, counted};
 use data_encoding::HEXLOWER;
 use sqlx::{PgConnection, Row as _};
 
@@ -105,14 +106,18 @@ impl Facts {
         if self.below > 0 {
             add(
                 Kind::RowExtra,
-                format!("{} rows have no place in the log", self.below),
+                format!(
+                    "{} {} no place in the log",
+                    counted(self.below, "row"),
+                    by(self.below, "has", "have")
+                ),
             );
         }
         let checkpoint = self.checkpoint.unwrap_or(0);
         if u64::try_from(checkpoint) != Ok(end.size) {
             let text = format!(
-                "the log has {} rows by its tree, {checkpoint} by its checkpoint",
-                end.size
+                "the log has {} by its tree, {checkpoint} by its checkpoint",
+                counted(end.size, "row")
             );
             add(Kind::LogChanged, text);
         }

@@ -1,6 +1,7 @@
 //! Signed heads: those in the database and those on the bus, each opened with trusted keys, then
 //! compared with what the rows lead to.
 
+use artstore_schemas::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -295,8 +296,9 @@ impl Heads {
             );
             let text = if first > size {
                 format!(
-                    "head {first} {}: the log has only {size} rows; its end is missing",
-                    place.name()
+                    "head {first} {}: the log has only {}; its end is missing",
+                    place.name(),
+                    counted(size, "row")
                 )
             } else {
                 format!(
@@ -312,8 +314,9 @@ impl Heads {
                 .filter(|(last, _)| *last > size && first <= size)
             {
                 let text = format!(
-                    "head {last} {}: the log has only {size} rows; its end is missing",
-                    place.name()
+                    "head {last} {}: the log has only {}; its end is missing",
+                    place.name(),
+                    counted(size, "row")
                 );
                 self.finding(stream, *last, Kind::HeadUnfit, text);
             }

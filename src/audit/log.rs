@@ -1,6 +1,7 @@
 //! The log of one stream: heads first, then all rows in ranges, several at once, then what they
 //! lead to. What is found goes to [`super::report`].
 
+use artstore_schemas::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -169,8 +170,10 @@ async fn in_moment(
     let size = end.size.max(facts.last).min(most);
     if end.size > most {
         let text = format!(
-            "the log's end says {} rows; there are {}, and the last head is of {}",
-            end.size, facts.rows, heads.last
+            "the log's end says {}; there are {}, and the last head is of {}",
+            counted(end.size, "row"),
+            facts.rows,
+            heads.last
         );
         let finding = Finding::of_log(stream, Kind::LogChanged, Layer::Form, text);
         findings.add(finding);

@@ -43,6 +43,7 @@ pub mod strays;
 mod suspects;
 pub mod tiles;
 
+use artstore_schemas::count::counted;
 use std::collections::BTreeSet;
 
 use std::time::{Duration, Instant};
@@ -87,8 +88,10 @@ pub async fn wait_for(
             }
             if moved.elapsed() > patience {
                 bail!(
-                    "the audit log of {stream} has {size} rows of {last} messages, and no more for \
+                    "the audit log of {stream} has {} of {}, and no more for \
                      {} s: is its projector running (artstore run projector --projection audit-log)?",
+                    counted(size, "row"),
+                    counted(last, "message"),
                     patience.as_secs()
                 );
             }

@@ -1,5 +1,6 @@
 //! All logs, one after another, and what came of it, for people and for programs.
 
+use artstore_schemas::count::{by, counted};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
@@ -72,7 +73,10 @@ impl Check<'_> {
                 &stream,
                 Kind::LogChanged,
                 Layer::Bus,
-                format!("the bus has no stream {stream} that a log of {size} rows could be of"),
+                format!(
+                    "the bus has no stream {stream} that a log of {} could be of",
+                    counted(size, "row")
+                ),
             ));
             return Ok(report);
         }
@@ -180,7 +184,10 @@ impl Outcome {
                 0 => String::new(),
                 gone => format!(", {gone} of messages that are gone"),
             };
-            text += &format!("{stream}: {} rows derived again{gone}\n", derived.derived);
+            text += &format!(
+                "{stream}: {} derived again{gone}\n",
+                counted(derived.derived, "row")
+            );
         }
         for archived in self.logs.iter().filter_map(|log| log.archived.as_ref()) {
             text += &format!(
@@ -192,8 +199,9 @@ impl Outcome {
         }
         if self.archives.checked > 0 {
             text += &format!(
-                "archives: {} checked, {} rows\n",
-                self.archives.checked, self.archives.rows
+                "archives: {} checked, {}\n",
+                self.archives.checked,
+                counted(self.archives.rows, "row")
             );
         }
         if self.legacy.rows + self.legacy.uncovered > 0 {
@@ -245,19 +253,25 @@ impl Outcome {
         *text += &match (found, rows, proven) {
             (0, 0, _) => "\nThere are no rows to check.\n".to_owned(),
             (0, _, 0) => format!(
-                "\nNothing is wrong with {rows} rows, but no signed head covers one of them yet: \
-                 nothing proves them.\n"
+                "\nNothing is wrong with {}, but no signed head covers one of them yet: \
+                 nothing proves them.\n",
+                counted(rows, "row")
             ),
             (0, _, proven) if proven < rows => format!(
-                "\nAll {rows} rows are as they should be; {proven} of them are proven by signed \
-                 heads.\n"
+                "\nAll {rows} rows are as they should be; {proven} of them {} proven by signed \
+                 heads.\n",
+                by(proven, "is", "are")
             ),
+            (0, 1, _) => {
+                "\nThe only row is as it was signed; a signed head proves it.\n".to_owned()
+            }
             (0, ..) => {
                 format!("\nAll {rows} rows are as they were signed; signed heads prove them.\n")
             }
             (found, ..) => format!(
-                "\nNOT AS IT WAS SIGNED: {found} findings. Keep database, bus and logs as they are; \
-                 docs/audit.md says what each finding means.\n"
+                "\nNOT AS IT WAS SIGNED: {}. Keep database, bus and logs as they are; \
+                 docs/audit.md says what each finding means.\n",
+                counted(found, "finding")
             ),
         };
     }

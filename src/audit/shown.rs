@@ -3,6 +3,7 @@
 //! compared with the stored tree, with its signature where the secret is there, and with a signed head where
 //! public keys are. Rows come from [`super::select`].
 
+use artstore_schemas::count::{by, counted};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
@@ -287,7 +288,11 @@ impl RowChecker {
                      covers them (SECURITY_AUDIT_VERIFIER_KEYS_PATH)"
                 }
             };
-            eprintln!("artstore: {} rows are not proven: {how}", self.unproven);
+            eprintln!(
+                "artstore: {} {} not proven: {how}",
+                counted(self.unproven, "row"),
+                by(self.unproven, "is", "are")
+            );
         }
         if self.wrong == 0 {
             return ExitCode::SUCCESS;
@@ -299,9 +304,9 @@ impl RowChecker {
             ""
         };
         eprintln!(
-            "artstore: NOT AS IT WAS SIGNED: {} rows (id {}{more}). See `artstore audit verify \
+            "artstore: NOT AS IT WAS SIGNED: {} (id {}{more}). See `artstore audit verify \
              --against-stream`; keep database, bus and logs as they are",
-            self.wrong,
+            counted(self.wrong, "row"),
             ids.join(", ")
         );
         ExitCode::FAILURE

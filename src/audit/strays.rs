@@ -1,6 +1,7 @@
 //! What belongs to no source: rows that are neither the product's nor of a stream with a log, and
 //! whole logs under a name that no stream of a source has. Nothing else would look at them.
 
+use artstore_schemas::count::{by, counted};
 use std::collections::BTreeMap;
 
 use artstore_schemas::source::Source;
@@ -42,12 +43,16 @@ async fn rows(connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error
     Ok(found
         .into_iter()
         .map(|(stream, rows, id)| {
+            let are = by(rows, "is", "are");
+            let rows = counted(rows, "row");
             let text = match &stream {
                 Some(stream) if !is_of_a_source(stream) => format!(
-                    "{rows} rows are of {stream:?}, which is no stream of a source: id {id} and so on"
+                    "{rows} {are} of {stream:?}, which is no stream of a source: id {id} and so on"
                 ),
-                Some(stream) => format!("{rows} rows of {stream} are of no log: id {id} and so on"),
-                None => format!("{rows} rows are of no stream and not the product's: id {id} and so on"),
+                Some(stream) => format!("{rows} of {stream} {are} of no log: id {id} and so on"),
+                None => {
+                    format!("{rows} {are} of no stream and not the product's: id {id} and so on")
+                }
             };
             Finding {
                 stream: None,

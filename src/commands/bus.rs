@@ -1,8 +1,9 @@
 //! `artstore bus init`: the streams of all configured sources, and the one of signed audit heads.
 
+use artstore_schemas::count::{by, counted};
 use std::process::ExitCode;
 
-use artstore_schemas::bus::{Bus, Limits, StreamChange, StreamName};
+use artstore_schemas::bus::{AUDIT_HEADS, Bus, Limits, StreamChange, StreamName};
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -67,7 +68,13 @@ pub async fn run(config: &Config, command: BusCommand) -> anyhow::Result<ExitCod
         }
         println!("{:<48} {change}", stream.as_str());
         if missing > 0 {
-            println!("  {missing} messages are missing in it: `artstore verify` says which");
+            let lost = counted(missing, "message");
+            let are = by(missing, "is", "are");
+            let says = match stream.as_str() {
+                AUDIT_HEADS => "`artstore audit verify` says more",
+                _ => "`artstore verify` says which",
+            };
+            println!("  {lost} {are} missing in it: {says}");
         }
     }
     if init.json {

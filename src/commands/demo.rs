@@ -4,6 +4,7 @@
 mod load;
 mod report;
 
+use artstore_schemas::count::counted;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,7 +43,11 @@ pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
     let files = load::find_files(&command.path)?;
     say(
         &command,
-        &format!("{} files under {}", files.len(), command.path.display()),
+        &format!(
+            "{} under {}",
+            counted(files.len(), "file"),
+            command.path.display()
+        ),
     );
     let system = System::start(StackOptions::default(), 2).await?;
     say(

@@ -1,6 +1,7 @@
 //! Whether a part is caught up within its limits and able to write. Pure: what is known goes in,
 //! reasons come out.
 
+use artstore_schemas::count::counted;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -91,7 +92,8 @@ impl Limits {
         } = self;
         match events {
             Some(events) if events > most => Some(format!(
-                "{events} events behind, more than {most} (--ready-lag-events)"
+                "{} behind, more than {most} (--ready-lag-events)",
+                counted(events, "event")
             )),
             // Limits are given in whole seconds.
             Some(_) | None if seconds > longest as f64 => Some(format!(

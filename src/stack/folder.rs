@@ -1,5 +1,6 @@
 //! The folder of a stack: where it lies, who may have it, and the passwords that are kept in it.
 
+use artstore_schemas::count::counted;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -232,7 +233,8 @@ impl Secrets {
         if secrets.nats_nodes != nats_nodes {
             let (folder, had) = (folder.path.display(), secrets.nats_nodes);
             bail!(
-                "the state folder {folder} was made for {had} NATS node(s), not {nats_nodes}: take another folder"
+                "the state folder {folder} was made for {}, not {nats_nodes}: take another folder",
+                counted(had, "NATS node")
             );
         }
         while secrets.accounts.len() < accounts {

@@ -155,6 +155,8 @@ impl Nats {
         Ok(())
     }
 
+    // Of a server of our own, on which we may do everything.
+    #[allow(clippy::disallowed_methods)]
     async fn until_node_ready(&self, node: &Node) -> anyhow::Result<()> {
         let process = node.process();
         for account in 0..self.accounts.len() {

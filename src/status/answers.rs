@@ -39,6 +39,8 @@ pub async fn ask(bus: &Bus, sources: &[Source], projections: &[&str]) -> Result<
     let relays = sources.iter().map(Source::status_subject);
     let projectors = projections.iter().map(|p| projection_status_subject(p));
     let subjects: Vec<String> = relays.chain(projectors).collect();
+    let mut refusals = bus.refusals.watch();
+    let is_its = |refused: &str| subjects.iter().any(|subject| subject == refused);
     for (index, subject) in subjects.iter().enumerate() {
         let asked =
             client.publish_with_reply(subject.clone(), format!("{inbox}.{index}"), "".into());
@@ -50,7 +52,11 @@ pub async fn ask(bus: &Bus, sources: &[Source], projections: &[&str]) -> Result<
     let mut answers = Answers::default();
     let (mut silent, mut until) = (0, asked + COLLECT);
     loop {
-        let reply = match timeout_at(until, replies.next()).await {
+        let reply = tokio::select! {
+            refusal = refusals.refused(is_its) => return Err(refusal.into()),
+            reply = timeout_at(until, replies.next()) => reply,
+        };
+        let reply = match reply {
             Ok(Some(reply)) => reply,
             Ok(None) => break,
             Err(_) if until < asked + PATIENCE && heard.contains(&false) => {

@@ -232,7 +232,7 @@ pub(super) fn projections(
                 _ if halted => (Pace::Halted, None),
                 _ => (Pace::NotKnown, None),
             };
-            let lag = sequence.and_then(|s| Some(looked?.facts.last_sequence.saturating_sub(s)));
+            let lag = sequence.and_then(|at| Some(looked?.facts.last_sequence.saturating_sub(at)));
             let lag = lag.filter(|_| state != Pace::OffTheStream);
             Place {
                 source: source.to_string(),

@@ -3,12 +3,14 @@
 //! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
+use artstore_schemas::count::counted;
 use std::collections::BTreeMap;
 
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_schemas::bus::AUDIT_HEADS;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
@@ -270,6 +272,15 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
                 Some(format!("artstore projection resume {name}")),
             );
         }
+        if let Some(limited) = limited_heads(projection) {
+            found.add(
+                Weight::Damage,
+                name,
+                limited.to_owned(),
+                "take the limit away, then see what was lost; no heads are published meanwhile",
+                command_in(limited),
+            );
+        }
         for place in &projection.streams {
             let stream = status.streams.iter().find(|s| s.stream == place.stream);
             let limited = stream.and_then(|s| s.facts.as_ref()?.limited.as_deref());
@@ -278,6 +289,20 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
     }
     found.0.sort_by_key(|(weight, _)| *weight);
     found.0.into_iter().map(|(_, trouble)| trouble).collect()
+}
+
+/// A limit of the stream of signed heads, which all workers of the audit log say alike.
+fn limited_heads(projection: &ProjectionStatus) -> Option<&str> {
+    let problems = projection.streams.iter();
+    let mut problems = problems.filter_map(|place| place.workers.problem.as_ref());
+    let problem = problems.find(|problem| is_of_heads(problem))?;
+    Some(&problem.text)
+}
+
+fn is_of_heads(problem: &Problem) -> bool {
+    let text = problem.text.strip_prefix("stream ");
+    let text = text.and_then(|text| text.strip_prefix(AUDIT_HEADS));
+    !problem.halted && text.is_some_and(|text| text.starts_with(" exists with "))
 }
 
 #[derive(Default)]
@@ -569,9 +594,9 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
             Weight::Weakened,
             source,
             format!(
-                "stream {stream}: {current} of {wanted} replicas are up to date ({} operations \
+                "stream {stream}: {current} of {wanted} replicas are up to date ({} \
                  behind)",
-                facts.replicas_lag
+                counted(facts.replicas_lag, "operation")
             ),
             "look at the NATS server that is down or behind",
             None,
@@ -584,8 +609,9 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
             Weight::Stuck,
             source,
             format!(
-                "the mirror {stream} is {} messages behind {} and hears nothing of it",
-                mirror.lag, mirror.of
+                "the mirror {stream} is {} behind {} and hears nothing of it",
+                counted(mirror.lag, "message"),
+                mirror.of
             ),
             "check the connection to the server of the origin",
             None,
@@ -625,10 +651,12 @@ fn of_place(
             },
         );
     }
-    // A pause is told once, of the projection, and a limit of the stream.
+    // A pause is told once, of the projection, and a limit of its stream or of the one of heads.
     let told = |problem: &&Problem| {
         let text = problem.text.as_str();
-        paused.is_some_and(|paused| text.starts_with(paused)) || limited == Some(text)
+        paused.is_some_and(|paused| text.starts_with(paused))
+            || limited == Some(text)
+            || is_of_heads(problem)
     };
     let problem = place.workers.problem.as_ref();
     // Where the database is down, all else follows from that.

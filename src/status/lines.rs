@@ -1,6 +1,7 @@
 //! Lines and tables no wider than the terminal. Where a row is too wide, its name stands on a line of
 //! its own.
 
+use artstore_schemas::count::counted;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::commands::search::table;
@@ -185,8 +186,7 @@ pub fn age(seconds: f64) -> String {
 
 /// So many events.
 pub fn events(number: u64) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{} event{s}", grouped(number))
+    counted(grouped(number), "event")
 }
 
 /// With commas.

@@ -138,7 +138,8 @@ impl Watcher {
                 .await
         }));
         let bus = self.bus.as_ref().filter(|_| nats.is_ok());
-        let answers = nats.as_ref().ok().map(|(answers, _)| answers);
+        let answers = nats.as_ref().and_then(|(answers, _)| answers.as_ref());
+        let (answers, problem) = (answers.ok(), answers.err().cloned());
         let models = self.models.iter_mut().zip(&before);
         let streams = async {
             let places = join_all(models.map(async |(model, (before, _))| {
@@ -245,7 +246,7 @@ impl Watcher {
             troubles: Vec::new(),
             nats: Server {
                 name: without_password(&self.nats.url),
-                problem: nats.as_ref().err().cloned(),
+                problem,
             },
             sources: sources.collect(),
             streams: listed
@@ -363,7 +364,7 @@ async fn reach_nats(
     options: &BusOptions,
     sources: &[Source],
     until: Instant,
-) -> Asked<(Answers, Vec<Source>)> {
+) -> Asked<(Asked<Answers>, Vec<Source>)> {
     let reach = async {
         let bus = match bus {
             Some(bus) => bus,
@@ -377,7 +378,8 @@ async fn reach_nats(
         let (answers, listed) = tokio::join!(answers, list(bus, until));
         let mut all: BTreeSet<Source> = listed.into_iter().collect();
         all.extend(sources.iter().cloned());
-        Ok::<_, BusError>((answers?, all.into_iter().collect()))
+        let answers = answers.map_err(|error| error.to_string());
+        Ok::<_, BusError>((answers, all.into_iter().collect()))
     };
     match timeout_at(until, reach).await {
         Ok(Ok(reached)) => Ok(reached),
@@ -504,13 +506,11 @@ async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Ask
     let info = bus.stream_info(&stream).await.map_err(|e| e.to_string())?;
     let last = info.state.last_sequence;
     let tail = tail::read(bus, source).await.map_err(|e| e.to_string());
-    let handle = bus.jetstream.get_stream_no_info(&stream).await;
-    let handle = handle.map_err(|e| format!("stream {stream}: {e}"))?;
     let mut behind = BTreeMap::new();
     for end in ends.iter().filter(|end| **end < last) {
         let next = (end + 1).max(info.state.first_sequence);
         // One that is gone has no age; the lag is counted all the same.
-        if let Ok(message) = handle.get_raw_message(next).await {
+        if let Ok(Some(message)) = bus.message(&stream, next).await {
             behind.insert(*end, message.time);
         }
     }

@@ -5,6 +5,7 @@ use super::lines::{Line, Row, Table, Tone, age, events, grouped, wrapped};
 use super::{Pace, Place, ProjectionStatus, Rows, SourceStatus, Status, StreamStatus, Working};
 use crate::commands::search::table;
 use crate::service::answer::{Process, Stage};
+use artstore_schemas::count::counted;
 
 /// What is not known.
 const UNKNOWN: &str = "?";
@@ -318,8 +319,8 @@ fn streams(streams: &[StreamStatus]) -> Table {
                 cells: cells(stream),
                 notes: match &stream.facts {
                     Some(facts) if facts.replicas_lag > 0 => vec![format!(
-                        "a replica is {} operations behind",
-                        grouped(facts.replicas_lag)
+                        "a replica is {} behind",
+                        counted(grouped(facts.replicas_lag), "operation")
                     )],
                     Some(_) | None => Vec::new(),
                 },

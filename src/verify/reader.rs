@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use artstore_schemas::bus::{AUDIT_HEADS, Bus, audit_head_subject};
 use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
-use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -125,8 +125,8 @@ impl Reader {
     /// Whether the stream holds nothing behind what was read. (The last messages may be gone: then
     /// it has given out sequences that never come.)
     pub async fn nothing_left(&self) -> anyhow::Result<bool> {
-        let mut consumer = self.consumer().await?;
-        Ok(consumer.info().await?.num_pending == 0)
+        let consumer = self.bus.create_consumer(&self.stream, self.config());
+        Ok(consumer.await?.cached_info().num_pending == 0)
     }
 
     fn take(&mut self, message: async_nats::jetstream::Message) -> anyhow::Result<Option<Message>> {
@@ -166,14 +166,6 @@ impl Reader {
         Ok(Deliveries::open(&self.bus, &self.stream, self.config(), pull).await?)
     }
 
-    async fn consumer(&self) -> anyhow::Result<Consumer<pull::Config>> {
-        Ok(self
-            .bus
-            .jetstream
-            .create_consumer_on_stream(self.config(), self.stream.clone())
-            .await?)
-    }
-
     fn config(&self) -> pull::Config {
         pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
@@ -196,18 +188,12 @@ pub fn id_of(message: &Message) -> Option<Uuid> {
 
 /// One message, by its sequence; none where there is none.
 pub async fn message(bus: &Bus, source: &Source, sequence: u64) -> anyhow::Result<Option<Message>> {
-    use async_nats::jetstream::stream::RawMessageErrorKind;
-    let stream = source.stream();
-    let handle = bus.jetstream.get_stream_no_info(&stream).await?;
-    match handle.get_raw_message(sequence).await {
-        Ok(message) => Ok(Some(Message {
-            sequence,
-            published: message.time,
-            subject: message.subject.to_string(),
-            headers: message.headers,
-            body: message.payload,
-        })),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("stream {stream}, message {sequence}")),
-    }
+    let message = bus.message(&source.stream(), sequence).await?;
+    Ok(message.map(|message| Message {
+        sequence,
+        published: message.time,
+        subject: message.subject.to_string(),
+        headers: message.headers,
+        body: message.payload,
+    }))
 }

@@ -241,11 +241,7 @@ fn a_source_is_set_back_twice_and_accepted() {
         // A row from before the first break is gone: seen through both epochs.
         let mut connection = world.element(0).await;
         execute(&mut connection, "delete from elem_wal where position = 2").await;
-        refused(
-            &world,
-            "1 message(s) that the source does not hold any more",
-        )
-        .await;
+        refused(&world, "1 message that the source does not hold any more").await;
         accepted(&world).await;
         goes_on(&world).await;
         drop(world);
@@ -264,11 +260,11 @@ fn a_second_set_back_is_noticed_below_a_long_lost_end() {
         publish_all(&world).await;
         let delete = "delete from elem_wal where position > 20";
         execute(&mut connection, delete).await;
-        refused(&world, "1000 message(s) that the source does not hold").await;
+        refused(&world, "1000 messages that the source does not hold").await;
         accepted(&world).await;
         let delete = "delete from elem_wal where position between 11 and 20";
         execute(&mut connection, delete).await;
-        refused(&world, "10 message(s) that the source does not hold").await;
+        refused(&world, "10 messages that the source does not hold").await;
         accepted(&world).await;
         rows(&mut connection, 5).await;
         goes_on(&world).await;

@@ -85,7 +85,7 @@ fn whoever_publishes_says_the_elements_own_url() {
             panic!("{:#?}", report.findings);
         };
         assert!(
-            finding.detail.contains("of 2 row(s), http://a.example"),
+            finding.detail.contains("of 2 rows, http://a.example"),
             "{finding:?}"
         );
         verify_cache::mend(&world, &report.findings).await;
@@ -156,5 +156,73 @@ fn whoever_publishes_says_the_elements_own_url() {
             let (status, said) = set.finish().await;
             assert_eq!(status.code(), Some(2), "{said}");
         }
+    });
+}
+
+/// An operator's commands that publish in the relay's place, after the URL was stored anew, and where their
+/// own settings and the stream say another one.
+#[test]
+fn a_new_epoch_and_a_backfill_say_the_stored_url() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        let name = world.elements[0].0.clone();
+        let mut element = (name, world.element(0).await);
+        let mut query = world.query().await;
+        let relay = world.relay(0).env(VARIABLE, "elem=http://a.example");
+        let relay = relay.start();
+        let projector = world.projector().start();
+        let files = [new_file("kept"), new_file("changed"), new_file("lost")];
+        for file in &files {
+            create(&mut element, file).await.unwrap();
+        }
+        world.published(0).await;
+        world.projected().await;
+        relay.kill().await;
+        let set = ["element", "set-url", "elem", "http://b.example"];
+        succeeds(world.command(&set)).await;
+
+        // What a restored backup lacks: the last file, and a change of the one before.
+        let [_, changed, lost] = files.map(|file| file.id);
+        execute(
+            &mut element.1,
+            format!(
+                "delete from elem_wal where file_id = '{lost}'; \
+                 delete from elem_files where file_id = '{lost}'; \
+                 update elem_files set description = 'as it was' where file_id = '{changed}'"
+            ),
+        )
+        .await;
+        let stored = async |program: Program| {
+            let before = world.last_sequence(&source).await;
+            succeeds(program.env(VARIABLE, "elem=http://d.example")).await;
+            let mut files = Vec::new();
+            for sequence in before + 1..=world.last_sequence(&source).await {
+                let body = body(&world, &source, sequence).await;
+                // A record speaks of no element.
+                if let Some(element) = body.get("element") {
+                    assert_eq!(element["api_url"], "http://b.example", "{body}");
+                    let file = &body["file"]["id"];
+                    files.extend(file.as_str().map(str::to_owned));
+                }
+            }
+            files
+        };
+        let accept = ["relay", "accept-source", "--source", "elem", "--yes"];
+        let accept = world.command(&accept).argument("--reason=a backup");
+        let said = stored(accept).await;
+        assert!(said.contains(&changed.to_string()), "{said:?}");
+        world.projected().await;
+
+        stray(&mut element.1).await;
+        let said = stored(world.command(&["element", "backfill", "elem"])).await;
+        assert!(!said.is_empty(), "the stray file is published");
+        world.projected().await;
+        let b = Some("http://b.example".to_owned());
+        assert_eq!(shown(&mut query).await, [b]);
+        verify_cache::clean(&world).await;
+        let report = world.checked(&source, &mut element.1).await;
+        assert!(report.is_clean(), "{report:?}");
+        projector.kill().await;
     });
 }

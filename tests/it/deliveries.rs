@@ -2,12 +2,18 @@
 //! stream's messages delivered into its inbox, its consumer paused, removed, or changed. Nothing of
 //! it is applied, and nothing stops.
 
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, push};
 use async_nats::jetstream::stream::{Config, Stream, SubjectTransform};
 use chrono::{TimeDelta, Utc};
 use futures::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::load::{create, new_file};
@@ -167,4 +173,151 @@ async fn consumers(stream: &Stream) -> Vec<consumer::Info> {
         (!waited.is_empty()).then_some(waited)
     })
     .await
+}
+
+/// What a server says of pull requests, without a message.
+const STATUSES: [&str; 7] = [
+    "409 Consumer Deleted",
+    "409 Server Shutdown",
+    "409 Consumer is push based",
+    "408 Request Timeout\r\nNats-Pending-Messages: 2000\r\nNats-Pending-Bytes: 16777216",
+    "404 No Messages",
+    "503",
+    "100 Idle Heartbeat",
+];
+
+/// A connection of somebody's own: the client library does not write a status.
+async fn plain(nats_url: &str) -> TcpStream {
+    let url: url::Url = nats_url.parse().unwrap();
+    let place = (url.host_str().unwrap(), url.port().unwrap());
+    let mut socket = TcpStream::connect(place).await.unwrap();
+    let login = serde_json::json!({
+        "user": url.username(), "pass": url.password(),
+        "verbose": false, "pedantic": false, "headers": true,
+    });
+    let hello = format!("CONNECT {login}\r\nPING\r\n");
+    socket.write_all(hello.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    while !said.contains("PONG") {
+        let mut bytes = [0; 4096];
+        let count = socket.read(&mut bytes).await.unwrap();
+        assert!(count > 0, "the server closed the connection: {said}");
+        said += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    socket
+}
+
+/// All statuses into these inboxes, as fast as the server takes them, until it is dropped.
+async fn flood(mut socket: TcpStream, inboxes: &[String], sent: &AtomicU64) {
+    let mut all = String::new();
+    for inbox in inboxes {
+        for status in STATUSES {
+            let headers = format!("NATS/1.0 {status}\r\n\r\n");
+            let size = headers.len();
+            write!(all, "HPUB {inbox} {size} {size}\r\n{headers}\r\n").unwrap();
+        }
+    }
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    let mut bytes = [0; 4096];
+    loop {
+        tokio::select! {
+            _ = tick.tick() => socket.write_all(all.as_bytes()).await.unwrap(),
+            read = socket.read(&mut bytes) => {
+                if String::from_utf8_lossy(&bytes[..read.unwrap()]).contains("PING") {
+                    socket.write_all(b"PONG\r\n").await.unwrap();
+                }
+                continue;
+            }
+        }
+        sent.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whoever hears where a projector has its messages delivered says there, thousands of times, that its
+/// consumer is gone and that its requests have ended.
+#[test]
+fn forged_statuses_cost_some_requests_and_no_restart() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let stream = world.source(0).stream();
+        let somebody = connect(&world.nats_url).await;
+        let listen = async |what: &str| {
+            let subject = format!("$JS.API.{what}.{stream}.>");
+            let heard = somebody.client.subscribe(subject).await.unwrap();
+            somebody.client.flush().await.unwrap();
+            heard
+        };
+        let mut requests = listen("CONSUMER.MSG.NEXT").await;
+        let projector = world.projector().start();
+        file(&world, "first.txt").await;
+        let relay = world.relay(0).start();
+        world.caught_up(0).await;
+        world.projected().await;
+        let mut inboxes = vec![inbox(&mut requests).await];
+        while let Ok(Some(request)) =
+            tokio::time::timeout(Duration::from_secs(1), requests.next()).await
+        {
+            inboxes.push(request.reply.unwrap().to_string());
+        }
+        inboxes.sort();
+        inboxes.dedup();
+
+        let (mut created, mut asked) = (
+            listen("CONSUMER.CREATE").await,
+            listen("CONSUMER.INFO").await,
+        );
+        let begun = Instant::now();
+        let sent = AtomicU64::new(0);
+        let work = async {
+            for round in 0..40 {
+                for number in 0..10 {
+                    file(&world, &format!("{round}-{number}.txt")).await;
+                }
+                world.caught_up(0).await;
+                world.applied().await;
+            }
+            eventually("it was flooded for a while", async || {
+                (sent.load(Ordering::Relaxed) > 1_000).then_some(())
+            })
+            .await;
+            world.projected().await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = flood(plain(&world.nats_url).await, &inboxes, &sent) => {}
+        }
+        let took = begun.elapsed();
+        let count = async |heard: &mut async_nats::Subscriber| {
+            somebody.client.flush().await.unwrap();
+            let mut count = 0;
+            while let Ok(Some(_)) =
+                tokio::time::timeout(Duration::from_millis(200), heard.next()).await
+            {
+                count += 1;
+            }
+            count
+        };
+        // The relay reads its stream's end once, at its start, before that.
+        assert_eq!(count(&mut created).await, 0, "no consumer is made anew");
+        let most = inboxes.len() as u64 * (took.as_millis() as u64 / 500 + 3);
+        let (asked, requested) = (count(&mut asked).await, count(&mut requests).await);
+        let of = sent.load(Ordering::Relaxed) * STATUSES.len() as u64;
+        assert!(
+            asked <= most,
+            "{asked} questions in {took:?}, after {of} statuses each"
+        );
+        assert!(
+            requested <= most,
+            "{requested} requests in {took:?}, after {of} statuses each"
+        );
+        let log = projector.log();
+        assert!(!log.contains("starts again"), "{log}");
+        assert!(!log.contains("made anew"), "{log}");
+        let warned = log
+            .matches("somebody said that this consumer is removed")
+            .count();
+        assert_eq!(warned, inboxes.len(), "{log}");
+        relay.kill().await;
+        projector.kill().await;
+    });
 }

@@ -1,7 +1,8 @@
-//! Rows that are far too large for a message: relay, verify and backfill do not take them into memory, and
-//! publish them with what was left out named by size and digest.
+//! Rows that are far too large for a message: relay, verify, backfill and the list of pending operations do
+//! not take them into memory. The relay publishes them with what was left out named by size and digest.
 
 use artstore_schemas::event::WalEvent;
+use serde_json::Value;
 
 use crate::support::*;
 
@@ -19,6 +20,65 @@ fn peak(pid: u32) -> Option<usize> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: usize = line.split_whitespace().next()?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// What a command printed that used no more memory than that.
+async fn bounded(world: &World, arguments: &[&str]) -> String {
+    let mut process = world.command(arguments).start();
+    let mut used = 0;
+    while let Some(now) = peak(process.pid()) {
+        used = used.max(now);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let status = process.ended().await;
+    let said = process.output();
+    assert!(status.success(), "{arguments:?}: {said}{}", process.log());
+    println!("{arguments:?} used {} MiB", used >> 20);
+    assert!(used < MOST, "{arguments:?}: {} MiB", used >> 20);
+    said
+}
+
+/// Operations that were left behind: twenty with far more data than a message has, and a hundred with less.
+#[test]
+fn pending_operations_with_much_data_are_listed_in_little_memory() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let mut connection = world.element(0).await;
+        for (rows, bytes) in [(20, 20 << 20), (100, 3 << 20)] {
+            execute(
+                &mut connection,
+                format!(
+                    "insert into elem_wal (transaction_id, operation_type, status, file_id, \
+                         operation_data) \
+                     select gen_random_uuid(), 'file_delete', 'pending', gen_random_uuid(), \
+                         jsonb_build_object('y', repeat('abcdefgh', {bytes} / 8)) \
+                     from generate_series(1, {rows})"
+                ),
+            )
+            .await;
+        }
+        let all = ["--older-than", "0s", "--json"];
+        let list = [&["wal", "pending", "--limit", "1000"][..], &all].concat();
+        let said: Vec<Value> = serde_json::from_str(&bounded(&world, &list).await).unwrap();
+        assert_eq!(said.len(), 120);
+        for pending in &said {
+            assert_eq!(pending["reason"], "the file is gone from _files");
+        }
+        let resolve = [
+            "wal",
+            "resolve",
+            "--proposed",
+            "--reason",
+            "a test",
+            "--dry-run",
+        ];
+        let said = bounded(&world, &[&resolve[..], &all].concat()).await;
+        let said: Vec<Value> = serde_json::from_str(&said).unwrap();
+        assert_eq!(said.len(), 120);
+        for pending in &said {
+            assert_eq!(pending["result"], "would-resolve", "{pending}");
+        }
+    });
 }
 
 #[test]
@@ -86,26 +146,11 @@ fn a_row_of_many_megabytes_stays_in_the_database() {
             &["verify", "--source", "elem"][..],
             &["element", "backfill", "elem"],
         ] {
-            let mut process = world.command(arguments).start();
-            let mut used = 0;
-            while let Some(now) = peak(process.pid()) {
-                used = used.max(now);
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-            let status = process.ended().await;
-            assert!(
-                status.success(),
-                "{arguments:?}: {}{}",
-                process.output(),
-                process.log()
-            );
-            let said = process.output();
+            let said = bounded(&world, arguments).await;
             assert!(
                 !said.contains("in flight\n") || said.contains(", 0 in flight"),
                 "{said}"
             );
-            println!("{arguments:?} used {} MiB", used >> 20);
-            assert!(used < MOST, "{} MiB", used >> 20);
         }
         assert_eq!(world.last_sequence(&source).await, 1);
         relay.kill().await;

@@ -44,6 +44,7 @@ mod odd_files;
 mod odd_settings;
 mod parking;
 mod pausing;
+mod permissions;
 mod product_rows;
 mod program;
 mod projection_repair;

@@ -98,6 +98,54 @@ fn dev_says_how_to_connect_and_keeps_its_data() {
     });
 }
 
+/// Three ports in a row that nobody listens on.
+fn free_ports() -> u16 {
+    let listen = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+    let mut first = 20_000;
+    loop {
+        let row: Option<Vec<_>> = (first..first + 3).map(listen).collect();
+        match row {
+            Some(_) => return first,
+            None => first += rand::random_range(1..100),
+        }
+    }
+}
+
+#[test]
+fn dev_takes_the_port_that_it_is_given_and_names_one_that_is_taken() {
+    run(async {
+        let before = free_ports();
+        let (nats, postgres) = (before + 1, before + 2);
+        let dev = |port: u16| {
+            let port = port.to_string();
+            Program::new(&["dev", "--element-count", "1", "--port"]).argument(&port)
+        };
+        let mut first = dev(nats).start();
+        eventually("dev runs", || async {
+            first.output().contains("Press Ctrl-C").then_some(())
+        })
+        .await;
+        let url = exported(&first.output(), "NATS_URL").unwrap();
+        assert!(url.ends_with(&format!("@127.0.0.1:{nats}")), "{url}");
+        let url = exported(&first.output(), "QUERY_DATABASE_URL").unwrap();
+        assert!(url.contains(&format!("@127.0.0.1:{postgres}/")), "{url}");
+
+        // Its first port, and then the one behind it.
+        for port in [nats, before] {
+            let (status, said) = dev(port).finish().await;
+            assert_eq!(status.code(), Some(1), "{said}");
+            let named = format!("port {nats} of 127.0.0.1 is in use: choose another --port");
+            assert!(said.contains(&named), "{said}");
+        }
+        eventually("no server is left on the port before", || async {
+            std::net::TcpListener::bind(("127.0.0.1", before)).ok()
+        })
+        .await;
+        first.signal("-INT").await;
+        assert!(first.ended().await.success(), "{}", first.log());
+    });
+}
+
 /// The first searches find something, and a server that dies is named.
 #[test]
 fn a_sample_is_found_and_a_server_that_died_is_named() {

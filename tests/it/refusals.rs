@@ -80,7 +80,7 @@ fn a_source_set_back_to_an_earlier_state_is_refused() {
         let (status, log) = world.relay(0).finish().await;
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(
-            log.contains("10 message(s) that the source does not hold any more"),
+            log.contains("10 messages that the source does not hold any more"),
             "{log}"
         );
         assert!(log.contains("from position 11 to 20"), "{log}");
@@ -283,7 +283,7 @@ fn a_message_without_a_row_is_refused_by_the_relay() {
         let (status, log) = world.relay(0).finish().await;
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(
-            log.contains("1 message(s) that the source does not hold"),
+            log.contains("1 message that the source does not hold"),
             "{log}"
         );
     });

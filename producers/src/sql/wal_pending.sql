@@ -4,10 +4,12 @@
 -- A create may have been opened before its file had an id: its name on disk is unique.
 -- What was asked for is compared here, where jsonb equals jsonb whatever its numbers look like.
 -- A null in the data of an update means: as it is.
+-- The data itself is read for our own marker alone. No row of ours is as large as 4 MiB; one that is stays
+-- in the database.
 select w.transaction_id,
        w.operation_type,
        w.file_id,
-       w.operation_data::text as operation_data,
+       case when octet_length(o.text) <= 4194304 then o.text end as operation_data,
        least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as started_at,
        w.user_id,
        -- `infinity` can't be subtracted from.
@@ -41,6 +43,7 @@ from (
     order by p.started_at, p.transaction_id
     limit $2
 ) w
+cross join lateral (select w.operation_data::text as text offset 0) o
 left join lateral (
     select n.file_id
     from public.{prefix}_files n

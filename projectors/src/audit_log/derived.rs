@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::mapping::{self, RawMessage, Record};
@@ -18,8 +19,12 @@ use crate::projector_error::WorkerError;
 /// The longest that a message may take that is there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Messages of one pull request, and their bytes.
-const PULL: (usize, usize) = (256, 16 * 1024 * 1024);
+/// Few messages of one request: they wait in memory until their rows are read.
+const PULL: Pull = Pull {
+    messages: 256,
+    bytes: 16 * 1024 * 1024,
+    heartbeat: Duration::from_secs(5),
+};
 
 /// What is wrong with the rows behind row `from` up to row `to`, compared with the stream; none: each is what
 /// its message says. A row whose message is gone from the stream can't be compared, and is named in a
@@ -91,7 +96,7 @@ fn verdict(source: &Source, stored: &Stored, record: &Record) -> Option<String> 
 /// The messages of a stream, one after another.
 struct Messages {
     stream: String,
-    messages: pull::Stream,
+    messages: Deliveries,
     /// Messages that are there and were not read.
     left: u64,
     next: Option<(u64, DateTime<Utc>, RawMessage)>,
@@ -109,26 +114,11 @@ impl Messages {
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let mut consumer = bus
-            .jetstream
-            .create_consumer_on_stream(config, stream)
-            .await
-            .map_err(|error| failed(stream, &error))?;
-        let info = consumer.info().await;
-        let left = info.map_err(|error| failed(stream, &error))?.num_pending;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(PULL.0)
-            .max_bytes_per_batch(PULL.1)
-            .heartbeat(Duration::from_secs(5))
-            .expires(Duration::from_secs(30))
-            .messages()
-            .await
-            .map_err(|error| failed(stream, &error))?;
+        let messages = Deliveries::open(bus, stream, config, PULL).await?;
         Ok(Self {
             stream: stream.to_owned(),
+            left: messages.pending(),
             messages,
-            left,
             next: None,
         })
     }
@@ -149,18 +139,10 @@ impl Messages {
     }
 
     async fn read(&mut self) -> Result<(), BusError> {
-        let next = tokio::time::timeout(PATIENCE, self.messages.next()).await;
-        let message = match next {
-            Ok(Some(message)) => message.map_err(|error| failed(&self.stream, &error))?,
-            Ok(None) | Err(_) => return Err(failed(&self.stream, &"its messages do not come")),
-        };
+        let message = self.messages.expect_within(PATIENCE).await?;
         let info = message
             .info()
             .map_err(|error| failed(&self.stream, &error))?;
-        // Anybody may publish to an inbox: what is of another stream is none of this one's.
-        if info.stream != self.stream {
-            return Ok(());
-        }
         let (sequence, published) = (info.stream_sequence, info.published);
         let (message, _) = message.split();
         self.left -= 1;

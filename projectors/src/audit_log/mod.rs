@@ -38,10 +38,11 @@ pub mod tile;
 pub mod tree;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use artstore_schemas::bus::Bus;
+use artstore_schemas::bus::{AUDIT_HEADS, Bus};
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -65,6 +66,8 @@ pub struct AuditLog {
     known: Arc<Mutex<HashMap<String, Known>>>,
     /// Secrets that are not configured, and of which a warning was written.
     warned: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether the stream of heads removes messages at some limit.
+    heads_limited: Arc<AtomicBool>,
 }
 
 /// What the log is signed with.
@@ -97,6 +100,7 @@ impl AuditLog {
             keys: Arc::new(keys),
             known: Arc::default(),
             warned: Arc::default(),
+            heads_limited: Arc::default(),
         }
     }
 
@@ -155,6 +159,7 @@ impl Projector for AuditLog {
         checkpoint: Option<&Checkpoint>,
     ) -> Result<(), WorkerError> {
         let stream = source.stream();
+        self.limited(bus).await;
         let known = self.check(connection, bus, source, checkpoint).await?;
         self.known().insert(stream, known);
         Ok(())
@@ -168,7 +173,17 @@ impl Projector for AuditLog {
     ) -> Result<(), WorkerError> {
         let stream = source.stream();
         let end = self.head_of_all(connection, &stream).await?;
+        // Each head might remove another one. Those that wait are published when the limit is gone.
+        if self.heads_limited.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.publish(connection, bus, &stream, &end).await
+    }
+
+    async fn limited(&self, bus: &Bus) -> Option<String> {
+        let limit = bus.limit(AUDIT_HEADS).await.ok()?;
+        self.heads_limited.store(limit.is_some(), Ordering::Relaxed);
+        limit
     }
 
     async fn apply(

@@ -8,7 +8,6 @@ use artstore_schemas::deliveries::{Deliveries, Pull};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 
 /// The longest that a message may take that is there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,30 +23,19 @@ pub struct Last {
 
 /// Reads it.
 pub async fn last(bus: &Bus, stream: &str) -> Result<Last, BusError> {
-    let handle = bus.jetstream.get_stream(AUDIT_HEADS).await;
-    let handle = match handle {
-        Ok(handle) => handle,
-        // Says what to run where the stream is not there.
-        Err(_) => {
-            bus.stream_info(AUDIT_HEADS).await?;
-            let handle = bus.jetstream.get_stream(AUDIT_HEADS).await;
-            handle.map_err(|error| failed(&error))?
-        }
-    };
-    match handle
-        .get_last_raw_message_by_subject(&audit_head_subject(stream))
-        .await
-    {
-        Ok(message) => Ok(Last {
+    // Says what to run where the stream is not there.
+    bus.stream_info(AUDIT_HEADS).await?;
+    let subject = audit_head_subject(stream);
+    Ok(match bus.last_message(AUDIT_HEADS, &subject).await? {
+        Some(message) => Last {
             sequence: message.sequence,
             note: Some(String::from_utf8_lossy(&message.payload).into_owned()),
-        }),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Last {
+        },
+        None => Last {
             sequence: 0,
             note: None,
-        }),
-        Err(error) => Err(failed(&error)),
-    }
+        },
+    })
 }
 
 /// All heads of a stream's log, in the order in which they were published.

@@ -2,6 +2,7 @@
 //! it was committed, and what of its heads is on the bus. It begins with evidence ([`super::resume`]);
 //! batches are added by [`super::append`].
 
+use artstore_schemas::count::counted;
 use std::collections::BTreeMap;
 
 use artstore_schemas::bus::Bus;
@@ -79,8 +80,8 @@ impl AuditLog {
             return Err(evidence(
                 stream,
                 format!(
-                    "its log has {} rows, but its checkpoint is at {applied}",
-                    tip.size
+                    "its log has {}, but its checkpoint is at {applied}",
+                    counted(tip.size, "row")
                 ),
             ));
         }
@@ -193,9 +194,9 @@ impl AuditLog {
             return Err(evidence(
                 stream,
                 format!(
-                    "the head of {} rows is of another log or has another boundary: was this \
+                    "the head of {} is of another log or has another boundary: was this \
                      database set up anew beside a bus that was not?",
-                    head.size
+                    counted(head.size, "row")
                 ),
             ));
         }

@@ -2,6 +2,7 @@
 //! what its message says. The stream that a checkpoint is of is told by when it was created, so the
 //! projector halts at another one, whatever that holds.
 
+use artstore_schemas::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -70,9 +71,10 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
     let (size, last) = (end.size, info.state.last_sequence);
     if last < size {
         bail!(
-            "the log of {stream} has {size} rows, the stream ends at message {last}: nothing was \
+            "the log of {stream} has {}, the stream ends at message {last}: nothing was \
              changed. Start its relay (artstore run relay), which publishes what the source still \
-             has, and run the same command again"
+             has, and run the same command again",
+            counted(size, "row")
         );
     }
     let range = (1, size);
@@ -81,11 +83,12 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
     if differ > 0 || report.derived != size {
         let first = report.findings.iter().next();
         bail!(
-            "{} of {size} rows are not what the messages of this {stream} say{}: nothing was changed, and \
+            "{} of {} not what the messages of this {stream} say{}: nothing was changed, and \
              the log can't go on with it. Restore the stream that it is of from a backup. Until then \
              its rows can be read and proven as before (artstore audit verify --no-bus --stream \
              {stream}; artstore audit export --format jsonl --stream {stream})",
             differ.max(size.saturating_sub(report.derived)),
+            format_args!("{} {}", counted(size, "row"), by(size, "is", "are")),
             first.map_or_else(String::new, |finding| format!(" ({})", finding.text)),
         );
     }
@@ -135,8 +138,9 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
     transaction.commit().await?;
     connection.close().await?;
     println!(
-        "{stream}: all {size} rows are what its messages say. Its log goes on from row {}; that the stream \
+        "{stream}: {} compared, and what its messages say. Its log goes on from row {}; that the stream \
          was made again is recorded as audit_stream_accepted in the log of the admin module",
+        counted(size, "row"),
         size + 1
     );
     Ok(ExitCode::SUCCESS)

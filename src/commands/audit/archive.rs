@@ -1,5 +1,6 @@
 //! `artstore audit archive`.
 
+use artstore_schemas::count::counted;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -325,9 +326,9 @@ async fn make(
     );
     if !command.json {
         println!(
-            "{}: {} rows of {} to {}, checked, digest {}",
+            "{}: {} of {} to {}, checked, digest {}",
             folder.display(),
-            manifest.last + 1 - manifest.first,
+            counted(manifest.last + 1 - manifest.first, "row"),
             manifest.oldest.format("%Y-%m-%d"),
             manifest.newest.format("%Y-%m-%d"),
             checked.digest
@@ -452,8 +453,9 @@ async fn take_out(
     bar.finish_and_clear();
     if !command.json {
         println!(
-            "{}: {removed} rows removed, up to {}; they are in {}",
+            "{}: {} removed, up to {}, kept in {}",
             archived.stream,
+            counted(removed, "row"),
             archived.last,
             folder.display()
         );

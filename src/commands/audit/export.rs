@@ -1,5 +1,6 @@
 //! `artstore audit export`.
 
+use artstore_schemas::count::counted;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
@@ -106,20 +107,24 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
     match (ended, &target) {
         (Ended::All, Target::Part(part)) => {
             part.whole()?;
-            eprintln!("{} rows in {}", progress.rows, part.path.display());
+            eprintln!(
+                "{} in {}",
+                counted(progress.rows, "row"),
+                part.path.display()
+            );
         }
         (Ended::All | Ended::NobodyReads, Target::Output) => {}
         (Ended::Stopped | Ended::NobodyReads, Target::Part(part)) => {
             eprintln!(
-                "artstore: stopped after {} rows; the same command with --resume goes on and makes {} \
+                "artstore: stopped after {}; the same command with --resume goes on and makes {} \
                  whole",
-                progress.rows,
+                counted(progress.rows, "row"),
                 part.path.display()
             );
             return Ok(ExitCode::FAILURE);
         }
         (Ended::Stopped, Target::Output) => {
-            eprintln!("artstore: stopped after {} rows", progress.rows);
+            eprintln!("artstore: stopped after {}", counted(progress.rows, "row"));
             return Ok(ExitCode::FAILURE);
         }
     }

@@ -1,5 +1,6 @@
 //! `artstore audit prove`, `check-proof` and `consistency`.
 
+use artstore_schemas::count::counted;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -204,8 +205,9 @@ pub async fn consistency(config: &Config, command: &Consistency) -> anyhow::Resu
     } else {
         match verdict {
             None => println!(
-                "The log of {} rows continues that of {}.",
-                new.size, old.size
+                "The log of {} continues that of {}.",
+                counted(new.size, "row"),
+                old.size
             ),
             Some(reason) => println!("NOT CONSISTENT: {}", plain(&reason)),
         }
@@ -236,8 +238,9 @@ pub(super) async fn consistent(
     }
     if old.size > new.size {
         return Ok(Some(format!(
-            "the newer head has {} rows, the older one {}",
-            new.size, old.size
+            "the newer head has {}, the older one {}",
+            counted(new.size, "row"),
+            old.size
         )));
     }
     let (_, stream) = old.origin.rsplit_once('/').unwrap_or(("", &old.origin));
@@ -249,9 +252,10 @@ pub(super) async fn consistent(
         .is_some_and(|proof| tree::is_consistent(old.size, new.size, &old.root, &new.root, &proof));
     Ok((!holds).then(|| {
         format!(
-            "no proof leads from the head of {} rows to the one of {}: the log has forked, or its \
+            "no proof leads from the head of {} to the one of {}: the log has forked, or its \
              stored tree was changed",
-            old.size, new.size
+            counted(old.size, "row"),
+            new.size
         )
     }))
 }

@@ -276,7 +276,7 @@ async fn sources(
     .await?;
     let mut sources: Vec<Source> = streams
         .iter()
-        .filter_map(|s| Source::of_stream(s))
+        .filter_map(|stream| Source::of_stream(stream))
         .collect();
     if let Some(bus) = bus {
         sources.extend(workers::list(bus).await?);

@@ -111,6 +111,8 @@ pub async fn messages(
         memory_storage: true,
         ..pull::Config::default()
     };
+    // As somebody else would read it, and on a server of our own.
+    #[allow(clippy::disallowed_methods)]
     let consumer = system
         .bus
         .jetstream

@@ -1,5 +1,6 @@
 //! What came of it, counted from the databases and the streams themselves.
 
+use artstore_schemas::count::counted;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -95,7 +96,8 @@ impl Report {
         if report.finished as u64 != operations {
             let finished = report.finished;
             report.findings.push(format!(
-                "{operations} operations were asked for, {finished} are finished"
+                "asked for: {}; finished: {finished}",
+                counted(operations, "operation")
             ));
         }
         Ok(report)
@@ -215,8 +217,10 @@ impl Report {
         }
         if self.audit_rows != self.published as u64 || self.audit_verified != self.audit_rows {
             self.findings.push(format!(
-                "{} messages, but {} rows in the audit log, {} of them proven",
-                self.published, self.audit_rows, self.audit_verified
+                "{}, but {} in the audit log, {} of them proven",
+                counted(self.published, "message"),
+                counted(self.audit_rows, "row"),
+                self.audit_verified
             ));
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! `artstore migrate adopt`: takes over what the product made. All databases are looked at before
 //! the first is changed.
 
+use artstore_schemas::count::{by, counted};
 use std::process::ExitCode;
 
 use artstore_migrations::{Adoption, Effect, Module, OLD_ROWS_ORDER, Origin, Step};
@@ -148,20 +149,22 @@ fn print(adoption: &Adoption, outcome: Outcome, command: &Adopt, steps: &[Step])
         );
         if rows.other > 0 {
             println!(
-                "  {:<10} {} have another status: nobody will hear of them",
+                "  {:<10} {} of another status: nobody will hear of that",
                 "", rows.other
             );
         }
         if rows.untold_files > 0 {
             println!(
-                "  {:<10} {} files have no finished operation: events tell of them with their next one",
-                "", rows.untold_files
+                "  {:<10} {} {} no finished operation: events tell of a file with its next one",
+                "",
+                counted(rows.untold_files, "file"),
+                by(rows.untold_files, "has", "have")
             );
         }
     }
     for table in &adoption.written_anew {
         let rows = match table.rows {
-            Some(rows) => format!("about {rows} rows, "),
+            Some(rows) => format!("about {}, ", counted(rows, "row")),
             None => String::new(),
         };
         let megabytes = (table.bytes + 999_999) / 1_000_000;

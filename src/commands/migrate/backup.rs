@@ -3,6 +3,7 @@
 
 mod dump;
 
+use artstore_schemas::count::counted;
 use std::fs::DirBuilder;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -223,9 +224,9 @@ fn print(target: &Target, made: &[(Module, String, Vec<String>)], path: &Path, d
     println!("  size     {} bytes", dump.bytes);
     println!("  sha-256  {}", dump.sha256);
     println!(
-        "  tables   {} with {} rows, all of them in the dump",
+        "  tables   {} with {}, all of them in the dump",
         dump.rows.len(),
-        dump.rows.values().sum::<u64>()
+        counted(dump.rows.values().sum::<u64>(), "row")
     );
 }
 

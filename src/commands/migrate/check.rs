@@ -1,6 +1,7 @@
 //! `artstore migrate check`: everything that would stop an adoption, a migration or the services,
 //! seen before anything is changed. It only reads.
 
+use artstore_schemas::count::counted;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -377,8 +378,12 @@ async fn of_nats(config: &Config, sources: &[Source]) -> Report {
         let text = format!("nats-server {version} works; {major}.{minor}.{patch} is recommended");
         report.add(Verdict::Note, "server", text);
     }
-    match bus.jetstream.query_account().await {
-        Ok(_) => report.add(Verdict::Ok, "JetStream", "answers"),
+    match bus.check_account().await {
+        Ok(()) => report.add(Verdict::Ok, "JetStream", "answers"),
+        Err(error @ BusError::NotPermitted(_)) => {
+            report.add(Verdict::Stop, "JetStream", error);
+            return report;
+        }
         Err(error) => {
             let text = format!("does not answer ({error}): enable it for this account");
             report.add(Verdict::Stop, "JetStream", text);
@@ -397,7 +402,7 @@ async fn of_nats(config: &Config, sources: &[Source]) -> Report {
                     report.add(
                         Verdict::Ok,
                         "stream",
-                        format!("{stream}: {messages} messages"),
+                        format!("{stream}: {}", counted(messages, "message")),
                     );
                 }
                 Err(error) => report.add(Verdict::Stop, "stream", error),

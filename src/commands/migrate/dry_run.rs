@@ -1,11 +1,12 @@
 //! `--dry-run`: the steps that would be taken, as an SQL script with headers.
 
 use artstore_migrations::{Direction, Module, PlannedStep};
+use artstore_schemas::count::counted;
 use serde_json::{Value, json};
 
 /// For people. A part that runs in batches has `$1`; everything else can be run as it stands.
 pub(super) fn text(module: &Module, steps: &[PlannedStep]) -> String {
-    let mut text = format!("-- {module}: {} steps would run\n", steps.len());
+    let mut text = format!("-- {module}: {} would run\n", counted(steps.len(), "step"));
     for planned in steps {
         let (step, of) = (planned.step, planned.parts.len());
         text += &format!("\n-- {module}: {} {step}\n", planned.direction.word());

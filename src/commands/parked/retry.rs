@@ -1,5 +1,6 @@
 //! `artstore parked retry`.
 
+use artstore_schemas::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
@@ -133,11 +134,8 @@ pub(super) async fn again(
         println!(
             "{} applied; {stuck} of {} still {}.",
             events(applied),
-            match outcomes.len() {
-                1 => "1 key".to_owned(),
-                keys => format!("{keys} keys"),
-            },
-            if stuck == 1 { "waits" } else { "wait" }
+            counted(outcomes.len(), "key"),
+            by(stuck, "waits", "wait")
         );
     }
     Ok(match stuck {

@@ -1,6 +1,7 @@
 //! `artstore projection rebuild`. Exit code 0: swapped, or equal, or the snapshot is made; 1: the tables
 //! differ, or it could not be done; 2: it was not asked for rightly.
 
+use artstore_schemas::count::counted;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -371,8 +372,9 @@ impl Run<'_> {
                 }
                 if parked > 0 {
                     said += &format!(
-                        "Without {parked} events that can't be applied, or wait behind one: \
-                         {schema}.projection_parked\n"
+                        "Without {} that can't be applied, or behind such a one: \
+                         {schema}.projection_parked\n",
+                        counted(parked, "event")
                     );
                 }
                 said += &format!(
@@ -486,9 +488,9 @@ impl Run<'_> {
 
     fn text(&self, comparison: &Comparison) -> String {
         format!(
-            "{}: {} events applied beside the live tables, then compared with them\n\n{}",
+            "{}: {} applied beside the live tables, then compared with them\n\n{}",
             self.name,
-            self.progress.applied(),
+            counted(self.progress.applied(), "event"),
             report::text(comparison)
         )
     }
@@ -497,7 +499,6 @@ impl Run<'_> {
 fn verdict(comparison: &Comparison) -> String {
     match comparison.count() {
         0 => "Equal.".to_owned(),
-        1 => "Different: 1 row.".to_owned(),
-        rows => format!("Different: {rows} rows."),
+        rows => format!("Different: {}.", counted(rows, "row")),
     }
 }

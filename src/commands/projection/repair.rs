@@ -1,5 +1,6 @@
 //! `artstore projection repair`: mends a read model from the streams.
 
+use artstore_schemas::count::counted;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -92,8 +93,8 @@ fn show(mended: &Mended) {
     }
     if mended.odd_rows > 0 {
         println!(
-            "{} rows removed whose id is none of a file",
-            mended.odd_rows
+            "{} removed whose id is none of a file",
+            counted(mended.odd_rows, "row")
         );
     }
     let nothing = mended.checkpoints.is_empty()

@@ -1,5 +1,6 @@
 //! `artstore relay accept-source`.
 
+use artstore_schemas::count::counted;
 use std::process::ExitCode;
 
 use artstore_producers::accept::{self, Accepted, Break};
@@ -66,8 +67,8 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
     println!("position sequence {}", found.sequence_value);
     println!();
     println!(
-        "in the stream, not in the source: {} messages",
-        scan.lost_count
+        "in the stream, not in the source: {}",
+        counted(scan.lost_count, "message")
     );
     if scan.lost_count > 0 {
         println!("  positions {}", shown(&scan.lost_positions));
@@ -87,8 +88,8 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
     }
     println!();
     println!(
-        "in the source, not in the stream: {} rows",
-        found.new_positions.positions()
+        "in the source, not in the stream: {}",
+        counted(found.new_positions.positions(), "row")
     );
     if !found.new_rows.is_empty() {
         println!("  positions {}", shown(&found.new_positions));
@@ -140,9 +141,9 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
 fn damaged(source: &Source, found: &Break) {
     if let Some(place) = found.scan.places.first() {
         println!(
-            "\nThe stream is damaged as well, in {} place(s), the first at message {}: {}. Next:\n  \
+            "\nThe stream is damaged as well, in {}, the first at message {}: {}. Next:\n  \
              artstore relay republish --source {source}",
-            found.scan.places.len(),
+            counted(found.scan.places.len(), "place"),
             place.first,
             place.problem
         );

@@ -1,5 +1,6 @@
 //! `artstore relay republish`.
 
+use artstore_schemas::count::counted;
 use std::process::ExitCode;
 
 use artstore_producers::republish::{self, Lack};
@@ -68,8 +69,8 @@ fn show(source: &Source, lack: &Lack, published: Option<u64>) {
     }
     if !scan.places.is_empty() && !lack.pruned.is_empty() {
         println!(
-            "pruned, without a message that counts: {} positions, at most: {}",
-            lack.pruned.positions(),
+            "pruned, without a message that counts: {}, at most: {}",
+            counted(lack.pruned.positions(), "position"),
             shown(&lack.pruned)
         );
         println!(
@@ -83,7 +84,10 @@ fn show(source: &Source, lack: &Lack, published: Option<u64>) {
     );
     println!();
     match published {
-        Some(count) => println!("put right: {count} messages were published behind the damage"),
+        Some(count) => println!(
+            "put right: {} published behind the damage",
+            counted(count, "message")
+        ),
         None => println!(
             "Nothing was changed. Restore the stream undamaged; or, to record the damage and publish \
              these rows and files again:\n  artstore relay republish --source {source} --yes --reason \

@@ -3,6 +3,7 @@
 use artstore_projectors::search::Found;
 use artstore_projectors::search::hit::Hit;
 use artstore_projectors::search::query::Search;
+use artstore_schemas::count::counted;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 const USUAL_WIDTH: usize = 80;
@@ -51,9 +52,8 @@ fn summary(asked: &Search, found: &Found) -> String {
     let took = found.took.as_millis();
     let hits = match (found.total, found.total_exact) {
         (0, _) => "no file found".to_owned(),
-        (1, true) => "1 file".to_owned(),
-        (total, true) => format!("{} files", grouped(total)),
-        (total, false) => format!("more than {} files", grouped(total)),
+        (total, true) => counted(grouped(total), "file"),
+        (total, false) => format!("more than {}", counted(grouped(total), "file")),
     };
     let shown = found.hits.len() as i64;
     let page = if shown == found.total && found.total_exact {

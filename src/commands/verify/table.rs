@@ -1,6 +1,7 @@
 //! The result for people: who does not go on, a line for each source, then what does not agree, then
 //! the verdict, and the one command to go on with.
 
+use artstore_schemas::count::{by, counted};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -114,9 +115,13 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
         push(
             &mut text,
             format_args!(
-                "\nquery cache: {} rows of {} files, {} searches and downloads; {} looked at one by \
+                "\nquery cache: {} of {}, {} of searches and downloads; {} looked at one by \
                  one, {} in flight\n",
-                cache.rows, cache.files, cache.events, cache.candidates, cache.in_flight
+                counted(cache.rows, "row"),
+                counted(cache.files, "file"),
+                counted(cache.events, "event"),
+                cache.candidates,
+                cache.in_flight
             ),
         );
         for (element, pending) in &cache.pending {
@@ -138,8 +143,9 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
         push(
             &mut text,
             format_args!(
-                "\n{}: {} of the messages tell of operations that were pruned since\n",
-                report.source, report.pruned
+                "\n{}: {} of operations that were pruned since\n",
+                report.source,
+                counted(report.pruned, "message")
             ),
         );
     }
@@ -161,9 +167,10 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
         push(
             &mut text,
             format_args!(
-                "\n{}: of {} messages it could not be said whether they stand in their file's \
-                 order: they came too long after the others\n",
-                report.source, report.order_unchecked
+                "\n{}: {} came so long after the others that it could not be said whether the order \
+                 of their files is right\n",
+                report.source,
+                counted(report.order_unchecked, "message")
             ),
         );
     }
@@ -182,8 +189,10 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
         0 if left_behind > 0 => push(
             &mut text,
             format_args!(
-                "\nNOT ALL AGREES: {left_behind} of the {files} files with pending operations wait \
-                 for one that was left behind.\n"
+                "\nNOT ALL AGREES: {left_behind} of {} with pending operations {} for one that was \
+                 left behind.\n",
+                counted(files, "file"),
+                by(left_behind, "waits", "wait")
             ),
         ),
         0 if files > 0 => push(
@@ -196,8 +205,7 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
         0 if waiting => text += "\nWhat could be judged agrees; the rest is in flight.\n",
         0 if cache.is_none() => text += "\nSources and streams agree.\n",
         0 => text += "\nSources, streams and query cache agree.\n",
-        1 => text += "\n1 finding.\n",
-        all => push(&mut text, format_args!("\n{all} findings.\n")),
+        all => push(&mut text, format_args!("\n{}.\n", counted(all, "finding"))),
     }
     text
 }

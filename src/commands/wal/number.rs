@@ -1,6 +1,7 @@
 //! `artstore wal number`: positions for finished rows that have none, because the trigger that
 //! gives them was off. What it mends, `artstore verify` finds.
 
+use artstore_schemas::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -69,7 +70,11 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
         }
         match (count, command.yes) {
             (_, true) => {
-                println!("{numbered} rows have a position now; the relay publishes them");
+                println!(
+                    "{} {} a position now; the relay publishes what has one",
+                    counted(numbered, "row"),
+                    by(numbered, "has", "have")
+                );
                 if let (Source::Element(name), true) = (&source, numbered > 0) {
                     // They come behind what happened to their files since.
                     println!("then bring the files level: artstore element backfill {name}");
@@ -77,7 +82,9 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
             }
             (0, false) => println!("every finished row has a position"),
             (count, false) => println!(
-                "{count} finished rows have no position; --yes gives them some, above all others"
+                "{} {} no position; --yes gives one, above all others",
+                counted(count, "finished row"),
+                by(count, "has", "have")
             ),
         }
     }

@@ -2,6 +2,7 @@
 //! holds them. Each element is compared with its whole stream first; where anything is found, nothing
 //! of it is removed.
 
+use artstore_schemas::count::{by, counted};
 use std::fmt;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -259,7 +260,11 @@ async fn remove(
         if !command.json && Instant::now() >= next_line {
             next_line = Instant::now() + EVERY;
             let (element, of) = (&found.element, plan.operations);
-            eprintln!("{element}: {} of {of} operations removed", done.operations);
+            eprintln!(
+                "{element}: {} of {} removed",
+                done.operations,
+                counted(of, "operation")
+            );
         }
     }
     Ok((done.operations > 0 || done.error.is_some()).then_some(done))
@@ -270,7 +275,11 @@ fn operations(plan: &Option<Plan>) -> i64 {
 }
 
 fn agreed(count: i64) -> anyhow::Result<bool> {
-    print!("Remove these {count} operations for good? [y/N] ");
+    let these = by(count, "this", "these");
+    print!(
+        "Remove {these} {} for good? [y/N] ",
+        counted(count, "operation")
+    );
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -285,12 +294,17 @@ fn show(found: &Looked, finished_before: DateTime<Utc>) {
         ..
     } = found;
     println!(
-        "{element}: {} operations and {} messages compared, proven up to position {}",
-        report.rows, report.messages, report.proven
+        "{element}: {} and {} compared, proven up to position {}",
+        counted(report.rows, "operation"),
+        counted(report.messages, "message"),
+        report.proven
     );
     let Some(plan) = plan else {
         let count: u64 = report.counts.values().sum();
-        println!("  {count} finding(s): nothing is removed before they are mended");
+        println!(
+            "  {}: nothing is removed before it is mended",
+            counted(count, "finding")
+        );
         for (kind, count) in &report.counts {
             println!("    {count} {kind}");
         }
@@ -304,7 +318,8 @@ fn show(found: &Looked, finished_before: DateTime<Utc>) {
     match plan.operations {
         0 => println!("  can go     nothing"),
         count => println!(
-            "  can go     {count} operations, up to position {}, finished before {before}",
+            "  can go     {}, up to position {}, finished before {before}",
+            counted(count, "operation"),
             plan.up_to
         ),
     }
@@ -339,8 +354,8 @@ impl fmt::Display for Why<'_> {
 
 fn tell(element: &ElementName, done: &Done) {
     println!(
-        "{element}: {} operations removed; pruned up to position {}{}",
-        done.operations,
+        "{element}: {} removed; pruned up to position {}{}",
+        counted(done.operations, "operation"),
         done.floor,
         match done.event {
             Some(event) => format!(", recorded up to position {event}"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use artstore_projectors::projector::Received;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::deliveries::{Deliveries, Pull};
@@ -14,7 +14,6 @@ use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use futures::{Stream, StreamExt as _};
 
 /// How long the next message may take.
@@ -140,12 +139,8 @@ pub fn each(
     let get = move |sequence: u64| {
         let (bus, source) = (bus.clone(), source.clone());
         async move {
-            let stream = bus.jetstream.get_stream_no_info(source.stream()).await?;
-            match stream.get_raw_message(sequence).await {
-                Ok(message) => Ok(read(&source, sequence, &message.headers, &message.payload)),
-                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-                Err(error) => Err(error).with_context(|| format!("stream {}", source.stream())),
-            }
+            let message = bus.message(&source.stream(), sequence).await?;
+            Ok(message.and_then(|m| read(&source, sequence, &m.headers, &m.payload)))
         }
     };
     futures::stream::iter(sequences)
@@ -162,11 +157,6 @@ pub async fn headers_at(
     if sequence == 0 {
         return Ok(None);
     }
-    let stream = source.stream();
-    let handle = bus.jetstream.get_stream_no_info(&stream).await?;
-    match handle.get_raw_message(sequence).await {
-        Ok(message) => Ok(Envelope::from_headers(&message.headers).ok()),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("stream {stream}")),
-    }
+    let message = bus.message(&source.stream(), sequence).await?;
+    Ok(message.and_then(|message| Envelope::from_headers(&message.headers).ok()))
 }

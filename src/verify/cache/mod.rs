@@ -23,6 +23,7 @@ mod provenance;
 pub mod rows;
 pub mod told;
 
+use artstore_schemas::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -283,7 +284,8 @@ async fn other_urls(
         sequence: None,
         position: None,
         detail: format!(
-            "storage_element_url of {rows} row(s), {} for one, is not what the element says: {}",
+            "storage_element_url of {}, {} for one, is not what the element says: {}",
+            counted(rows, "row"),
             other.unwrap_or_default(),
             stored.url.as_deref().unwrap_or("none")
         ),

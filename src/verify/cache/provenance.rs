@@ -9,7 +9,6 @@ use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -157,12 +156,9 @@ async fn declare(query: &mut PgConnection, place: &Place) -> anyhow::Result<u64>
 
 /// A message that is gone or can't be read says no URL that fits.
 async fn url_fits(bus: &Bus, source: &Source, row: &Row) -> anyhow::Result<bool> {
-    let stream = bus.jetstream.get_stream_no_info(source.stream()).await?;
     let sequence = u64::try_from(row.sequence).unwrap_or(0);
-    let message = match stream.get_raw_message(sequence).await {
-        Ok(message) => message,
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return Ok(false),
-        Err(error) => return Err(error.into()),
+    let Some(message) = bus.message(&source.stream(), sequence).await? else {
+        return Ok(false);
     };
     let body: Option<serde_json::Value> = serde_json::from_slice(&message.payload).ok();
     Ok(body.is_some_and(|body| body["element"]["api_url"].as_str() == row.url.as_deref()))

@@ -271,7 +271,7 @@ fn a_row_that_was_changed_is_shown_as_such_also_where_the_tree_was_made_to_fit()
         // With neither, it is said that nothing proves the row.
         let (status, log) = world.command(&show).finish().await;
         assert!(status.success(), "{log}");
-        assert!(log.contains("1 rows are not proven"), "{log}");
+        assert!(log.contains("1 row is not proven"), "{log}");
     });
 }
 

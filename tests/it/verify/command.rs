@@ -231,7 +231,7 @@ fn files_with_pending_operations_are_named_apart() {
         let (status, said) = world.command(&["verify", "--wait", "1"]).output().await;
         assert_eq!(status.code(), Some(1), "{said}");
         for part in [
-            "\nNOT ALL AGREES: 1 of the 1 files",
+            "\nNOT ALL AGREES: 1 of 1 file with pending operations waits for",
             "\nNext: artstore wal pending\n",
         ] {
             assert!(said.contains(part), "{part:?} is not in:\n{said}");

@@ -165,7 +165,7 @@ async fn verify_rows(
         let there = held.get(table).copied().unwrap_or(0);
         ensure!(
             there == *rows,
-            "the dump holds {there} rows of table {table}, the database {rows}"
+            "rows of table {table}: {there} in the dump, {rows} in the database"
         );
     }
     Ok(())
