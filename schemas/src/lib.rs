@@ -20,6 +20,7 @@
 //! - [`refusals`]: what the server says that the connection's user may not publish
 //! - [`bus`]: the connection and the streams
 //! - [`deliveries`]: what a consumer of ours delivers, and nothing else
+//! - [`snapshot`]: a whole stream, as the server gives and takes it
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
 
@@ -41,6 +42,7 @@ pub mod refusals;
 pub mod registry;
 mod rules;
 pub mod size;
+pub mod snapshot;
 pub mod source;
 pub mod subject;
 pub mod timestamp;
