@@ -70,7 +70,7 @@ impl Archive {
         mut out: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         self.frames.push(bytes);
-        while let Some(frame) = self.frames.next().map_err(BadArchive::from)? {
+        while let Some(frame) = self.frames.read().map_err(BadArchive::from)? {
             let Some(data) = frame.data else {
                 if !self.cut && self.held.is_empty() {
                     out(&frame.raw)?;
@@ -223,7 +223,7 @@ mod tests {
         let mut frames = Frames::default();
         frames.push(&kept);
         let mut plain = Vec::new();
-        while let Some(frame) = frames.next()? {
+        while let Some(frame) = frames.read()? {
             plain.extend(frame.data.unwrap_or_default());
         }
         Ok((plain, blocks))

@@ -40,7 +40,7 @@ impl Frames {
     }
 
     /// The next frame, if all of it is there.
-    pub fn next(&mut self) -> Result<Option<Frame>, BadFrame> {
+    pub fn read(&mut self) -> Result<Option<Frame>, BadFrame> {
         let [kind, a, b, c, ..] = self.buffer[..] else {
             return Ok(None);
         };
@@ -258,14 +258,14 @@ mod tests {
 
     #[test]
     fn frames_are_read_however_they_are_cut_and_a_changed_byte_is_seen() {
-        let data: Vec<u8> = (0..200_000_u32).map(|n| (n * 7 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..200_000_u32).map(|n| ((n * 7) >> 3) as u8).collect();
         let mut stream = b"\xff\x06\0\0S2sTwO".to_vec();
         stream.extend(uncompressed(&data));
         let read = |stream: &[u8], step: usize| -> Result<Vec<u8>, BadFrame> {
             let (mut frames, mut read) = (Frames::default(), Vec::new());
             for bytes in stream.chunks(step) {
                 frames.push(bytes);
-                while let Some(frame) = frames.next()? {
+                while let Some(frame) = frames.read()? {
                     read.extend(frame.data.unwrap_or_default());
                 }
             }
