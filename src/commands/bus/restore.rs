@@ -116,14 +116,14 @@ fn refusal(
     let names = names::listed(existing.iter().map(|backup| &backup.stream)).unwrap_or_default();
     let others = match missing.is_empty() {
         true => String::new(),
-        false => format!(
-            " To restore what is missing: artstore bus restore {}{}",
-            command.folder.display(),
-            missing
+        false => {
+            let folder = command.folder.display();
+            let streams: String = missing
                 .iter()
                 .map(|backup| format!(" --stream {}", backup.stream))
-                .collect::<String>()
-        ),
+                .collect();
+            format!(" To restore what is missing: artstore bus restore {folder}{streams}")
+        }
     };
     format!(
         "on the bus there is already {names}: nothing was restored, because a restore replaces nothing. \
