@@ -43,7 +43,10 @@ pub fn manifest(folder: &Path) -> anyhow::Result<Manifest> {
                 .as_str()
                 .unwrap_or("which it does not name"),
         ),
-        None => bail!("{} is no manifest of `artstore bus backup`", path.display()),
+        None => bail!(
+            "{} is no manifest of `artstore bus backup FOLDER`",
+            path.display()
+        ),
     }
     let manifest: Manifest = serde_json::from_value(value).with_context(damaged)?;
     for stream in &manifest.streams {
@@ -97,7 +100,7 @@ pub fn stream(
     contents.with_context(|| format!("{shown}"))?;
     ensure!(
         !archive.had_index(),
-        "{shown} holds an index of the server, which a backup leaves out: it was not made by `artstore bus backup`"
+        "{shown} holds an index of the server, which a backup leaves out: it was not made by `artstore bus backup FOLDER`"
     );
     let blocks = archive.finish().with_context(|| format!("{shown}"))?;
     ensure!(
