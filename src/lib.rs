@@ -12,11 +12,13 @@
 //! - [`verify`]: whether source, stream and cache agree
 //! - [`audit`]: whether the audit log is what was signed
 //! - [`repair`]: mending a read model from the streams
+//! - [`bus_backup`]: streams kept in files, and put back
 //! - [`operator`], [`files`]: what several commands share
 //! - [`commands`]: what can be asked for
 
 pub mod audit;
 pub mod audit_keys;
+pub mod bus_backup;
 pub mod commands;
 pub mod config;
 mod day_or_time;

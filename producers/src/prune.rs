@@ -88,6 +88,8 @@ pub struct Limits {
     pub proven: i64,
     /// The highest position that the stream tells of.
     pub published: i64,
+    /// A backup of the stream tells of everything up to this position; none: nobody asked for one.
+    pub backed_up: Option<i64>,
 }
 
 /// What keeps an operation from being removed.
@@ -105,6 +107,8 @@ pub enum Stays {
     },
     /// Position and message are not compared yet, or a transaction below it is open.
     NotProven,
+    /// The backup of the stream does not tell of it.
+    NotBackedUp,
     /// It is one of the last [`KEPT`].
     Last,
 }
@@ -245,6 +249,8 @@ pub async fn plan(
     // Where there are fewer, all of them.
     stays.push((kept.unwrap_or(floor + 1), Stays::Last));
     stays.push((limits.proven + 1, Stays::NotProven));
+    let not_backed_up = limits.backed_up.map(|backed_up| backed_up + 1);
+    stays.extend(not_backed_up.map(|position| (position.max(floor + 1), Stays::NotBackedUp)));
     let first = stays.into_iter().min_by_key(|(position, _)| *position);
     let below = first.as_ref().map_or(floor, |(position, _)| position - 1);
     let count = format!(

@@ -158,6 +158,8 @@ pub(crate) struct Relay {
     pub(crate) progress: Progress,
     /// A batch was sent whose fate is not known: the stream was not read since.
     unsettled: AtomicBool,
+    /// Whether the stream is another one than the relay knows: made again, or without its end.
+    exchanged: AtomicBool,
     /// The stream was given a limit at which it removes messages.
     limited: Mutex<Option<BusError>>,
     table: SourceTable,
@@ -168,6 +170,7 @@ impl Relay {
         Self {
             progress,
             unsettled: AtomicBool::new(false),
+            exchanged: AtomicBool::new(false),
             translator: Translator::new(options.source.clone()),
             limited: Mutex::default(),
             table: SourceTable::of(&options.source),
@@ -583,17 +586,32 @@ impl Relay {
         Ok(assumed)
     }
 
-    /// Looks again and again whether somebody gives the stream a limit. It does not end.
+    /// Looks again and again whether somebody gives the stream a limit, makes it again, or restores it
+    /// without its end: a relay that has nothing to publish would not notice. It does not end.
     async fn watch_stream(&self) {
         let stream = self.options.source.stream();
+        let mut made = None;
         loop {
             tokio::time::sleep(WATCH).await;
+            // Before the stream: it only grows.
+            let published = self.progress.read().sequence;
             let info = self.bus.stream_info(&stream).await;
             // A bus that does not answer is noticed where something is published.
             if let Ok(info) = info {
                 *self.limited() = check_limits(&info.config).err();
+                let made_again = made
+                    .replace(info.created)
+                    .is_some_and(|made| made != info.created);
+                if made_again || info.state.last_sequence < published {
+                    self.exchanged.store(true, Ordering::Relaxed);
+                }
             }
         }
+    }
+
+    /// Whether the stream's end has to be read again. True once.
+    pub(crate) fn is_exchanged(&self) -> bool {
+        self.exchanged.swap(false, Ordering::Relaxed)
     }
 
     /// Refuses to publish into a stream that removes messages at some limit: each message might

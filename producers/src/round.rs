@@ -87,6 +87,11 @@ impl Round<'_> {
         loop {
             self.lease.check()?;
             self.relay.check_limits()?;
+            if self.relay.is_exchanged() {
+                let source = &self.relay.options.source;
+                tracing::warn!(%source, "the stream was made again or lost its end: reading it again");
+                return Ok(End::ReadAgain);
+            }
             let polled = Instant::now();
             let files = self.levelling.as_ref().and_then(Levelling::wanted);
             let mut poll = tokio::select! {

@@ -106,7 +106,10 @@ pub enum BusError {
         max_payload: usize,
     },
     /// A stream is not there.
-    #[error("stream {0} does not exist: run `artstore bus init`")]
+    #[error(
+        "stream {0} does not exist: run `artstore bus init`, or where it was lost `artstore bus restore \
+         FOLDER` with the folder of a backup"
+    )]
     NoStream(String),
     /// A stream exists, but not as it must be, and changing it could lose data.
     #[error(

@@ -24,6 +24,7 @@
 //! - [`requests`]: what is asked of JetStream, with a refusal named at once
 //! - `pull`: asking a consumer for messages, and what comes back
 //! - [`deliveries`]: what a consumer of ours delivers, and nothing else
+//! - [`snapshot`]: a whole stream, as the server gives and takes it
 //! - [`breaks`]: epochs and damage, as a stream tells them
 //! - [`crash`]: named points at which a test ends the process
 
@@ -49,6 +50,7 @@ pub mod registry;
 pub mod requests;
 mod rules;
 pub mod size;
+pub mod snapshot;
 pub mod source;
 pub mod subject;
 pub mod timestamp;

@@ -1,4 +1,9 @@
-//! `artstore bus init`: the streams of all configured sources, and the one of signed audit heads.
+//! `artstore bus init`: the streams of all configured sources, and the one of signed audit heads. Below
+//! it, what is done with whole streams.
+
+mod backup;
+mod progress;
+mod restore;
 
 use artstore_schemas::count::{by, counted};
 use std::process::ExitCode;
@@ -15,6 +20,12 @@ use crate::config::Config;
 pub enum BusCommand {
     /// Make the streams; calling it again changes nothing, and nothing that would lose data is done
     Init(Init),
+    /// Back up the streams into a folder, while they are in use
+    Backup(backup::Backup),
+    /// Check a backup without restoring it: its manifest, and each file's size, digest and form
+    CheckBackup(backup::CheckBackup),
+    /// Restore streams that were lost, and check what came back; a stream that exists is refused
+    Restore(restore::Restore),
 }
 
 /// How the streams are made.
@@ -33,7 +44,15 @@ pub struct Init {
 
 /// Runs the command.
 pub async fn run(config: &Config, command: BusCommand) -> anyhow::Result<ExitCode> {
-    let BusCommand::Init(init) = command;
+    match command {
+        BusCommand::Init(init) => run_init(config, &init).await,
+        BusCommand::Backup(backup) => backup::run(config, &backup).await,
+        BusCommand::CheckBackup(check) => backup::check(&check),
+        BusCommand::Restore(restore) => restore::run(config, &restore).await,
+    }
+}
+
+async fn run_init(config: &Config, init: &Init) -> anyhow::Result<ExitCode> {
     let streams: Vec<StreamName> = config
         .named_elements()?
         .into_iter()

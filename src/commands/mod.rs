@@ -57,7 +57,7 @@ pub enum Command {
     /// Create, take over or change the tables of a module
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
-    /// Make the streams on NATS
+    /// Make the streams on NATS, back them up and restore them
     #[command(subcommand)]
     Bus(bus::BusCommand),
     /// Bring an element's stream level with its files

@@ -83,6 +83,7 @@ const PLACEHOLDERS: &[(&str, &[&str])] = &[
     ("SIZE", &["10M"]),
     ("TEXT", &["why"]),
     ("DIR", &["/tmp/some"]),
+    ("FOLDER", &["/tmp/some"]),
     ("FILE", &["/tmp/some"]),
     ("REPORT.json", &["/tmp/report.json"]),
     ("report.json", &["/tmp/report.json"]),

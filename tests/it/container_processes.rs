@@ -249,6 +249,58 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
     });
 }
 
+/// Who may take backups and restore them: `operator` alone. A missing right is named.
+#[test]
+fn the_operator_alone_takes_backups_of_streams_and_restores_them() {
+    run(async {
+        let variables = compose::some_variables();
+        let nats = Nats::start(&filled()).await;
+        let as_user = |user: &str, words: &[&str]| {
+            Program::new(words).env("NATS_URL", &nats.url(user, &variables))
+        };
+        let (status, said) = as_user("setup", &["bus", "init"]).output().await;
+        assert!(status.success(), "{said}");
+        let operator = connect(&nats.url("operator", &variables)).await;
+        let subject = "artstore.admin.p00.thing.seen";
+        let sent = operator.jetstream.publish(subject, "x".repeat(100).into());
+        sent.await.unwrap().await.unwrap();
+
+        let to = folder("operator");
+        let to = |name: &str| to.join(name).to_str().unwrap().to_owned();
+        let one = to("one");
+        let refused = as_user("reader", &["bus", "backup", &one]);
+        let (status, log) = refused.finish().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        let lacks =
+            "NATS user \"reader\" may not publish to $JS.API.STREAM.SNAPSHOT.ARTSTORE_AUDIT_HEADS";
+        assert!(log.contains(lacks), "{log}");
+        // Nothing of it is left.
+        let (status, log) = as_user("operator", &["bus", "backup", &one]).finish().await;
+        assert!(status.success(), "{log}");
+        operator
+            .jetstream
+            .delete_stream("ARTSTORE_ADMIN")
+            .await
+            .unwrap();
+        let restore = ["bus", "restore", &one, "--stream", "admin"];
+        for (user, lacks) in [
+            ("reader", "$JS.API.STREAM.RESTORE.ARTSTORE_ADMIN"),
+            ("setup", "$JS.SNAPSHOT.RESTORE.ARTSTORE_ADMIN."),
+        ] {
+            let (status, log) = as_user(user, &restore).finish().await;
+            assert_eq!(status.code(), Some(1), "{log}");
+            let lacks = format!("NATS user \"{user}\" may not publish to {lacks}");
+            assert!(log.contains(&lacks), "{log}");
+        }
+        let (status, said) = as_user("operator", &restore).output().await;
+        // The message was not a relay's, in the backup either: it is said.
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("`artstore verify --source admin`"), "{said}");
+        let info = operator.stream_info("ARTSTORE_ADMIN").await.unwrap();
+        assert_eq!(info.state.messages, 1);
+    });
+}
+
 /// A value of compose.yaml with the addresses that its services have here.
 fn here(value: &str, stack: &Stack, nats: &Nats, listen: u16) -> String {
     value

@@ -9,11 +9,20 @@ use crate::support::*;
 /// Follows what status advises, the most important first, until all is well. What has to run is started
 /// and kept in `services`.
 async fn follow(world: &World, state: &str, services: &mut Vec<Process>) -> Vec<String> {
+    follow_with(|words| world.command(words), state, services).await
+}
+
+/// The same with commands that have other settings.
+pub async fn follow_with(
+    program: impl Fn(&[&str]) -> Program,
+    state: &str,
+    services: &mut Vec<Process>,
+) -> Vec<String> {
     let mut done: Vec<String> = Vec::new();
     loop {
         let name = format!("{state}: all is well, or other advice than {done:?}");
         let advice = eventually(&name, async || {
-            let (status, said) = world.command(&["status", "--json"]).output().await;
+            let (status, said) = program(&["status", "--json"]).output().await;
             if status.success() {
                 return Some(None);
             }
@@ -28,17 +37,17 @@ async fn follow(world: &World, state: &str, services: &mut Vec<Process>) -> Vec<
         let Some(command) = advice else { return done };
         let words: Vec<&str> = command.split_whitespace().skip(1).collect();
         if words[0] == "run" {
-            services.push(world.command(&words).start());
+            services.push(program(&words).start());
         } else {
-            act(world, &words).await;
+            act(&program, &words).await;
         }
         done.push(command);
     }
 }
 
 /// Runs a command, and what it says has to follow.
-async fn act(world: &World, words: &[&str]) {
-    let mut process = world.command(words).start();
+async fn act(program: impl Fn(&[&str]) -> Program, words: &[&str]) {
+    let mut process = program(words).start();
     let status = process.ended().await;
     let (said, log) = (process.output(), process.log());
     assert_ne!(status.code(), Some(2), "{words:?} is no command: {log}");
@@ -58,7 +67,7 @@ async fn act(world: &World, words: &[&str]) {
             return;
         }
     };
-    let mut process = world.command(&next).start();
+    let mut process = program(&next).start();
     let status = process.ended().await;
     let (said, log) = (process.output(), process.log());
     assert!(status.success(), "{next:?}: {said}{log}");

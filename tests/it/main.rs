@@ -22,6 +22,7 @@ mod audit;
 mod backfill;
 mod backup;
 mod batches;
+mod bus_backup;
 mod cluster;
 mod compose;
 mod container_processes;

@@ -8,7 +8,7 @@ use crate::support::*;
 use crate::verify::{all, replace};
 
 /// Files that came so many days ago, each with its finished operation.
-async fn files(connection: &mut PgConnection, count: u32, days: u32) {
+pub async fn files(connection: &mut PgConnection, count: u32, days: u32) {
     let sql = format!(
         "with new as (insert into elem_files (file_id, original_filename, storage_filename, file_size, \
              content_type, created_by_id, created_by_username, storage_path, checksum) \
@@ -70,7 +70,7 @@ pub async fn floor(element: &mut PgConnection) -> (i64, i64) {
 }
 
 /// Rows at or below a position, and above it.
-async fn rows(element: &mut PgConnection, floor: i64) -> (i64, i64) {
+pub async fn rows(element: &mut PgConnection, floor: i64) -> (i64, i64) {
     let count = |what: &str| format!("select count(*) from elem_wal where position {what} {floor}");
     let below = value(element, count("<=")).await;
     (below, value(element, count(">")).await)
@@ -366,6 +366,7 @@ fn the_last_thousand_that_stay_are_of_those_that_were_published() {
             finished_before: chrono::Utc::now(),
             proven: 1_700,
             published: 1_700,
+            backed_up: None,
         };
         let plan = plan(&mut element, name, limits).await.unwrap();
         assert_eq!(plan.up_to, 700, "{plan:?}");

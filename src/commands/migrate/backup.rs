@@ -41,7 +41,7 @@ pub struct Backup {
 
 /// What a restored backup does not bring back, and people must not find out then.
 const NOT_IN_IT: &[&str] = &[
-    "the streams on NATS: operations that were pruned are only there",
+    "the streams on NATS: operations that were pruned are only there (`artstore bus backup FOLDER`)",
     "the keys and secrets of the audit log, which are files and variables",
     "roles and how they log in, which belongs to the server, and tables of other programs",
 ];

@@ -6,6 +6,7 @@ use artstore_schemas::count::{by, counted};
 use std::fmt;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 
 use super::{Connected, check_reason, connect, duration};
+use crate::bus_backup::limit;
 use crate::commands::stop_signal;
 use crate::commands::verify::progress::Progress;
 use crate::config::{Config, ConfigError};
@@ -41,6 +43,10 @@ pub struct Prune {
     /// Only operations that were finished so long ago (12h, 90d)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Duration,
+    /// Only what this backup of the stream has (artstore bus backup): its file is checked, and that it
+    /// was taken of the stream that is there now
+    #[arg(long, value_name = "FOLDER")]
+    backed_up_in: Option<PathBuf>,
     /// Why, in words: it goes into the audit log
     #[arg(long)]
     reason: Option<String>,
@@ -163,6 +169,11 @@ async fn look(
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<Option<Looked>> {
     let begun = prune::begin(bus, &mut connection, &element).await?;
+    // Before the long comparison: a backup that is none ends it at once.
+    let backed_up = match &command.backed_up_in {
+        None => None,
+        Some(folder) => Some(limit::backed_up(bus, folder, &element).await?),
+    };
     let source = Source::Element(element.clone());
     let mut attempts = 0;
     let ended = loop {
@@ -182,6 +193,7 @@ async fn look(
                 finished_before,
                 proven: report.proven,
                 published: report.published,
+                backed_up,
             };
             Some(prune::plan(&mut connection, &element, limits).await?)
         }
@@ -229,6 +241,7 @@ async fn remove(
     let Some(plan) = found.plan.as_ref().filter(|plan| plan.operations > 0) else {
         return Ok(None);
     };
+    let backed_up_in = command.backed_up_in.as_ref();
     let since = finished_before.to_rfc3339_opts(SecondsFormat::Micros, true);
     let operator = operator::operator(&mut found.connection).await?;
     let facts = Facts {
@@ -236,6 +249,10 @@ async fn remove(
         data: Map::from_iter([
             ("finished_before".to_owned(), json!(since)),
             ("reason".to_owned(), json!(command.reason)),
+            (
+                "backed_up_in".to_owned(),
+                json!(backed_up_in.map(|folder| folder.display().to_string())),
+            ),
             ("operator".to_owned(), operator),
         ]),
     };
@@ -343,6 +360,10 @@ impl fmt::Display for Why<'_> {
             ),
             Stays::NotProven => f.write_str(
                 "not proven yet: a transaction below it is open, or its message is on the way",
+            ),
+            Stays::NotBackedUp => f.write_str(
+                "the backup does not have it: it came later, or a transaction below it was open (take a \
+                 new backup)",
             ),
             Stays::Last => write!(
                 f,

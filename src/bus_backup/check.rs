@@ -1,0 +1,112 @@
+//! Whether a folder is a whole backup: its manifest can be read, each file has the size and digest that
+//! it says, and each is a snapshot from its beginning to its end. Needs no server.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use aws_lc_rs::digest::{Context as Digest, SHA256};
+use data_encoding::HEXLOWER;
+use serde_json::Value;
+
+use super::archive::Archive;
+use super::{FORM, MANIFEST, Manifest, StreamBackup};
+
+/// The manifest of a folder. That its files are there and whole, [`stream`] says.
+pub fn manifest(folder: &Path) -> anyhow::Result<Manifest> {
+    let path = folder.join(MANIFEST);
+    let shown = folder.display();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder.is_dir() => bail!(
+            "{shown} holds no whole backup: {MANIFEST} is missing, which is written last; a backup that \
+             was cut off is none: take another one with `artstore bus backup FOLDER`"
+        ),
+        Err(error) => {
+            return Err(error).with_context(|| format!("{} can't be read", path.display()));
+        }
+    };
+    let damaged = || {
+        format!(
+            "{} is damaged: take another backup that is whole",
+            path.display()
+        )
+    };
+    let value: Value = serde_json::from_slice(&bytes).with_context(damaged)?;
+    match value["form"].as_str() {
+        Some(FORM) => {}
+        Some(other) => bail!(
+            "{} has the form {other}, this program reads {FORM}: use the program that made it, {}",
+            path.display(),
+            value["made_by"]
+                .as_str()
+                .unwrap_or("which it does not name"),
+        ),
+        None => bail!(
+            "{} is no manifest of `artstore bus backup FOLDER`",
+            path.display()
+        ),
+    }
+    let manifest: Manifest = serde_json::from_value(value).with_context(damaged)?;
+    for stream in &manifest.streams {
+        let plain = Path::new(&stream.file).file_name() == Some(stream.file.as_ref());
+        ensure!(
+            plain,
+            "{}: {:?} is no file's name",
+            path.display(),
+            stream.file
+        );
+    }
+    Ok(manifest)
+}
+
+/// Refuses a stream's file that is not what the manifest says; `progress` gets the bytes that were read.
+pub fn stream(
+    folder: &Path,
+    backup: &StreamBackup,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<()> {
+    let path = folder.join(&backup.file);
+    let shown = path.display();
+    let mut file = File::open(&path).with_context(|| format!("{shown} can't be read"))?;
+    let (mut digest, mut bytes, mut archive) = (Digest::new(&SHA256), 0, Archive::default());
+    let mut buffer = vec![0; 1 << 20];
+    let mut contents = Ok(());
+    loop {
+        let read = file
+            .read(&mut buffer)
+            .with_context(|| format!("{shown} can't be read"))?;
+        if read == 0 {
+            break;
+        }
+        let part = &buffer[..read];
+        digest.update(part);
+        bytes += read as u64;
+        if contents.is_ok() {
+            contents = archive.take(part, |_| Ok::<_, super::archive::BadArchive>(()));
+        }
+        progress(bytes);
+    }
+    // The digest first: it says more than what a changed byte does to the contents.
+    let sha256 = HEXLOWER.encode(digest.finish().as_ref());
+    ensure!(
+        bytes == backup.bytes && sha256 == backup.sha256,
+        "{shown} is not the file of the manifest: it has {bytes} bytes and SHA-256 {sha256}, which must \
+         be {} and {}; it was changed since, or is damaged: nothing is done with it",
+        backup.bytes,
+        backup.sha256
+    );
+    contents.with_context(|| format!("{shown}"))?;
+    ensure!(
+        !archive.had_index(),
+        "{shown} holds an index of the server, which a backup leaves out: it was not made by `artstore bus backup FOLDER`"
+    );
+    let blocks = archive.finish().with_context(|| format!("{shown}"))?;
+    ensure!(
+        blocks > 0 || backup.last_sequence == 0,
+        "{shown} holds no messages, the manifest says {}",
+        backup.last_sequence
+    );
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! Taking a backup. The streams are taken one after the other while they are in use: first the signed
+//! audit heads, then the sources, so that no head speaks of messages that the backup does not have.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use artstore_schemas::bus::{AUDIT_HEADS, Bus};
+use artstore_schemas::crash;
+use artstore_schemas::snapshot::{self, Begun, SnapshotError};
+use artstore_schemas::source::Source;
+use aws_lc_rs::digest::{Context as Digest, SHA256};
+use chrono::Utc;
+use data_encoding::HEXLOWER;
+
+use super::archive::Archive;
+use super::{FORM, MANIFEST, Manifest, StreamBackup, message};
+use crate::config::ConfigError;
+
+/// How long a snapshot that somebody else has begun, or a process that was killed, is waited for.
+const IN_PROGRESS: Duration = Duration::from_secs(60);
+
+/// Makes the folder. One with something in it is refused: a backup overwrites nothing.
+pub fn open_folder(folder: &Path) -> anyhow::Result<()> {
+    let shown = folder.display();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("{shown} can't be made"))?;
+    let mut entries =
+        std::fs::read_dir(folder).with_context(|| format!("{shown} can't be read"))?;
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    let there = match folder.join(MANIFEST).exists() {
+        true => "a backup",
+        false => "something, and no whole backup: perhaps one that was cut off",
+    };
+    Err(ConfigError(format!(
+        "{shown} holds {there}; a backup overwrites nothing: name a new folder, one for each backup"
+    ))
+    .into())
+}
+
+/// The files of a backup that is not whole yet: removed again unless it comes to its end.
+#[derive(Debug, Default)]
+pub struct Unfinished(Vec<PathBuf>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(error) = std::fs::remove_file(path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::error!(path = %path.display(), %error, "an unfinished backup can't be removed");
+            }
+        }
+    }
+}
+
+/// How far a stream is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Its messages.
+    pub messages: u64,
+    /// Bytes in the file.
+    pub bytes: u64,
+}
+
+/// Takes these streams into a folder that [`open_folder`] has made. The folder is a whole backup when
+/// this has returned, and not before.
+pub async fn take(
+    bus: &Bus,
+    streams: &[String],
+    folder: &Path,
+    mut progress: impl FnMut(Progress<'_>),
+) -> anyhow::Result<Manifest> {
+    let started_at = Utc::now();
+    let mut unfinished = Unfinished::default();
+    let mut taken = Vec::new();
+    for stream in ordered(streams) {
+        taken.push(stream_into(bus, stream, folder, &mut unfinished, &mut progress).await?);
+        crash::point("bus.backup.stream");
+    }
+    let manifest = Manifest {
+        form: FORM.to_owned(),
+        made_by: concat!("artstore ", env!("CARGO_PKG_VERSION")).to_owned(),
+        server_version: bus.client.server_info().version,
+        started_at,
+        finished_at: Utc::now(),
+        streams: taken,
+    };
+    crash::point("bus.backup.written");
+    let path = folder.join(MANIFEST);
+    let text = format!("{:#}\n", serde_json::to_value(&manifest)?);
+    // The names of the files last before the manifest says that they are there.
+    crate::files::sync_folder(&path)?;
+    crate::files::replace(&path, text.as_bytes())?;
+    unfinished.0.clear();
+    Ok(manifest)
+}
+
+/// Heads first.
+fn ordered(streams: &[String]) -> impl Iterator<Item = &String> {
+    let heads = streams.iter().filter(|stream| *stream == AUDIT_HEADS);
+    let sources = streams.iter().filter(|stream| *stream != AUDIT_HEADS);
+    heads.chain(sources)
+}
+
+async fn stream_into(
+    bus: &Bus,
+    stream: &str,
+    folder: &Path,
+    unfinished: &mut Unfinished,
+    progress: &mut impl FnMut(Progress<'_>),
+) -> anyhow::Result<StreamBackup> {
+    let before = bus.stream_info(stream).await?;
+    let file = format!("{stream}.snapshot");
+    let (path, part) = (folder.join(&file), folder.join(format!("{file}.part")));
+    unfinished.0.extend([path.clone(), part.clone()]);
+    let started = Instant::now();
+    let (begun, written) = loop {
+        match copy(bus, stream, &part, progress).await {
+            Err(error)
+                if started.elapsed() < IN_PROGRESS
+                    && error
+                        .downcast_ref::<SnapshotError>()
+                        .is_some_and(SnapshotError::is_in_progress) =>
+            {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            done => break done?,
+        }
+    };
+    let number = |name: &str| begun.state[name].as_u64().unwrap_or(0);
+    let last_sequence = number("last_seq");
+    let last_message = message(bus, stream, last_sequence).await?;
+    let after = bus.stream_info(stream).await?;
+    if after.created != before.created || last_message.is_none() && last_sequence > 0 {
+        bail!(
+            "stream {stream} was made anew while it was copied, or its last message was removed: \
+             nothing was kept; `artstore verify` shows whether it is whole"
+        );
+    }
+    std::fs::rename(&part, &path)
+        .with_context(|| format!("{} can't be renamed", part.display()))?;
+    Ok(StreamBackup {
+        stream: stream.to_owned(),
+        source: Source::of_stream(stream).map(|source| source.to_string()),
+        file,
+        bytes: written.bytes,
+        sha256: written.sha256,
+        taken_at: Utc::now(),
+        created: before.created,
+        first_sequence: number("first_seq"),
+        last_sequence,
+        last_message,
+        config: begun.config,
+        state: begun.state,
+    })
+}
+
+struct Written {
+    bytes: u64,
+    sha256: String,
+}
+
+/// One snapshot into one file, which is on disk when this returns.
+async fn copy(
+    bus: &Bus,
+    stream: &str,
+    part: &Path,
+    progress: &mut impl FnMut(Progress<'_>),
+) -> anyhow::Result<(Begun, Written)> {
+    let failed = || format!("{} can't be written", part.display());
+    let mut file = BufWriter::new(new_file(part).with_context(failed)?);
+    let (mut digest, mut bytes, mut archive) = (Digest::new(&SHA256), 0, Archive::default());
+    let copying = snapshot::take(bus, stream, |begun, chunk| {
+        let kept = archive.take(chunk, |kept| {
+            digest.update(kept);
+            bytes += kept.len() as u64;
+            file.write_all(kept).with_context(failed)
+        });
+        kept.with_context(|| format!("stream {stream}"))?;
+        crash::point("bus.backup.chunk");
+        let messages = begun.state["messages"].as_u64().unwrap_or(0);
+        progress(Progress {
+            stream,
+            messages,
+            bytes,
+        });
+        anyhow::Ok(())
+    });
+    let begun = copying.await?;
+    archive
+        .finish()
+        .with_context(|| format!("stream {stream}"))?;
+    let file = file.into_inner().map_err(|error| error.into_error());
+    file.and_then(|file| file.sync_all()).with_context(failed)?;
+    let sha256 = HEXLOWER.encode(digest.finish().as_ref());
+    Ok((begun, Written { bytes, sha256 }))
+}
+
+/// Nobody else may read it. What an attempt before this one has left is written over.
+fn new_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
