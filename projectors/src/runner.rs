@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artstore_schemas::breaks;
-use artstore_schemas::bus::Bus;
+use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;

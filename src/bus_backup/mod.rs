@@ -21,7 +21,6 @@ use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
@@ -126,17 +125,8 @@ pub async fn message(
     if sequence == 0 {
         return Ok(None);
     }
-    let failed = |error: &dyn std::fmt::Display| {
-        anyhow::anyhow!("stream {stream}, message {sequence}: {error}")
-    };
-    let handle = bus.jetstream.get_stream_no_info(stream).await;
-    let handle = handle.map_err(|error| failed(&error))?;
-    let call = handle.get_raw_message(sequence);
-    match bus.permitted("STREAM.MSG.GET", stream, call).await? {
-        Ok(message) => Ok(Some(LastMessage::of(&message))),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(failed(&error)),
-    }
+    let message = bus.message(stream, sequence).await?;
+    Ok(message.as_ref().map(LastMessage::of))
 }
 
 impl LastMessage {
