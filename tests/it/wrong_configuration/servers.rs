@@ -168,6 +168,18 @@ fn the_oldest_supported_nats_server_does_all_that_is_needed() {
         world.projected().await;
         assert_eq!(world.last_sequence(&world.source(0)).await, 3_002);
         projector.kill().await;
+        // A backup is taken and restored as well.
+        let to = folder("oldest").join("backup");
+        let to = to.to_str().unwrap();
+        let (status, log) = world.command(&["bus", "backup", to]).finish().await;
+        assert!(status.success(), "{log}");
+        let stream = world.source(0).stream();
+        world.bus.jetstream.delete_stream(&stream).await.unwrap();
+        let restore = ["bus", "restore", to, "--stream", "elem"];
+        let (status, log) = world.command(&restore).finish().await;
+        assert!(status.success(), "{log}");
+        let state = world.bus.stream_info(&stream).await.unwrap().state;
+        assert_eq!((state.messages, state.last_sequence), (3_002, 3_002));
         drop(world);
         stack.stop().await.unwrap();
     });
