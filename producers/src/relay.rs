@@ -106,7 +106,7 @@ pub async fn run(
 ) -> Result<(), RelayError> {
     let span = tracing::error_span!("relay", source = %options.source);
     let relay = Relay::new(bus, options, progress.clone());
-    let running = relay.run(stop.clone()).instrument(span);
+    let running = Box::pin(relay.run(stop.clone())).instrument(span);
     let ended = tokio::select! {
         ended = running => ended,
         () = overdue(&mut stop) => Err(RelayError::NotDrained(format!(
@@ -233,8 +233,7 @@ impl Relay {
         stop: &mut watch::Receiver<bool>,
     ) -> (Result<(), RelayError>, Option<Message>) {
         let (end, mut ending) = watch::channel(false);
-        let session = self.session(&mut ending);
-        tokio::pin!(session);
+        let mut session = Box::pin(self.session(&mut ending));
         let asked = tokio::select! {
             ended = &mut session => return (ended, None),
             () = stopped(stop) => None,
@@ -407,7 +406,7 @@ impl Relay {
         let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
             let begun = Instant::now();
-            let error = match self.work(lease, levelling, false, stop).await {
+            let error = match Box::pin(self.work(lease, levelling, false, stop)).await {
                 Err(RelayError::Bus(error)) if error.is_transient() => RelayError::Bus(error),
                 ended => return ended,
             };
@@ -486,7 +485,7 @@ impl Relay {
                 until_level,
                 assumed_url: &assumed_url,
             };
-            match round.go(&mut nudges, stop).await? {
+            match Box::pin(round.go(&mut nudges, stop)).await? {
                 End::Stop | End::Level => return Ok(()),
                 End::ReadAgain => {
                     if let Some(levelling) = levelling {
@@ -518,7 +517,7 @@ impl Relay {
         let mut failures = 0;
         let mut before = self.progress.read();
         loop {
-            let error = match self.work(lease, levelling, true, stop).await {
+            let error = match Box::pin(self.work(lease, levelling, true, stop)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };

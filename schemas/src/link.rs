@@ -49,7 +49,8 @@ impl Link {
         let before = state.borrow_and_update().losses;
         tokio::select! {
             biased;
-            done = call => Ok(done),
+            // On the heap: it may be all that a worker does.
+            done = Box::pin(call) => Ok(done),
             Ok(_) = state.wait_for(|now| now.losses > before) => Err(Lost),
         }
     }

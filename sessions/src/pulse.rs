@@ -37,7 +37,8 @@ pub async fn kept_alive<T>(
     connection: &mut PgConnection,
     other: impl Future<Output = T>,
 ) -> Result<T, sqlx::Error> {
-    tokio::pin!(other);
+    // On the heap, as below: what is waited for may be all that a relay does.
+    let mut other = Box::pin(other);
     loop {
         tokio::select! {
             done = &mut other => return Ok(done),
@@ -65,7 +66,7 @@ pub async fn within<T, E: From<sqlx::Error>>(
     longest: Duration,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let answered = timeout(longest, answer).await;
+    let answered = timeout(longest, Box::pin(answer)).await;
     answered.unwrap_or_else(|_| Err(no_answer(longest).into()))
 }
 
@@ -99,7 +100,7 @@ impl Pulse {
         lost.mark_unchanged();
         tokio::select! {
             biased;
-            worked = work => worked,
+            worked = Box::pin(work) => worked,
             Ok(()) = lost.changed() => Err(no_answer(ANSWER).into()),
         }
     }

@@ -1,8 +1,11 @@
 //! What `artstore status` advises, followed until all is well: for each state that a person has to end,
 //! in one world, one after the other.
 
+use artstore_schemas::bus::AUDIT_HEADS;
+use artstore_schemas::source::Source;
 use serde_json::Value;
 
+use crate::audit::Audited;
 use crate::parking::{MEND as REPAIR, parked, passed, poison};
 use crate::support::*;
 
@@ -47,6 +50,14 @@ pub async fn follow_with(
 
 /// Runs a command, and what it says has to follow.
 async fn act(program: impl Fn(&[&str]) -> Program, words: &[&str]) {
+    if words[..2] == ["audit", "accept-stream"] {
+        // It asks for the relay first, which may still be publishing.
+        eventually("the stream is accepted", async || {
+            program(words).finish().await.0.success().then_some(())
+        })
+        .await;
+        return;
+    }
     let mut process = program(words).start();
     let status = process.ended().await;
     let (said, log) = (process.output(), process.log());
@@ -146,6 +157,78 @@ fn what_status_advises_ends_in_all_is_well() {
         let done = follow(&world, "an operation that was left behind", &mut services).await;
         assert_eq!(done, ["artstore wal pending --element elem"]);
 
+        for service in services {
+            service.kill().await;
+        }
+    });
+}
+
+#[test]
+fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
+    run(async {
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let program = |words: &[&str]| {
+            let key = audited.key.to_str().unwrap();
+            let command = audited.command(words);
+            let command = command.env("SECURITY_AUDIT_SIGNING_KEY_PATH", key);
+            command.env("SECURITY_AUDIT_HEAD_SECONDS", "1")
+        };
+        let mut services = vec![
+            program(&["run", "relay"]).start(),
+            program(&["run", "projector"]).start(),
+        ];
+        let event = "insert into event_outbox (event_id, entity, action, subject, data, actor, occurred_at) \
+             values (gen_random_uuid(), 'thing', 'seen', 'one', '{}', '{}', now())";
+        let is_noticed = async |what: &str| {
+            eventually(&format!("{what} is noticed"), async || {
+                let (status, _) = program(&["status"]).output().await;
+                (!status.success()).then_some(())
+            })
+            .await;
+        };
+        let projector = audited.projector().start();
+        execute(&mut world.query().await, event).await;
+        audited.level_with(&Source::Query, 1).await;
+
+        projector.kill().await;
+        execute(&mut world.query().await, event).await;
+        is_noticed("the loss of the projector").await;
+        let done = follow_with(program, "no projector of the log", &mut services).await;
+        assert_eq!(done, ["artstore run projector --projection audit-log"]);
+        audited.level_with(&Source::Query, 2).await;
+
+        let pause = ["projection", "pause", "audit-log", "--reason", "a test"];
+        let (status, said) = program(&pause).output().await;
+        assert!(status.success(), "{said}");
+        let done = follow_with(program, "paused", &mut services).await;
+        assert_eq!(done, ["artstore projection resume audit-log"]);
+
+        let heads = world.bus.stream_info(AUDIT_HEADS).await.unwrap();
+        let mut config = heads.config;
+        config.max_messages = 1_000;
+        world.bus.jetstream.update_stream(&config).await.unwrap();
+        // The projector looks at it when it publishes.
+        execute(&mut world.query().await, event).await;
+        is_noticed("the limit").await;
+        let done = follow_with(program, "a limit of the heads", &mut services).await;
+        assert_eq!(done, ["artstore bus init --remove-limits"]);
+        audited.level_with(&Source::Query, 3).await;
+
+        let stream = Source::Query.stream();
+        world.bus.jetstream.delete_stream(&stream).await.unwrap();
+        is_noticed("the loss").await;
+        let done = follow_with(program, "a stream that is gone", &mut services).await;
+        for command in ["artstore bus init", "artstore audit accept-stream --stream"] {
+            assert!(
+                done.iter().any(|done| done.starts_with(command)),
+                "{done:?}"
+            );
+        }
+        execute(&mut world.query().await, event).await;
+        audited.level_with(&Source::Query, 4).await;
+        let verdict = audited.verify(&["--against-stream"]).await;
+        assert!(verdict.is_clean(), "{}", verdict.0);
         for service in services {
             service.kill().await;
         }
