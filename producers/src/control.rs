@@ -8,6 +8,7 @@ use artstore_schemas::bus::Bus;
 use artstore_schemas::source::Source;
 use async_nats::{Message, Subscriber};
 use futures::StreamExt as _;
+use tokio::time::timeout;
 
 use crate::relay_error::RelayError;
 
@@ -16,6 +17,9 @@ pub(crate) const STAND_DOWN: &str = "stand down";
 
 /// How long a relay that stood down leaves the lock to the command.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
+
+/// How long the connection may take to take the answer.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// A relay's ear.
 pub(crate) struct Control {
@@ -51,8 +55,9 @@ impl Control {
             return;
         };
         // The command looks at the lock anyway.
-        if let Err(error) = self.bus.client.publish(reply, "stood down".into()).await {
-            tracing::debug!(%error, "the command was not told that the relay stood down");
+        let told = self.bus.client.publish(reply, "stood down".into());
+        if !matches!(timeout(TELLING, told).await, Ok(Ok(()))) {
+            tracing::debug!("the command was not told that the relay stood down");
         }
     }
 }

@@ -300,7 +300,11 @@ async fn atomic(
             .payload(message.body)
             .headers(headers)
             .timeout(Some(ACK_TIMEOUT));
-        let reply = bus.client.send_request(message.subject, request).await;
+        let reply = bus.client.send_request(message.subject, request);
+        // The client's own patience begins when the connection has taken it.
+        let Ok(reply) = tokio::time::timeout(ACK_TIMEOUT * 2, reply).await else {
+            return Err(named.unclear(&"the connection takes nothing more"));
+        };
         answer = Some(reply.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut => {
                 named.unclear(&format!("no answer within {} s", ACK_TIMEOUT.as_secs()))

@@ -8,12 +8,13 @@
 //!    └── lock or source lost ──┴── any publish error ─────────┴──────────────────────────┘
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use artstore_schemas::bus::{Bus, BusError, check_limits};
 use artstore_schemas::crash;
+use artstore_schemas::size::MAX_BATCH_BYTES;
 use artstore_schemas::source::Source;
 use artstore_sessions::progress::{Problem, Stage};
 use artstore_sessions::pulse::{self, kept_alive, within};
@@ -87,7 +88,7 @@ pub struct RelayOptions {
 /// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
 pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
     let relay = Relay::new(bus.clone(), options.clone(), Progress::default());
-    within(PREFLIGHT, relay.preflight()).await?;
+    relay.checked().await?;
     Ok(())
 }
 
@@ -143,7 +144,12 @@ pub async fn level(
     let source = options.source.clone();
     let relay = Relay::new(bus, options, progress.clone());
     let mut levelling = Some(Levelling::new(files_of_a_fold));
-    let worked = relay.work_until_level(&lease, &mut levelling, &mut stop);
+    let worked = async {
+        tokio::select! {
+            worked = relay.work_until_level(&lease, &mut levelling, &mut stop) => worked,
+            error = lease.lost() => Err(error),
+        }
+    };
     let worked = worked.instrument(span).await;
     lease.release(&source).await?;
     worked?;
@@ -157,7 +163,9 @@ pub(crate) struct Relay {
     pub(crate) translator: Translator,
     pub(crate) progress: Progress,
     /// A batch was sent whose fate is not known: the stream was not read since.
-    unsettled: AtomicBool,
+    pub(crate) unsettled: AtomicBool,
+    /// The most bytes of a batch: fewer after the connection was lost with one on its way.
+    pub(crate) batch_bytes: AtomicUsize,
     /// Whether the stream is another one than the relay knows: made again, or without its end.
     exchanged: AtomicBool,
     /// The stream was given a limit at which it removes messages.
@@ -170,6 +178,7 @@ impl Relay {
         Self {
             progress,
             unsettled: AtomicBool::new(false),
+            batch_bytes: AtomicUsize::new(MAX_BATCH_BYTES),
             exchanged: AtomicBool::new(false),
             translator: Translator::new(options.source.clone()),
             limited: Mutex::default(),
@@ -181,7 +190,7 @@ impl Relay {
 
     async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
         let notes = tokio::select! {
-            checked = within(PREFLIGHT, self.preflight()) => match checked {
+            checked = self.checked() => match checked {
                 Ok(notes) => notes,
                 // The first session meets it again, and shows it.
                 Err(error) if error.is_of_one_source() => Vec::new(),
@@ -210,7 +219,7 @@ impl Relay {
             };
             if let Some(error) = error {
                 let halted = error.needs_a_person();
-                self.tell(&error, begun.elapsed(), &mut restarts);
+                self.tell(&error, begun.elapsed(), &mut restarts, Stage::Starting);
                 tokio::select! {
                     _ = restarts.goes_on(&mut stop) => {}
                     // No lock is held here.
@@ -265,7 +274,7 @@ impl Relay {
     }
 
     /// Says what a session that lived for so long has ended with.
-    fn tell(&self, error: &RelayError, lived: Duration, restarts: &mut Restarts) {
+    fn tell(&self, error: &RelayError, lived: Duration, restarts: &mut Restarts, stage: Stage) {
         let text = error.to_string();
         let halted = error.needs_a_person();
         if restarts.is_news(lived, &text) {
@@ -277,7 +286,7 @@ impl Relay {
             }
         }
         self.progress.update(|state| {
-            state.stage = Stage::Starting;
+            state.stage = stage;
             state.retries += 1;
             state.problem = Some(Problem { text, halted });
         });
@@ -296,6 +305,16 @@ impl Relay {
             ));
         }
         Ok(())
+    }
+
+    /// The same as [`Self::preflight`], which ends within a minute.
+    async fn checked(&self) -> Result<Vec<String>, RelayError> {
+        let checked = tokio::time::timeout(PREFLIGHT, Box::pin(self.preflight())).await;
+        checked.unwrap_or_else(|_| {
+            let text = format!("it or NATS did not answer within {} s", PREFLIGHT.as_secs());
+            let late = std::io::Error::new(std::io::ErrorKind::TimedOut, text);
+            Err(sqlx::Error::from(late).into())
+        })
     }
 
     /// Everything that can be known to be wrong before the election; and what works, but not as people
@@ -331,6 +350,7 @@ impl Relay {
             () = self.watch_stream() => {}
             // Its other sessions have the same server: they end with it.
             error = lease.lost() => return Err(error),
+            error = self.handed_over() => return Err(error),
         }
         lease.release(&self.options.source).await?;
         let published = self.progress.read().published;
@@ -349,7 +369,7 @@ impl Relay {
         let mut waiting = Waiting::of(&progress.read());
         let lease = loop {
             // Another relay may have a connection.
-            if self.bus.link.lost_for().is_some() {
+            if self.bus.lost_for().is_some() {
                 self.waits_for_nats(&mut connection).await?;
                 continue;
             }
@@ -395,6 +415,17 @@ impl Relay {
         Ok(())
     }
 
+    /// Resolves when there has been no connection to NATS for so long that another relay is to have the
+    /// lock.
+    async fn handed_over(&self) -> RelayError {
+        loop {
+            tokio::time::sleep(election::HEARTBEAT).await;
+            if self.bus.lost_for().is_some_and(|lost| lost >= HANDED_OVER) {
+                return BusError::JetStream(NO_CONNECTION.to_owned()).into();
+            }
+        }
+    }
+
     /// Works for as long as the lock is held. What NATS does not do is tried again with the lock in hand:
     /// with it, another relay would do no better. One that has no connection leaves it to others.
     async fn work_while_held(
@@ -411,15 +442,8 @@ impl Relay {
                 ended => return ended,
             };
             lease.check()?;
-            if self
-                .bus
-                .link
-                .lost_for()
-                .is_some_and(|lost| lost >= HANDED_OVER)
-            {
-                return Err(error);
-            }
-            self.tell(&error, begun.elapsed(), &mut restarts);
+            // The lock is held: it is still the active one.
+            self.tell(&error, begun.elapsed(), &mut restarts, Stage::Active);
             if let Some(levelling) = levelling {
                 levelling.forget();
             }

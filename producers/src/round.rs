@@ -1,6 +1,7 @@
 //! A round: poll, settle, publish, again, from one reading of the stream's end to the next. What is
 //! in hand is one poll's rows; on any publish error it is forgotten.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use artstore_schemas::crash;
@@ -8,11 +9,11 @@ use artstore_schemas::envelope::Envelope;
 use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
 use artstore_schemas::subject::subject;
 use artstore_sessions::progress::Problem;
-use artstore_sessions::pulse::kept_alive;
+use artstore_sessions::pulse::{self, kept_alive};
 use artstore_sessions::restart::stopped;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -34,6 +35,9 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 /// What to do where NATS does not store.
 const NOT_STORED: &str = "the rows wait in the source, and nothing is lost. Look at nats-server's log \
     and at its disk: free the disk, and restart nats-server where it goes on refusing";
+
+/// The least that a batch may have, in bytes, beside a message of its own.
+const SMALLEST_BATCH: usize = 64 * 1024;
 
 /// How a round ended.
 pub(crate) enum End {
@@ -160,7 +164,14 @@ impl Round<'_> {
         stop: &watch::Receiver<bool>,
     ) -> Result<bool, RelayError> {
         let progress = &self.relay.progress;
-        for batch in batches(messages) {
+        let mut heard = Instant::now();
+        for batch in batches(messages, self.relay.batch_bytes.load(Ordering::Relaxed)) {
+            // Many batches, each of which takes less than a second: the source's server ends a session
+            // that is silent for seconds.
+            if heard.elapsed() >= pulse::EVERY {
+                pulse::ask(self.connection).await?;
+                heard = Instant::now();
+            }
             if *stop.borrow() {
                 return Ok(true);
             }
@@ -222,7 +233,7 @@ impl Round<'_> {
         let events = std::mem::take(&mut compared.events);
         let messages = events.into_iter().map(|event| self.message(event));
         let messages = messages.collect();
-        self.connection.ping().await?;
+        pulse::ask(self.connection).await?;
         crash::point("level.compared");
         if !self.publish_in_batches(messages, stop).await? {
             return Ok(Step::ReadAgain);
@@ -376,10 +387,17 @@ impl Round<'_> {
         } else {
             self.mode
         };
-        let source = &self.relay.options.source;
-        let published = publish::publish(&self.relay.bus, mode, batch, expected);
+        let relay = self.relay;
+        let source = &relay.options.source;
+        // Whatever ends this before NATS has answered.
+        relay.unsettled.store(true, Ordering::Relaxed);
+        let published = publish::publish(&relay.bus, mode, batch, expected);
         match kept_alive(self.connection, published).await? {
             Ok(()) => {
+                relay.unsettled.store(false, Ordering::Relaxed);
+                let bytes = relay.batch_bytes.load(Ordering::Relaxed) * 2;
+                let bytes = bytes.min(MAX_BATCH_BYTES);
+                relay.batch_bytes.store(bytes, Ordering::Relaxed);
                 self.tail.sequence += count;
                 Ok(true)
             }
@@ -393,12 +411,21 @@ impl Round<'_> {
                 if matches!(failure, PublishFailure::Duplicate { .. }) {
                     *self.suspect = Some(expected);
                 }
-                tracing::warn!(%source, error = %failure, "reading the stream's end again");
                 let text = match failure.is_of_the_bus() {
                     true => format!("{failure}; {NOT_STORED}"),
                     false => failure.to_string(),
                 };
-                self.relay.progress.update(|state| {
+                if failure.is_of_the_bus() {
+                    // On a slow line a smaller one may get through before the connection counts as lost.
+                    let bytes = relay.batch_bytes.load(Ordering::Relaxed) / 2;
+                    let bytes = bytes.max(SMALLEST_BATCH);
+                    relay.batch_bytes.store(bytes, Ordering::Relaxed);
+                }
+                let known = relay.progress.read().problem;
+                if known.is_none_or(|known| known.text != text) {
+                    tracing::warn!(%source, error = %failure, "reading the stream's end again");
+                }
+                relay.progress.update(|state| {
                     state.problem = Some(Problem {
                         text,
                         halted: false,
@@ -411,13 +438,13 @@ impl Round<'_> {
 }
 
 /// Cuts messages into batches that the server takes as one.
-fn batches(messages: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
+fn batches(messages: Vec<Outgoing>, most: usize) -> Vec<Vec<Outgoing>> {
     let mut batches: Vec<Vec<Outgoing>> = Vec::new();
     let mut bytes = 0;
     for message in messages {
         let size = message.size();
         match batches.last_mut() {
-            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= MAX_BATCH_BYTES => {
+            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= most => {
                 batch.push(message);
                 bytes += size;
             }

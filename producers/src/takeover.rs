@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use artstore_schemas::bus::{Bus, BusError};
 use artstore_schemas::source::Source;
+use artstore_sessions::pulse::{self, within};
 use async_nats::client::Request;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
@@ -34,11 +35,13 @@ pub async fn acquire(
     let mut asked: Option<Instant> = None;
     loop {
         let look = Instant::now();
-        if election::try_lock(&mut connection, source).await? {
+        let locked = election::try_lock(&mut connection, source);
+        if within(pulse::ANSWER, locked).await? {
             return Ok(Lease::held(connection, look));
         }
         if begun.elapsed() >= patience {
-            return Err(held(&mut connection, source, patience).await?);
+            let held = held(&mut connection, source, patience);
+            return Err(within(pulse::ANSWER, held).await?);
         }
         if asked.is_none_or(|asked| asked.elapsed() >= ASKED_AGAIN) {
             asked = Some(Instant::now());

@@ -221,9 +221,9 @@ impl<P: Projector> Worker<P> {
             source, progress, ..
         } = &self.task;
         let name = presence::session_name(P::NAME, source);
+        // Others count this process by its sessions, and would leave it streams that it can't reach.
+        self.task.bus.stream_info(&self.stream).await?;
         let mut connection = connect::<P>(&self.task.database, &name).await?;
-        let reached = self.task.bus.stream_info(&self.stream);
-        kept_alive(&mut connection, reached).await??;
         let mut told = false;
         let mut left = Instant::now();
         // It has just let the lock go, or has never asked: it has its share, and looks within moments.

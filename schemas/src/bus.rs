@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, Info, RetentionPolicy, StorageType,
@@ -25,13 +26,16 @@ const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 
 /// How often the server is asked whether it is there, while it says nothing by itself. Three questions
 /// without an answer, and the connection is lost: a network that swallows packets gives no error.
-const PING: Duration = Duration::from_secs(1);
+const PING: Duration = Duration::from_millis(1_500);
 
 /// How long it may take to connect to a server.
 const CONNECT: Duration = Duration::from_secs(4);
 
+/// How long an answer of JetStream may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// How long the connection may take to take what is to be sent.
-const SEND: Duration = Duration::from_secs(5);
+pub(crate) const SEND: Duration = Duration::from_secs(5);
 
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -57,6 +61,8 @@ pub struct Bus {
     pub refusals: Refusals,
     /// Whether the connection stands.
     pub link: Link,
+    /// How long an answer of JetStream may take.
+    pub(crate) patience: Duration,
 }
 
 /// Why the bus can't be used.
@@ -203,7 +209,7 @@ impl Bus {
         let mut connect = ConnectOptions::new()
             .name(&options.name)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
-            .request_timeout(Some(Duration::from_secs(5)))
+            .request_timeout(Some(ANSWER))
             .ping_interval(PING)
             .connection_timeout(CONNECT)
             .reconnect_delay_callback(|tries| {
@@ -239,6 +245,7 @@ impl Bus {
             client,
             refusals,
             link,
+            patience: ANSWER,
         };
         bus.check_server()?;
         Ok(bus)
@@ -248,8 +255,17 @@ impl Bus {
     /// that is gone.
     #[must_use]
     pub fn patient(mut self) -> Self {
-        self.jetstream.set_timeout(Duration::from_secs(30));
+        self.patience = Duration::from_secs(30);
+        self.jetstream.set_timeout(self.patience);
         self
+    }
+
+    /// For how long there has been no connection; none while there is one.
+    pub fn lost_for(&self) -> Option<Duration> {
+        match self.client.connection_state() {
+            State::Connected => None,
+            State::Pending | State::Disconnected => Some(self.link.lost_for().unwrap_or_default()),
+        }
     }
 
     fn check_server(&self) -> Result<(), BusError> {

@@ -39,7 +39,7 @@ impl Link {
     }
 
     /// For how long there has been no connection; none while there is one.
-    pub fn lost_for(&self) -> Option<Duration> {
+    pub(crate) fn lost_for(&self) -> Option<Duration> {
         self.0.borrow().since.map(|since| since.elapsed())
     }
 

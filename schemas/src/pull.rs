@@ -110,11 +110,12 @@ impl Inbox {
     /// The next message, whoever sent it. An error: nothing more comes. May be dropped at any time.
     pub(crate) async fn next(&mut self) -> Result<Message, String> {
         loop {
-            if let Some(message) = self.arrived()? {
-                return Ok(message);
-            }
+            // Ahead of what has come: the next messages are on their way while these are worked on.
             if self.left.0 <= self.pull.messages / 2 || self.left.1 <= self.pull.bytes / 2 {
                 self.request().await?;
+            }
+            if let Some(message) = self.arrived()? {
+                return Ok(message);
             }
             let now = Instant::now();
             let silent = self.heard + self.pull.heartbeat * 2;

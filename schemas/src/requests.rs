@@ -13,7 +13,7 @@ use async_nats::jetstream::stream::{
 };
 use futures::TryStreamExt as _;
 
-use crate::bus::{Bus, BusError};
+use crate::bus::{Bus, BusError, SEND};
 
 #[allow(clippy::disallowed_methods)]
 impl Bus {
@@ -122,7 +122,15 @@ impl Bus {
             behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('.'))
         };
         let permitted = self.refusals.unless_refused(is_its, call.into_future());
-        Ok(self.link.unless_lost(permitted).await??)
+        // The client's own patience begins when the connection has taken the request.
+        let patience = self.patience + SEND;
+        match tokio::time::timeout(patience, self.link.unless_lost(permitted)).await {
+            Ok(answered) => Ok(answered??),
+            Err(_) => Err(BusError::JetStream(format!(
+                "{what}: no answer within {} s",
+                patience.as_secs()
+            ))),
+        }
     }
 
     async fn handle(&self, stream: &str) -> Result<Stream<()>, BusError> {

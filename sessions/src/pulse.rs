@@ -15,9 +15,9 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::session::Session;
+use crate::session::{Session, SessionError};
 
 /// How often the server is asked.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -78,14 +78,15 @@ fn no_answer(longest: Duration) -> sqlx::Error {
 /// Whether a server answers, asked on a session of its own.
 #[derive(Debug)]
 pub struct Pulse {
-    lost: watch::Receiver<u64>,
+    /// When the server was asked last and did not answer.
+    lost: watch::Receiver<Option<Instant>>,
     beat: JoinHandle<()>,
 }
 
 impl Pulse {
     /// Asks the server of a database until this is dropped.
     pub fn of(database: PgConnectOptions, name: &'static str) -> Self {
-        let (sender, lost) = watch::channel(0);
+        let (sender, lost) = watch::channel(None);
         let beat = tokio::spawn(beat(database, name, sender));
         Self { lost, beat }
     }
@@ -96,12 +97,12 @@ impl Pulse {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let mut lost = self.lost.clone();
-        lost.mark_unchanged();
+        let (mut lost, begun) = (self.lost.clone(), Instant::now());
+        let lost = lost.wait_for(|lost| lost.is_some_and(|lost| lost > begun));
         tokio::select! {
             biased;
             worked = Box::pin(work) => worked,
-            Ok(()) = lost.changed() => Err(no_answer(ANSWER).into()),
+            Ok(_) = lost => Err(no_answer(ANSWER).into()),
         }
     }
 }
@@ -112,7 +113,10 @@ impl Drop for Pulse {
     }
 }
 
-async fn beat(database: PgConnectOptions, name: &str, lost: watch::Sender<u64>) {
+async fn beat(database: PgConnectOptions, name: &str, lost: watch::Sender<Option<Instant>>) {
+    // When it could not be reached, after it had been.
+    let mut unreached: Option<Instant> = None;
+    let mut reached = false;
     loop {
         let session = Session {
             database: &database,
@@ -120,20 +124,35 @@ async fn beat(database: PgConnectOptions, name: &str, lost: watch::Sender<u64>) 
             silence: SILENCE,
             settings: "",
         };
-        // Where no session can be had, nothing is known: there may be too many.
-        if let Ok(mut connection) = session.open().await {
-            loop {
-                sleep(EVERY).await;
-                match ask(&mut connection).await {
-                    Ok(()) => {}
-                    // It answers, and ends this session alone.
-                    Err(sqlx::Error::Database(_)) => break,
-                    Err(_) => {
-                        lost.send_modify(|times| *times += 1);
-                        break;
+        let begun = Instant::now();
+        match session.open().await {
+            Ok(mut connection) => {
+                reached = true;
+                // What was begun before, and answered by nobody, may be waited for still.
+                if let Some(unreached) = unreached.take() {
+                    lost.send_replace(Some(unreached));
+                }
+                loop {
+                    sleep(EVERY).await;
+                    let asked = Instant::now();
+                    match ask(&mut connection).await {
+                        Ok(()) => {}
+                        // It answers, and ends this session alone.
+                        Err(sqlx::Error::Database(_)) => break,
+                        Err(_) => {
+                            lost.send_replace(Some(asked));
+                            break;
+                        }
                     }
                 }
             }
+            // There may be too many sessions: that says nothing of the others.
+            Err(SessionError::Connect { cause, .. })
+                if !matches!(cause, sqlx::Error::Database(_)) =>
+            {
+                unreached = reached.then_some(begun);
+            }
+            Err(_) => {}
         }
         sleep(AGAIN).await;
     }

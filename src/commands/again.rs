@@ -16,10 +16,11 @@ use async_nats::jetstream::stream::{ConsumerError, RawMessageError};
 
 use super::error_text;
 
-/// A try that lasted for so long had found its servers again: what ends it then is new.
-const WELL: Duration = Duration::from_secs(60);
+/// A try that lasted for so long, longer than any single answer may take, had found its servers again: what
+/// ends it then is new.
+const WELL: Duration = Duration::from_secs(40);
 
-/// A part is begun at most so often in all.
+/// A part is begun so often in all, where its servers are there for a while each time.
 const MOST: u32 = 20;
 
 /// How often it is looked whether NATS is still there.
@@ -46,7 +47,8 @@ impl Again {
     ) -> anyhow::Result<T> {
         let mut retry = Retry::new(Duration::from_millis(200), Duration::from_secs(2));
         let mut gone: Option<Instant> = None;
-        for _ in 1..MOST {
+        let mut ended_well = 0;
+        loop {
             let begun = Instant::now();
             let ended = tokio::select! {
                 ended = attempt() => ended,
@@ -57,6 +59,7 @@ impl Again {
                 ended => return ended,
             };
             if begun.elapsed() >= WELL {
+                ended_well += 1;
                 gone = None;
                 retry.succeeded();
             }
@@ -64,12 +67,12 @@ impl Again {
                 let (part, why) = (&self.part, error_text(&error));
                 eprintln!("{part}: a server is gone or was restarted, starting again: {why}");
             }
-            if gone.get_or_insert_with(Instant::now).elapsed() >= self.patience {
+            let gone = *gone.get_or_insert_with(Instant::now);
+            if gone.elapsed() >= self.patience || ended_well >= MOST {
                 return Err(error);
             }
             retry.wait().await;
         }
-        attempt().await
     }
 
     /// Ends where NATS was not connected for longer than the patience: the client itself would wait for each

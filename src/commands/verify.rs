@@ -49,6 +49,9 @@ const KEEP: Duration = Duration::from_secs(2);
 /// How often a check begins anew because a break of its source was accepted meanwhile.
 const ATTEMPTS: usize = 3;
 
+/// How long a check may take to keep where it is when it is asked to stop.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// The session that shows whether a database's server answers.
 const PULSE: &str = "artstore verify (pulse)";
 
@@ -166,7 +169,17 @@ async fn check(
         let pulse = Pulse::of(database.clone(), PULSE);
         let report =
             again.until(async || pulse.while_answered(check.source(source, database)).await);
-        match report.await {
+        // It ends by itself and keeps where it is; but not while its server is away.
+        let mut late = stop.clone();
+        let late = async move {
+            stopped(&mut late).await;
+            tokio::time::sleep(SETTLED).await;
+        };
+        let report = tokio::select! {
+            report = report => report,
+            () = late => Ok(None),
+        };
+        match report {
             Ok(Some(report)) => {
                 checked.reports.push(report);
                 crash::point("verify.checked");

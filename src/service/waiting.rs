@@ -29,6 +29,13 @@ impl Patience {
         self.0 != Some(Duration::ZERO)
     }
 
+    async fn over(self, since: Instant) {
+        match self.0 {
+            Some(longest) => tokio::time::sleep_until(since + longest).await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn lasts(self, since: Instant) -> bool {
         self.0.is_none_or(|longest| since.elapsed() < longest)
     }
@@ -51,7 +58,7 @@ pub struct Wait<'a, E> {
 impl<E: Display> Wait<'_, E> {
     /// After this error, tries again and again until a try succeeds, fails with what no wait mends, or the
     /// patience is over; returns what the last try gave.
-    pub async fn after<T, F>(&self, error: E, mut attempt: impl FnMut() -> F) -> Result<T, E>
+    pub async fn after<T, F>(&self, mut error: E, mut attempt: impl FnMut() -> F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
     {
@@ -71,7 +78,8 @@ impl<E: Display> Wait<'_, E> {
             tokio::pin!(attempt);
             let ended = loop {
                 tokio::select! {
-                    ended = &mut attempt => break ended,
+                    ended = &mut attempt => break Some(ended),
+                    () = self.patience.over(begun) => break None,
                     () = tokio::time::sleep_until(said + EVERY) => {
                         said = Instant::now();
                         let seconds = begun.elapsed().as_secs();
@@ -80,8 +88,12 @@ impl<E: Display> Wait<'_, E> {
                 }
             };
             match ended {
-                Err(error) if self.goes_on(&error, begun) => reason = error.to_string(),
+                Some(Err(now)) if self.goes_on(&now, begun) => {
+                    reason = now.to_string();
+                    error = now;
+                }
                 ended => {
+                    let ended = ended.unwrap_or(Err(error));
                     (self.show)(None);
                     if ended.is_ok() {
                         let seconds = begun.elapsed().as_secs();

@@ -129,7 +129,9 @@ impl Continuous {
                 }
                 Err(error) => {
                     let text = format!("{error:#}");
-                    tracing::warn!(source = %self.source, error = text, "the check is tried again");
+                    if self.proven.read().problem.as_ref() != Some(&text) {
+                        tracing::warn!(source = %self.source, error = text, "the check is tried again");
+                    }
                     self.proven.update(|state| state.problem = Some(text));
                 }
             }

@@ -176,7 +176,7 @@ fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
         };
         let mut services = vec![
             program(&["run", "relay"]).start(),
-            program(&["run", "projector"]).start(),
+            world.projector().start(),
         ];
         let event = "insert into event_outbox (event_id, entity, action, subject, data, actor, occurred_at) \
              values (gen_random_uuid(), 'thing', 'seen', 'one', '{}', '{}', now())";

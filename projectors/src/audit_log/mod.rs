@@ -46,6 +46,7 @@ use artstore_schemas::bus::{AUDIT_HEADS, Bus};
 use artstore_schemas::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
+use artstore_sessions::pulse::kept_alive;
 use sqlx::PgConnection;
 
 use self::append::{Signers, append};
@@ -159,7 +160,7 @@ impl Projector for AuditLog {
         checkpoint: Option<&Checkpoint>,
     ) -> Result<(), WorkerError> {
         let stream = source.stream();
-        self.limited(bus).await;
+        kept_alive(connection, self.limited(bus)).await?;
         let known = self.check(connection, bus, source, checkpoint).await?;
         self.known().insert(stream, known);
         Ok(())

@@ -142,3 +142,38 @@ fn a_full_disk_of_nats_is_named_and_freeing_it_as_advised_helps() {
         stack.stop().await.unwrap();
     });
 }
+
+#[test]
+fn a_relay_stays_active_while_nats_is_away_for_some_seconds() {
+    run(async {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let world = World::on(&stack, 0, &["elem"], 1).await;
+        let relay = Watched::start(world.relay(0)).await;
+        file(&world, 0).await;
+        world.caught_up(0).await;
+        relay.becomes_ready().await;
+        let before = holder(&world).await;
+
+        stack.kill_nats(0).await.unwrap();
+        file(&world, 0).await;
+        relay.process.says("the relay starts again").await;
+        stack.start_nats(0).await.unwrap();
+        world.published(0).await;
+        relay.becomes_ready().await;
+        eventually("the status shows it active", async || {
+            let (_, said) = world.command(&["status", "--json"]).output().await;
+            let said: Value = serde_json::from_str(&said).unwrap();
+            let source = &said["sources"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|s| s["source"] == "elem")?;
+            (source["relay"]["state"] == "active").then_some(())
+        })
+        .await;
+        println!("lock of session {before}, now {}", holder(&world).await);
+        relay.process.kill().await;
+        drop(world);
+        stack.stop().await.unwrap();
+    });
+}
