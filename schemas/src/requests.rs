@@ -121,7 +121,9 @@ impl Bus {
             let behind = refused.strip_prefix(&subject);
             behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('.'))
         };
-        let permitted = self.refusals.unless_refused(is_its, call.into_future());
+        let permitted = self
+            .refusals
+            .unless_refused(is_its, Box::pin(call.into_future()));
         // The client's own patience begins when the connection has taken the request.
         let patience = self.patience + SEND;
         match tokio::time::timeout(patience, self.link.unless_lost(permitted)).await {

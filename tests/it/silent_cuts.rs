@@ -136,8 +136,8 @@ async fn audit_log(to: To, cut: (Cut, Duration)) {
 #[test]
 fn a_relay_is_back_after_a_silent_cut() {
     run(async {
-        let nats = CUTS.map(|cut| relay(To::Nats, cut));
-        let postgres = CUTS.map(|cut| relay(To::PostgreSql, cut));
+        let nats = CUTS.map(|cut| Box::pin(relay(To::Nats, cut)));
+        let postgres = CUTS.map(|cut| Box::pin(relay(To::PostgreSql, cut)));
         futures::future::join_all(nats.into_iter().chain(postgres)).await;
     });
 }
@@ -145,8 +145,8 @@ fn a_relay_is_back_after_a_silent_cut() {
 #[test]
 fn the_query_cache_is_back_after_a_silent_cut() {
     run(async {
-        let nats = CUTS.map(|cut| cache(To::Nats, cut));
-        let postgres = CUTS.map(|cut| cache(To::PostgreSql, cut));
+        let nats = CUTS.map(|cut| Box::pin(cache(To::Nats, cut)));
+        let postgres = CUTS.map(|cut| Box::pin(cache(To::PostgreSql, cut)));
         futures::future::join_all(nats.into_iter().chain(postgres)).await;
     });
 }
@@ -154,8 +154,8 @@ fn the_query_cache_is_back_after_a_silent_cut() {
 #[test]
 fn the_audit_log_is_back_after_a_silent_cut() {
     run(async {
-        let nats = CUTS.map(|cut| audit_log(To::Nats, cut));
-        let postgres = CUTS.map(|cut| audit_log(To::PostgreSql, cut));
+        let nats = CUTS.map(|cut| Box::pin(audit_log(To::Nats, cut)));
+        let postgres = CUTS.map(|cut| Box::pin(audit_log(To::PostgreSql, cut)));
         futures::future::join_all(nats.into_iter().chain(postgres)).await;
     });
 }

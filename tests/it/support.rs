@@ -33,7 +33,8 @@ const ACCOUNTS: usize = 400;
 
 /// Runs a test.
 pub fn run(test: impl Future<Output = ()>) {
-    runtime().block_on(test);
+    // On the heap: a test thread has a small stack.
+    runtime().block_on(Box::pin(test));
 }
 
 /// The runtime that the shared stack lives in, as long as the program.
