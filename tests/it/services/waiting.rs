@@ -3,16 +3,17 @@
 
 use artstore::stack::{PostgresStop, Stack, StackOptions};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::watched::Watched;
 use super::*;
 use crate::audit::Audited;
 
-/// An address that nobody listens on.
-fn nowhere() -> String {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().to_string()
+/// An address that nobody listens on, and that nobody else gets while its socket is kept.
+fn nowhere() -> (String, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap().to_string(), socket)
 }
 
 /// The same URL at another address.
@@ -138,8 +139,8 @@ fn a_service_that_starts_while_servers_are_down_waits_for_them() {
 }
 
 /// Answers at an address what the server of a database answers.
-async fn serve(place: &str, url: &str) -> tokio::task::JoinHandle<()> {
-    let (listener, server) = (TcpListener::bind(place).await.unwrap(), self::place(url));
+async fn serve(place: TcpSocket, url: &str) -> tokio::task::JoinHandle<()> {
+    let (listener, server) = (place.listen(64).unwrap(), self::place(url));
     tokio::spawn(async move {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
@@ -163,7 +164,7 @@ fn part(said: &Value, source: &str) -> Value {
 fn a_source_that_cannot_be_reached_is_waited_for_and_the_others_are_relayed() {
     run(async {
         let world = World::new(&["elem_a", "elem_b"]).await;
-        let nowhere = nowhere();
+        let (nowhere, socket) = nowhere();
         let [a, b] = [&world.elements[0].1, &world.elements[1].1];
         let elements = format!("elem_a={a},elem_b={}", at(b, &nowhere));
         let relay = world
@@ -203,7 +204,7 @@ fn a_source_that_cannot_be_reached_is_waited_for_and_the_others_are_relayed() {
             "{said}"
         );
 
-        let server = serve(&nowhere, b).await;
+        let server = serve(socket, b).await;
         world.published(1).await;
         goes_on(&relay, "source elem_b", "database ").await;
         relay.process.signal("-TERM").await;
@@ -220,7 +221,7 @@ fn a_projection_that_cannot_be_reached_is_waited_for_and_the_others_are_built() 
         file(&world, 0).await;
         let relay = world.relay(0).start();
         world.published(0).await;
-        let nowhere = nowhere();
+        let (nowhere, socket) = nowhere();
         let both = [
             "run",
             "projector",
@@ -242,7 +243,7 @@ fn a_projection_that_cannot_be_reached_is_waited_for_and_the_others_are_built() 
         audited.level().await;
         assert_eq!(checkpoint(&world.query_url, &world.source(0)).await, 0);
 
-        let server = serve(&nowhere, &world.query_url).await;
+        let server = serve(socket, &world.query_url).await;
         world.projected().await;
         goes_on(&projector, "projection query-cache", "database ").await;
         projector.process.signal("-TERM").await;
@@ -289,7 +290,7 @@ fn a_source_without_a_free_connection_is_waited_for() {
 fn a_service_that_waits_is_stopped_at_once() {
     run(async {
         let world = World::new(&["elem"]).await;
-        let nowhere = nowhere();
+        let (nowhere, _socket) = nowhere();
         let [nats, element, query] =
             [&world.nats_url, &world.elements[0].1, &world.query_url].map(|url| at(url, &nowhere));
         let element = format!("elem={element}");
@@ -315,7 +316,7 @@ fn a_wrong_setting_ends_a_relay_that_waits_for_another_source() {
     run(async {
         let world = World::new(&["elem_a", "elem_b"]).await;
         file(&world, 0).await;
-        let nowhere = nowhere();
+        let (nowhere, socket) = nowhere();
         let [a, b] = [&world.elements[0].1, &world.elements[1].1];
         let wrong = |url: &str| url.replace(&password(url), "wrong");
         let relay = |a: &str, b: &str| {
@@ -335,7 +336,7 @@ fn a_wrong_setting_ends_a_relay_that_waits_for_another_source() {
         let mut relay = Watched::start(relay(a, &at(&wrong(b), &nowhere))).await;
         waits(&relay, "waiting for source elem_b: database ").await;
         world.published(0).await;
-        let server = serve(&nowhere, b).await;
+        let server = serve(socket, b).await;
         ends(&mut relay.process, 1).await;
         let log = relay.process.log();
         assert!(
@@ -351,7 +352,7 @@ fn a_wrong_setting_ends_a_relay_that_waits_for_another_source() {
 fn the_wait_has_an_end_where_it_is_given_one() {
     run(async {
         let world = World::new(&["elem"]).await;
-        let nowhere = nowhere();
+        let (nowhere, _socket) = nowhere();
         for seconds in ["0", "1"] {
             let (status, log) = world
                 .relay(0)
@@ -395,7 +396,8 @@ fn a_server_that_is_starting_up_is_waited_for() {
         assert!(backup.success());
         // Whoever it belongs to: it is only looked for.
         std::fs::write(data.join("standby.signal"), "").unwrap();
-        let place = nowhere();
+        let (place, socket) = nowhere();
+        drop(socket);
         let port = place.split(':').nth(1).unwrap();
         // `-D` and a folder of the stack's: it ends with the stack, whatever becomes of us.
         let _recovering = stack
