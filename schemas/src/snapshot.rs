@@ -26,6 +26,9 @@ const MAKING: Duration = Duration::from_secs(3_600);
 /// JetStream's code of a stream that can't be restored because its name is taken.
 const NAME_TAKEN: u64 = 10_130;
 
+/// JetStream's code of a stream that it does not have.
+const NO_STREAM: u64 = 10_059;
+
 /// Why a snapshot was not taken, or not given back.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -58,6 +61,14 @@ pub enum SnapshotError {
         /// How long.
         within: Duration,
     },
+    /// The connection was lost on the way.
+    #[error("stream {stream}: the connection to NATS was lost at {what}: try again")]
+    Lost {
+        /// The stream.
+        stream: String,
+        /// What it was at.
+        what: &'static str,
+    },
     /// The server gave up on the way.
     #[error("stream {stream}: the server gave up at {what}: {reason}; try again")]
     GivenUp {
@@ -75,6 +86,11 @@ impl SnapshotError {
     /// the server notices that after some seconds.
     pub fn is_in_progress(&self) -> bool {
         matches!(self, Self::Refused { reason, .. } if reason.contains("snapshot in progress"))
+    }
+
+    /// Whether the connection was lost: what the server did with what it has by then is not known.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
     }
 
     /// Whether the server says that there is a stream of this name.
@@ -119,12 +135,21 @@ pub async fn take<E: From<SnapshotError>>(
     };
     let acks = format!("$JS.SNAPSHOT.ACK.{stream}.");
     let copying = copy(bus, stream, &mut chunks, |bytes| chunk(&begun, bytes));
-    let copied = bus
+    let copying = bus
         .refusals
-        .unless_refused(|subject| subject.starts_with(&acks), copying)
-        .await;
+        .unless_refused(|subject| subject.starts_with(&acks), copying);
+    let copied = bus.link.unless_lost(copying).await;
+    let copied = copied.map_err(|_| lost(stream, what))?;
     copied.map_err(|refusal| SnapshotError::Bus(refusal.into()))??;
     Ok(begun)
+}
+
+/// What the server says of a stream; none where it has none.
+pub async fn info(bus: &Bus, stream: &str) -> Result<Option<Value>, SnapshotError> {
+    match ask(bus, "STREAM.INFO", stream, "its state", &json!({})).await {
+        Err(SnapshotError::Refused { code, .. }) if code == NO_STREAM => Ok(None),
+        info => info.map(Some),
+    }
 }
 
 async fn copy<E: From<SnapshotError>>(
@@ -219,10 +244,16 @@ impl<'a> Restoring<'a> {
     }
 
     async fn send(&self, bytes: Bytes, within: Duration) -> Result<Bytes, SnapshotError> {
+        // It would wait for another connection, on which the server does not expect it.
+        if self.bus.link.lost_for().is_some() {
+            return Err(lost(self.stream, RESTORING));
+        }
         let request = Request::new().payload(bytes).timeout(Some(within));
         let call = self.bus.client.send_request(self.deliver.clone(), request);
         let is_its = |subject: &str| subject == self.deliver;
-        let answer = self.bus.refusals.unless_refused(is_its, call).await;
+        let call = self.bus.refusals.unless_refused(is_its, call);
+        let answer = self.bus.link.unless_lost(call).await;
+        let answer = answer.map_err(|_| lost(self.stream, RESTORING))?;
         match answer.map_err(BusError::from)? {
             Ok(answer) => Ok(answer.payload),
             Err(error) => Err(unanswered(self.stream, RESTORING, within, &error)),
@@ -283,6 +314,13 @@ fn unanswered(
         RequestErrorKind::TimedOut => silent(stream, what, within),
         RequestErrorKind::NoResponders => given_up("it does not listen any more".to_owned()),
         _ => given_up(error.to_string()),
+    }
+}
+
+fn lost(stream: &str, what: &'static str) -> SnapshotError {
+    SnapshotError::Lost {
+        stream: stream.to_owned(),
+        what,
     }
 }
 

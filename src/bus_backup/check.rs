@@ -1,8 +1,10 @@
 //! Whether a folder is a whole backup: its manifest can be read, each file has the size and digest that
 //! it says, and each is a snapshot from its beginning to its end. Needs no server.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -49,23 +51,33 @@ pub fn manifest(folder: &Path) -> anyhow::Result<Manifest> {
         ),
     }
     let manifest: Manifest = serde_json::from_value(value).with_context(damaged)?;
-    for stream in &manifest.streams {
-        let plain = Path::new(&stream.file).file_name() == Some(stream.file.as_ref());
-        ensure!(
-            plain,
-            "{}: {:?} is no file's name",
-            path.display(),
-            stream.file
-        );
-    }
+    consistent(&manifest).with_context(|| format!("{}", path.display()))?;
     Ok(manifest)
 }
 
-/// Refuses a stream's file that is not what the manifest says; `progress` gets the bytes that were read.
+/// Each stream is there once, has a file of its own in the folder, and settings that are its own.
+fn consistent(manifest: &Manifest) -> anyhow::Result<()> {
+    let (mut streams, mut files) = (HashSet::new(), HashSet::new());
+    for backup in &manifest.streams {
+        let (stream, file) = (&backup.stream, &backup.file);
+        let plain = Path::new(file).file_name() == Some(file.as_ref());
+        ensure!(plain, "{file:?} is no file's name");
+        ensure!(streams.insert(stream), "stream {stream} is in it twice");
+        ensure!(files.insert(file), "file {file} is that of two streams");
+        ensure!(
+            backup.config.is_object() && backup.config["name"] == **stream,
+            "stream {stream} has the settings of another one, or none"
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a stream's file that is not what the manifest says; `progress` gets the bytes that were read,
+/// and can stop it, which is an error.
 pub fn stream(
     folder: &Path,
     backup: &StreamBackup,
-    mut progress: impl FnMut(u64),
+    mut progress: impl FnMut(u64) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
     let path = folder.join(&backup.file);
     let shown = path.display();
@@ -86,7 +98,7 @@ pub fn stream(
         if contents.is_ok() {
             contents = archive.take(part, |_| Ok::<_, super::archive::BadArchive>(()));
         }
-        progress(bytes);
+        ensure!(progress(bytes).is_continue(), "stopped");
     }
     // The digest first: it says more than what a changed byte does to the contents.
     let sha256 = HEXLOWER.encode(digest.finish().as_ref());
@@ -109,4 +121,54 @@ pub fn stream(
         backup.last_sequence
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_is_in_a_manifest_once_with_its_own_file_and_settings() {
+        let backup = |stream: &str, file: &str, config: Value| {
+            json!({
+                "stream": stream, "source": null, "file": file, "bytes": 0, "sha256": "",
+                "taken_at": "2026-11-29T00:00:00Z", "created": "2026-11-29T00:00:00Z",
+                "first_sequence": 0, "last_sequence": 0, "last_message": null,
+                "config": config, "state": {},
+            })
+        };
+        let refused = |streams: Value| {
+            let manifest = json!({
+                "form": FORM, "made_by": "", "server_version": "", "streams": streams,
+                "started_at": "2026-11-29T00:00:00Z", "finished_at": "2026-11-29T00:00:00Z",
+            });
+            let manifest: Manifest = serde_json::from_value(manifest).expect("a manifest");
+            consistent(&manifest).map_err(|error| error.to_string())
+        };
+        let a = backup("A", "a", json!({"name": "A"}));
+        let b = backup("B", "b", json!({"name": "B"}));
+        assert_eq!(refused(json!([a, b])), Ok(()));
+        let cases = [
+            (json!([a, a]), "A is in it twice"),
+            (
+                json!([a, backup("B", "a", json!({"name": "B"}))]),
+                "two streams",
+            ),
+            (
+                json!([backup("A", "../a", json!({"name": "A"}))]),
+                "no file's name",
+            ),
+            (
+                json!([backup("A", "a", json!({"name": "B"}))]),
+                "settings of another",
+            ),
+            (json!([backup("A", "a", json!([]))]), "or none"),
+        ];
+        for (streams, why) in cases {
+            let error = refused(streams).expect_err(why);
+            assert!(error.contains(why), "{why}: {error}");
+        }
+    }
 }

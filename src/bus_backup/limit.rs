@@ -1,6 +1,7 @@
 //! How far an element may be pruned so that a backup of its stream has everything that goes: for
 //! `artstore wal prune --backed-up-in`.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,10 +12,33 @@ use artstore_schemas::source::Source;
 
 use super::{check, message};
 
-/// The position up to which a backup tells of an element. Its file must have the digest of the manifest,
-/// and must have been taken of the very stream that is there now: made at the same time, with the same
-/// message at the backup's end.
-pub async fn backed_up(bus: &Bus, folder: &Path, element: &ElementName) -> anyhow::Result<i64> {
+/// What a backup has of an element.
+#[derive(Debug, Clone, Copy)]
+pub struct BackedUp {
+    /// The last sequence in it.
+    pub last_sequence: u64,
+    /// As its last message says it ([`super::StreamBackup::covers`]).
+    covers: i64,
+}
+
+impl BackedUp {
+    /// The position up to which the backup has everything. `lowest_newer`: the lowest position among the
+    /// stream's messages behind the backup's end. What a stream had lost by then and got again since is
+    /// there, and the message at the backup's end knows nothing of that.
+    pub fn up_to(self, lowest_newer: Option<i64>) -> i64 {
+        lowest_newer.map_or(self.covers, |lowest| self.covers.min(lowest - 1))
+    }
+}
+
+/// What a backup has of an element. Its file must have the digest of the manifest, and must have been
+/// taken of the very stream that is there now: made at the same time, with the same message at the
+/// backup's end. `is_stopped` is asked while the file is read.
+pub async fn backed_up(
+    bus: &Bus,
+    folder: &Path,
+    element: &ElementName,
+    is_stopped: impl Fn() -> bool,
+) -> anyhow::Result<BackedUp> {
     let shown = folder.display();
     let source = Source::Element(element.clone());
     let stream = source.stream();
@@ -25,7 +49,11 @@ pub async fn backed_up(bus: &Bus, folder: &Path, element: &ElementName) -> anyho
              `artstore bus backup FOLDER`"
         );
     };
-    check::stream(folder, backup, |_| {}).with_context(|| {
+    let go_on = |_| match is_stopped() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    check::stream(folder, backup, go_on).with_context(|| {
         format!("the backup in {shown} can't be relied on; nothing was removed")
     })?;
     let info = bus.stream_info(&stream).await?;
@@ -51,5 +79,24 @@ pub async fn backed_up(bus: &Bus, folder: &Path, element: &ElementName) -> anyho
         "a break of {element} was accepted since the backup in {shown} was taken; nothing was removed: take \
          a new backup"
     );
-    Ok(backup.covers())
+    Ok(BackedUp {
+        last_sequence: backup.last_sequence,
+        covers: backup.covers(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_published_again_behind_the_backup_is_not_in_it() {
+        let backup = BackedUp {
+            last_sequence: 4_900,
+            covers: 5_000,
+        };
+        assert_eq!(backup.up_to(None), 5_000);
+        assert_eq!(backup.up_to(Some(5_001)), 5_000);
+        assert_eq!(backup.up_to(Some(100)), 99);
+    }
 }

@@ -110,6 +110,21 @@ impl StreamBackup {
         covered().unwrap_or(0)
     }
 
+    /// How many messages the stream had.
+    pub fn messages(&self) -> u64 {
+        self.state["messages"].as_u64().unwrap_or(0)
+    }
+
+    /// How many of its messages were removed by then, as by a limit. The file may hold some of them.
+    pub fn removed(&self) -> u64 {
+        self.last_sequence.saturating_sub(self.messages())
+    }
+
+    /// The stream that it is a mirror of.
+    pub fn mirror_of(&self) -> Option<&str> {
+        self.config["mirror"]["name"].as_str()
+    }
+
     /// Whose events it holds.
     pub fn source(&self) -> Option<Source> {
         Source::of_stream(&self.stream)

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use artstore_schemas::bus::{Bus, BusError};
+use artstore_schemas::count::counted;
 use artstore_schemas::crash;
-use artstore_schemas::snapshot::{CHUNK_BYTES, Restoring};
+use artstore_schemas::snapshot::{self, CHUNK_BYTES, Restoring};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::Info;
 use bytes::Bytes;
@@ -35,7 +36,7 @@ pub enum Stage {
     Send,
     /// The server makes the stream.
     Make,
-    /// The messages are read.
+    /// It is there: it is compared, and its messages are read.
     Read,
 }
 
@@ -46,6 +47,9 @@ pub struct Restored {
     pub last_sequence: u64,
     /// How many messages the file held that came after the moment of the snapshot.
     pub beyond: u64,
+    /// How many messages came back that had been removed from the stream before the backup, as by a
+    /// limit: the server marks them in the index, which a backup leaves out.
+    pub returned: u64,
     /// Whether the server kept the time at which the stream was made: readers know it by that.
     pub is_same: bool,
     /// How many places are not as a relay writes them, and the first of them; those were in the
@@ -101,8 +105,12 @@ pub async fn restore(
         progress(Stage::Send, sent);
     }
     progress(Stage::Make, sent);
-    let made = restoring.end().await?;
+    let made = match restoring.end().await {
+        Err(error) if error.is_lost() => made_meanwhile(bus, &backup.stream).await?,
+        made => made?,
+    };
     crash::point("bus.restore.made");
+    progress(Stage::Read, 0);
     let info = compare(bus, backup, &config, &made["config"]).await?;
     read(bus, backup, &info, progress).await
 }
@@ -121,6 +129,9 @@ async fn begin<'a>(
             }
             Err(error) if error.is_name_taken() => {
                 let stream = &backup.stream;
+                if bus.stream_info(stream).await.is_ok() {
+                    bail!("{}", not_replaced(stream, stream));
+                }
                 return Err(error).with_context(|| {
                     format!(
                         "stream {stream}: a restore that was cut off holds its name, and the server does \
@@ -130,6 +141,41 @@ async fn begin<'a>(
                 });
             }
             begun => return Ok(begun?),
+        }
+    }
+}
+
+/// Why nothing is restored where there are these streams, the first of which is `first`.
+pub fn not_replaced(names: &str, first: &str) -> String {
+    format!(
+        "on the bus there is already {names}: nothing was restored, because a restore replaces nothing. \
+         `artstore verify` shows whether it is whole. Where it is not worth keeping, stop relays and \
+         projectors, and remove it with a tool of the server (nats stream rm {first}), then try again."
+    )
+}
+
+/// The stream of a file that was sent whole before the connection was lost.
+async fn made_meanwhile(bus: &Bus, stream: &str) -> anyhow::Result<Value> {
+    let started = Instant::now();
+    loop {
+        match snapshot::info(bus, stream).await {
+            Ok(Some(info)) => return Ok(info),
+            Ok(None) | Err(_) if started.elapsed() < UNFINISHED => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Ok(None) => bail!(
+                "stream {stream}: the connection to NATS was lost when the file had been sent, and the \
+                 server has made no stream of it: try again; where it was made later, that is refused \
+                 and says so"
+            ),
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "stream {stream}: the connection to NATS was lost when the file had been sent; \
+                         whether the server has made the stream is not known"
+                    )
+                });
+            }
         }
     }
 }
@@ -146,7 +192,7 @@ async fn compare(
     let state = &info.state;
     ensure!(
         state.last_sequence >= backup.last_sequence
-            && (backup.last_sequence == 0 || state.first_sequence == backup.first_sequence),
+            && (backup.last_sequence == 0 || state.first_sequence <= backup.first_sequence),
         "stream {stream} came back with the messages {} to {}, the backup had {} to {}: {NOT_WHOLE}",
         state.first_sequence,
         state.last_sequence,
@@ -186,24 +232,25 @@ async fn read(
 ) -> anyhow::Result<Restored> {
     let stream = &backup.stream;
     let last_sequence = info.state.last_sequence;
+    let beyond = last_sequence - backup.last_sequence;
+    let (held, had) = (
+        info.state.messages.saturating_sub(beyond),
+        backup.messages(),
+    );
+    ensure!(
+        held >= had,
+        "stream {stream} came back with {} up to message {}, the backup had {had}: {NOT_WHOLE}",
+        counted(held, "message"),
+        backup.last_sequence
+    );
     let mut restored = Restored {
         last_sequence,
-        beyond: last_sequence - backup.last_sequence,
+        beyond,
+        returned: held - had,
         is_same: info.created == backup.created,
         flaws: 0,
         first_flaw: None,
     };
-    let held = info.state.messages;
-    let whole = match last_sequence {
-        0 => 0,
-        last => last + 1 - info.state.first_sequence,
-    };
-    let lacked = backup.state["num_deleted"].as_u64().unwrap_or(0);
-    ensure!(
-        held + lacked >= whole,
-        "stream {stream} came back with {held} messages of {whole}, {lacked} were missing in it before: \
-         {NOT_WHOLE}"
-    );
     let Some(source) = backup.source() else {
         return Ok(restored);
     };

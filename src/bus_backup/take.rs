@@ -2,7 +2,7 @@
 //! audit heads, then the sources, so that no head speaks of messages that the backup does not have.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,19 +23,51 @@ use crate::config::ConfigError;
 /// How long a snapshot that somebody else has begun, or a process that was killed, is waited for.
 const IN_PROGRESS: Duration = Duration::from_secs(60);
 
+/// The file in a folder into which a backup is being written: of two backups, one makes it.
+const MARKER: &str = "unfinished";
+
 /// Makes the folder. One with something in it is refused: a backup overwrites nothing.
-pub fn open_folder(folder: &Path) -> anyhow::Result<()> {
+pub fn open_folder(folder: &Path) -> anyhow::Result<Unfinished> {
     let shown = folder.display();
+    let is_new = !folder.exists();
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("{shown} can't be made"))?;
-    let mut entries =
-        std::fs::read_dir(folder).with_context(|| format!("{shown} can't be read"))?;
-    if entries.next().is_none() {
+    if is_new {
+        crate::files::sync_folder(folder)?;
+    }
+    refuse_contents(folder, None)?;
+    let marker = folder.join(MARKER);
+    new_file(&marker).with_context(|| {
+        format!(
+            "{} can't be made: perhaps another backup is being written there",
+            marker.display()
+        )
+    })?;
+    let unfinished = Unfinished {
+        folder: folder.to_owned(),
+        files: vec![marker],
+    };
+    // Another backup may have come to its end in between.
+    refuse_contents(folder, Some(MARKER))?;
+    Ok(unfinished)
+}
+
+fn refuse_contents(folder: &Path, ours: Option<&str>) -> anyhow::Result<()> {
+    let shown = folder.display();
+    let entries = std::fs::read_dir(folder)
+        .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+        .with_context(|| format!("{shown} can't be read"))?;
+    if entries
+        .iter()
+        .all(|entry| ours.is_some_and(|ours| entry.file_name() == ours))
+    {
         return Ok(());
     }
     let there = match folder.join(MANIFEST).exists() {
         true => "a backup",
-        false => "something, and no whole backup: perhaps one that was cut off",
+        false => {
+            "something, and no whole backup: perhaps one that was cut off, or is being written"
+        }
     };
     Err(ConfigError(format!(
         "{shown} holds {there}; a backup overwrites nothing: name a new folder, one for each backup"
@@ -43,15 +75,19 @@ pub fn open_folder(folder: &Path) -> anyhow::Result<()> {
     .into())
 }
 
-/// The files of a backup that is not whole yet: removed again unless it comes to its end.
-#[derive(Debug, Default)]
-pub struct Unfinished(Vec<PathBuf>);
+/// The folder of a backup that is not whole yet, and its files: removed again unless it comes to its end.
+#[derive(Debug)]
+pub struct Unfinished {
+    folder: PathBuf,
+    /// The marker first, which goes last.
+    files: Vec<PathBuf>,
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        for path in &self.0 {
+        for path in self.files.iter().rev() {
             if let Err(error) = std::fs::remove_file(path)
-                && error.kind() != std::io::ErrorKind::NotFound
+                && error.kind() != ErrorKind::NotFound
             {
                 tracing::error!(path = %path.display(), %error, "an unfinished backup can't be removed");
             }
@@ -70,19 +106,18 @@ pub struct Progress<'a> {
     pub bytes: u64,
 }
 
-/// Takes these streams into a folder that [`open_folder`] has made. The folder is a whole backup when
+/// Takes these streams into a folder that [`open_folder`] has opened. The folder is a whole backup when
 /// this has returned, and not before.
 pub async fn take(
     bus: &Bus,
     streams: &[String],
-    folder: &Path,
+    mut unfinished: Unfinished,
     mut progress: impl FnMut(Progress<'_>),
 ) -> anyhow::Result<Manifest> {
     let started_at = Utc::now();
-    let mut unfinished = Unfinished::default();
     let mut taken = Vec::new();
     for stream in ordered(streams) {
-        taken.push(stream_into(bus, stream, folder, &mut unfinished, &mut progress).await?);
+        taken.push(stream_into(bus, stream, &mut unfinished, &mut progress).await?);
         crash::point("bus.backup.stream");
     }
     let manifest = Manifest {
@@ -94,12 +129,14 @@ pub async fn take(
         streams: taken,
     };
     crash::point("bus.backup.written");
-    let path = folder.join(MANIFEST);
+    let path = unfinished.folder.join(MANIFEST);
     let text = format!("{:#}\n", serde_json::to_value(&manifest)?);
     // The names of the files last before the manifest says that they are there.
     crate::files::sync_folder(&path)?;
+    unfinished.files.push(path.clone());
     crate::files::replace(&path, text.as_bytes())?;
-    unfinished.0.clear();
+    // All but the marker stays.
+    unfinished.files.truncate(1);
     Ok(manifest)
 }
 
@@ -113,14 +150,14 @@ fn ordered(streams: &[String]) -> impl Iterator<Item = &String> {
 async fn stream_into(
     bus: &Bus,
     stream: &str,
-    folder: &Path,
     unfinished: &mut Unfinished,
     progress: &mut impl FnMut(Progress<'_>),
 ) -> anyhow::Result<StreamBackup> {
     let before = bus.stream_info(stream).await?;
     let file = format!("{stream}.snapshot");
+    let folder = &unfinished.folder;
     let (path, part) = (folder.join(&file), folder.join(format!("{file}.part")));
-    unfinished.0.extend([path.clone(), part.clone()]);
+    unfinished.files.extend([path.clone(), part.clone()]);
     let started = Instant::now();
     let (begun, written) = loop {
         match copy(bus, stream, &part, progress).await {
@@ -130,13 +167,23 @@ async fn stream_into(
                         .downcast_ref::<SnapshotError>()
                         .is_some_and(SnapshotError::is_in_progress) =>
             {
+                std::fs::remove_file(&part)
+                    .with_context(|| format!("{} can't be removed", part.display()))?;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             done => break done?,
         }
     };
-    let number = |name: &str| begun.state[name].as_u64().unwrap_or(0);
-    let last_sequence = number("last_seq");
+    let number = |name: &str| {
+        begun.state[name].as_u64().with_context(|| {
+            format!(
+                "stream {stream}: the server does not say {name} of its snapshot: it may be newer than \
+                 this program"
+            )
+        })
+    };
+    let (first_sequence, last_sequence) = (number("first_seq")?, number("last_seq")?);
+    number("messages")?;
     let last_message = message(bus, stream, last_sequence).await?;
     let after = bus.stream_info(stream).await?;
     if after.created != before.created || last_message.is_none() && last_sequence > 0 {
@@ -155,7 +202,7 @@ async fn stream_into(
         sha256: written.sha256,
         taken_at: Utc::now(),
         created: before.created,
-        first_sequence: number("first_seq"),
+        first_sequence,
         last_sequence,
         last_message,
         config: begun.config,
@@ -204,12 +251,11 @@ async fn copy(
     Ok((begun, Written { bytes, sha256 }))
 }
 
-/// Nobody else may read it. What an attempt before this one has left is written over.
+/// Nobody else may read it, and none is written over.
 fn new_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(path)
 }

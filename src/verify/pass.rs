@@ -55,6 +55,27 @@ pub struct Pass {
     accepted: Accepted,
     /// Messages behind this sequence whose position is above this one are in flight.
     pub(super) fixed: Option<(u64, i64)>,
+    /// What stands behind some message.
+    pub newer: Newer,
+}
+
+/// The messages behind a sequence that is of interest, such as a backup's end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Newer {
+    /// The sequence; none: nobody asked.
+    pub behind: Option<u64>,
+    /// The lowest position that one of them tells of. Low ones are there where rows were published
+    /// again.
+    pub lowest: Option<i64>,
+}
+
+impl Newer {
+    fn see(&mut self, sequence: u64, position: i64) {
+        if self.behind.is_some_and(|behind| sequence > behind) {
+            let lowest = self.lowest.get_or_insert(position);
+            *lowest = position.min(*lowest);
+        }
+    }
 }
 
 /// A break of the source, or damage of the stream, was accepted since the pass began: what was read
@@ -83,6 +104,7 @@ impl Pass {
             table: SourceTable::of(source),
             accepted,
             fixed: None,
+            newer: Newer::default(),
         }
     }
 
@@ -160,6 +182,7 @@ impl Pass {
                     self.state.matching.begin_epoch(self.state.links.high);
                 }
                 Place::Row(position, mut entry) => {
+                    self.newer.see(message.sequence, position);
                     let younger = |(last, highest)| message.sequence > last && position > highest;
                     if self.fixed.is_some_and(younger) {
                         continue;

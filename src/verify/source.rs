@@ -47,6 +47,10 @@ pub struct Report {
     pub proven: i64,
     /// The highest position that the stream tells of.
     pub published: i64,
+    /// The lowest position that a message behind the sequence tells of which the pass was asked
+    /// about ([`super::pass::Newer`]).
+    #[serde(skip)]
+    pub lowest_newer: Option<i64>,
     /// Rows that are younger than the check.
     pub in_flight: i64,
     /// Messages of other writers' rows that stand behind a higher position of the same file. Not
@@ -241,6 +245,7 @@ async fn report(
         last_event: pass.state.links.last_id(),
         proven: pass.proven().min(fixed.position),
         published: pass.state.links.high,
+        lowest_newer: pass.newer.lowest,
         in_flight: rows::above(connection, &pass.table, fixed.position).await?,
         overtaken: pass.state.matching.overtaken,
         order_unchecked: pass.order_unchecked(),

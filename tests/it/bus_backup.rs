@@ -12,7 +12,7 @@ use crate::audit::Audited;
 use crate::followed_advice::follow_with;
 use crate::prune::{agrees, files, floor, prune, rows, world};
 use crate::support::*;
-use crate::verify::{all, replace};
+use crate::verify::{all, deletable, replace};
 
 /// A folder for one backup.
 fn place() -> PathBuf {
@@ -309,6 +309,123 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
     });
 }
 
+/// The stream has lost messages, a backup is taken, and they are published again behind its end.
+#[test]
+fn what_was_published_again_behind_a_backup_is_not_pruned_by_it() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let mut element = world.element(0).await;
+        files(&mut element, 1_500, 100).await;
+        let relay = world.relay(0).start();
+        published(&world, 1_500).await;
+        relay.kill().await;
+        let messages = all(&world.bus, &world.source(0)).await;
+        let stream = deletable(&world, &world.source(0), &messages).await;
+        let mut lost: Vec<i64> = Vec::new();
+        for message in &world.messages(&world.source(0)).await[99..120] {
+            lost.extend(message.position);
+        }
+        for sequence in 100..=120 {
+            assert!(stream.delete_message(sequence).await.unwrap());
+        }
+        lost.sort_unstable();
+        let (to, manifest) = backed_up(&world, &["--source", "elem"]).await;
+        assert_eq!(
+            manifest.streams[0].covers(),
+            1_500,
+            "its last message knows of no loss"
+        );
+        let words = [
+            "relay",
+            "republish",
+            "--source",
+            "elem",
+            "--yes",
+            "--reason",
+            "a limit",
+        ];
+        let (status, said) = world.command(&words).output().await;
+        assert!(status.success(), "{said}");
+
+        let (code, report) = prune(&world, &["--yes", "--backed-up-in", text(&to)]).await;
+        assert_eq!(code, Some(0), "{report}");
+        let stays = &report["plan"]["stays"];
+        assert_eq!(
+            (&stays["position"], &stays["why"]["reason"]),
+            (&lost[0].into(), &"not-backed-up".into()),
+            "{report}"
+        );
+        assert_eq!(report["removed"], lost[0] - 1, "{report}");
+        let kept: i64 = value(
+            &mut element,
+            format!(
+                "select count(*) from elem_wal where position between {} and {}",
+                lost[0], lost[20]
+            ),
+        )
+        .await;
+        assert_eq!(kept, lost[20] - lost[0] + 1);
+        // A new one has them.
+        let relay = world.relay(0).start();
+        let (to, _) = backed_up(&world, &[]).await;
+        let (code, report) = prune(&world, &["--yes", "--backed-up-in", text(&to)]).await;
+        assert_eq!(code, Some(0), "{report}");
+        assert_eq!(report["plan"]["stays"]["why"]["reason"], "last", "{report}");
+        relay.kill().await;
+    });
+}
+
+/// The server marks removed messages in its index, which a backup leaves out.
+#[test]
+fn a_stream_that_a_limit_has_cut_is_restored_with_what_comes_back() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        heads(&world.bus, 20).await;
+        let info = async || world.bus.stream_info(AUDIT_HEADS).await.unwrap();
+        let config = info().await.config;
+        let mut limited = config.clone();
+        limited.max_messages_per_subject = 5;
+        world.bus.jetstream.update_stream(limited).await.unwrap();
+        eventually("the limit has removed some", async || {
+            (info().await.state.messages == 5).then_some(())
+        })
+        .await;
+        world.bus.jetstream.update_stream(config).await.unwrap();
+        let to = place();
+        let mut process = backup(&world, &to, &[]).start();
+        let status = process.ended().await;
+        assert!(status.success(), "{}", process.log());
+        let manifest: Manifest = serde_json::from_str(&process.output()).unwrap();
+        assert!(
+            process
+                .log()
+                .contains("ARTSTORE_AUDIT_HEADS had lost 15 messages before this backup"),
+            "{}",
+            process.log()
+        );
+        assert_eq!(
+            (
+                manifest.streams[0].first_sequence,
+                manifest.streams[0].last_sequence
+            ),
+            (16, 20)
+        );
+        let deleted = world.bus.jetstream.delete_stream(AUDIT_HEADS).await;
+        deleted.unwrap();
+        let mut process = restored(&world, &to, &["--stream", AUDIT_HEADS]).start();
+        let status = process.ended().await;
+        assert!(status.success(), "{}", process.log());
+        let report: Value = serde_json::from_str(&process.output()).unwrap();
+        let state = info().await.state;
+        assert!(state.messages > 5, "{state:?}");
+        assert_eq!(
+            report["streams"][0]["returned"],
+            state.messages - 5,
+            "{report}"
+        );
+    });
+}
+
 fn change_a_byte(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -333,10 +450,12 @@ fn a_stream_that_is_written_while_it_is_backed_up_comes_back_without_a_hole() {
         let world = World::new(&["elem"]).await;
         heads(&world.bus, 400).await;
         let to = place();
-        take::open_folder(&to).unwrap();
+        let folder = take::open_folder(&to).unwrap();
+        let second = take::open_folder(&to).unwrap_err().to_string();
+        assert!(second.contains("or is being written"), "{second}");
         let mut beside = 0;
         let heads_alone = [AUDIT_HEADS.to_owned()];
-        let manifest = take::take(&world.bus, &heads_alone, &to, |_| {
+        let manifest = take::take(&world.bus, &heads_alone, folder, |_| {
             beside += 1;
             tokio::task::block_in_place(|| {
                 tokio::runtime::Handle::current().block_on(heads(&world.bus, 1));
@@ -344,6 +463,11 @@ fn a_stream_that_is_written_while_it_is_backed_up_comes_back_without_a_hole() {
         });
         let manifest = manifest.await.unwrap();
         assert!(beside > 100, "{beside}");
+        assert_eq!(
+            std::fs::read_dir(&to).unwrap().count(),
+            2,
+            "the file and the manifest"
+        );
         let taken = &manifest.streams[0];
         assert_eq!(taken.last_sequence, 400);
         let written = world
@@ -477,6 +601,9 @@ fn what_is_not_whole_or_not_wanted_is_refused_by_name() {
             "the backup does not have it",
         )
         .await;
+        let twice = ["--source", "query", "--source", "ARTSTORE_QUERY"];
+        let (_, once) = backed_up(&world, &twice).await;
+        assert_eq!(once.streams.len(), 1, "{once:?}");
         let typo = ["--source", "typo"];
         refused(
             backup(&world, &place(), &typo),
@@ -544,7 +671,8 @@ fn what_is_not_whole_or_not_wanted_is_refused_by_name() {
         refused(
             restored(&world, &to, &one),
             1,
-            "another message 300 than the manifest says",
+            "was made, but could not be checked or is not whole: stream ARTSTORE_WAL_elem came back \
+             with another message 300 than the manifest says",
         )
         .await;
         world

@@ -1,17 +1,19 @@
 //! `artstore bus backup`: the streams into a new folder; and `artstore bus check-backup`.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use artstore_projectors::workers;
 use artstore_schemas::bus::{AUDIT_HEADS, Bus};
+use artstore_schemas::count::counted;
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::json;
 
 use super::progress::Bar;
-use crate::bus_backup::{self, MANIFEST, Manifest, check, take};
+use crate::bus_backup::{MANIFEST, Manifest, StreamBackup, check, take};
 use crate::commands::stop_signal;
 use crate::config::{Config, ConfigError};
 use crate::names;
@@ -50,10 +52,10 @@ pub(super) async fn run(config: &Config, command: &Backup) -> anyhow::Result<Exi
         .await?
         .patient();
     let streams = streams(config, &bus, &command.source).await?;
-    take::open_folder(&command.folder)?;
+    let folder = take::open_folder(&command.folder)?;
     let mut stop = stop_signal()?;
     let mut bar = Bar::new(command.json);
-    let taking = take::take(&bus, &streams, &command.folder, |now| {
+    let taking = take::take(&bus, &streams, folder, |now| {
         bar.bytes(now.stream, now.bytes);
     });
     let manifest = tokio::select! {
@@ -61,6 +63,7 @@ pub(super) async fn run(config: &Config, command: &Backup) -> anyhow::Result<Exi
         _ = stop.wait_for(|stop| *stop) => bail!("interrupted: the backup is removed again"),
     };
     bar.finish();
+    manifest.streams.iter().for_each(warn_of_removed);
     if command.json {
         println!("{}", serde_json::to_string_pretty(&manifest)?);
     } else {
@@ -82,6 +85,9 @@ async fn streams(config: &Config, bus: &Bus, only: &[Source]) -> anyhow::Result<
         .into());
     }
     if !only.is_empty() {
+        let mut only = only.to_vec();
+        only.sort();
+        only.dedup();
         return Ok(only.iter().map(Source::stream).collect());
     }
     let elements = config.elements()?.into_iter();
@@ -107,9 +113,23 @@ async fn streams(config: &Config, bus: &Bus, only: &[Source]) -> anyhow::Result<
     Ok(streams)
 }
 
+fn warn_of_removed(backup: &StreamBackup) {
+    if backup.removed() > 0 {
+        eprintln!(
+            "artstore: warning: {} had lost {} before this backup, as by a limit; a restore may bring \
+             some of them back. `artstore verify` shows what is missing",
+            backup.stream,
+            counted(backup.removed(), "message")
+        );
+    }
+}
+
 fn show(manifest: &Manifest) {
     for backup in &manifest.streams {
         println!("{}", backup.stream);
+        if let Some(of) = backup.mirror_of() {
+            println!("  a mirror  of {of}, and restored as one");
+        }
         let last = backup.last_message.as_ref();
         println!(
             "  messages  up to {}, at {}",
@@ -123,7 +143,11 @@ fn show(manifest: &Manifest) {
                 grouped(backup.covers())
             );
         }
-        println!("  file      {}, {} bytes", backup.file, backup.bytes);
+        println!(
+            "  file      {}, {}",
+            backup.file,
+            counted(backup.bytes, "byte")
+        );
         println!("  sha-256   {}", backup.sha256);
     }
 }
@@ -136,8 +160,8 @@ pub(super) fn check(command: &CheckBackup) -> anyhow::Result<ExitCode> {
     } else {
         show(&manifest);
         println!(
-            "{} streams, each as its manifest says and whole; made at {} by {}",
-            manifest.streams.len(),
+            "{}, each as its manifest says and whole; made at {} by {}",
+            counted(manifest.streams.len(), "stream"),
             manifest.finished_at.format("%F %T UTC"),
             manifest.made_by
         );
@@ -148,7 +172,7 @@ pub(super) fn check(command: &CheckBackup) -> anyhow::Result<ExitCode> {
 /// The manifest of a backup whose files are whole, those of these streams.
 pub(super) fn checked(
     folder: &Path,
-    wanted: impl Fn(&bus_backup::StreamBackup) -> bool,
+    wanted: impl Fn(&StreamBackup) -> bool,
     quiet: bool,
 ) -> anyhow::Result<Manifest> {
     let manifest = check::manifest(folder)?;
@@ -156,6 +180,7 @@ pub(super) fn checked(
     for backup in manifest.streams.iter().filter(|backup| wanted(backup)) {
         check::stream(folder, backup, |bytes| {
             bar.part("check", &backup.stream, bytes, backup.bytes);
+            ControlFlow::Continue(())
         })?;
     }
     bar.finish();

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 use artstore_schemas::bus::{AUDIT_HEADS, Bus};
+use artstore_schemas::count::{by, counted};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -57,10 +58,12 @@ pub(super) async fn run(config: &Config, command: &Restore) -> anyhow::Result<Ex
     }
     let mut report = Vec::new();
     let mut clean = true;
-    for backup in &wanted {
+    for (number, backup) in wanted.iter().enumerate() {
         let mut bar = Bar::new(command.json);
         let replicas = command.replicas.map(usize::from);
+        let mut is_made = false;
         let restoring = restore::restore(&bus, &command.folder, backup, replicas, |stage, at| {
+            is_made |= stage == Stage::Read;
             let (what, of) = match stage {
                 Stage::Send => ("send", backup.bytes),
                 Stage::Make => ("the server makes", backup.bytes),
@@ -68,13 +71,9 @@ pub(super) async fn run(config: &Config, command: &Restore) -> anyhow::Result<Ex
             };
             bar.part(what, &backup.stream, at, of);
         });
-        let restored = restoring.await.with_context(|| {
-            let before = wanted.iter().take_while(|b| b.stream != backup.stream);
-            match names::listed(before.map(|backup| &backup.stream)) {
-                None => "the first stream was not restored".to_owned(),
-                Some(done) => format!("restored is {done}, and no other stream"),
-            }
-        })?;
+        let restored = restoring
+            .await
+            .map_err(|error| ended(command, &wanted, number, is_made, &error))?;
         bar.finish();
         clean &= restored.flaws == 0;
         if command.json {
@@ -114,23 +113,52 @@ fn refusal(
     let is_there = |backup: &&StreamBackup| existing.iter().any(|b| b.stream == backup.stream);
     let missing: Vec<&StreamBackup> = wanted.iter().filter(|b| !is_there(b)).collect();
     let names = names::listed(existing.iter().map(|backup| &backup.stream)).unwrap_or_default();
-    let others = match missing.is_empty() {
-        true => String::new(),
-        false => {
-            let folder = command.folder.display();
-            let streams: String = missing
-                .iter()
-                .map(|backup| format!(" --stream {}", backup.stream))
-                .collect();
-            format!(" To restore what is missing: artstore bus restore {folder}{streams}")
-        }
+    let refusal = restore::not_replaced(&names, &first.stream);
+    format!("{refusal}{}", for_missing(command, missing))
+}
+
+/// The command for streams that are missing; nothing where none is.
+fn for_missing<'a>(
+    command: &Restore,
+    missing: impl IntoIterator<Item = &'a StreamBackup>,
+) -> String {
+    let streams: String = missing
+        .into_iter()
+        .map(|backup| format!(" --stream {}", backup.stream))
+        .collect();
+    if streams.is_empty() {
+        return streams;
+    }
+    let folder = command.folder.display();
+    let replicas = match command.replicas {
+        Some(replicas) => format!(" --replicas {replicas}"),
+        None => String::new(),
     };
-    format!(
-        "on the bus there is already {names}: nothing was restored, because a restore replaces nothing. \
-         `artstore verify` shows whether it is whole. Where it is not worth keeping, stop relays and \
-         projectors, and remove it with a tool of the server (nats stream rm {}), then try again.{others}",
-        first.stream
-    )
+    format!(" To restore what is missing: artstore bus restore {folder}{streams}{replicas}")
+}
+
+/// How far it came before an error with the stream of this number, and what to do.
+fn ended(
+    command: &Restore,
+    wanted: &[StreamBackup],
+    number: usize,
+    is_made: bool,
+    error: &anyhow::Error,
+) -> anyhow::Error {
+    let before = match names::listed(wanted[..number].iter().map(|backup| &backup.stream)) {
+        Some(before) => format!("restored: {before}; "),
+        None => String::new(),
+    };
+    let stream = &wanted[number].stream;
+    let (what, missing) = match is_made {
+        true => (
+            "was made, but could not be checked or is not whole",
+            &wanted[number + 1..],
+        ),
+        false => ("was not restored", &wanted[number..]),
+    };
+    let advice = for_missing(command, missing);
+    anyhow!("{before}stream {stream} {what}: {error:#}.{advice}")
 }
 
 fn show(backup: &StreamBackup, restored: &Restored) {
@@ -142,8 +170,14 @@ fn show(backup: &StreamBackup, restored: &Restored) {
     );
     if restored.beyond > 0 {
         println!(
-            "  {} messages came while the backup was taken",
-            restored.beyond
+            "  {} came while the backup was taken",
+            counted(restored.beyond, "message")
+        );
+    }
+    if restored.returned > 0 {
+        println!(
+            "  {} came back that the stream had lost before the backup, as by a limit",
+            counted(restored.returned, "message")
         );
     }
     if !restored.is_same {
@@ -153,9 +187,10 @@ fn show(backup: &StreamBackup, restored: &Restored) {
     }
     if let (Some(flaw), Some(source)) = (&restored.first_flaw, backup.source()) {
         println!(
-            "  it has {} places that are not as they should be, which were there before the backup: \
-             {flaw}; all of them: {}",
-            restored.flaws,
+            "  it has {} that {} not as it should be, which the backup had already: {flaw}; all of \
+             them: {}",
+            counted(restored.flaws, "place"),
+            by(restored.flaws, "is", "are"),
             restore::verify(&source)
         );
     }
@@ -166,8 +201,53 @@ fn as_json(backup: &StreamBackup, restored: &Restored) -> Value {
         "stream": backup.stream,
         "last_sequence": restored.last_sequence,
         "beyond": restored.beyond,
+        "returned": restored.returned,
         "created_kept": restored.is_same,
         "flaws": restored.flaws,
         "first_flaw": restored.first_flaw,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_before_all_is_restored_says_what_is_there_and_what_is_missing() {
+        let wanted: Vec<StreamBackup> = ["A", "B", "C"]
+            .iter()
+            .map(|stream| {
+                let backup = json!({
+                    "stream": stream, "source": null, "file": stream, "bytes": 0, "sha256": "",
+                    "taken_at": "2026-11-29T00:00:00Z", "created": "2026-11-29T00:00:00Z",
+                    "first_sequence": 0, "last_sequence": 0, "last_message": null,
+                    "config": {"name": stream}, "state": {},
+                });
+                serde_json::from_value(backup).expect("a stream of a backup")
+            })
+            .collect();
+        let command = Restore {
+            folder: PathBuf::from("/b"),
+            stream: Vec::new(),
+            replicas: Some(1),
+            json: false,
+        };
+        let said = |number, is_made| {
+            ended(&command, &wanted, number, is_made, &anyhow!("why")).to_string()
+        };
+        assert_eq!(
+            said(1, true),
+            "restored: A; stream B was made, but could not be checked or is not whole: why. To restore \
+             what is missing: artstore bus restore /b --stream C --replicas 1"
+        );
+        assert_eq!(
+            said(0, false),
+            "stream A was not restored: why. To restore what is missing: artstore bus restore /b \
+             --stream A --stream B --stream C --replicas 1"
+        );
+        assert!(
+            said(2, true).ends_with("is not whole: why."),
+            "no other is missing"
+        );
+    }
 }

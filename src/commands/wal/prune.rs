@@ -172,13 +172,20 @@ async fn look(
     // Before the long comparison: a backup that is none ends it at once.
     let backed_up = match &command.backed_up_in {
         None => None,
-        Some(folder) => Some(limit::backed_up(bus, folder, &element).await?),
+        Some(folder) => {
+            let is_stopped = || *stop.borrow();
+            match limit::backed_up(bus, folder, &element, is_stopped).await {
+                Err(_) if is_stopped() => return Ok(None),
+                backed_up => Some(backed_up?),
+            }
+        }
     };
+    let behind = backed_up.map(|backup| backup.last_sequence);
     let source = Source::Element(element.clone());
     let mut attempts = 0;
     let ended = loop {
         attempts += 1;
-        match verify(bus, &mut connection, &source, command, stop).await {
+        match verify(bus, &mut connection, &source, behind, command, stop).await {
             Err(error) if error.is::<NewDecision>() && attempts < ATTEMPTS => {}
             ended => break ended?,
         }
@@ -193,7 +200,7 @@ async fn look(
                 finished_before,
                 proven: report.proven,
                 published: report.published,
-                backed_up,
+                backed_up: backed_up.map(|backup| backup.up_to(report.lowest_newer)),
             };
             Some(prune::plan(&mut connection, &element, limits).await?)
         }
@@ -212,10 +219,12 @@ async fn verify(
     bus: &Bus,
     connection: &mut PgConnection,
     source: &Source,
+    behind: Option<u64>,
     command: &Prune,
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<Ended> {
-    let pass = source::begin(bus, source, State::default()).await?;
+    let mut pass = source::begin(bus, source, State::default()).await?;
+    pass.newer.behind = behind;
     let mut progress = Progress::new(source, 0, command.json);
     let wait = Duration::from_secs(command.wait);
     let ended = source::run(connection, bus, pass, wait, |pass, fixed| {
@@ -362,8 +371,8 @@ impl fmt::Display for Why<'_> {
                 "not proven yet: a transaction below it is open, or its message is on the way",
             ),
             Stays::NotBackedUp => f.write_str(
-                "the backup does not have it: it came later, or a transaction below it was open (take a \
-                 new backup)",
+                "the backup does not have it: it was published later, perhaps again, or a transaction \
+                 below it was open (take a new backup)",
             ),
             Stays::Last => write!(
                 f,
