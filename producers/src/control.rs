@@ -19,7 +19,7 @@ pub(crate) const STAND_DOWN: &str = "stand down";
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 
 /// How long the connection may take to take the answer.
-const TELLING: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// A relay's ear.
 pub(crate) struct Control {
@@ -55,9 +55,9 @@ impl Control {
             return;
         };
         // The command looks at the lock anyway.
-        let told = self.bus.client.publish(reply, "stood down".into());
-        if !matches!(timeout(TELLING, told).await, Ok(Ok(()))) {
-            tracing::debug!("the command was not told that the relay stood down");
+        let answered = self.bus.client.publish(reply, "stood down".into());
+        if !matches!(timeout(ANSWER, answered).await, Ok(Ok(()))) {
+            tracing::debug!("the command got no answer that the lock is free");
         }
     }
 }

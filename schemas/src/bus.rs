@@ -298,6 +298,7 @@ impl Bus {
     }
 
     /// A stream's present state, as its leader knows it.
+    // The one place where it is allowed: a refusal is named here.
     #[allow(clippy::disallowed_methods)]
     pub async fn stream_info(&self, stream: &str) -> Result<Info, BusError> {
         let call = self.jetstream.get_stream(stream);

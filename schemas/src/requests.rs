@@ -15,6 +15,7 @@ use futures::TryStreamExt as _;
 
 use crate::bus::{Bus, BusError, SEND};
 
+// The place where they are allowed: a refusal is named here.
 #[allow(clippy::disallowed_methods)]
 impl Bus {
     /// The message at a sequence, as the stream's leader has it; none where there is none.

@@ -17,19 +17,23 @@ async fn holder(world: &World) -> i32 {
     .await
 }
 
+/// The status' exit code, all of it, and the element's relays in it.
+async fn status(world: &World) -> (Option<i32>, Value, Value) {
+    let (status, said) = world.command(&["status", "--json"]).output().await;
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let mut sources = said["sources"].as_array().unwrap().iter();
+    let element = sources.find(|source| source["source"] == "elem").unwrap();
+    let relay = element["relay"].clone();
+    (status.code(), said, relay)
+}
+
 /// Waits until the status says that rows wait, and that the cause is this.
 async fn stuck(world: &World, cause: &str) -> Value {
     eventually(&format!("the status says: stuck, {cause}"), async || {
-        let (status, said) = world.command(&["status", "--json"]).output().await;
-        let said: Value = serde_json::from_str(&said).unwrap();
-        let source = &said["sources"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|s| s["source"] == "elem")?;
-        let seconds = source["relay"]["stuck_seconds"].as_f64()?;
+        let (code, said, relay) = status(world).await;
+        let seconds = relay["stuck_seconds"].as_f64()?;
         let troubles = said["troubles"].to_string();
-        (seconds >= 10.0 && status.code() == Some(1) && troubles.contains(cause)).then_some(said)
+        (seconds >= 10.0 && code == Some(1) && troubles.contains(cause)).then_some(said)
     })
     .await
 }
@@ -57,8 +61,8 @@ fn publishes_that_get_lost_are_named_and_the_lock_stays() {
 
         proxy.drop_publishes(Some("artstore.wal."));
         file(&world, 0).await;
-        let status = stuck(&world, "artstore.wal.elem.p").await;
-        let troubles = troubles_of(&status, "elem");
+        let said = stuck(&world, "artstore.wal.elem.p").await;
+        let troubles = troubles_of(&said, "elem");
         let [trouble] = troubles.as_slice() else {
             panic!("one cause is one trouble: {troubles:?}");
         };
@@ -119,8 +123,8 @@ fn a_full_disk_of_nats_is_named_and_freeing_it_as_advised_helps() {
         for _ in 0..5 {
             file(&world, 0).await;
         }
-        let status = stuck(&world, "NATS did not confirm").await;
-        println!("{:#}", status["troubles"]);
+        let said = stuck(&world, "NATS did not confirm").await;
+        println!("{:#}", said["troubles"]);
         first.becomes_unready("NATS did not confirm").await;
         second.becomes_unready("nothing is stored").await;
         assert_eq!(
@@ -161,14 +165,8 @@ fn a_relay_stays_active_while_nats_is_away_for_some_seconds() {
         world.published(0).await;
         relay.becomes_ready().await;
         eventually("the status shows it active", async || {
-            let (_, said) = world.command(&["status", "--json"]).output().await;
-            let said: Value = serde_json::from_str(&said).unwrap();
-            let source = &said["sources"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .find(|s| s["source"] == "elem")?;
-            (source["relay"]["state"] == "active").then_some(())
+            let (_, _, relay) = status(&world).await;
+            (relay["state"] == "active").then_some(())
         })
         .await;
         println!("lock of session {before}, now {}", holder(&world).await);
