@@ -8,14 +8,15 @@ WORKDIR /build
 # Dependencies first, in a layer that only manifests change: empty sources in the place of ours.
 COPY Cargo.toml Cargo.lock ./
 COPY schemas/Cargo.toml schemas/
-COPY sessions/Cargo.toml sessions/
+COPY runtime/Cargo.toml runtime/
+COPY bus/Cargo.toml bus/
 COPY producers/Cargo.toml producers/
 COPY projectors/Cargo.toml projectors/
 COPY migrations/Cargo.toml migrations/
-RUN mkdir -p src schemas/src sessions/src producers/src projectors/src migrations/src tests/it \
+RUN mkdir -p src schemas/src runtime/src bus/src producers/src projectors/src migrations/src tests/it \
     && echo 'fn main() {}' > src/main.rs \
     && cp src/main.rs tests/it/main.rs \
-    && touch src/lib.rs schemas/src/lib.rs sessions/src/lib.rs producers/src/lib.rs projectors/src/lib.rs migrations/src/lib.rs \
+    && touch src/lib.rs schemas/src/lib.rs runtime/src/lib.rs bus/src/lib.rs producers/src/lib.rs projectors/src/lib.rs migrations/src/lib.rs \
     && cargo build --release --locked --workspace
 
 # Then ours: newer than what was built of the empty ones.

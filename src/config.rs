@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use artstore_producers::publish::PublishMode;
-use artstore_schemas::bus::BusOptions;
+use artstore_producers::relay::publish::PublishMode;
+use artstore_bus::bus::BusOptions;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::{Args, ValueEnum};

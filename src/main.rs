@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use artstore::commands::{self, definition};
 use artstore::config::{ConfigError, LogFormat};
 use artstore::telemetry;
-use artstore_schemas::bus::BusError;
+use artstore_bus::bus::BusError;
 
 /// As the shell tells of a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;

@@ -12,15 +12,15 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use artstore_projectors::checkpoint::Checkpoint;
-use artstore_projectors::database;
+use artstore_projectors::runtime::checkpoint::Checkpoint;
+use artstore_projectors::runtime::database;
 use artstore_projectors::parking::discarded::{self, Discarded};
 use artstore_projectors::projector::{Projector as _, Received, Rejection};
 use artstore_projectors::query_cache::{QueryCache, files, history};
-use artstore_projectors::workers;
-use artstore_schemas::breaks;
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_projectors::runtime::workers;
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use serde::Serialize;
@@ -360,7 +360,7 @@ async fn load(
     transaction: &mut PgConnection,
     source: &Source,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    artstore_projectors::checkpoint::load(transaction, QueryCache::NAME, &source.stream()).await
+    artstore_projectors::runtime::checkpoint::load(transaction, QueryCache::NAME, &source.stream()).await
 }
 
 async fn given_up(

@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_migrations::Module;
-use artstore_producers::api_url;
-use artstore_producers::progress::Progress;
-use artstore_producers::publish::PublishMode;
+use artstore_producers::relay::api_url;
+use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::publish::PublishMode;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_projectors::audit_log::chain::{ChainKey, Keyring};
 use artstore_projectors::audit_log::note::SignerKey;
 use artstore_projectors::audit_log::{AuditLog, Keys};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_projectors::workers;
-use artstore_schemas::bus::{Bus, BusOptions, StreamName};
+use artstore_projectors::runtime::workers;
+use artstore_bus::bus::{Bus, BusOptions, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -250,7 +250,7 @@ impl System {
         running: &mut Running,
     ) {
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
-        let progress = artstore_projectors::progress::Progress::default();
+        let progress = artstore_projectors::runtime::progress::Progress::default();
         let answering = answer::for_projector(bus.clone(), P::NAME, P::VERSION, progress.clone());
         let task = async move {
             tokio::select! {

@@ -24,19 +24,9 @@ pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
         "error" => "error",
         _ => "warn",
     };
-    let filter = [
-        "artstore",
-        "artstore_producers",
-        "artstore_projectors",
-        "artstore_schemas",
-        "artstore_sessions",
-        "artstore_migrations",
-    ]
-    .iter()
-    // The NATS client's errors come back to us as results and events: once is enough.
-    .fold(format!("{libraries},async_nats=off"), |filter, ours| {
-        format!("{filter},{ours}={level}")
-    });
+    // `artstore` means every crate of ours, as a prefix. The NATS client's errors come back to us as results
+    // and events: once is enough.
+    let filter = format!("{libraries},async_nats=off,artstore={level}");
     let logs = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(std::io::stderr().is_terminal())

@@ -6,7 +6,7 @@
 //! repairs are additions, each complete in itself: a crash between them leaves an installation
 //! that the product still runs on, and another try goes on.
 
-use artstore_schemas::crash;
+use artstore_runtime::crash;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::catalogue::{self, Kind};

@@ -46,7 +46,7 @@ pub(crate) async fn run(
             return Ok(());
         };
         // A crash here keeps these rows; the next run goes through all again.
-        artstore_schemas::crash::point("migrate.chunk");
+        artstore_runtime::crash::point("migrate.chunk");
         last = Some(key);
         if reported.elapsed() >= REPORT_EVERY {
             reported = Instant::now();

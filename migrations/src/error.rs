@@ -1,6 +1,6 @@
 //! Why a database was not migrated. Every message says what happened, to what, and what to do.
 
-use artstore_sessions::words::words;
+use artstore_runtime::words::words;
 use std::fmt;
 
 use crate::module::Module;

@@ -2,7 +2,7 @@
 //! is made by the operator. Nothing here lets it see private keys; a role that sees them by some
 //! other right is refused.
 
-use artstore_sessions::words::words;
+use artstore_runtime::words::words;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::module::Module;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use artstore_schemas::crash;
+use artstore_runtime::crash;
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 

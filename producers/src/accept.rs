@@ -1,11 +1,11 @@
 //! Accepting a source that was set back, restored or promoted: what it lost is shown, and on an
 //! operator's word the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
-//! element's stream is then brought level with its files ([`crate::level`]); a relay does that by
+//! element's stream is then brought level with its files ([`crate::backfill::level`]); a relay does that by
 //! itself where this is cut off.
 
 use artstore_schemas::actor::Actor;
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::epoch::{SourceAccepted, accepted};
 use artstore_schemas::ranges::{Range, Ranges};
 use artstore_schemas::source::Source;
@@ -13,15 +13,15 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::floor;
-use crate::gaps::{Gaps, MAX_HOLES};
-use crate::level::{FILES_OF_A_FOLD, Levelled};
+use crate::relay::floor;
+use crate::relay::gaps::{Gaps, MAX_HOLES};
+use crate::backfill::level::{FILES_OF_A_FOLD, Levelled};
 use crate::mend::{self, Decision, MendError, Publisher};
-use crate::progress::Progress;
+use crate::relay::progress::Progress;
 use crate::relay::{self, RelayOptions};
 use crate::scan::{self, MOST_LISTED, Scan};
-use crate::source::{Found, SourceTable, snapshot};
-use crate::translate::Translator;
+use crate::relay::source::{Found, SourceTable, snapshot};
+use crate::relay::translate::Translator;
 
 /// The most entries of a list in the record.
 const MOST_IN_RECORD: usize = 1_000;

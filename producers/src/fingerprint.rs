@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::omit;
-use crate::source::SourceRow;
-use crate::translate::Translator;
+use crate::relay::omit;
+use crate::relay::source::SourceRow;
+use crate::relay::translate::Translator;
 
 /// Sixteen bytes of a SHA-256.
 pub type Digest = [u8; 16];

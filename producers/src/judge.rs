@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use artstore_schemas::breaks::{Breaks, Refused};
+use artstore_bus::breaks::{Breaks, Refused};
 use artstore_schemas::damage::{Damage, Sequences, damage_accepted};
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::epoch::{self, Epochs};
@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use crate::fingerprint;
 use crate::form;
-use crate::gaps::Gaps;
+use crate::relay::gaps::Gaps;
 use crate::order::Order;
-use crate::relay_error::RelayError;
+use crate::relay::relay_error::RelayError;
 use crate::scan::{Lost, MOST_LISTED, Place, Rows, Scan};
-use crate::source::{Content, SourceRow};
-use crate::tail::Tail;
-use crate::translate::Translator;
+use crate::relay::source::{Content, SourceRow};
+use crate::relay::tail::Tail;
+use crate::relay::translate::Translator;
 use crate::walk::{Message, Walk};
 
 /// Takes message after message.

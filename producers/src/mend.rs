@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use artstore_schemas::actor::Actor;
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::EventType;
 use artstore_schemas::subject::subject;
@@ -13,16 +13,16 @@ use chrono::Utc;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::api_url;
-use crate::election::{self, Lease};
-use crate::publish::{self, Outgoing, PublishFailure, PublishMode};
+use crate::relay::api_url;
+use crate::relay::election::{self, Lease};
+use crate::relay::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::RelayOptions;
-use crate::relay_error::RelayError;
-use crate::source::SourceTable;
-use crate::source_check;
-use crate::tail::Tail;
-use crate::takeover;
-use crate::translate::Translator;
+use crate::relay::relay_error::RelayError;
+use crate::relay::source::SourceTable;
+use crate::relay::source_check;
+use crate::relay::tail::Tail;
+use crate::relay::takeover;
+use crate::relay::translate::Translator;
 
 /// How long a relay may take to let its lock go: longer than it takes to stop.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -4,12 +4,12 @@
 //! spoke of. Nothing is rewritten. Each step is found again by a second run: it goes on where the
 //! first one was cut off.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::collections::BTreeSet;
 
 use artstore_schemas::actor::Actor;
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::damage::{DamageAccepted, damage_accepted};
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::ranges::{Range, Ranges};
@@ -19,14 +19,14 @@ use chrono::Utc;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::files;
-use crate::floor;
+use crate::publish::files;
+use crate::relay::floor;
 use crate::mend::{self, Decision, MendError, Publisher};
-use crate::publish::Outgoing;
+use crate::relay::publish::Outgoing;
 use crate::relay::RelayOptions;
 use crate::scan::{self, MOST_LISTED, Scan};
-use crate::source::{Found, SourceTable};
-use crate::translate::Translator;
+use crate::relay::source::{Found, SourceTable};
+use crate::relay::translate::Translator;
 
 /// The most bytes of a record's facts: far below what a message may have.
 const MOST_BYTES: usize = 512 * 1024;

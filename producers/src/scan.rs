@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use artstore_schemas::breaks::{self, Chain};
-use artstore_schemas::bus::Bus;
+use artstore_bus::breaks::{self, Chain};
+use artstore_bus::bus::Bus;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
@@ -16,13 +16,13 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::floor;
+use crate::relay::floor;
 use crate::judge::{Behind, Judge};
-use crate::relay_error::RelayError;
-use crate::rows;
-use crate::source::{SourceRow, SourceTable, snapshot};
-use crate::tail::Tail;
-use crate::translate::Translator;
+use crate::relay::relay_error::RelayError;
+use crate::relay::rows;
+use crate::relay::source::{SourceRow, SourceTable, snapshot};
+use crate::relay::tail::Tail;
+use crate::relay::translate::Translator;
 use crate::walk::{Message, Walk};
 
 /// How many rows are looked up at once.

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use artstore_schemas::bus::{Bus, BusError};
-use artstore_schemas::deliveries::{Deliveries, Pull};
+use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use bytes::Bytes;
 
-use crate::relay_error::RelayError;
+use crate::relay::relay_error::RelayError;
 
 /// The most messages of one batch.
 const BATCH: usize = 1_000;

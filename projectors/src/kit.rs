@@ -22,7 +22,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::projector::{Projector, Received, Rejection};
 
 /// So many other orders are tried.

@@ -1,9 +1,9 @@
 //! What a projector is: it turns a batch of received events into rows, in the transaction that
-//! also moves the checkpoint. [`crate::runner`] does everything else.
+//! also moves the checkpoint. [`crate::runtime::runner`] does everything else.
 
 use std::future::Future;
 
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event};
 use artstore_schemas::source::Source;
@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::checkpoint::Checkpoint;
+use crate::runtime::checkpoint::Checkpoint;
 use crate::projector_error::WorkerError;
 
 /// Builds one read model.

@@ -1,10 +1,10 @@
 //! Why a worker stops: for now, or until a person decides.
 
-use artstore_schemas::bus::BusError;
-use artstore_sessions::relation::Unfit;
-use artstore_sessions::session::SessionError;
-use artstore_sessions::unavailable::is_unavailable;
-use artstore_sessions::words::{unreached, words};
+use artstore_bus::bus::BusError;
+use artstore_runtime::relation::Unfit;
+use artstore_runtime::session::SessionError;
+use artstore_runtime::unavailable::is_unavailable;
+use artstore_runtime::words::{unreached, words};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 

@@ -84,7 +84,7 @@ pub enum WaitError {
         error: InvalidRanges,
     },
     /// The database failed.
-    #[error("the query database: {}", artstore_sessions::words::words(.0))]
+    #[error("the query database: {}", artstore_runtime::words::words(.0))]
     Database(#[from] sqlx::Error),
 }
 

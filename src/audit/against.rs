@@ -11,7 +11,7 @@ use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::Row;
 use artstore_projectors::audit_log::store::{self, COLUMNS, Stored};
 use artstore_projectors::audit_log::tile::{Place, Tiles};
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt as _;

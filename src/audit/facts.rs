@@ -2,7 +2,7 @@
 //! is no error whatever was written into them: what can't be is a finding.
 
 use artstore_projectors::audit_log::row::Hash;
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use data_encoding::HEXLOWER;
 use sqlx::{PgConnection, Row as _};
 

@@ -1,7 +1,7 @@
 //! Signed heads: those in the database and those on the bus, each opened with trusted keys, then
 //! compared with what the rows lead to.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use artstore_projectors::audit_log::head::{Boundary, Head};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::{Hash, sha256};
 use artstore_projectors::audit_log::tree::Frontier;
-use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError};
+use artstore_bus::bus::{AUDIT_HEADS, Bus, BusError};
 use artstore_schemas::source::Source;
 use futures::TryStreamExt as _;
 use sqlx::PgConnection;

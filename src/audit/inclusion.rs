@@ -26,7 +26,7 @@ pub enum NoProof {
     )]
     NotSigned,
     /// The database.
-    #[error("{}", artstore_sessions::words::words(.0))]
+    #[error("{}", artstore_runtime::words::words(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -1,7 +1,7 @@
 //! The log of one stream: heads first, then all rows in ranges, several at once, then what they
 //! lead to. What is found goes to [`super::report`].
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use artstore_projectors::audit_log::chain::{Keyring, origin_hash};
 use artstore_projectors::audit_log::head::origin;
 use artstore_projectors::audit_log::note::VerifierKey;
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::source::Source;
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;

@@ -43,14 +43,14 @@ pub mod strays;
 mod suspects;
 pub mod tiles;
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::BTreeSet;
 
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use artstore_projectors::audit_log::row::Hash;
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 

@@ -1,11 +1,11 @@
 //! All logs, one after another, and what came of it, for people and for programs.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use artstore_projectors::workers;
-use artstore_schemas::bus::Bus;
+use artstore_projectors::runtime::workers;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use serde_json::json;
 use sqlx::PgConnection;

@@ -3,7 +3,7 @@
 //! compared with the stored tree, with its signature where the secret is there, and with a signed head where
 //! public keys are. Rows come from [`super::select`].
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 

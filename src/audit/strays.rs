@@ -1,7 +1,7 @@
 //! What belongs to no source: rows that are neither the product's nor of a stream with a log, and
 //! whole logs under a name that no stream of a source has. Nothing else would look at them.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;
 
 use artstore_schemas::source::Source;

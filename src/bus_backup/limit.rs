@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use artstore_schemas::breaks::{self, Chain};
-use artstore_schemas::bus::Bus;
+use artstore_bus::breaks::{self, Chain};
+use artstore_bus::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 

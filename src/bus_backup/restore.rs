@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use artstore_schemas::bus::{Bus, BusError};
-use artstore_schemas::count::counted;
-use artstore_schemas::crash;
-use artstore_schemas::snapshot::{self, CHUNK_BYTES, Restoring};
+use artstore_bus::bus::{Bus, BusError};
+use artstore_runtime::count::counted;
+use artstore_runtime::crash;
+use artstore_bus::snapshot::{self, CHUNK_BYTES, Restoring};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::Info;
 use bytes::Bytes;

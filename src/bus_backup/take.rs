@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use artstore_schemas::bus::{AUDIT_HEADS, Bus};
-use artstore_schemas::crash;
-use artstore_schemas::snapshot::{self, Begun, SnapshotError};
+use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_runtime::crash;
+use artstore_bus::snapshot::{self, Begun, SnapshotError};
 use artstore_schemas::source::Source;
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use chrono::Utc;

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_producers::relay_error::RelayError;
+use artstore_producers::relay::relay_error::RelayError;
 use artstore_projectors::projector_error::WorkerError;
-use artstore_schemas::bus::{Bus, BusError};
-use artstore_schemas::deliveries::Ended;
-use artstore_sessions::retry::Retry;
-use artstore_sessions::unavailable;
+use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::deliveries::Ended;
+use artstore_runtime::retry::Retry;
+use artstore_runtime::unavailable;
 use async_nats::connection::State;
 use async_nats::jetstream::consumer::StreamError;
 use async_nats::jetstream::context::{GetStreamError, RequestError};

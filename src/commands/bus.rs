@@ -5,10 +5,10 @@ mod backup;
 mod progress;
 mod restore;
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
-use artstore_schemas::bus::{AUDIT_HEADS, Bus, Limits, StreamChange, StreamName};
+use artstore_bus::bus::{AUDIT_HEADS, Bus, Limits, StreamChange, StreamName};
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use serde_json::json;

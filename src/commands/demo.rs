@@ -4,13 +4,13 @@
 mod load;
 mod report;
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use clap::Args;
 use indicatif::ProgressBar;
 use sqlx::AssertSqlSafe;
@@ -148,7 +148,7 @@ async fn wait_until_visible(system: &System, bar: &ProgressBar) -> anyhow::Resul
             if source == artstore_schemas::source::Source::Admin {
                 continue;
             }
-            let table = artstore_producers::source::SourceTable::of(&source);
+            let table = artstore_producers::relay::source::SourceTable::of(&source);
             let mut connection = connection::open(&system.source_database(&source)?).await?;
             let sql = format!(
                 "select count(*) from public.{} where position is not null",

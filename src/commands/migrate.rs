@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status, Step};
-use artstore_producers::api_url;
+use artstore_producers::relay::api_url;
 use artstore_schemas::element::ElementName;
-use artstore_sessions::connection;
-use artstore_sessions::server::{self, Holds, Server};
+use artstore_runtime::connection;
+use artstore_runtime::server::{self, Holds, Server};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;

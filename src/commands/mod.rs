@@ -26,8 +26,8 @@ pub mod wal;
 
 use std::process::ExitCode;
 
-use artstore_sessions::relation;
-use artstore_sessions::words::words;
+use artstore_runtime::relation;
+use artstore_runtime::words::words;
 use clap::{Parser, Subcommand};
 use tokio::sync::watch;
 

@@ -8,7 +8,7 @@ mod undo;
 
 use std::process::ExitCode;
 
-use artstore_projectors::database::connect;
+use artstore_projectors::runtime::database::connect;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::store::{self, Parked, Which};
 use artstore_projectors::projector::Projector;

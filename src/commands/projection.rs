@@ -13,7 +13,7 @@ mod touched;
 
 use std::process::ExitCode;
 
-use artstore_producers::outbox::{self, OutboxInsert};
+use artstore_producers::publish::outbox::{self, OutboxInsert};
 use clap::Subcommand;
 use serde_json::Value;
 use sqlx::PgConnection;

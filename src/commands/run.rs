@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use artstore_producers::progress::Progress;
+use artstore_producers::relay::progress::Progress;
 use artstore_producers::relay::RelayOptions;
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
-use artstore_projectors::progress;
+use artstore_projectors::runtime::progress;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_schemas::source::Source;
-use artstore_sessions::restart::stopped;
+use artstore_runtime::restart::stopped;
 use clap::{Args, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use artstore_projectors::pause;
+use artstore_projectors::runtime::pause;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::read_your_writes::{self, WaitError};
@@ -20,7 +20,7 @@ use artstore_projectors::search::query::Search;
 use artstore_projectors::search::search_error::SearchError;
 use artstore_projectors::search::{self, Found};
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use artstore_schemas::source::Source;
-use artstore_sessions::restart::stopped;
+use artstore_runtime::restart::stopped;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::Instant;

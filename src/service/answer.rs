@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_producers::progress::Progress;
-use artstore_projectors::progress as projector;
-use artstore_schemas::bus::Bus;
+use artstore_producers::relay::progress::Progress;
+use artstore_projectors::runtime::progress as projector;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::{Source, projection_status_subject};
-use artstore_sessions::progress as told;
+use artstore_runtime::progress as told;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use artstore_projectors::audit_log::AuditLog;
-use artstore_projectors::database::connect;
+use artstore_projectors::runtime::database::connect;
 use artstore_projectors::element_registry::ElementRegistry;
-use artstore_projectors::lag::{self, Lag};
-use artstore_projectors::progress::{Durations, Progress, WorkerState};
+use artstore_projectors::runtime::lag::{self, Lag};
+use artstore_projectors::runtime::progress::{Durations, Progress, WorkerState};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::projector_error::WorkerError;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
-use artstore_sessions::progress::Stage;
+use artstore_runtime::progress::Stage;
 use chrono::Utc;
 use clap::ValueEnum;
 use futures::StreamExt as _;
@@ -504,7 +504,7 @@ fn histogram(family: &mut super::metrics::Family<'_>, labels: [(&str, &str); 2],
 
 #[cfg(test)]
 mod tests {
-    use artstore_sessions::progress::Problem;
+    use artstore_runtime::progress::Problem;
 
     use super::super::readiness::tests::{LIMITS, ago_by};
     use super::*;

@@ -1,7 +1,7 @@
 //! Whether a part is caught up within its limits and able to write. Pure: what is known goes in,
 //! reasons come out.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_producers::progress::{Progress, RelayState};
-use artstore_schemas::bus::Bus;
+use artstore_producers::relay::progress::{Progress, RelayState};
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
-use artstore_sessions::progress::Stage;
+use artstore_runtime::progress::Stage;
 use chrono::Utc;
 
 use super::Role;
@@ -389,8 +389,8 @@ impl Role for RelayRole {
 
 #[cfg(test)]
 mod tests {
-    use artstore_producers::progress::Backlog;
-    use artstore_sessions::progress::Problem;
+    use artstore_producers::relay::progress::Backlog;
+    use artstore_runtime::progress::Problem;
 
     use super::super::readiness::tests::{LIMITS, ago_by};
     use super::*;

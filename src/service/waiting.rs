@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use artstore_sessions::retry::Retry;
+use artstore_runtime::retry::Retry;
 use tokio::time::Instant;
 
 /// How often the log says that the wait goes on.

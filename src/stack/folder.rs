@@ -1,6 +1,6 @@
 //! The folder of a stack: where it lies, who may have it, and the passwords that are kept in it.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};

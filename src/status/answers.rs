@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use artstore_schemas::bus::{Bus, BusError};
+use artstore_bus::bus::{Bus, BusError};
 use artstore_schemas::source::{Source, projection_status_subject};
 use async_nats::{Message, StatusCode};
 use futures::StreamExt as _;

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use artstore_projectors::presence::Presence;
+use artstore_projectors::runtime::presence::Presence;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::bus::check_limits;
+use artstore_bus::bus::check_limits;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};

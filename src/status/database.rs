@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use artstore_producers::election;
-use artstore_producers::source::SourceTable;
+use artstore_producers::relay::election;
+use artstore_producers::relay::source::SourceTable;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
-use artstore_sessions::holder::{self, Holder};
-use artstore_sessions::{connection, relation, words};
+use artstore_runtime::holder::{self, Holder};
+use artstore_runtime::{connection, relation, words};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 

@@ -3,14 +3,14 @@
 //! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
 
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::bus::AUDIT_HEADS;
+use artstore_bus::bus::AUDIT_HEADS;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;

@@ -1,7 +1,7 @@
 //! Lines and tables no wider than the terminal. Where a row is too wide, its name stands on a line of
 //! its own.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::commands::search::table;

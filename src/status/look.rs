@@ -7,19 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use artstore_producers::tail::{self, Tail};
+use artstore_producers::relay::tail::{self, Tail};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
-use artstore_projectors::pause::{self, Pause};
-use artstore_projectors::presence::{self, Presence};
+use artstore_projectors::runtime::pause::{self, Pause};
+use artstore_projectors::runtime::presence::{self, Presence};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_projectors::workers;
-use artstore_schemas::bus::{Bus, BusError, BusOptions, without_password};
+use artstore_projectors::runtime::workers;
+use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_schemas::source::Source;
-use artstore_sessions::holder::Holder;
-use artstore_sessions::relation;
-use artstore_sessions::words::words;
+use artstore_runtime::holder::Holder;
+use artstore_runtime::relation;
+use artstore_runtime::words::words;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use sqlx::PgConnection;

@@ -23,7 +23,7 @@ pub mod screen;
 mod tests;
 
 use artstore_schemas::ranges::Range;
-use artstore_sessions::holder::Holder;
+use artstore_runtime::holder::Holder;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 

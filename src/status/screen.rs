@@ -5,7 +5,7 @@ use super::lines::{Line, Row, Table, Tone, age, events, grouped, wrapped};
 use super::{Pace, Place, ProjectionStatus, Rows, SourceStatus, Status, StreamStatus, Working};
 use crate::commands::search::table;
 use crate::service::answer::{Process, Stage};
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 
 /// What is not known.
 const UNKNOWN: &str = "?";

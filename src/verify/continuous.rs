@@ -5,16 +5,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use artstore_producers::outbox::{self, OutboxInsert};
-use artstore_producers::progress::Progress;
-use artstore_producers::rows;
+use artstore_producers::publish::outbox::{self, OutboxInsert};
+use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::rows;
 use artstore_schemas::actor::Actor;
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
-use artstore_sessions::progress::Stage;
-use artstore_sessions::pulse::Pulse;
-use artstore_sessions::retry::Retry;
+use artstore_runtime::connection;
+use artstore_runtime::progress::Stage;
+use artstore_runtime::pulse::Pulse;
+use artstore_runtime::retry::Retry;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;

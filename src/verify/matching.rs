@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use artstore_producers::fingerprint::{Digest, Said};
-use artstore_producers::source::SourceRow;
-use artstore_producers::translate::Translator;
+use artstore_producers::relay::source::SourceRow;
+use artstore_producers::relay::translate::Translator;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use artstore_producers::floor;
+use artstore_producers::relay::floor;
 use artstore_producers::order::Order;
-use artstore_producers::rows;
-use artstore_producers::source::SourceTable;
-use artstore_producers::source_check;
-use artstore_producers::translate::Translator;
+use artstore_producers::relay::rows;
+use artstore_producers::relay::source::SourceTable;
+use artstore_producers::relay::source_check;
+use artstore_producers::relay::translate::Translator;
 use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;

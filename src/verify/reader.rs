@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use artstore_schemas::bus::{AUDIT_HEADS, Bus, audit_head_subject};
-use artstore_schemas::deliveries::{Deliveries, Pull};
+use artstore_bus::bus::{AUDIT_HEADS, Bus, audit_head_subject};
+use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};

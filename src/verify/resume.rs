@@ -7,9 +7,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use artstore_producers::rows;
-use artstore_producers::source::SourceTable;
-use artstore_schemas::bus::Bus;
+use artstore_producers::relay::rows;
+use artstore_producers::relay::source::SourceTable;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -4,10 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use artstore_producers::fingerprint::Said;
-use artstore_producers::floor;
-use artstore_producers::rows;
-use artstore_producers::source::SourceRow;
-use artstore_schemas::bus::Bus;
+use artstore_producers::relay::floor;
+use artstore_producers::relay::rows;
+use artstore_producers::relay::source::SourceRow;
+use artstore_bus::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use artstore_producers::floor;
-use artstore_producers::rows;
-use artstore_schemas::bus::Bus;
+use artstore_producers::relay::floor;
+use artstore_producers::relay::rows;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use serde::Serialize;
 use sqlx::PgConnection;

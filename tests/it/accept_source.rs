@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use artstore::stack::{PostgresStop, Stack, StackOptions};
-use artstore_producers::source::SourceTable;
-use artstore_schemas::breaks;
+use artstore_producers::relay::source::SourceTable;
+use artstore_bus::breaks;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;

@@ -173,7 +173,8 @@ fn texts() -> Vec<(Place, String)> {
         "projectors/src",
         "migrations/src",
         "schemas/src",
-        "sessions/src",
+        "runtime/src",
+        "bus/src",
     ] {
         for file in files(&root.join(folder), "rs") {
             let text = std::fs::read_to_string(&file).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use artstore::bus_backup::{self, MANIFEST, Manifest, restore, take};
 use artstore::stack::{Stack, StackOptions};
-use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
+use artstore_bus::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
 use serde_json::Value;
 
 use crate::audit::Audited;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use artstore::stack::{Stack, StackOptions};
-use artstore_producers::publish::{self, Outgoing, PublishMode};
+use artstore_producers::relay::publish::{self, Outgoing, PublishMode};
 use artstore_projectors::audit_log::published;
 use artstore_schemas::element::ElementName;
 use futures::StreamExt as _;

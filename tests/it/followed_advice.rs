@@ -1,7 +1,7 @@
 //! What `artstore status` advises, followed until all is well: for each state that a person has to end,
 //! in one world, one after the other.
 
-use artstore_schemas::bus::AUDIT_HEADS;
+use artstore_bus::bus::AUDIT_HEADS;
 use artstore_schemas::source::Source;
 use serde_json::Value;
 

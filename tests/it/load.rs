@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use artstore_producers::files::{self, FileUpdate, NewFile};
-use artstore_producers::outbox::{self, OutboxInsert};
-use artstore_producers::wal::{self, Begin, OperationType, PublishError};
+use artstore_producers::publish::files::{self, FileUpdate, NewFile};
+use artstore_producers::publish::outbox::{self, OutboxInsert};
+use artstore_producers::publish::wal::{self, Begin, OperationType, PublishError};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use serde_json::json;

@@ -166,7 +166,7 @@ fn a_frozen_worker_woken_past_its_lock_commits_nothing() {
 /// The fence itself, without any lock: of two moves from the same place, one counts.
 #[test]
 fn of_two_moves_from_the_same_place_one_counts() {
-    use artstore_projectors::checkpoint::{Checkpoint, advance, load};
+    use artstore_projectors::runtime::checkpoint::{Checkpoint, advance, load};
     use sqlx::Connection as _;
     run(async {
         let url = database("fence").await;

@@ -357,7 +357,7 @@ fn killed_at_any_step_every_row_is_there_or_below_the_floor() {
 /// The relay compares those that the stream has, whatever was finished since.
 #[test]
 fn the_last_thousand_that_stay_are_of_those_that_were_published() {
-    use artstore_producers::prune::{Limits, Stays, plan};
+    use artstore_producers::operations::prune::{Limits, Stays, plan};
     run(async {
         let (world, mut element) = world().await;
         files(&mut element, 2_000, 100).await;

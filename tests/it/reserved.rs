@@ -1,8 +1,8 @@
 //! A publisher's row that has the name of a relay's record is an event like any other: refused where it
 //! is written, harmless where it is there already.
 
-use artstore_producers::outbox::{self, OutboxInsert};
-use artstore_producers::wal::PublishError;
+use artstore_producers::publish::outbox::{self, OutboxInsert};
+use artstore_producers::publish::wal::PublishError;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};

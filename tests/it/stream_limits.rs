@@ -2,7 +2,7 @@
 //! projector, shown with the command that takes it away, and what it has removed is reported.
 
 use artstore_projectors::audit_log::published;
-use artstore_schemas::bus::{AUDIT_HEADS, check_limits};
+use artstore_bus::bus::{AUDIT_HEADS, check_limits};
 use artstore_schemas::source::Source;
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use artstore::stack::{Stack, StackOptions};
 use artstore::verify;
 use artstore_migrations::Module;
-use artstore_schemas::bus::{Bus, BusOptions, StreamName};
+use artstore_bus::bus::{Bus, BusOptions, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -326,7 +326,7 @@ pub async fn checkpoint(query_url: &str, source: &Source) -> u64 {
 
 /// How many rows of a source are finished.
 pub async fn finished(connection: &mut PgConnection, source: &Source) -> u64 {
-    let table = artstore_producers::source::SourceTable::of(source);
+    let table = artstore_producers::relay::source::SourceTable::of(source);
     let sql = format!(
         "select count(*) from {} where position is not null",
         table.name()

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use artstore::verify::cache::{self, Report, Scope};
 use artstore::verify::finding::{Finding, Kind};
-use artstore_producers::files::NewFile;
-use artstore_producers::outbox::{self, OutboxInsert};
+use artstore_producers::publish::files::NewFile;
+use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use serde_json::json;

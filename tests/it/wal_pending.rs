@@ -4,10 +4,10 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use artstore_producers::files::{self, FileUpdate};
-use artstore_producers::pending::{self, Limits, Proposal};
-use artstore_producers::resolve::{self, Decision, Refused};
-use artstore_producers::wal::{self, Begin, OperationType};
+use artstore_producers::publish::files::{self, FileUpdate};
+use artstore_producers::operations::pending::{self, Limits, Proposal};
+use artstore_producers::operations::resolve::{self, Decision, Refused};
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::event::{Event, Status, WalEvent, decode};
 use serde_json::Value;

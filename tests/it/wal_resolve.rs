@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use artstore_producers::pending::{self, Limits};
-use artstore_producers::resolve::{self, Decision, Refused};
-use artstore_producers::wal::{self, Begin, OperationType, PublishError};
+use artstore_producers::operations::pending::{self, Limits};
+use artstore_producers::operations::resolve::{self, Decision, Refused};
+use artstore_producers::publish::wal::{self, Begin, OperationType, PublishError};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::event::Status;
 use sqlx::{Connection as _, PgConnection};

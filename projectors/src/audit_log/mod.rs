@@ -42,11 +42,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use artstore_schemas::bus::{AUDIT_HEADS, Bus};
-use artstore_schemas::crash;
+use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_runtime::crash;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
-use artstore_sessions::pulse::kept_alive;
+use artstore_runtime::pulse::kept_alive;
 use sqlx::PgConnection;
 
 use self::append::{Signers, append};
@@ -56,7 +56,7 @@ use self::mapping::{NEWEST, RawMessage, Record};
 use self::note::{SignerKey, VerifierKey};
 use self::session::{Known, forked, other_head};
 use self::tile::{Tiles, Wanted};
-use crate::checkpoint::Checkpoint;
+use crate::runtime::checkpoint::Checkpoint;
 use crate::projector::{At, Projector, Rejection, Taken};
 use crate::projector_error::WorkerError;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use artstore_schemas::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
-use artstore_schemas::deliveries::{Deliveries, Pull};
+use artstore_bus::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
+use artstore_bus::deliveries::{Deliveries, Pull};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;

@@ -39,7 +39,7 @@ impl End {
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
     /// The database failed.
-    #[error("{}", artstore_sessions::words::words(.0))]
+    #[error("{}", artstore_runtime::words::words(.0))]
     Database(#[from] sqlx::Error),
     /// What the tables say was not signed.
     #[error("{0}")]

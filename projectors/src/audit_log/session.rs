@@ -2,13 +2,13 @@
 //! it was committed, and what of its heads is on the bus. It begins with evidence ([`super::resume`]);
 //! batches are added by [`super::append`].
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
 
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::source::Source;
-use artstore_sessions::pulse::kept_alive;
+use artstore_runtime::pulse::kept_alive;
 use sqlx::{Connection as _, PgConnection};
 
 use super::chain::origin_hash;
@@ -16,7 +16,7 @@ use super::head::{Boundary, Head};
 use super::resume::{self, End, ResumeError};
 use super::store::{self, Tip};
 use super::{AuditLog, derived, kids, legacy, published, root_at};
-use crate::checkpoint::Checkpoint;
+use crate::runtime::checkpoint::Checkpoint;
 use crate::projector::Projector as _;
 use crate::projector_error::{Halt, WorkerError};
 

@@ -139,7 +139,7 @@ pub async fn insert(
         rows.iter().map(|signed| of(&signed.row)).collect()
     }
     let signatures = rows.iter().map(|row| HEXLOWER.encode(&row.signature));
-    sqlx::query(include_str!("../sql/audit_rows_insert.sql"))
+    sqlx::query(include_str!("sql/audit_rows_insert.sql"))
         .bind(FORMAT)
         .bind(stream)
         .bind(kid)

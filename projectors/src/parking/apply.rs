@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::store::Parked;
 use super::{Fences, MOST_IN_ROW};
-use crate::consumer::Entry;
+use crate::runtime::consumer::Entry;
 use crate::projector::{Projector, Rejection};
 
 /// What became of a batch.

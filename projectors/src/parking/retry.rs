@@ -1,6 +1,6 @@
 //! Parked events are applied again, those of a key in order. With the last one the fence is gone.
 
-use artstore_schemas::crash;
+use artstore_runtime::crash;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -27,7 +27,7 @@ pub struct Retried {
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
     /// The database.
-    #[error("{}", artstore_sessions::words::words(.0))]
+    #[error("{}", artstore_runtime::words::words(.0))]
     Database(#[from] sqlx::Error),
     /// No event can be applied.
     #[error("{0}; this is a bug or a wrong set-up")]

@@ -78,7 +78,7 @@ async fn own(
         .filter(|(_, folded)| folded.removed)
         .map(|(id, _)| *id)
         .collect();
-    let rows: Vec<(Uuid, bool)> = sqlx::query_as(include_str!("../sql/ownership_upsert.sql"))
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(include_str!("sql/ownership_upsert.sql"))
         .bind(ids)
         .bind(of(&touched, |claim| claim.created_at))
         .bind(of(&touched, |claim| claim.gone))
@@ -119,7 +119,7 @@ pub async fn upsert(
         .map(|t| t.kept.as_deref().map(tags::array_literal))
         .collect();
     let dropped: Vec<i32> = tags.iter().map(|t| t.dropped).collect();
-    sqlx::query(include_str!("../sql/files_upsert.sql"))
+    sqlx::query(include_str!("sql/files_upsert.sql"))
         .bind(of(claims, |c| c.file.id))
         .bind(of(claims, |c| c.file.original_filename.clone()))
         .bind(of(claims, |c| c.file.storage_filename.clone()))

@@ -1,10 +1,10 @@
 //! A rebuild from its beginning to its comparison; what becomes of it is for [`super::swap`] or
 //! [`super::snapshot`].
 
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::source::Source;
-use artstore_sessions::restart::stopped;
+use artstore_runtime::restart::stopped;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -15,10 +15,10 @@ use super::fill::{Fill, Target};
 use super::parked::Seen;
 use super::session::{live_checkpoints, open, reader, run, use_schema};
 use super::{RebuildError, Told, likeness, shadow, shadow_schema};
-use crate::checkpoint;
+use crate::runtime::checkpoint;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
-use crate::workers;
+use crate::runtime::workers;
 
 /// So near to the live tables the rest is left for later.
 const NEAR: u64 = 2_000;

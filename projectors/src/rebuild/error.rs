@@ -9,7 +9,7 @@ pub enum RebuildError {
     #[error(transparent)]
     Worker(#[from] WorkerError),
     /// The database.
-    #[error("the projection's database: {}", artstore_sessions::words::words(.0))]
+    #[error("the projection's database: {}", artstore_runtime::words::words(.0))]
     Database(#[from] sqlx::Error),
     /// It can't be built again.
     #[error("projection {0} can't be built again")]

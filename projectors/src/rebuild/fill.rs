@@ -3,19 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_schemas::breaks;
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::source::Source;
-use artstore_sessions::restart::stopped;
+use artstore_runtime::restart::stopped;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::PgConnection;
 use tokio::sync::watch;
 
 use super::{RebuildError, Step, Told};
-use crate::checkpoint::{self, Checkpoint};
-use crate::commit::Commit;
-use crate::consumer::{Place, StreamReader};
+use crate::runtime::checkpoint::{self, Checkpoint};
+use crate::runtime::commit::Commit;
+use crate::runtime::consumer::{Place, StreamReader};
 use crate::parking::{Fences, store};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;

@@ -2,7 +2,7 @@
 //! owner, rights, settings, comments and indexes. It is brought along before the tables change places, and
 //! looked at once more under the locks.
 
-use artstore_schemas::crash;
+use artstore_runtime::crash;
 use sqlx::PgConnection;
 
 use super::session::run;
@@ -42,7 +42,7 @@ async fn digest<P: Projector>(
     schema: &str,
 ) -> Result<String, sqlx::Error> {
     let names: Vec<&str> = P::REBUILT.iter().map(|table| table.name).collect();
-    sqlx::query_scalar(include_str!("../sql/likeness_digest.sql"))
+    sqlx::query_scalar(include_str!("sql/likeness_digest.sql"))
         .bind(schema)
         .bind(names)
         .fetch_one(connection)
@@ -55,7 +55,7 @@ pub(crate) async fn copy(
     schema: &str,
     table: &str,
 ) -> Result<(), sqlx::Error> {
-    let statements = include_str!("../sql/likeness.sql");
+    let statements = include_str!("sql/likeness.sql");
     run_each(connection, statements, schema, table).await
 }
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use artstore_sessions::restart::stopped;
+use artstore_runtime::restart::stopped;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
 

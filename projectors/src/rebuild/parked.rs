@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use artstore_schemas::breaks;
+use artstore_bus::breaks;
 use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;

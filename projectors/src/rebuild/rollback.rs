@@ -1,8 +1,8 @@
 //! Back to the tables that were live before the last swap: they and the present ones change places, so
 //! that a second rollback undoes the first. They go on from their own checkpoints.
 
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::watch;

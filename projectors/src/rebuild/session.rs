@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 use tracing::log::LevelFilter;
 
 use super::RebuildError;
-use crate::checkpoint::{self, Checkpoint};
-use crate::database::{self, connect_for};
+use crate::runtime::checkpoint::{self, Checkpoint};
+use crate::runtime::database::{self, connect_for};
 use crate::projector::Projector;
 
 /// Longer than a stream may stand still: a frozen process is ended later.

@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
-use artstore_sessions::restart::stopped;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
+use artstore_runtime::restart::stopped;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::build::{Rebuild, Streams};

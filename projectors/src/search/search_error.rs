@@ -1,6 +1,6 @@
 //! Why there is no answer.
 
-use artstore_sessions::words::words;
+use artstore_runtime::words::words;
 
 /// An error of a search.
 #[derive(Debug, thiserror::Error)]

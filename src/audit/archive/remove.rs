@@ -1,6 +1,6 @@
 //! Takes archived rows out of the table, the first ones first, a batch a transaction.
 
-use artstore_schemas::crash;
+use artstore_runtime::crash;
 use sqlx::{Connection as _, PgConnection};
 
 use super::Archived;

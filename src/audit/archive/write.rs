@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use artstore_projectors::audit_log::row::{FORMAT, Hash};
 use artstore_projectors::audit_log::store::{self, COLUMNS};
 use artstore_projectors::audit_log::tile::{Edge, Place};
-use artstore_schemas::crash;
+use artstore_runtime::crash;
 use aws_lc_rs::digest::{Context, SHA256};
 use chrono::{DateTime, Utc};
 use data_encoding::{BASE64, HEXLOWER};

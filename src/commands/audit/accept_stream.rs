@@ -2,15 +2,15 @@
 //! what its message says. The stream that a checkpoint is of is told by when it was created, so the
 //! projector halts at another one, whatever that holds.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use artstore_producers::outbox::{self, OutboxInsert};
+use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::AuditLog;
-use artstore_projectors::checkpoint;
+use artstore_projectors::runtime::checkpoint;
 use artstore_projectors::projector::Projector as _;
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use chrono::SubsecRound as _;

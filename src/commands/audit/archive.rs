@@ -1,6 +1,6 @@
 //! `artstore audit archive`.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use artstore_producers::outbox::{self, OutboxInsert};
+use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::chain::origin_hash;
 use artstore_projectors::audit_log::head::Head;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::{published, store};
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use clap::Args;

@@ -1,6 +1,6 @@
 //! `artstore audit export`.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use artstore_producers::outbox::{self, OutboxInsert};
+use artstore_producers::publish::outbox::{self, OutboxInsert};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -206,7 +206,7 @@ async fn write(
     loop {
         let rows = tokio::select! {
             rows = batch(connection, &progress.filters, &progress.bounds, progress.last_id) => rows?,
-            () = artstore_sessions::restart::stopped(&mut stop) => return Ok(Ended::Stopped),
+            () = artstore_runtime::restart::stopped(&mut stop) => return Ok(Ended::Stopped),
         };
         // Behind the rows: what was taken out before they were read is seen.
         whole(connection, progress).await?;
@@ -230,7 +230,7 @@ async fn write(
         if let Target::Part(part) = target {
             part.keep(progress)?;
         }
-        artstore_schemas::crash::point("audit.export.batch");
+        artstore_runtime::crash::point("audit.export.batch");
         bar.set_position(progress.rows);
     }
 }

@@ -1,6 +1,6 @@
 //! `artstore audit prove`, `check-proof` and `consistency`.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

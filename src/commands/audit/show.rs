@@ -55,7 +55,7 @@ pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = artstore_sessions::restart::stopped(&mut stop) => return Ok(checker.end()),
+            () = artstore_runtime::restart::stopped(&mut stop) => return Ok(checker.end()),
         }
         let now = Bounds::now(&mut connection).await?;
         if now != shown {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Config;
 use chrono::{DateTime, Utc};

@@ -10,7 +10,7 @@ use artstore_projectors::query_cache::ownership::{Claim, fold};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use sqlx::{Connection as _, PgConnection};
 
 use super::Line;

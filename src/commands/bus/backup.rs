@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use artstore_projectors::workers;
-use artstore_schemas::bus::{AUDIT_HEADS, Bus};
-use artstore_schemas::count::counted;
+use artstore_projectors::runtime::workers;
+use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_runtime::count::counted;
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::json;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
-use artstore_schemas::bus::{AUDIT_HEADS, Bus};
-use artstore_schemas::count::{by, counted};
+use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_runtime::count::{by, counted};
 use clap::Args;
 use serde_json::{Value, json};
 

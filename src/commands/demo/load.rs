@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
-use artstore_producers::files::{self, FileUpdate, NewFile};
-use artstore_producers::outbox::{self, OutboxInsert};
-use artstore_producers::wal::{self, Begin, OperationType};
+use artstore_producers::publish::files::{self, FileUpdate, NewFile};
+use artstore_producers::publish::outbox::{self, OutboxInsert};
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::File;
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use aws_lc_rs::digest::{SHA256, digest};
 use indicatif::ProgressBar;
 use serde_json::json;

@@ -1,12 +1,12 @@
 //! What came of it, counted from the databases and the streams themselves.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -247,7 +247,7 @@ impl Report {
         }
         let mut waits = Vec::new();
         for source in system.sources() {
-            let table = artstore_producers::source::SourceTable::of(&source);
+            let table = artstore_producers::relay::source::SourceTable::of(&source);
             let sql = format!(
                 "select {} as id, pg_xact_commit_timestamp(xmin) as at from public.{} \
                  where position is not null",

@@ -1,11 +1,11 @@
 //! Files for the first searches, written as a publisher writes them. Their ids are fixed: where they are
 //! there already, nothing is written.
 
-use artstore_producers::files::{self, NewFile};
-use artstore_producers::wal::{self, Begin, OperationType};
+use artstore_producers::publish::files::{self, NewFile};
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _};

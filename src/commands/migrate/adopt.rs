@@ -1,7 +1,7 @@
 //! `artstore migrate adopt`: takes over what the product made. All databases are looked at before
 //! the first is changed.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use artstore_migrations::{Adoption, Effect, Module, OLD_ROWS_ORDER, Origin, Step};

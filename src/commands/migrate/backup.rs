@@ -3,7 +3,7 @@
 
 mod dump;
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::fs::DirBuilder;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;

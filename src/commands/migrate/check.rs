@@ -1,23 +1,23 @@
 //! `artstore migrate check`: everything that would stop an adoption, a migration or the services,
 //! seen before anything is changed. It only reads.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::fmt::Display;
 use std::process::ExitCode;
 
 use artstore_migrations::{Effect, Module, Origin};
-use artstore_producers::source::SourceTable;
-use artstore_producers::{api_url, election};
+use artstore_producers::relay::source::SourceTable;
+use artstore_producers::relay::{api_url, election};
 use artstore_projectors::audit_log::AuditLog;
-use artstore_projectors::database::PROJECTION_TABLES;
+use artstore_projectors::runtime::database::PROJECTION_TABLES;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::bus::{Bus, BusError, Limits, StreamName};
+use artstore_bus::bus::{Bus, BusError, Limits, StreamName};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
-use artstore_sessions::server::{self, Server};
-use artstore_sessions::{connection, relation};
+use artstore_runtime::server::{self, Server};
+use artstore_runtime::{connection, relation};
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -356,7 +356,7 @@ async fn rights(
 
 async fn of_nats(config: &Config, sources: &[Source]) -> Report {
     let options = config.bus("artstore migrate check");
-    let shown = artstore_schemas::bus::without_password(&options.url);
+    let shown = artstore_bus::bus::without_password(&options.url);
     let mut report = Report::of(format!("NATS: {shown}"));
     let bus = match Bus::connect(&options).await {
         Ok(bus) => bus,

@@ -1,7 +1,7 @@
 //! `--dry-run`: the steps that would be taken, as an SQL script with headers.
 
 use artstore_migrations::{Direction, Module, PlannedStep};
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use serde_json::{Value, json};
 
 /// For people. A part that runs in batches has `$1`; everything else can be run as it stands.

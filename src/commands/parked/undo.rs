@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
-use artstore_projectors::checkpoint;
+use artstore_projectors::runtime::checkpoint;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::discarded::{self, GivenUp};
 use artstore_projectors::parking::store::{self, Parked};
 use artstore_projectors::projector::{Projector as _, RawMessage};
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::breaks;
-use artstore_schemas::bus::Bus;
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use artstore_projectors::pause;
+use artstore_projectors::runtime::pause;
 use clap::Args;
 use serde_json::json;
 use sqlx::Connection as _;

@@ -1,7 +1,7 @@
 //! `artstore projection rebuild`. Exit code 0: swapped, or equal, or the snapshot is made; 1: the tables
 //! differ, or it could not be done; 2: it was not asked for rightly.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use artstore_projectors::rebuild::compare::Comparison;
 use artstore_projectors::rebuild::snapshot::{self, AsOf};
 use artstore_projectors::rebuild::swap::{Record, Swapped};
 use artstore_projectors::rebuild::{RebuildError, Step};
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
-use artstore_sessions::pulse::Pulse;
-use artstore_sessions::restart::stopped;
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
+use artstore_runtime::pulse::Pulse;
+use artstore_runtime::restart::stopped;
 use chrono::Utc;
 use clap::Args;
 use serde_json::{Value, json};

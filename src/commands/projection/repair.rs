@@ -1,11 +1,11 @@
 //! `artstore projection repair`: mends a read model from the streams.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
 

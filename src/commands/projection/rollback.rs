@@ -9,7 +9,7 @@ use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::rebuild::Step;
 use artstore_projectors::rebuild::rollback;
 use artstore_projectors::rebuild::swap::{Record, Swapped};
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};

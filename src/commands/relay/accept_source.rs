@@ -1,10 +1,10 @@
 //! `artstore relay accept-source`.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::process::ExitCode;
 
 use artstore_producers::accept::{self, Accepted, Break};
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};

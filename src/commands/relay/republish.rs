@@ -1,10 +1,10 @@
 //! `artstore relay republish`.
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::process::ExitCode;
 
 use artstore_producers::republish::{self, Lack};
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};
 

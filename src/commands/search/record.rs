@@ -1,8 +1,8 @@
 //! Each search is itself an event: a row in the query module's outbox, from where relay and
 //! projector take it into `search_history`.
 
-use artstore_producers::outbox::{self, OutboxInsert};
-use artstore_producers::wal::PublishError;
+use artstore_producers::publish::outbox::{self, OutboxInsert};
+use artstore_producers::publish::wal::PublishError;
 use artstore_projectors::search::Found;
 use artstore_projectors::search::query::Search;
 use artstore_schemas::actor::Actor;

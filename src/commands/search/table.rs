@@ -3,7 +3,7 @@
 use artstore_projectors::search::Found;
 use artstore_projectors::search::hit::Hit;
 use artstore_projectors::search::query::Search;
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 const USUAL_WIDTH: usize = 80;

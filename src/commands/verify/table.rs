@@ -1,7 +1,7 @@
 //! The result for people: who does not go on, a line for each source, then what does not agree, then
 //! the verdict, and the one command to go on with.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

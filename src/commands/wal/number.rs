@@ -1,15 +1,15 @@
 //! `artstore wal number`: positions for finished rows that have none, because the trigger that
 //! gives them was off. What it mends, `artstore verify` finds.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use artstore_producers::number;
-use artstore_producers::rows;
-use artstore_producers::source::SourceTable;
+use artstore_producers::operations::number;
+use artstore_producers::relay::rows;
+use artstore_producers::relay::source::SourceTable;
 use artstore_schemas::source::Source;
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use clap::Args;
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 //! holds them. Each element is compared with its whole stream first; where anything is found, nothing
 //! of it is removed.
 
-use artstore_schemas::count::{by, counted};
+use artstore_runtime::count::{by, counted};
 use std::fmt;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_producers::prune::{self, Compared, Facts, KEPT, Limits, Plan, Stays};
-use artstore_schemas::bus::Bus;
-use artstore_schemas::crash;
+use artstore_producers::operations::prune::{self, Compared, Facts, KEPT, Limits, Plan, Stays};
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, SecondsFormat, Utc};

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use artstore_projectors::checkpoint::{self, Checkpoint};
+use artstore_projectors::runtime::checkpoint::{self, Checkpoint};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::breaks;
-use artstore_schemas::bus::Bus;
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, SubsecRound as _, Utc};

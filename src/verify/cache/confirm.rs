@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use artstore_producers::pending::Limits;
-use artstore_schemas::bus::Bus;
+use artstore_producers::operations::pending::Limits;
+use artstore_bus::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use artstore_projectors::projector::Received;
-use artstore_schemas::breaks;
-use artstore_schemas::bus::Bus;
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
 use artstore_schemas::event::{Event, FileDownloaded, OutboxEvent, SearchPerformed, decode_data};
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use artstore_projectors::projector::Received;
-use artstore_schemas::bus::Bus;
-use artstore_schemas::deliveries::{Deliveries, Pull};
+use artstore_bus::bus::Bus;
+use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;

@@ -23,21 +23,21 @@ mod provenance;
 pub mod rows;
 pub mod told;
 
-use artstore_schemas::count::counted;
+use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_producers::source::SourceTable;
-use artstore_producers::{api_url, source_check};
-use artstore_projectors::database::PROJECTION_TABLES;
+use artstore_producers::relay::source::SourceTable;
+use artstore_producers::relay::{api_url, source_check};
+use artstore_projectors::runtime::database::PROJECTION_TABLES;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_projectors::workers;
-use artstore_schemas::bus::{Bus, BusError};
+use artstore_projectors::runtime::workers;
+use artstore_bus::bus::{Bus, BusError};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
-use artstore_sessions::{connection, relation};
+use artstore_runtime::{connection, relation};
 use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};

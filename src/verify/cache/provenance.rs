@@ -4,10 +4,10 @@
 
 use std::collections::HashSet;
 
-use artstore_projectors::checkpoint;
+use artstore_projectors::runtime::checkpoint;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::bus::Bus;
+use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;

@@ -1,14 +1,14 @@
 //! A row of the cache, as it is and as an event says it should be; a file of an element, as it is
 //! and as the element's last event says. Compared field by field, with words for people.
 
-use artstore_producers::files;
+use artstore_producers::publish::files;
 use artstore_projectors::projector::Received;
 use artstore_projectors::query_cache::tags;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{File, Omitted};
 use artstore_schemas::json::Document;
 use artstore_schemas::source::Source;
-use artstore_sessions::text;
+use artstore_runtime::text;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row as _};

@@ -7,8 +7,8 @@ use std::pin::pin;
 
 use artstore_projectors::parking::discarded::Discarded;
 use artstore_projectors::projector::Received;
-use artstore_schemas::breaks::{self, Chain};
-use artstore_schemas::bus::Bus;
+use artstore_bus::breaks::{self, Chain};
+use artstore_bus::bus::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{Event, File, WalEvent};
 use artstore_schemas::source::Source;

@@ -2,7 +2,7 @@
 //! were archived, and what the database has is published again.
 
 use artstore_projectors::audit_log::published;
-use artstore_schemas::bus::{AUDIT_HEADS, StreamName};
+use artstore_bus::bus::{AUDIT_HEADS, StreamName};
 
 use super::*;
 

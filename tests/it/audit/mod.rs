@@ -17,7 +17,7 @@ mod ranges;
 
 use std::path::PathBuf;
 
-use artstore_producers::outbox::{self, OutboxInsert};
+use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::chain::ChainKey;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::source::Source;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail, ensure};
-use artstore_sessions::connection;
+use artstore_runtime::connection;
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};

@@ -2,8 +2,8 @@
 //! the publishers' API, and how the cache shows it. It remembers what may have to be undone.
 
 use anyhow::Context as _;
-use artstore_producers::files::{self, FileUpdate, NewFile};
-use artstore_producers::wal::{self, Begin, OperationType, PendingOperation, PublishError};
+use artstore_producers::publish::files::{self, FileUpdate, NewFile};
+use artstore_producers::publish::wal::{self, Begin, OperationType, PendingOperation, PublishError};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};

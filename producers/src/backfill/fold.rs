@@ -1,0 +1,250 @@
+//! What an element's stream says last of each file: its messages, folded. The relay reads them up to
+//! the stream's end, and adds what it publishes itself from then on. [`crate::backfill::level`] compares the
+//! result with `_files`.
+//!
+//! Memory is bounded by taking some partitions at a time: a file is in one partition, so the fold of
+//! a group of them knows everything of the files in it. About 100 bytes a file.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+use artstore_bus::breaks;
+use artstore_bus::bus::{Bus, BusError};
+use artstore_schemas::damage::Damage;
+use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::event::{self, Event, WalEvent};
+use artstore_schemas::source::Source;
+use artstore_schemas::subject::{self, PARTITIONS};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::message::Message;
+use uuid::Uuid;
+
+use crate::relay::relay_error::{Halt, RelayError};
+use crate::backfill::state::{self, State};
+
+/// What the stream said last of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last {
+    /// The message.
+    pub sequence: u64,
+    /// The file's state; none: it is not there.
+    pub state: Option<State>,
+    /// A digest of where the event says that the element's API is reached.
+    pub api_url: u64,
+}
+
+/// Puts the partitions into groups, so that the fold of each holds at most about `files` files of a
+/// stream with so many messages. At most one partition a group: beyond sixteen times `files`
+/// messages, a group may hold more.
+pub fn groups(messages: u64, files: u64) -> Vec<Vec<u32>> {
+    let groups = messages.div_ceil(files.max(1));
+    let groups = u32::try_from(groups).unwrap_or(PARTITIONS);
+    let groups = groups.clamp(1, PARTITIONS);
+    let group = |first| (first..PARTITIONS).step_by(groups as usize).collect();
+    (0..groups).map(group).collect()
+}
+
+/// The fold of some partitions of an element's stream.
+pub struct Fold {
+    source: Source,
+    partitions: Vec<u32>,
+    files: BTreeMap<Uuid, Last>,
+    /// Messages that readers pass over.
+    damage: Damage,
+    /// Where the record of them stands; 0 where there is none. A snapshot that it counts as gone is
+    /// published again behind it, as an event of its own.
+    pub damage_at: u64,
+    /// What is still to be read of the stream.
+    reading: Option<Reading>,
+}
+
+struct Reading {
+    messages: Deliveries,
+    /// The last message that is wanted.
+    target: u64,
+}
+
+impl Fold {
+    /// Begins to read these partitions of an element's stream, up to `end`, its last sequence.
+    pub async fn open(
+        bus: &Bus,
+        source: &Source,
+        partitions: Vec<u32>,
+        end: u64,
+    ) -> Result<Self, RelayError> {
+        let stream = source.stream();
+        let filters = filters(source, &partitions);
+        let target = last_of(bus, source, &filters, end).await?;
+        let record = breaks::damage_record(bus, source).await?;
+        let (damage_at, damage) = record.unwrap_or_default();
+        let mut fold = Self {
+            source: source.clone(),
+            partitions,
+            files: BTreeMap::new(),
+            damage,
+            damage_at,
+            reading: None,
+        };
+        if target == 0 {
+            return Ok(fold);
+        }
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::None,
+            filter_subjects: filters,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        let messages = Deliveries::open(bus, &stream, config, Pull::default()).await?;
+        fold.reading = Some(Reading { messages, target });
+        Ok(fold)
+    }
+
+    /// Reads on for about so long. True: it has read up to the end that it was opened with.
+    pub async fn advance(&mut self, patience: Duration) -> Result<bool, RelayError> {
+        let begun = Instant::now();
+        loop {
+            let Some(reading) = &mut self.reading else {
+                return Ok(true);
+            };
+            let left = patience.saturating_sub(begun.elapsed());
+            let Some(message) = reading.messages.persist_within(left).await? else {
+                return Ok(false);
+            };
+            let stream = self.source.stream();
+            let info = message.info().map_err(|e| failed(&stream, &e))?;
+            let sequence = info.stream_sequence;
+            let reached = sequence >= reading.target;
+            // What was published since it was opened was added already.
+            if sequence <= reading.target && !self.damage.ignores(sequence) {
+                let event = read(&self.source, sequence, &message)?;
+                self.add(sequence, &event);
+            }
+            if reached {
+                self.reading = None;
+            }
+        }
+    }
+
+    /// Whether everything up to the end that it was opened with is in it.
+    pub fn is_complete(&self) -> bool {
+        self.reading.is_none()
+    }
+
+    /// Adds a message. Of two of a file the later one counts, whichever is added first.
+    pub fn add(&mut self, sequence: u64, event: &WalEvent) {
+        let Some((file, state)) = state::said(event) else {
+            return;
+        };
+        if !self.covers(file) {
+            return;
+        }
+        let said = Last {
+            sequence,
+            state,
+            api_url: state::of_url(event.element.api_url.as_deref()),
+        };
+        let last = self.files.entry(file).or_insert(said);
+        if sequence >= last.sequence {
+            *last = said;
+        }
+    }
+
+    /// Whether a file is in these partitions.
+    pub fn covers(&self, file: Uuid) -> bool {
+        self.partitions.contains(&subject::partition(Some(file)))
+    }
+
+    /// What the stream said last of a file.
+    pub fn last(&self, file: Uuid) -> Option<Last> {
+        self.files.get(&file).copied()
+    }
+
+    /// The files behind `after` and up to `upto` (none: to the end), by id.
+    pub fn range(
+        &self,
+        after: Option<Uuid>,
+        upto: Option<Uuid>,
+    ) -> impl Iterator<Item = (Uuid, Last)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = upto.map_or(Bound::Unbounded, Bound::Included);
+        self.files.range((from, to)).map(|(id, last)| (*id, *last))
+    }
+}
+
+/// None where all partitions are wanted: then every message is.
+fn filters(source: &Source, partitions: &[u32]) -> Vec<String> {
+    if partitions.len() == PARTITIONS as usize {
+        return Vec::new();
+    }
+    let prefix = source.subject_prefix();
+    let filter = |partition: &u32| format!("{prefix}.p{partition:02}.>");
+    partitions.iter().map(filter).collect()
+}
+
+/// The last message that fits any of the filters, as the stream's leader knows it.
+async fn last_of(
+    bus: &Bus,
+    source: &Source,
+    filters: &[String],
+    end: u64,
+) -> Result<u64, RelayError> {
+    if filters.is_empty() {
+        return Ok(end);
+    }
+    let stream = source.stream();
+    let mut last = 0;
+    for filter in filters {
+        if let Some(message) = bus.last_message(&stream, filter).await? {
+            last = last.max(message.sequence);
+        }
+    }
+    if last > end {
+        return Err(failed(
+            &stream,
+            &format!("somebody else has published message {last}"),
+        ));
+    }
+    Ok(last)
+}
+
+fn read(source: &Source, sequence: u64, message: &Message) -> Result<WalEvent, RelayError> {
+    let foreign = |problem: String| Halt::ForeignStream {
+        source_name: source.to_string(),
+        stream: source.stream(),
+        sequence,
+        problem,
+    };
+    let headers = message.headers.clone().unwrap_or_default();
+    let envelope = Envelope::from_headers(&headers).map_err(|e| foreign(e.to_string()))?;
+    match event::decode(source, &envelope.event_type, &message.payload) {
+        Ok(Event::Wal(event)) => Ok(*event),
+        Ok(Event::Outbox(_)) => Err(foreign("it is no event of an element".to_owned()).into()),
+        Err(error) => Err(foreign(error.to_string()).into()),
+    }
+}
+
+fn failed(stream: &str, error: &dyn std::fmt::Display) -> RelayError {
+    BusError::JetStream(format!("stream {stream}: {error}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_groups_hold_every_partition_once() {
+        for (messages, expected) in [(0, 1), (1_000_000, 1), (1_000_001, 2), (7_500_000, 8)] {
+            let groups = groups(messages, 1_000_000);
+            assert_eq!(groups.len(), expected);
+            let mut all: Vec<u32> = groups.concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..PARTITIONS).collect::<Vec<_>>());
+        }
+        assert_eq!(groups(u64::MAX, 1).len(), PARTITIONS as usize);
+    }
+}

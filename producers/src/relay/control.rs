@@ -1,0 +1,63 @@
+//! Standing down for an operator's command: it asks on the source's control subject, and every relay
+//! of the source stops asking for the lock for a moment. The active one first finishes what it has in
+//! hand and lets the lock go. [`crate::relay::takeover`] is the other side.
+
+use std::time::Duration;
+
+use artstore_bus::bus::Bus;
+use artstore_schemas::source::Source;
+use async_nats::{Message, Subscriber};
+use futures::StreamExt as _;
+use tokio::time::timeout;
+
+use crate::relay::relay_error::RelayError;
+
+/// What a command asks for.
+pub(crate) const STAND_DOWN: &str = "stand down";
+
+/// How long a relay that stood down leaves the lock to the command.
+pub(crate) const PAUSE: Duration = Duration::from_secs(3);
+
+/// How long the connection may take to take the answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// A relay's ear.
+pub(crate) struct Control {
+    bus: Bus,
+    requests: Subscriber,
+}
+
+impl Control {
+    pub(crate) async fn open(bus: &Bus, source: &Source) -> Result<Self, RelayError> {
+        let requests = bus.subscribe(source.control_subject()).await?;
+        Ok(Self {
+            bus: bus.clone(),
+            requests,
+        })
+    }
+
+    /// Waits for a request. Anything else on the subject is passed over.
+    pub(crate) async fn request(&mut self) -> Message {
+        loop {
+            match self.requests.next().await {
+                Some(message) if message.payload == STAND_DOWN.as_bytes() => return message,
+                Some(_) => tracing::debug!("a request that is not known"),
+                // The client is closed: the relay ends for other reasons.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Says that the lock is let go. Only into an inbox: whoever asks names the subject of the
+    /// answer, and could name one that only a relay may publish on.
+    pub(crate) async fn answer(&self, request: Message) {
+        let Some(reply) = request.reply.filter(|reply| reply.starts_with("_INBOX.")) else {
+            return;
+        };
+        // The command looks at the lock anyway.
+        let answered = self.bus.client.publish(reply, "stood down".into());
+        if !matches!(timeout(ANSWER, answered).await, Ok(Ok(()))) {
+            tracing::debug!("the command got no answer that the lock is free");
+        }
+    }
+}

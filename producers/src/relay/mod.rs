@@ -1,0 +1,42 @@
+//! The relay: from finished rows to messages. In the order in which data flows.
+//!
+//! - `supervise`: its life, from the election to the end
+//! - [`election`]: one relay a source
+//! - `control`: standing down for an operator's command
+//! - [`takeover`]: becoming the relay for a command
+//! - [`source_check`]: whether a source is fit to be read
+//! - [`tail`]: the relay's state, read from the stream
+//! - `round`: poll, settle, publish, again
+//! - [`source`]: its table and rows
+//! - [`poll`]: reading new ones
+//! - [`floor`]: up to where it was pruned
+//! - [`gaps`]: what was seen of a source and what is missing
+//! - [`rows`]: finished rows by their positions
+//! - [`api_url`]: where an element's API is reached
+//! - [`translate`]: a row becomes an event
+//! - `omit`: what does not fit into a message
+//! - [`publish`]: messages, each accepted only in its place
+//! - [`progress`]: what it tells of itself
+//! - [`relay_error`]: why it stops
+
+pub mod api_url;
+mod control;
+pub mod election;
+pub mod floor;
+pub mod gaps;
+pub(crate) mod omit;
+pub mod poll;
+pub mod progress;
+pub mod publish;
+pub mod relay_error;
+mod round;
+pub mod rows;
+pub mod source;
+pub mod source_check;
+mod supervise;
+pub mod tail;
+pub mod takeover;
+pub mod translate;
+
+pub(crate) use supervise::Relay;
+pub use supervise::{RelayOptions, check, level, run};

@@ -1,0 +1,343 @@
+//! Why a relay stops: for now, or until a person decides.
+
+use artstore_bus::bus::BusError;
+use artstore_runtime::count::counted;
+use artstore_bus::deliveries::Ended;
+use artstore_runtime::relation::Unfit;
+use artstore_runtime::session::SessionError;
+use artstore_runtime::unavailable::is_unavailable;
+use artstore_runtime::words::{unreached, words};
+use uuid::Uuid;
+
+/// An error of the relay.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The source's database failed. Tried again, on new connections.
+    #[error("the source's database: {}", words(.0))]
+    Database(sqlx::Error),
+    /// No connection to the source's database. Tried again.
+    #[error("{}", unreached(.database, .cause))]
+    Connect {
+        /// Which one: name, host and port.
+        database: String,
+        /// What the client says.
+        cause: sqlx::Error,
+    },
+    /// NATS failed. Tried again, from what the stream says.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The election was lost, or its connection. Another relay may be active now.
+    #[error("this relay is no longer the source's only one: {0}")]
+    StoodDown(&'static str),
+    /// It was asked to stop, and something did not end in time.
+    #[error(
+        "stopped before everything was settled: {0}; nothing is lost: the next start goes on from \
+         what the stream says"
+    )]
+    NotDrained(String),
+    /// Somebody else holds the source's lock and does not let it go.
+    #[error(
+        "the relay's lock of {source_name} is held by {holder}, which did not let it go within \
+         {seconds} s: {advice}"
+    )]
+    Held {
+        /// The source.
+        source_name: String,
+        /// Who holds it, as the database shows the session.
+        holder: String,
+        /// How long it was waited for, in seconds.
+        seconds: u64,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Something is wrong that no further try can mend.
+    #[error(transparent)]
+    Halt(#[from] Box<Halt>),
+}
+
+impl From<Ended> for RelayError {
+    fn from(ended: Ended) -> Self {
+        Self::Bus(ended.into())
+    }
+}
+
+impl From<sqlx::Error> for RelayError {
+    fn from(error: sqlx::Error) -> Self {
+        SessionError::from(error).into()
+    }
+}
+
+impl From<SessionError> for RelayError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Database(error) => Self::Database(error),
+            SessionError::Connect { database, cause } => Self::Connect { database, cause },
+            SessionError::Pooler { sign } => Halt::Pooler { sign }.into(),
+            SessionError::TooOld { database, problem } => Halt::TooOld { database, problem }.into(),
+        }
+    }
+}
+
+impl From<Halt> for RelayError {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(Box::new(halt))
+    }
+}
+
+impl RelayError {
+    /// Whether a person has to act before another try can succeed.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Database(error) | Self::Connect { cause: error, .. } => is_permanent(error),
+            Self::Bus(error) => !error.is_transient(),
+            Self::StoodDown(_) | Self::NotDrained(_) | Self::Held { .. } => false,
+            Self::Halt(_) => true,
+        }
+    }
+}
+
+impl RelayError {
+    /// Whether a server is unavailable for now: NATS, or the source's database. At the start it can be waited
+    /// for.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Database(error) | Self::Connect { cause: error, .. } => is_unavailable(error),
+            Self::Bus(error) => error.is_transient(),
+            Self::StoodDown(_) | Self::NotDrained(_) | Self::Held { .. } | Self::Halt(_) => false,
+        }
+    }
+
+    /// Whether it is a halt of one source, because of what its stream or its rows hold: other sources of
+    /// the same process go on. Everything else that can be wrong at the start is a wrong setting, or may
+    /// pass.
+    pub fn is_of_one_source(&self) -> bool {
+        match self {
+            Self::Halt(halt) => halt.is_of_one_source(),
+            Self::Database(_)
+            | Self::Connect { .. }
+            | Self::Bus(_)
+            | Self::StoodDown(_)
+            | Self::NotDrained(_)
+            | Self::Held { .. } => false,
+        }
+    }
+}
+
+impl Halt {
+    fn is_of_one_source(&self) -> bool {
+        match self {
+            Self::Standby
+            | Self::NoTable { .. }
+            | Self::NotMigrated { .. }
+            | Self::TooOld { .. }
+            | Self::Unfit(_)
+            | Self::Pooler { .. } => false,
+            Self::NoFloor { .. }
+            | Self::Status { .. }
+            | Self::OtherIdentity { .. }
+            | Self::SequenceBehind { .. }
+            | Self::SetBack { .. }
+            | Self::BelowFloor { .. }
+            | Self::ForeignStream { .. }
+            | Self::Duplicate { .. } => true,
+        }
+    }
+}
+
+/// Wrong password, no such database, no right to log in or to read: only a person mends these.
+fn is_permanent(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            matches!(
+                code.as_ref(),
+                "28000" | "28P01" | "3D000" | "42501" | "42P01" | "42703"
+            )
+        }),
+        sqlx::Error::Configuration(_) | sqlx::Error::InvalidArgument(_) => true,
+        _ => false,
+    }
+}
+
+/// What only a person can mend. Each text says what happened and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The source is a standby.
+    #[error(
+        "the source's database is a standby, which does not know the transactions in flight: \
+         point the relay at the primary"
+    )]
+    Standby,
+    /// The server is too old.
+    #[error("database {database}: {problem}")]
+    TooOld {
+        /// Which one: name, host and port.
+        database: String,
+        /// Its version, and which is needed.
+        problem: String,
+    },
+    /// The table is not in this database.
+    #[error(
+        "database {database} has no table {table}: is it the right database for this source? If \
+         it is, run `artstore migrate up` for it"
+    )]
+    NoTable {
+        /// The database.
+        database: String,
+        /// The table.
+        table: String,
+    },
+    /// A table of the source does not show all of its rows.
+    #[error("{0}; nothing was published")]
+    Unfit(Unfit),
+    /// Trigger, sequence, index or constraint are not as they should be.
+    #[error(
+        "table {table}: {problem}; positions could get lost: run `artstore migrate up`, or put \
+         back what was changed"
+    )]
+    NotMigrated {
+        /// The table.
+        table: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The record of what was pruned is gone.
+    #[error(
+        "table {table} is empty: how far finished operations were pruned is not known, so a stream \
+         that lacks them can't be told from a whole one; put its one row back from a backup (if \
+         nothing was ever pruned: `insert into {table} default values`)"
+    )]
+    NoFloor {
+        /// The table.
+        table: String,
+    },
+    /// There is a pooler in between.
+    #[error(
+        "there is a connection pooler between the relay and the source (pgbouncer?): {sign}; give \
+         the relay a direct connection to PostgreSQL"
+    )]
+    Pooler {
+        /// By what it shows itself.
+        sign: String,
+    },
+    /// A finished row has a status that is none.
+    #[error("position {position}: the status {status:?} is not known to this version")]
+    Status {
+        /// The row's position.
+        position: i64,
+        /// Its status.
+        status: String,
+    },
+    /// The stream was written from another database, or from an earlier life of this one.
+    #[error(
+        "stream {stream} was written from the database {in_stream}, this one is {here} \
+         (system identifier, database, timeline): the source was restored, promoted or replaced, \
+         nothing was published. Put the right database behind the source's URL; if this one is to \
+         be the source from now on, `artstore relay accept-source --source {source_name}` shows \
+         what it lost and goes on from it (README, \"Accepting another source\")"
+    )]
+    OtherIdentity {
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// The identity in its last message.
+        in_stream: String,
+        /// The identity of the database.
+        here: String,
+    },
+    /// The sequence is behind the stream.
+    #[error(
+        "stream {stream} has position {high}, but the source's sequence is at {sequence}: the \
+         source was set back to an earlier state; nothing was published. Restore it to a state \
+         that holds position {high}; if its loss is accepted, `artstore relay accept-source --source \
+         {source_name}` shows what it lost and goes on from it (README, \"Accepting another source\")"
+    )]
+    SequenceBehind {
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// The highest position seen.
+        high: i64,
+        /// The sequence's last value.
+        sequence: i64,
+    },
+    /// Messages of the stream have no row, or another row, in the source.
+    #[error(
+        "stream {stream} has {} that the source does not hold any more, from \
+         position {first} to {last} (first: message {sequence}, event {id}): the source was set \
+         back to an earlier state, or finished rows were deleted; nothing was published. Restore \
+         it to a state that holds position {last}; if its loss is accepted, `artstore relay \
+         accept-source --source {source_name}` shows what it lost and goes on from it (README, \
+         \"Accepting another source\")",
+        counted(.count, "message")
+    )]
+    SetBack {
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// How many such messages there are.
+        count: usize,
+        /// The first position.
+        first: i64,
+        /// The last position.
+        last: i64,
+        /// The first one's sequence.
+        sequence: u64,
+        /// The first one's event.
+        id: Uuid,
+    },
+    /// The stream lacks operations that were pruned.
+    #[error(
+        "the operations of {source_name} were pruned up to position {floor}, and stream {stream} does \
+         not have all of them (it goes up to position {high}, missing: {missing}): it was made anew or \
+         set back, and nobody else tells of them; nothing was published. Restore the stream; if its \
+         loss is accepted, `artstore relay accept-source --source {source_name}` goes on without what \
+         they told (docs/pruning.md)"
+    )]
+    BelowFloor {
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// Up to where the source was pruned.
+        floor: i64,
+        /// The highest position that the stream has seen.
+        high: i64,
+        /// What it misses below it.
+        missing: String,
+    },
+    /// The stream is not one that this relay wrote.
+    #[error(
+        "stream {stream}, message {sequence}: {problem}; it was not written by a relay of this \
+         source, or the stream was changed: nothing was published. `artstore relay republish \
+         --source {source_name}` shows all of the damage and puts the stream right; restoring the \
+         stream undamaged does too"
+    )]
+    ForeignStream {
+        /// The source.
+        source_name: String,
+        /// The stream.
+        stream: String,
+        /// The message.
+        sequence: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server says that a message is there already, and it is not at the stream's end.
+    #[error(
+        "stream {stream}: event {id}{} is in the stream already, but the stream's state says that \
+         it is not published: nothing more is published. The stream was put together by something \
+         else than a relay: move it away and run `artstore bus init`",
+        .position.map_or_else(String::new, |position| format!(" of position {position}"))
+    )]
+    Duplicate {
+        /// The stream.
+        stream: String,
+        /// The event.
+        id: Uuid,
+        /// Its position; none for a message that no row caused.
+        position: Option<i64>,
+    },
+}

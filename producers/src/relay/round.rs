@@ -1,0 +1,473 @@
+//! A round: poll, settle, publish, again, from one reading of the stream's end to the next. What is
+//! in hand is one poll's rows; on any publish error it is forgotten.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use artstore_runtime::crash;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
+use artstore_schemas::subject::subject;
+use artstore_runtime::progress::Problem;
+use artstore_runtime::pulse::{self, kept_alive};
+use artstore_runtime::restart::stopped;
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use tracing::Instrument as _;
+
+use crate::relay::api_url::ApiUrl;
+use crate::backfill::chunk::Chunk;
+use crate::relay::election::Lease;
+use crate::backfill::level::{self, Levelling};
+use crate::relay::poll::{Poll, Poller};
+use crate::relay::progress::RelayState;
+use crate::relay::publish::{self, Outgoing, PublishFailure, PublishMode};
+use crate::relay::Relay;
+use crate::relay::relay_error::{Halt, RelayError};
+use crate::relay::tail::Tail;
+use crate::relay::translate::Translated;
+
+/// The first wait after a poll that found nothing.
+const SHORTEST_WAIT: Duration = Duration::from_millis(2);
+
+/// What to do where NATS does not store.
+const NOT_STORED: &str = "the rows wait in the source, and nothing is lost. Look at nats-server's log \
+    and at its disk: free the disk, and restart nats-server where it goes on refusing";
+
+/// The least that a batch may have, in bytes, beside a message of its own.
+const SMALLEST_BATCH: usize = 64 * 1024;
+
+/// How a round ended.
+pub(crate) enum End {
+    /// It was asked to stop, and has nothing in flight.
+    Stop,
+    /// Only the stream knows what is stored.
+    ReadAgain,
+    /// The stream is level with its element, and nothing else was asked for.
+    Level,
+}
+
+/// From one reading of the stream's end to the next.
+pub(crate) struct Round<'a> {
+    pub(crate) relay: &'a Relay,
+    pub(crate) lease: &'a Lease,
+    pub(crate) connection: &'a mut PgConnection,
+    pub(crate) poller: Poller,
+    pub(crate) tail: Tail,
+    pub(crate) mode: PublishMode,
+    /// The end of the stream at which the server last spoke of a duplicate.
+    pub(crate) suspect: &'a mut Option<u64>,
+    /// What there is to bring level. It outlives the round.
+    pub(crate) levelling: &'a mut Option<Levelling>,
+    /// Whether to end once it is.
+    pub(crate) until_level: bool,
+    /// What is said of the element's API while its own table says nothing.
+    pub(crate) assumed_url: &'a ApiUrl,
+}
+
+/// How far a step of levelling came.
+enum Step {
+    /// There was nothing that it could do.
+    Nothing,
+    /// There is more to do.
+    More,
+    /// The stream is level.
+    Level,
+    /// Only the stream knows what is stored.
+    ReadAgain,
+}
+
+impl Round<'_> {
+    /// Polls and publishes until it is asked to stop, or no longer knows what is stored.
+    pub(crate) async fn go(
+        &mut self,
+        nudges: &mut async_nats::Subscriber,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, RelayError> {
+        let longest = self.relay.options.poll_interval.max(SHORTEST_WAIT);
+        let mut wait = SHORTEST_WAIT;
+        loop {
+            self.lease.check()?;
+            self.relay.check_limits()?;
+            if self.relay.is_exchanged() {
+                let source = &self.relay.options.source;
+                tracing::warn!(%source, "the stream was made again or lost its end: reading it again");
+                return Ok(End::ReadAgain);
+            }
+            let polled = Instant::now();
+            let files = self.levelling.as_ref().and_then(Levelling::wanted);
+            let mut poll = tokio::select! {
+                poll = self.poller.poll(self.connection, &self.tail.gaps, files) => poll?,
+                // It only reads: nothing is lost when it is cut off.
+                () = stopped(stop) => return Ok(End::Stop),
+            };
+            crash::point("relay.polled");
+            let api_url = poll.api_url.take();
+            let api_url = api_url.unwrap_or_else(|| self.assumed_url.clone());
+            self.relay.translator.reached_at(api_url);
+            let chunk = poll.chunk.take();
+            let left = self.take(poll, polled)?;
+            crash::point("relay.built");
+            let quiet = left.messages.is_empty();
+            // The chunk is of the same moment as these rows: it counts only behind all of them.
+            let chunk = chunk.filter(|_| left.all);
+            if !self.publish_all(left, stop).await? {
+                return Ok(End::ReadAgain);
+            }
+            if *stop.borrow() {
+                return Ok(End::Stop);
+            }
+            match self.level(chunk, stop).await? {
+                Step::ReadAgain => return Ok(End::ReadAgain),
+                Step::Level if self.until_level => return Ok(End::Level),
+                Step::Level | Step::More => continue,
+                Step::Nothing => {}
+            }
+            if !quiet {
+                wait = SHORTEST_WAIT;
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(longest),
+                Some(_) = nudges.next() => wait = SHORTEST_WAIT,
+                () = stopped(stop) => return Ok(End::Stop),
+            }
+        }
+    }
+
+    /// Publishes what a poll left, batch by batch; after a stop, none but the batch in hand. False:
+    /// only the stream knows what is stored.
+    async fn publish_all(
+        &mut self,
+        left: Left,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<bool, RelayError> {
+        if !self.publish_in_batches(left.messages, stop).await? {
+            return Ok(false);
+        }
+        self.relay.progress.update(|state| {
+            state.saw(&self.tail);
+            if left.all && !*stop.borrow() {
+                state.backlog.caught_up = Some(left.polled);
+                state.backlog.oldest = None;
+                state.problem = None;
+            }
+        });
+        Ok(true)
+    }
+
+    async fn publish_in_batches(
+        &mut self,
+        messages: Vec<Outgoing>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<bool, RelayError> {
+        let progress = &self.relay.progress;
+        let mut heard = Instant::now();
+        for batch in batches(messages, self.relay.batch_bytes.load(Ordering::Relaxed)) {
+            // Many batches, each of which takes less than a second: the source's server ends a session
+            // that is silent for seconds.
+            if heard.elapsed() >= pulse::EVERY {
+                pulse::ask(self.connection).await?;
+                heard = Instant::now();
+            }
+            if *stop.borrow() {
+                return Ok(true);
+            }
+            let count = batch.len() as u64;
+            let last = batch.last().and_then(|message| message.position);
+            let before = self.tail.sequence;
+            let bodies = self.levelling.as_ref().map(|_| level::bodies(&batch));
+            let span = tracing::info_span!(
+                "batch",
+                stream = self.relay.options.source.stream(),
+                stream.sequence = self.tail.sequence + 1,
+                events = count,
+            );
+            if !self.publish(batch).instrument(span).await? {
+                return Ok(false);
+            }
+            if let (Some(levelling), Some(bodies)) = (&mut self.levelling, bodies) {
+                levelling.published(before, &bodies);
+            }
+            progress.update(|state| {
+                state.sequence = self.tail.sequence;
+                state.position = last;
+                state.published += count;
+                state.stored = Some(Instant::now());
+                state.waiting = None;
+                state.backlog.rows = state.backlog.rows.saturating_sub(count);
+                state.problem = None;
+            });
+            crash::point("relay.published");
+        }
+        Ok(true)
+    }
+
+    /// A step of bringing the stream level: the stream read for a moment, or a chunk compared and
+    /// its snapshots published. The rows of the chunk's poll are in the stream.
+    async fn level(
+        &mut self,
+        chunk: Option<Chunk>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Step, RelayError> {
+        let relay = self.relay;
+        let Some(levelling) = self.levelling.as_mut() else {
+            return Ok(Step::Nothing);
+        };
+        if levelling.is_level() {
+            return self.tell_that_it_is_level(stop).await;
+        }
+        let Some(chunk) = chunk else {
+            if levelling.wanted().is_some() {
+                return Ok(Step::Nothing);
+            }
+            let source = &relay.options.source;
+            let end = self.tail.sequence;
+            let read = levelling.read(&relay.bus, source, end);
+            kept_alive(self.connection, read).await??;
+            return Ok(Step::More);
+        };
+        let mut compared = levelling.compare(chunk, &relay.translator);
+        let events = std::mem::take(&mut compared.events);
+        let messages = events.into_iter().map(|event| self.message(event));
+        let messages = messages.collect();
+        pulse::ask(self.connection).await?;
+        crash::point("level.compared");
+        if !self.publish_in_batches(messages, stop).await? {
+            return Ok(Step::ReadAgain);
+        }
+        crash::point("level.stored");
+        // After a stop perhaps not all of them are: the chunk does not count.
+        if let Some(levelling) = self.levelling.as_mut().filter(|_| !*stop.borrow()) {
+            levelling.passed(&compared);
+            let done = levelling.done();
+            relay.progress.update(|state| state.levelling = Some(done));
+        }
+        Ok(Step::More)
+    }
+
+    /// Ends the levelling, and says so in the stream where it was due or found anything.
+    async fn tell_that_it_is_level(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Step, RelayError> {
+        let Some(levelling) = self.levelling.as_ref() else {
+            return Ok(Step::Nothing);
+        };
+        let (before, done) = (self.tail.sequence, levelling.done());
+        if self.tail.levelling || done.published() > 0 {
+            let event = levelling.levelled(&self.relay.translator, before);
+            self.tail.levelling = false;
+            let message = self.message(event);
+            crash::point("level.level");
+            if !self.publish_in_batches(vec![message], stop).await? {
+                return Ok(Step::ReadAgain);
+            }
+            if self.tail.sequence == before {
+                // It was asked to stop first.
+                return Ok(Step::More);
+            }
+        }
+        let source = &self.relay.options.source;
+        tracing::info!(%source, ?done, "the stream is level with its element");
+        *self.levelling = None;
+        Ok(Step::Level)
+    }
+
+    /// Settles what the poll proved void, then makes one message of each row, carrying the state
+    /// after this message and no later one.
+    fn take(&mut self, poll: Poll, polled: Instant) -> Result<Left, RelayError> {
+        let relay = self.relay;
+        let rows = poll.rows.len();
+        // A poll that was cut at its limit knows no more than how far the sequence is.
+        let above = match poll.rows.last() {
+            Some(last) if poll.complete != i64::MAX => {
+                u64::try_from(poll.sequence_value - last.position).unwrap_or(0)
+            }
+            _ => 0,
+        };
+        let mut oldest: Option<DateTime<Utc>> = None;
+        let source = &relay.options.source;
+        self.tail
+            .check_state(source, &poll.identity, poll.sequence_value)?;
+        // What is missing at or below it was pruned, or may have been: it must not be told void.
+        self.tail.check_floor(source, poll.floor)?;
+        let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();
+        let void = self.tail.gaps.settle(poll.horizon, poll.complete, &found);
+        if void > 0 {
+            tracing::debug!(source = %relay.options.source, void, "numbers of aborted transactions");
+        }
+        let mut messages = Vec::with_capacity(poll.rows.len());
+        let mut full = false;
+        for row in poll.rows {
+            if !self.tail.gaps.see(row.position) {
+                full = true;
+                break;
+            }
+            let event = relay.translator.translate(row);
+            oldest = Some(oldest.map_or(event.time, |oldest| oldest.min(event.time)));
+            self.tail
+                .identity
+                .get_or_insert_with(|| poll.identity.clone());
+            messages.push(self.message(event));
+        }
+        if let Some(bound) = poll.bound {
+            self.tail.gaps.bound(bound);
+        }
+        self.tail.identity.get_or_insert(poll.identity);
+        let was_full = relay.progress.read().full;
+        if full && was_full.is_none() {
+            tracing::warn!(
+                source = %relay.options.source,
+                holes = self.tail.gaps.holes(),
+                "too many numbers are missing: waiting for the transactions that hold them; \
+                 `artstore status` names the oldest"
+            );
+        }
+        relay.progress.update(|state| {
+            state.full = full.then(|| was_full.unwrap_or_else(Instant::now));
+            state.polled = Some(Instant::now());
+            state.void += u64::try_from(void).unwrap_or(0);
+            state.backlog.rows = rows as u64 + above;
+            state.waiting = (rows > 0).then(|| state.waiting.unwrap_or_else(Instant::now));
+            // Until everything was published once, the rows' own times are all there is.
+            if state.backlog.caught_up.is_none() {
+                state.backlog.oldest = oldest;
+            }
+        });
+        Ok(Left {
+            all: above == 0 && poll.complete == i64::MAX && messages.len() == rows,
+            messages,
+            polled,
+        })
+    }
+
+    /// A message behind the last one, with the state as it is after it. There was a poll before, so
+    /// the source's identity is known.
+    fn message(&mut self, event: Translated) -> Outgoing {
+        let source = &self.relay.options.source;
+        let subject = subject(source, event.key, &event.event_type);
+        let envelope = Envelope {
+            id: event.id,
+            source: source.ce_source(),
+            event_type: event.event_type,
+            subject: event.subject,
+            time: event.time,
+            traceparent: event.traceparent,
+            position: event.position,
+            high: self.tail.gaps.high(),
+            missing: self.tail.gaps.missing(),
+            identity: self.tail.identity.clone().unwrap_or_default(),
+            previous: self.tail.last_id,
+            snapshot: event.snapshot,
+            levelling: self.tail.levelling,
+        };
+        self.tail.last_id = Some(event.id);
+        Outgoing {
+            id: event.id,
+            position: event.position,
+            subject,
+            headers: envelope.to_headers(),
+            body: event.body,
+        }
+    }
+
+    /// True: stored. False: only the stream knows; what is in memory must be forgotten.
+    async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<bool, RelayError> {
+        self.lease.check()?;
+        self.relay.check_limits()?;
+        let expected = self.tail.sequence;
+        let count = batch.len() as u64;
+        let suspected = *self.suspect == Some(expected);
+        // One by one, the server says which message it knows already.
+        let mode = if suspected {
+            PublishMode::Pipelined
+        } else {
+            self.mode
+        };
+        let relay = self.relay;
+        let source = &relay.options.source;
+        // Whatever ends this before NATS has answered.
+        relay.unsettled.store(true, Ordering::Relaxed);
+        let published = publish::publish(&relay.bus, mode, batch, expected);
+        match kept_alive(self.connection, published).await? {
+            Ok(()) => {
+                relay.unsettled.store(false, Ordering::Relaxed);
+                let bytes = relay.batch_bytes.load(Ordering::Relaxed) * 2;
+                let bytes = bytes.min(MAX_BATCH_BYTES);
+                relay.batch_bytes.store(bytes, Ordering::Relaxed);
+                self.tail.sequence += count;
+                Ok(true)
+            }
+            Err(PublishFailure::Duplicate { id, position }) if suspected => Err(Halt::Duplicate {
+                stream: source.stream(),
+                id,
+                position,
+            }
+            .into()),
+            Err(failure) => {
+                if matches!(failure, PublishFailure::Duplicate { .. }) {
+                    *self.suspect = Some(expected);
+                }
+                let text = match failure.is_of_the_bus() {
+                    true => format!("{failure}; {NOT_STORED}"),
+                    false => failure.to_string(),
+                };
+                if failure.is_of_the_bus() {
+                    // On a slow line a smaller one may get through before the connection counts as lost.
+                    let bytes = relay.batch_bytes.load(Ordering::Relaxed) / 2;
+                    let bytes = bytes.max(SMALLEST_BATCH);
+                    relay.batch_bytes.store(bytes, Ordering::Relaxed);
+                }
+                let known = relay.progress.read().problem;
+                if known.is_none_or(|known| known.text != text) {
+                    tracing::warn!(%source, error = %failure, "reading the stream's end again");
+                }
+                relay.progress.update(|state| {
+                    state.problem = Some(Problem {
+                        text,
+                        halted: false,
+                    });
+                });
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Cuts messages into batches that the server takes as one.
+fn batches(messages: Vec<Outgoing>, most: usize) -> Vec<Vec<Outgoing>> {
+    let mut batches: Vec<Vec<Outgoing>> = Vec::new();
+    let mut bytes = 0;
+    for message in messages {
+        let size = message.size();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= most => {
+                batch.push(message);
+                bytes += size;
+            }
+            _ => {
+                batches.push(vec![message]);
+                bytes = size;
+            }
+        }
+    }
+    batches
+}
+
+/// What a poll left to publish.
+struct Left {
+    messages: Vec<Outgoing>,
+    /// When the poll began: everything that was finished by then is in `messages`, where `all`.
+    polled: Instant,
+    all: bool,
+}
+
+impl RelayState {
+    pub(crate) fn saw(&mut self, tail: &Tail) {
+        self.high = tail.gaps.high();
+        self.missing = tail.gaps.missing().positions();
+    }
+}

@@ -1,0 +1,362 @@
+//! A source: the table that its rows stand in, its rows as they are read, and what its database says of
+//! itself. [`crate::relay::poll`] reads new ones. In a database in SQL_ASCII a text need not be UTF-8: such a row
+//! is read all the same ([`artstore_runtime::text`]).
+
+use artstore_schemas::element::ElementName;
+use artstore_schemas::event::{File, Omitted, Status};
+use artstore_schemas::ranges::Range;
+use artstore_schemas::source::Source;
+use artstore_runtime::text::{optional, text};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
+
+use crate::publish::files;
+use crate::relay::relay_error::{Halt, RelayError};
+use crate::publish::wal::Recorded;
+
+/// Which row it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Its position.
+    pub position: i64,
+    /// Its UUID.
+    pub id: Uuid,
+    /// The file that it is about; of an outbox, its subject.
+    pub file: Option<String>,
+}
+
+/// A finished row.
+#[derive(Debug, Clone)]
+pub struct SourceRow {
+    /// The row's UUID: `ce-id`.
+    pub id: Uuid,
+    /// Its position.
+    pub position: i64,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a row says.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A finished operation of a storage element.
+    Wal(Box<WalRow>),
+    /// A row of an outbox.
+    Outbox(Box<OutboxRow>),
+}
+
+/// A finished WAL row.
+#[derive(Debug, Clone)]
+pub struct WalRow {
+    pub(crate) operation_type: String,
+    pub(crate) status: Status,
+    pub(crate) file_id: Option<Uuid>,
+    pub(crate) state: WalState,
+    pub(crate) error_message: Option<String>,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) completed_at: Option<DateTime<Utc>>,
+    pub(crate) duration_ms: Option<i32>,
+    pub(crate) user_id: Option<String>,
+    /// What was too large to be fetched, also of a file whose state is not taken from `_files`.
+    pub(crate) large: Vec<Omitted>,
+}
+
+/// Whose word is taken for the file's state.
+#[derive(Debug, Clone)]
+pub(crate) enum WalState {
+    /// The row's own: it carries the full state of a committed operation.
+    Recorded(Box<Recorded>),
+    /// That of `_files` in the poll's own statement: present or absent, whatever the operation.
+    Joined {
+        operation_data: String,
+        /// What our API knew of an operation that was not committed.
+        recorded: Option<Box<Recorded>>,
+        file: Option<Box<File>>,
+    },
+}
+
+impl WalState {
+    pub(crate) fn read(
+        status: Status,
+        operation_data: String,
+        file_id: Option<Uuid>,
+        file: Option<File>,
+    ) -> Self {
+        match (Recorded::read(&operation_data, file_id), status) {
+            (Some(recorded), Status::Committed) => Self::Recorded(Box::new(recorded)),
+            (recorded, _) => Self::Joined {
+                operation_data,
+                recorded: recorded.map(Box::new),
+                file: file.map(Box::new),
+            },
+        }
+    }
+}
+
+/// A row of an outbox.
+#[derive(Debug, Clone)]
+pub struct OutboxRow {
+    pub(crate) entity: String,
+    pub(crate) action: String,
+    pub(crate) ordering_key: Option<Uuid>,
+    pub(crate) subject: Option<String>,
+    pub(crate) data: String,
+    pub(crate) actor: String,
+    pub(crate) request_id: Option<String>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) occurred_at: DateTime<Utc>,
+    /// What was too large to be fetched.
+    pub(crate) large: Vec<Omitted>,
+}
+
+/// The table that a source's rows stand in, and what belongs to it.
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    pub(crate) table: String,
+    pub(crate) id_column: &'static str,
+    pub(crate) sequence: String,
+    pub(crate) poll: String,
+    pub(crate) element: Option<ElementName>,
+}
+
+impl SourceTable {
+    /// The table of a source.
+    pub fn of(source: &Source) -> Self {
+        match source {
+            Source::Element(name) => Self {
+                table: format!("{name}_wal"),
+                id_column: "transaction_id",
+                sequence: format!("public.{name}_wal_position_seq"),
+                poll: include_str!("sql/wal_poll.sql").replace("{prefix}", name.as_str()),
+                element: Some(name.clone()),
+            },
+            Source::Admin | Source::Query => Self {
+                table: "event_outbox".to_owned(),
+                id_column: "event_id",
+                sequence: "public.event_outbox_position_seq".to_owned(),
+                poll: include_str!("sql/outbox_poll.sql").to_owned(),
+                element: None,
+            },
+        }
+    }
+
+    /// The table's name, in the schema `public`.
+    pub fn name(&self) -> &str {
+        &self.table
+    }
+
+    /// The sequence that its positions are drawn from, with its schema.
+    pub fn sequence(&self) -> &str {
+        &self.sequence
+    }
+
+    /// The column with the row's UUID.
+    pub fn id_column(&self) -> &'static str {
+        self.id_column
+    }
+
+    /// All tables that belong to it, with their schema.
+    pub fn relations(&self) -> Vec<String> {
+        match &self.element {
+            Some(element) => ["wal", "files", "wal_pruned"]
+                .map(|name| format!("public.{element}_{name}"))
+                .into(),
+            None => vec![format!("public.{}", self.table)],
+        }
+    }
+
+    /// The finished rows in these ranges with the state of `_files` in the same statement: at most
+    /// `limit`, in position order.
+    pub(crate) async fn rows(
+        &self,
+        connection: &mut PgConnection,
+        ranges: &[Range],
+        limit: i64,
+    ) -> Result<Vec<SourceRow>, RelayError> {
+        let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
+        let rows = sqlx::query(AssertSqlSafe(self.poll.clone()))
+            .bind(first)
+            .bind(last)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
+        rows.iter().map(|row| self.read(row)).collect()
+    }
+
+    /// As [`Self::rows`], but with the state of `_files` whatever the row says of its file.
+    pub(crate) async fn present_rows(
+        &self,
+        connection: &mut PgConnection,
+        ranges: &[Range],
+        limit: i64,
+    ) -> Result<Vec<SourceRow>, RelayError> {
+        let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
+        let found = sqlx::query(AssertSqlSafe(self.poll.clone()))
+            .bind(first)
+            .bind(last)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
+        let mut rows = Vec::with_capacity(found.len());
+        for row in &found {
+            let mut read = self.read(row)?;
+            if let Content::Wal(wal) = &mut read.content
+                && let WalState::Recorded(recorded) = &wal.state
+            {
+                let present: Option<Uuid> = row.try_get("file_present")?;
+                let file = present.map(|id| files::read_joined(row, id)).transpose()?;
+                wal.state = WalState::Joined {
+                    operation_data: document(row, "operation_data")?,
+                    recorded: Some(recorded.clone()),
+                    file: file.map(Box::new),
+                };
+            }
+            rows.push(read);
+        }
+        Ok(rows)
+    }
+
+    /// Positions, ids and files (of an outbox: subjects) of the finished rows in these ranges: at
+    /// most `limit`, in position order.
+    pub(crate) async fn ids(
+        &self,
+        connection: &mut PgConnection,
+        ranges: &[Range],
+        limit: i64,
+    ) -> Result<Vec<Found>, RelayError> {
+        let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
+        let file = match self.element {
+            Some(_) => "file_id::text",
+            None => "subject",
+        };
+        let sql = format!(
+            "select r.position, r.id, r.file from unnest($1::bigint[], $2::bigint[]) as wanted(first, last) \
+             cross join lateral (select position, {} as id, {file} as file from public.{} \
+                 where position between wanted.first and wanted.last order by position limit $3) r \
+             order by r.position limit $3",
+            self.id_column, self.table
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(first)
+            .bind(last)
+            .bind(limit)
+            .fetch_all(connection)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Found {
+                    position: row.try_get("position")?,
+                    id: row.try_get("id")?,
+                    file: optional(row, "file")?,
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) fn read(&self, row: &PgRow) -> Result<SourceRow, RelayError> {
+        let position = row.try_get("position")?;
+        if self.element.is_some() {
+            return Ok(SourceRow {
+                id: row.try_get("transaction_id")?,
+                position,
+                content: Content::Wal(Box::new(read_wal(row, position)?)),
+            });
+        }
+        Ok(SourceRow {
+            id: row.try_get("event_id")?,
+            position,
+            content: Content::Outbox(Box::new(OutboxRow {
+                entity: text(row, "entity")?,
+                action: text(row, "action")?,
+                ordering_key: row.try_get("ordering_key")?,
+                subject: optional(row, "subject")?,
+                data: document(row, "data")?,
+                actor: text(row, "actor")?,
+                request_id: optional(row, "request_id")?,
+                traceparent: optional(row, "traceparent")?,
+                occurred_at: row.try_get("occurred_at")?,
+                large: files::large(row)?,
+            })),
+        })
+    }
+}
+
+fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
+    let status = text(row, "status")?;
+    let status = match status.as_str() {
+        "committed" => Status::Committed,
+        "rolled_back" => Status::RolledBack,
+        "failed" => Status::Failed,
+        _ => return Err(Halt::Status { position, status }.into()),
+    };
+    let file_id: Option<Uuid> = row.try_get("file_id")?;
+    let present: Option<Uuid> = row.try_get("file_present")?;
+    let file = present.map(|id| files::read_joined(row, id)).transpose()?;
+    Ok(WalRow {
+        operation_type: text(row, "operation_type")?,
+        status,
+        file_id,
+        state: WalState::read(status, document(row, "operation_data")?, file_id, file),
+        error_message: optional(row, "error_message")?,
+        started_at: row.try_get("started_at")?,
+        completed_at: row.try_get("completed_at")?,
+        duration_ms: row.try_get("duration_ms")?,
+        user_id: optional(row, "user_id")?,
+        large: files::large(row)?,
+    })
+}
+
+/// A document's text; that of no document where it is too large.
+fn document(row: &PgRow, column: &str) -> Result<String, RelayError> {
+    let text = optional(row, column)?;
+    Ok(text.unwrap_or_else(|| "null".to_owned()))
+}
+
+pub(crate) fn size(row: &PgRow) -> usize {
+    (0..row.len())
+        .filter_map(|index| row.try_get_raw(index).ok())
+        .filter_map(|value| value.as_bytes().ok().map(<[u8]>::len))
+        .sum()
+}
+
+/// What the first statement of a poll says.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) identity: String,
+    pub(crate) xmin: u64,
+    pub(crate) sequence_value: i64,
+}
+
+/// Takes the snapshot of the transaction that the connection is in. A standby is refused: it does
+/// not know the transactions in flight.
+pub(crate) async fn snapshot(
+    connection: &mut PgConnection,
+    sequence: &str,
+) -> Result<Seen, RelayError> {
+    let row = sqlx::query(include_str!("sql/snapshot.sql"))
+        .bind(sequence)
+        .fetch_one(connection)
+        .await?;
+    if row.try_get::<bool, _>("standby")? {
+        return Err(Halt::Standby.into());
+    }
+    let system: String = row.try_get("system_identifier")?;
+    let database: String = row.try_get("database_oid")?;
+    let timeline: String = row.try_get("timeline")?;
+    Ok(Seen {
+        identity: format!("{system}-{database}-{timeline}"),
+        xmin: number(&row.try_get::<String, _>("xmin")?)?,
+        sequence_value: row.try_get("sequence_value")?,
+    })
+}
+
+pub(crate) fn number(text: &str) -> Result<u64, RelayError> {
+    text.parse().map_err(|_| {
+        RelayError::Database(sqlx::Error::Protocol(format!(
+            "{text:?} is no transaction id"
+        )))
+    })
+}

@@ -1,0 +1,26 @@
+//! What keeps a projection going: workers, one a stream, each with its session, its consumer and its
+//! checkpoint.
+//!
+//! - [`workers`]: all workers of a projection
+//! - `share`: how processes share the streams
+//! - [`runner`]: one worker: one projection, one stream
+//! - [`database`]: sessions of the read model
+//! - [`consumer`]: a stream, read on from a checkpoint
+//! - `commit`: rows and checkpoint together
+//! - [`checkpoint`]: how far a projection has come
+//! - [`pause`]: a projection that a person has stopped
+//! - [`presence`]: who works on them, as the database sees it
+//! - [`progress`]: what they tell of themselves
+//! - [`lag`]: how far a projection is behind, measured from outside
+
+pub mod checkpoint;
+pub(crate) mod commit;
+pub mod consumer;
+pub mod database;
+pub mod lag;
+pub mod pause;
+pub mod presence;
+pub mod progress;
+pub mod runner;
+pub(crate) mod share;
+pub mod workers;

@@ -1,0 +1,77 @@
+//! Who works on a projection, as its database sees it: each process has a session for each stream,
+//! and the one that works on the stream holds its lock. Any role may see that, it needs no answer of
+//! the processes themselves, and it holds for programs of any version.
+
+use artstore_schemas::source::Source;
+use artstore_runtime::holder::Holder;
+use sqlx::{PgConnection, Row as _};
+
+/// The sessions of one stream's workers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Presence {
+    /// How many there are: active and standing by.
+    pub sessions: i64,
+    /// Whether one of them has the stream's lock.
+    pub held: bool,
+    /// Which session that is; it may be no worker's.
+    pub holder: Option<Holder>,
+}
+
+/// The lock of a stream's worker; PostgreSQL hashes it to the key.
+pub(crate) fn lock_key(projection: &str, stream: &str) -> String {
+    format!("artstore/projector/{projection}/{stream}")
+}
+
+/// What a worker's session is called: at most 55 of the 63 bytes that the server keeps of a name.
+pub(crate) fn session_name(projection: &str, source: &Source) -> String {
+    format!("artstore {projection} {source}")
+}
+
+/// Looks at the workers of these streams, in this order, all at one moment.
+pub async fn read(
+    connection: &mut PgConnection,
+    projection: &str,
+    sources: &[Source],
+) -> Result<Vec<Presence>, sqlx::Error> {
+    let keys = sources.iter().map(|s| lock_key(projection, &s.stream()));
+    let names = sources.iter().map(|s| session_name(projection, s));
+    let rows = sqlx::query(
+        "with held as materialized ( \
+             select distinct on (key) l.classid::bigint << 32 | l.objid::bigint as key, l.pid, \
+                    a.usename::text as \"user\", nullif(a.application_name, '') as application, \
+                    host(a.client_addr) as address, a.state, \
+                    extract(epoch from clock_timestamp() - a.xact_start)::float8 as seconds, \
+                    a.backend_xid::text as transaction, null::text as prepared \
+             from pg_locks l left join pg_stat_activity a on a.pid = l.pid \
+             where l.locktype = 'advisory' and l.granted and l.objsubid = 1 \
+               and l.database = (select oid from pg_database where datname = current_database()) \
+         ), session as materialized ( \
+             select application_name, count(*) as sessions from pg_stat_activity \
+             where datname = current_database() group by application_name \
+         ) \
+         select coalesce(s.sessions, 0) as sessions, \
+                h.key is not null as held, h.pid, h.\"user\", h.application, h.address, h.state, \
+                h.seconds, h.transaction, h.prepared \
+         from unnest($1::text[], $2::text[]) with ordinality as w (key, name, place) \
+         left join session s on s.application_name = w.name \
+         left join held h on h.key = hashtextextended(w.key, 0) \
+         order by w.place",
+    )
+    .bind(keys.collect::<Vec<_>>())
+    .bind(names.collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let held = row.try_get("held")?;
+            Ok(Presence {
+                sessions: row.try_get("sessions")?,
+                held,
+                holder: match held {
+                    true => Some(Holder::read(row)?),
+                    false => None,
+                },
+            })
+        })
+        .collect()
+}

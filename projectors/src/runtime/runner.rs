@@ -1,0 +1,526 @@
+//! One worker: one projection, one stream. It elects itself by an advisory lock, reads on behind
+//! the checkpoint, and commits each batch's rows with the checkpoint that follows from them.
+//! Nothing is carried over an error: it starts again from what the database says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use artstore_bus::breaks;
+use artstore_bus::bus::{Bus, BusError};
+use artstore_runtime::crash;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::source::Source;
+use artstore_runtime::progress::{Problem, Stage};
+use artstore_runtime::pulse::{Pulse, kept_alive};
+use artstore_runtime::restart::{Restarts, stopped};
+use chrono::{DateTime, SubsecRound as _, Utc};
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::watch;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::runtime::checkpoint::{self, Checkpoint};
+use crate::runtime::commit::Commit;
+use crate::runtime::consumer::{Place, StreamReader};
+use crate::runtime::database::{connect, lock, release};
+use crate::parking::{Fences, store};
+use crate::runtime::pause;
+use crate::runtime::presence;
+use crate::runtime::progress::{WorkerProgress, WorkerState};
+use crate::projector::{Projector, Taken as _};
+use crate::projector_error::{Halt, Previous, WorkerError};
+use crate::runtime::share::{self, Held, Share};
+
+const MOST_MESSAGES: usize = 1_000;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a quiet worker waits before it shows the database that it is alive.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// How often a worker that stands by tries the lock.
+const STANDBY: Duration = Duration::from_millis(500);
+
+/// For so long a process that has its share of the streams leaves a free one to others.
+const COURTESY: Duration = Duration::from_secs(3);
+
+/// How often a busy worker looks whether its process has more than its share.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long NATS may take to say what settings the stream has: the database's session must not be
+/// silent for long meanwhile.
+const ASK: Duration = Duration::from_secs(1);
+
+/// A session that lived for so long and finds its checkpoint moved has done nothing wrong.
+const FENCED: Duration = Duration::from_secs(1);
+
+/// How often in a row it may be moved sooner than that.
+const MOST_MOVED: u32 = 3;
+
+/// What a worker works with.
+pub(crate) struct Task<P> {
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) projector: Arc<P>,
+    pub(crate) bus: Bus,
+    pub(crate) database: PgConnectOptions,
+    pub(crate) source: Source,
+    pub(crate) progress: WorkerProgress,
+    pub(crate) share: Share,
+}
+
+/// Runs a worker until `stop` says so. Errors are logged once each and tried again: a person or
+/// a restart may mend them. When it is asked to stop, it commits the batch in hand and lets its
+/// lock go. Returns the error that it stood at when it was stopped.
+pub(crate) async fn run<P: Projector>(
+    task: Task<P>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), WorkerError> {
+    let (progress, pulse) = (task.progress.clone(), Arc::clone(&task.pulse));
+    let bus = task.bus.clone();
+    let mut worker = Worker {
+        stream: task.source.stream(),
+        task,
+        hole_at: None,
+    };
+    let mut restarts = Restarts::new(Duration::from_millis(50), Duration::from_secs(2));
+    let mut stood_at = None;
+    let mut moved = 0;
+    loop {
+        let begun = Instant::now();
+        // Where one of both servers is lost, what the other one has for this session is given up.
+        let session = async {
+            let session = worker.session(&mut stop);
+            bus.link
+                .unless_lost(session)
+                .await
+                .map_err(BusError::from)?
+        };
+        let error = match pulse.while_answered(session).await {
+            Ok(End::Stop) => return stopped_at(stood_at, &progress),
+            Ok(End::GivenAway) => {
+                progress.update(stands_by);
+                continue;
+            }
+            Err(error @ WorkerError::NotDrained(_)) => return Err(error),
+            // Ordinary: a rebuild has swapped the tables, or a person has moved or paused it.
+            Err(WorkerError::Fenced { sequence, .. })
+                if begun.elapsed() >= FENCED || moved < MOST_MOVED =>
+            {
+                moved = match begun.elapsed() >= FENCED {
+                    true => 1,
+                    false => moved + 1,
+                };
+                tracing::info!(
+                    sequence,
+                    "the checkpoint was moved by a command or another worker: going on from there"
+                );
+                progress.update(stands_by);
+                continue;
+            }
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        let halted = error.needs_a_person();
+        if restarts.is_news(begun.elapsed(), &text) {
+            if halted {
+                tracing::error!(
+                    projection = P::NAME,
+                    error = text,
+                    "the projection has halted"
+                );
+            } else {
+                tracing::warn!(
+                    projection = P::NAME,
+                    error = text,
+                    "the worker starts again"
+                );
+            }
+        }
+        progress.update(|state| {
+            state.stage = Stage::Starting;
+            state.retries += 1;
+            state.problem = Some(Problem { text, halted });
+        });
+        stood_at = halted.then_some(error);
+        if !restarts.goes_on(&mut stop).await {
+            return stopped_at(stood_at, &progress);
+        }
+    }
+}
+
+/// Between two sessions of which the first ended in order.
+fn stands_by(state: &mut WorkerState) {
+    state.stage = Stage::StandingBy;
+    state.stood_by = Some(Instant::now());
+}
+
+/// What a stop ends with: the halt that the worker still stands at, which it may have been looking
+/// at once more.
+fn stopped_at(stood_at: Option<WorkerError>, progress: &WorkerProgress) -> Result<(), WorkerError> {
+    let mut halted = false;
+    progress.update(|state| {
+        state.stage = Stage::Stopping;
+        halted = state.problem.as_ref().is_some_and(|problem| problem.halted);
+    });
+    match stood_at {
+        Some(error) if halted => Err(error),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// How a session ended.
+enum End {
+    Stop,
+    /// Another process is to have the stream.
+    GivenAway,
+}
+
+struct Worker<P> {
+    task: Task<P>,
+    stream: String,
+    /// Where the stream had a hole the last time.
+    hole_at: Option<u64>,
+}
+
+/// Where a worker goes on.
+struct Start<M> {
+    checkpoint: Option<Checkpoint>,
+    fences: Fences,
+    created: DateTime<Utc>,
+    reader: StreamReader<M>,
+}
+
+impl<P: Projector> Worker<P> {
+    /// From connecting to an error or the end.
+    async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, WorkerError> {
+        let key = presence::lock_key(P::NAME, &self.stream);
+        let elected = tokio::select! {
+            elected = self.elect(&key) => elected?,
+            () = stopped(stop) => return Ok(End::Stop),
+        };
+        let (mut connection, mut held) = elected;
+        crash::point("projector.elected");
+        let end = self.work(&mut connection, &mut held, stop).await?;
+        release(connection, &key, &self.stream).await?;
+        match end {
+            End::Stop => tracing::info!(stream = self.stream, "stopped: nothing is in hand"),
+            End::GivenAway => {
+                tracing::info!(
+                    stream = self.stream,
+                    "given away: another process has fewer"
+                );
+            }
+        }
+        Ok(end)
+    }
+
+    /// Connects and waits for the stream's lock. A worker that can't reach the stream does not ask
+    /// for it: another may be able to.
+    async fn elect(&self, key: &str) -> Result<(PgConnection, Held), WorkerError> {
+        let Task {
+            source, progress, ..
+        } = &self.task;
+        let name = presence::session_name(P::NAME, source);
+        // Others count this process by its sessions, and would leave it streams that it can't reach.
+        self.task.bus.stream_info(&self.stream).await?;
+        let mut connection = connect::<P>(&self.task.database, &name).await?;
+        let mut told = false;
+        let mut left = Instant::now();
+        // It has just let the lock go, or has never asked: it has its share, and looks within moments.
+        progress.update(|state| state.stood_by = Some(left));
+        loop {
+            if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
+                let text = format!("{pause}; to go on: artstore projection resume {}", P::NAME);
+                progress.update(|state| {
+                    state.stage = Stage::StandingBy;
+                    state.stood_by = Some(Instant::now());
+                    state.problem = Some(Problem {
+                        text,
+                        halted: false,
+                    });
+                });
+                tokio::time::sleep(STANDBY).await;
+                continue;
+            }
+            let processes = share::processes(&mut connection).await?;
+            if self.task.share.has_room(processes) || left.elapsed() >= COURTESY {
+                left = Instant::now();
+                if lock(&mut connection, key).await? {
+                    break;
+                }
+                progress.update(|state| state.stood_by = Some(left));
+                if !std::mem::replace(&mut told, true) {
+                    let stream = &self.stream;
+                    tracing::info!(
+                        projection = P::NAME,
+                        stream,
+                        "standing by: another worker is active"
+                    );
+                }
+            }
+            progress.update(|state| {
+                state.stage = Stage::StandingBy;
+                state.problem = None;
+            });
+            tokio::time::sleep(STANDBY).await;
+        }
+        progress.update(|state| {
+            state.stage = Stage::Active;
+            state.sign = Some(Instant::now());
+        });
+        Ok((connection, self.task.share.hold()))
+    }
+
+    /// Reads on behind the checkpoint, commits, and again.
+    async fn work(
+        &mut self,
+        connection: &mut PgConnection,
+        held: &mut Held,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<End, WorkerError> {
+        let Start {
+            mut checkpoint,
+            mut fences,
+            created,
+            mut reader,
+        } = tokio::select! {
+            start = self.start(connection) => start?,
+            () = stopped(stop) => return Ok(End::Stop),
+        };
+        crash::point("projector.reading");
+        tracing::info!(stream = self.stream, "active");
+        // What the session before has left is settled before there is more of it.
+        let Task {
+            bus,
+            source,
+            projector,
+            ..
+        } = &self.task;
+        projector.settle(connection, bus, source).await?;
+        let progress = self.task.progress.clone();
+        let mut looked = Instant::now();
+        let mut too_much = false;
+        loop {
+            let batch = tokio::select! {
+                batch = kept_alive(connection, reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE)) => {
+                    batch?
+                }
+                () = stopped(stop) => return Ok(End::Stop),
+            };
+            if let Err(WorkerError::Hole { expected, .. }) = &batch {
+                self.hole_at = Some(*expected);
+            }
+            let batch = batch?;
+            if let Some(reason) = reader.take_remade() {
+                progress.update(|state| state.remade = Some((Instant::now(), reason)));
+            }
+            let quiet = batch.is_none();
+            if let Some(batch) = batch {
+                crash::point("projector.received");
+                let begun = Instant::now();
+                let span = tracing::info_span!(
+                    "batch",
+                    stream = self.stream,
+                    stream.sequence = batch.last.sequence,
+                    event.id = %Previous(batch.last.event_id),
+                    events = batch.entries.len(),
+                );
+                // Not cut off by a stop: it is committed or rolled back first.
+                let mut batch = batch;
+                let Task {
+                    projector, source, ..
+                } = &self.task;
+                let commit = Commit {
+                    projector: &**projector,
+                    source,
+                    stream_created_at: created,
+                };
+                let committed = commit.batch(connection, checkpoint.as_ref(), &fences, &mut batch);
+                let (reached, applied) = committed.instrument(span).await?;
+                checkpoint = Some(reached);
+                for parked in &applied.parked {
+                    parked.tell();
+                }
+                progress.update(|state| {
+                    state.applied += (batch.entries.len() - applied.parked.len()) as u64;
+                    state.parked += applied.parked.len() as u64;
+                    state.commits.take(begun.elapsed());
+                    state.well();
+                });
+                fences = applied.fences;
+                crash::point("projector.committed");
+            }
+            let Task {
+                bus,
+                source,
+                projector,
+                ..
+            } = &self.task;
+            projector.settle(connection, bus, source).await?;
+            // Where nothing is new, the question also shows the database that this worker is alive.
+            if quiet || looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                self.check_unmoved(connection, checkpoint.as_ref()).await?;
+                let processes = share::processes(connection).await?;
+                let limited = kept_alive(connection, self.limited()).await?;
+                progress.update(|state| state.limited(limited, &self.stream));
+                // Seen twice: a session that is about to end makes no difference.
+                let before = std::mem::replace(&mut too_much, held.is_too_much(processes));
+                if before && held.give_away(processes) {
+                    return Ok(End::GivenAway);
+                }
+            }
+        }
+    }
+
+    /// Why the stream, or one that the projector publishes to, removes messages, or will. None also where
+    /// NATS does not say it now.
+    async fn limited(&self) -> Option<String> {
+        let Task { bus, projector, .. } = &self.task;
+        let own = async { bus.limit(&self.stream).await.ok().flatten() };
+        let both = async { tokio::join!(own, projector.limited(bus)) };
+        let (own, published) = tokio::time::timeout(ASK, both).await.ok()?;
+        own.or(published)
+    }
+
+    /// Whether the checkpoint still is where this worker left it: a person may have mended it while
+    /// the stream was quiet.
+    async fn check_unmoved(
+        &self,
+        connection: &mut PgConnection,
+        known: Option<&Checkpoint>,
+    ) -> Result<(), WorkerError> {
+        let now = checkpoint::load(connection, P::NAME, &self.stream).await?;
+        match now.as_ref() == known {
+            true => Ok(()),
+            false => Err(self.fenced(known)),
+        }
+    }
+
+    fn fenced(&self, known: Option<&Checkpoint>) -> WorkerError {
+        WorkerError::Fenced {
+            stream: self.stream.clone(),
+            sequence: known.map_or(0, |known| known.last_sequence),
+        }
+    }
+
+    async fn start(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> Result<Start<P::Message>, WorkerError> {
+        let checkpoint = checkpoint::load(connection, P::NAME, &self.stream).await?;
+        // Behind the checkpoint: a pause that came before has changed its generation already.
+        if pause::load(connection, P::NAME).await?.is_some() {
+            return Err(self.fenced(checkpoint.as_ref()));
+        }
+        let created = self.check_stream(checkpoint.as_ref());
+        let created = kept_alive(connection, created).await??;
+        let Task {
+            bus,
+            source,
+            projector,
+            ..
+        } = &self.task;
+        let begun = projector.begin(connection, bus, source, checkpoint.as_ref());
+        begun.await?;
+        let fences = Fences {
+            keys: store::fences(connection, P::NAME, &self.stream).await?,
+            in_row: checkpoint
+                .as_ref()
+                .map_or(0, |checkpoint| checkpoint.parks_in_row),
+        };
+        // Read after the checkpoint: what was parked since has changed the generation.
+        let last = Place::behind(checkpoint.as_ref());
+        let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take());
+        let reader = kept_alive(connection, reader).await??;
+        Ok(Start {
+            checkpoint,
+            fences,
+            created,
+            reader,
+        })
+    }
+
+    /// Whether the stream still is the one that the checkpoint is of, and holds what was applied.
+    async fn check_stream(
+        &self,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<DateTime<Utc>, WorkerError> {
+        let info = self.task.bus.stream_info(&self.stream).await?;
+        // As PostgreSQL keeps it.
+        let created = info.created.trunc_subsecs(6);
+        let Some(checkpoint) = checkpoint else {
+            return Ok(created);
+        };
+        let projection = P::NAME;
+        let stream = self.stream.clone();
+        let sequence = checkpoint.last_sequence;
+        if checkpoint.version != i32::try_from(P::VERSION).unwrap_or(i32::MAX) {
+            return Err(Halt::Version {
+                projection,
+                found: checkpoint.version,
+                wanted: P::VERSION,
+            }
+            .into());
+        }
+        if checkpoint.stream_created_at != created {
+            return Err(Halt::Recreated {
+                projection,
+                stream,
+                created,
+                known: checkpoint.stream_created_at,
+                sequence,
+            }
+            .into());
+        }
+        if info.state.last_sequence < sequence {
+            let last = info.state.last_sequence;
+            // A mirror may only be late: wait for it.
+            if info.config.mirror.is_some() {
+                return Err(WorkerError::Consumer {
+                    stream,
+                    reason: format!("the mirror is at {last}, the checkpoint at {sequence}"),
+                });
+            }
+            return Err(Halt::Behind {
+                projection,
+                stream,
+                last,
+                sequence,
+            }
+            .into());
+        }
+        let applied = self.event_at(sequence).await?;
+        // Every message is applied, also one that does not count: the event before it is known.
+        let skipped = P::Message::EVERYTHING && applied.is_none();
+        if applied != checkpoint.last_event_id && !skipped {
+            // What was applied there may have been damaged since, and that accepted.
+            let damage = breaks::damage(&self.task.bus, &self.task.source).await?;
+            if damage.covers_hole(sequence, sequence) || damage.ignores(sequence) {
+                return Ok(created);
+            }
+            return Err(Halt::Spliced {
+                projection,
+                source_name: self.task.source.to_string(),
+                stream,
+                sequence,
+                previous: Previous(applied),
+                expected: Previous(checkpoint.last_event_id),
+            }
+            .into());
+        }
+        Ok(created)
+    }
+
+    /// The event that the stream has at this sequence; none at 0, or where it was removed.
+    async fn event_at(&self, sequence: u64) -> Result<Option<Uuid>, WorkerError> {
+        if sequence == 0 {
+            return Ok(None);
+        }
+        let message = self.task.bus.message(&self.stream, sequence).await?;
+        let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
+        Ok(envelope
+            .filter(|envelope| envelope.source == self.task.source.ce_source())
+            .map(|envelope| envelope.id))
+    }
+}

@@ -1,0 +1,33 @@
+//! What the relay and the projector's workers have in common: each opens a session of PostgreSQL,
+//! holds a lock with it, works, and starts again when something fails; and how everything else connects.
+//! What they do in a session is theirs; nothing here knows events, streams or tables of ours.
+//!
+//! - [`connection`]: opening any connection, with the settings that our SQL relies on
+//! - [`server`]: what the server and its database are
+//! - [`relation`]: whether a table shows all of its rows
+//! - [`text`]: texts that need not be UTF-8
+//! - [`words`]: what PostgreSQL says, in words
+//! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
+//! - [`pulse`]: deadlines for what a server is waited for
+//! - [`holder`]: who holds a lock or a number
+//! - [`unavailable`]: whether a server is unavailable for now
+//! - [`retry`]: waiting before another try
+//! - [`restart`]: from one session to the next
+//! - [`progress`]: where one is, and what is wrong
+//! - [`crash`]: named points at which a test ends the process
+//! - [`count`]: numbers of things in texts for people
+
+pub mod connection;
+pub mod count;
+pub mod crash;
+pub mod holder;
+pub mod progress;
+pub mod pulse;
+pub mod relation;
+pub mod restart;
+pub mod retry;
+pub mod server;
+pub mod session;
+pub mod text;
+pub mod unavailable;
+pub mod words;
