@@ -12,11 +12,14 @@ COPY runtime/Cargo.toml runtime/
 COPY bus/Cargo.toml bus/
 COPY producers/Cargo.toml producers/
 COPY projectors/Cargo.toml projectors/
+COPY verification/Cargo.toml verification/
+COPY repair/Cargo.toml repair/
 COPY migrations/Cargo.toml migrations/
-RUN mkdir -p src schemas/src runtime/src bus/src producers/src projectors/src migrations/src tests/it \
+COPY stack/Cargo.toml stack/
+RUN mkdir -p src schemas/src runtime/src bus/src producers/src projectors/src verification/src repair/src migrations/src stack/src tests/it \
     && echo 'fn main() {}' > src/main.rs \
     && cp src/main.rs tests/it/main.rs \
-    && touch src/lib.rs schemas/src/lib.rs runtime/src/lib.rs bus/src/lib.rs producers/src/lib.rs projectors/src/lib.rs migrations/src/lib.rs \
+    && touch src/lib.rs schemas/src/lib.rs runtime/src/lib.rs bus/src/lib.rs producers/src/lib.rs projectors/src/lib.rs verification/src/lib.rs repair/src/lib.rs migrations/src/lib.rs stack/src/lib.rs \
     && cargo build --release --locked --workspace
 
 # Then ours: newer than what was built of the empty ones.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use artstore_producers::relay::publish::PublishMode;
 use artstore_bus::bus::BusOptions;
+use artstore_producers::relay::publish::PublishMode;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::{Args, ValueEnum};
@@ -15,10 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::names;
 
-/// A setting that can't be used: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
+pub use artstore_runtime::configuration::ConfigError;
 
 /// Where things are, and how much is said.
 #[derive(Debug, Clone, Args)]

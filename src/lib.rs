@@ -5,15 +5,13 @@
 //! - [`config`]: all settings
 //! - [`audit_keys`]: those of the audit log, read into keys
 //! - [`telemetry`]: what the process says of itself
-//! - [`stack`]: a private NATS and PostgreSQL
 //! - [`system`]: the whole system on it, in one process
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`status`]: how everything is, at one moment
-//! - [`verify`]: whether source, stream and cache agree
-//! - [`audit`]: whether the audit log is what was signed
+//! - [`audit`]: rows of the audit log, selected and exported
 //! - [`repair`]: mending a read model from the streams
 //! - [`bus_backup`]: streams kept in files, and put back
-//! - [`operator`], [`files`]: what several commands share
+//! - [`operator`]: who gave a command
 //! - [`commands`]: what can be asked for
 
 pub mod audit;
@@ -22,13 +20,10 @@ pub mod bus_backup;
 pub mod commands;
 pub mod config;
 mod day_or_time;
-pub mod files;
 pub mod names;
 pub mod operator;
 pub mod repair;
 pub mod service;
-pub mod stack;
 pub mod status;
 pub mod system;
 pub mod telemetry;
-pub mod verify;

@@ -12,14 +12,14 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use artstore_projectors::runtime::checkpoint::Checkpoint;
-use artstore_projectors::runtime::database;
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
 use artstore_projectors::parking::discarded::{self, Discarded};
 use artstore_projectors::projector::{Projector as _, Received, Rejection};
 use artstore_projectors::query_cache::{QueryCache, files, history};
+use artstore_projectors::runtime::checkpoint::Checkpoint;
+use artstore_projectors::runtime::database;
 use artstore_projectors::runtime::workers;
-use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
@@ -31,10 +31,10 @@ use uuid::Uuid;
 
 use crate::commands::projection::record;
 use crate::operator;
-use crate::verify::cache::checkpoints::{self, Place};
-use crate::verify::cache::element_streams;
-use crate::verify::cache::messages::{self, Messages, Wanted};
-use crate::verify::cache::told::Streams;
+use artstore_verification::cache::checkpoints::{self, Place};
+use artstore_verification::cache::element_streams;
+use artstore_verification::cache::messages::{self, Messages, Wanted};
+use artstore_verification::cache::told::Streams;
 
 /// The most files or events of one transaction.
 const CHUNK: usize = 2_000;
@@ -360,7 +360,8 @@ async fn load(
     transaction: &mut PgConnection,
     source: &Source,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
-    artstore_projectors::runtime::checkpoint::load(transaction, QueryCache::NAME, &source.stream()).await
+    artstore_projectors::runtime::checkpoint::load(transaction, QueryCache::NAME, &source.stream())
+        .await
 }
 
 async fn given_up(

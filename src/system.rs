@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use artstore_bus::bus::{Bus, BusOptions, StreamName};
 use artstore_migrations::Module;
 use artstore_producers::relay::api_url;
 use artstore_producers::relay::progress::Progress;
@@ -18,16 +19,15 @@ use artstore_projectors::audit_log::{AuditLog, Keys};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::runtime::workers;
-use artstore_bus::bus::{Bus, BusOptions, StreamName};
+use artstore_runtime::connection;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
-use artstore_runtime::connection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::service::answer;
-use crate::stack::{Stack, StackOptions};
+use artstore_stack::{Stack, StackOptions};
 
 /// A private stack with migrated databases and streams.
 #[derive(Debug)]

@@ -10,13 +10,3 @@ pub mod backfill;
 pub mod operations;
 pub mod publish;
 pub mod relay;
-
-pub mod accept;
-pub mod fingerprint;
-pub mod form;
-mod judge;
-pub mod mend;
-pub mod order;
-pub mod republish;
-pub mod scan;
-mod walk;

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use crate::runtime::progress::Progress;
-use crate::projector::{Projector, Received, Rejection};
-use crate::runtime::workers;
 use artstore_bus::bus::{Bus, BusOptions};
+use artstore_projectors::projector::{Projector, Received, Rejection};
+use artstore_projectors::runtime::progress::Progress;
+use artstore_projectors::runtime::workers;
 use artstore_schemas::event::Event;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;

@@ -22,8 +22,8 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::projector::{Projector, Received, Rejection};
+use crate::runtime::checkpoint::{self, Checkpoint};
 
 /// So many other orders are tried.
 const ORDERS: u64 = 10;

@@ -13,8 +13,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::runtime::checkpoint::Checkpoint;
 use crate::projector_error::WorkerError;
+use crate::runtime::checkpoint::Checkpoint;
 
 /// Builds one read model.
 pub trait Projector: Send + Sync + 'static {

@@ -60,3 +60,10 @@ pub async fn open_with(
         .await?;
     Ok(connection)
 }
+
+/// A database as it is shown: never with a password.
+pub fn shown(database: &PgConnectOptions) -> String {
+    let (host, port) = (database.get_host(), database.get_port());
+    let name = database.get_database().unwrap_or("(default)");
+    format!("{name} at {host}:{port}")
+}

@@ -15,11 +15,15 @@
 //! - [`restart`]: from one session to the next
 //! - [`progress`]: where one is, and what is wrong
 //! - [`crash`]: named points at which a test ends the process
+//! - [`files`]: files that are either the old one or the new one
+//! - [`configuration`]: a setting that can't be used
 //! - [`count`]: numbers of things in texts for people
 
+pub mod configuration;
 pub mod connection;
 pub mod count;
 pub mod crash;
+pub mod files;
 pub mod holder;
 pub mod progress;
 pub mod pulse;

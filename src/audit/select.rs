@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, QueryBuilder};
 
-use super::shown::Verdict;
 use crate::config::ConfigError;
 use crate::day_or_time;
 use crate::names;
+use artstore_verification::audit::shown::Verdict;
 
 /// Which rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]

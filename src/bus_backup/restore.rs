@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::snapshot::{self, CHUNK_BYTES, Restoring};
 use artstore_runtime::count::counted;
 use artstore_runtime::crash;
-use artstore_bus::snapshot::{self, CHUNK_BYTES, Restoring};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::Info;
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::{StreamBackup, message};
-use crate::verify::accepted::Accepted;
-use crate::verify::links::Links;
-use crate::verify::reader::Reader;
+use artstore_verification::accepted::Accepted;
+use artstore_verification::links::Links;
+use artstore_verification::reader::Reader;
 
 /// How long a restore that a killed process has begun is waited for: the server gives it up after five
 /// seconds without a chunk.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use artstore_bus::bus::{AUDIT_HEADS, Bus};
-use artstore_runtime::crash;
 use artstore_bus::snapshot::{self, Begun, SnapshotError};
+use artstore_runtime::crash;
+use artstore_runtime::files;
 use artstore_schemas::source::Source;
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use chrono::Utc;
@@ -33,7 +34,7 @@ pub fn open_folder(folder: &Path) -> anyhow::Result<Unfinished> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("{shown} can't be made"))?;
     if is_new {
-        crate::files::sync_folder(folder)?;
+        files::sync_folder(folder)?;
     }
     refuse_contents(folder, None)?;
     let marker = folder.join(MARKER);
@@ -132,9 +133,9 @@ pub async fn take(
     let path = unfinished.folder.join(MANIFEST);
     let text = format!("{:#}\n", serde_json::to_value(&manifest)?);
     // The names of the files last before the manifest says that they are there.
-    crate::files::sync_folder(&path)?;
+    files::sync_folder(&path)?;
     unfinished.files.push(path.clone());
-    crate::files::replace(&path, text.as_bytes())?;
+    files::replace(&path, text.as_bytes())?;
     // All but the marker stays.
     unfinished.files.truncate(1);
     Ok(manifest)

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_producers::relay::relay_error::RelayError;
-use artstore_projectors::projector_error::WorkerError;
 use artstore_bus::bus::{Bus, BusError};
 use artstore_bus::deliveries::Ended;
+use artstore_producers::relay::relay_error::RelayError;
+use artstore_projectors::projector_error::WorkerError;
 use artstore_runtime::retry::Retry;
 use artstore_runtime::unavailable;
 use async_nats::connection::State;

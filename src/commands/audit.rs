@@ -19,9 +19,10 @@ use clap::Subcommand;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::audit::log::connect;
 use crate::config::{Config, ConfigError};
-use crate::status::database::{not_connected, shown};
+use crate::status::database::not_connected;
+use artstore_runtime::connection;
+use artstore_verification::audit::log::connect;
 
 /// What to do with the audit log.
 #[derive(Debug, Subcommand)]
@@ -100,7 +101,7 @@ async fn reached(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
         return Err(ConfigError(format!(
             "database {} has no audit_trees: where it is the admin module's, run `artstore migrate \
              up --module admin`; else mend ADMIN_DATABASE_URL",
-            shown(database)
+            connection::shown(database)
         ))
         .into());
     }

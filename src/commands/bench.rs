@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::stack::StackOptions;
 use crate::system::System;
+use artstore_stack::StackOptions;
 
 /// How much is measured.
 #[derive(Debug, Args)]

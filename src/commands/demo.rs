@@ -16,8 +16,8 @@ use indicatif::ProgressBar;
 use sqlx::AssertSqlSafe;
 
 use super::stop_signal;
-use crate::stack::StackOptions;
 use crate::system::{Running, System};
+use artstore_stack::StackOptions;
 use report::Report;
 
 /// What it works on.

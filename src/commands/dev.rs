@@ -10,8 +10,8 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use super::stop_signal;
-use crate::stack::{Stack, StackOptions};
 use crate::system::{ADMIN_DATABASE, QUERY_DATABASE, Running, System, database};
+use artstore_stack::{Stack, StackOptions};
 
 /// How often it is looked whether the servers still run.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -155,7 +155,7 @@ fn variables(system: &System) -> String {
 
 /// It has passwords: only its owner reads it.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    crate::stack::write_private(path, text.as_bytes())
+    artstore_stack::write_private(path, text.as_bytes())
         .with_context(|| format!("can't write {}", path.display()))
 }
 

@@ -8,11 +8,11 @@ mod undo;
 
 use std::process::ExitCode;
 
-use artstore_projectors::runtime::database::connect;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::store::{self, Parked, Which};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_projectors::runtime::database::connect;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};

@@ -8,10 +8,10 @@ mod republish;
 
 use std::process::ExitCode;
 
-use artstore_producers::mend::Decision;
-use artstore_producers::relay::publish::PublishMode;
-use artstore_producers::relay::RelayOptions;
 use artstore_bus::bus::Bus;
+use artstore_producers::relay::RelayOptions;
+use artstore_producers::relay::publish::PublishMode;
+use artstore_repair::mend::Decision;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};

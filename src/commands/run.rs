@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use artstore_producers::relay::progress::Progress;
 use artstore_producers::relay::RelayOptions;
+use artstore_producers::relay::progress::Progress;
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
-use artstore_projectors::runtime::progress;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_schemas::source::Source;
+use artstore_projectors::runtime::progress;
 use artstore_runtime::restart::stopped;
+use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
@@ -28,8 +28,8 @@ use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
 use crate::names;
 use crate::service::waiting::Patience;
 use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, answer};
-use crate::verify::continuous::Continuous;
-use crate::verify::proven::Proven;
+use artstore_verification::continuous::Continuous;
+use artstore_verification::proven::Proven;
 
 /// The longest that stopping may take. The parts end by themselves before, and know better why
 /// something did not.

@@ -4,8 +4,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use artstore_schemas::source::Source;
 use artstore_runtime::restart::stopped;
+use artstore_schemas::source::Source;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::Instant;

@@ -4,15 +4,15 @@
 
 use std::time::{Duration, Instant};
 
+use artstore_bus::bus::Bus;
 use artstore_producers::relay::progress::Progress;
 use artstore_projectors::runtime::progress as projector;
-use artstore_bus::bus::Bus;
-use artstore_schemas::source::{Source, projection_status_subject};
 use artstore_runtime::progress as told;
+use artstore_schemas::source::{Source, projection_status_subject};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::verify::proven::ProvenState;
+use artstore_verification::proven::ProvenState;
 
 /// What every answer's subject begins with. Another one could be that of a stream, and a message
 /// in it that no relay wrote stops the relay.

@@ -3,17 +3,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_producers::relay::progress::{Progress, RelayState};
 use artstore_bus::bus::Bus;
-use artstore_schemas::source::Source;
+use artstore_producers::relay::progress::{Progress, RelayState};
 use artstore_runtime::progress::Stage;
+use artstore_schemas::source::Source;
 use chrono::Utc;
 
 use super::Role;
 use super::metrics::{Kind, Text};
 use super::readiness::{EVERY, Limits, PATIENCE, Part, Readiness, STALE, ago, is_fresh};
-use crate::verify::finding::Kind as Found;
-use crate::verify::proven::{Proven, ProvenState};
+use artstore_verification::finding::Kind as Found;
+use artstore_verification::proven::{Proven, ProvenState};
 
 /// What a check of a source can find.
 const FOUND: [Found; 9] = [
@@ -175,8 +175,8 @@ impl RelayRole {
             "1 while the check goes on.",
         );
         for (source, state) in &proven {
-            let on =
-                state.problem.is_none() && is_fresh(state.updated, crate::verify::proven::STALE);
+            let on = state.problem.is_none()
+                && is_fresh(state.updated, artstore_verification::proven::STALE);
             family.sample(&[("source", &source.to_string())], u8::from(on));
         }
     }

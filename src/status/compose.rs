@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use artstore_projectors::runtime::presence::Presence;
+use artstore_bus::bus::check_limits;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_bus::bus::check_limits;
+use artstore_projectors::runtime::presence::Presence;
+use artstore_runtime::connection;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::stream::Info;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
 
 use super::answers::Answers;
-use super::database::{self, Checkpoint, SourceFacts};
+use super::database::{Checkpoint, SourceFacts};
 use super::judge::{self, Seen};
 use super::look::{Asked, Counted, Holds, Looked, Places, read_by};
 use super::{
@@ -112,7 +113,7 @@ pub(super) fn of_source(
     SourceStatus {
         stream: source.stream(),
         database: Server {
-            name: database::shown(options),
+            name: connection::shown(options),
             problem,
         },
         position: match (counted, &facts) {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use artstore_producers::relay::election;
 use artstore_producers::relay::source::SourceTable;
-use artstore_schemas::ranges::Ranges;
-use artstore_schemas::source::Source;
 use artstore_runtime::holder::{self, Holder};
 use artstore_runtime::{connection, relation, words};
+use artstore_schemas::ranges::Ranges;
+use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 
@@ -79,15 +79,8 @@ pub fn not_connected(
     check: impl std::fmt::Display,
     error: sqlx::Error,
 ) -> anyhow::Error {
-    let what = words::not_connected(shown(database), &error);
+    let what = words::not_connected(connection::shown(database), &error);
     anyhow::Error::from(error).context(format!("{what}; check {check}"))
-}
-
-/// A database as it is shown: never with a password.
-pub fn shown(database: &PgConnectOptions) -> String {
-    let (host, port) = (database.get_host(), database.get_port());
-    let name = database.get_database().unwrap_or("(default)");
-    format!("{name} at {host}:{port}")
 }
 
 /// What a source's database says without NATS.

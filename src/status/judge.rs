@@ -6,11 +6,11 @@
 use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
 
+use artstore_bus::bus::AUDIT_HEADS;
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_bus::bus::AUDIT_HEADS;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
@@ -19,7 +19,7 @@ use super::{
     Working,
 };
 use crate::service::answer::{Problem, Process, RelayAnswer, Since, Stage};
-use crate::verify::proven;
+use artstore_verification::proven;
 
 /// Work that nobody has touched for so long is stuck: more than a take-over takes.
 const STUCK: f64 = 10.0;

@@ -7,19 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_producers::relay::tail::{self, Tail};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
-use artstore_projectors::runtime::pause::{self, Pause};
-use artstore_projectors::runtime::presence::{self, Presence};
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_projectors::runtime::pause::{self, Pause};
+use artstore_projectors::runtime::presence::{self, Presence};
 use artstore_projectors::runtime::workers;
-use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
-use artstore_schemas::source::Source;
+use artstore_runtime::connection;
 use artstore_runtime::holder::Holder;
 use artstore_runtime::relation;
 use artstore_runtime::words::words;
+use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use sqlx::PgConnection;
@@ -233,7 +234,7 @@ impl Watcher {
             let models = self.models.iter().zip(&places);
             let mut models = models.filter(move |(model, _)| model.holds == holds);
             models.next().map(|(model, (places, _))| Server {
-                name: database::shown(&model.database.options),
+                name: connection::shown(&model.database.options),
                 problem: places.as_ref().err().cloned(),
             })
         };

@@ -22,8 +22,8 @@ pub mod screen;
 #[cfg(test)]
 mod tests;
 
-use artstore_schemas::ranges::Range;
 use artstore_runtime::holder::Holder;
+use artstore_schemas::ranges::Range;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use artstore::stack::{PostgresStop, Stack, StackOptions};
-use artstore_producers::relay::source::SourceTable;
 use artstore_bus::breaks;
+use artstore_producers::relay::source::SourceTable;
+use artstore_stack::{PostgresStop, Stack, StackOptions};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;

@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 
-use artstore_producers::publish::files::{self, FileUpdate};
 use artstore_producers::backfill::level::Levelled;
+use artstore_producers::publish::files::{self, FileUpdate};
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_producers::relay::progress::Progress;
 use artstore_producers::relay::publish::PublishMode;
-use artstore_producers::relay::{self, RelayOptions};
 use artstore_producers::relay::takeover;
-use artstore_producers::publish::wal::{self, Begin, OperationType};
+use artstore_producers::relay::{self, RelayOptions};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::{Envelope, Snapshot};

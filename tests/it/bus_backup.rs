@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use artstore::bus_backup::{self, MANIFEST, Manifest, restore, take};
-use artstore::stack::{Stack, StackOptions};
 use artstore_bus::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
+use artstore_stack::{Stack, StackOptions};
 use serde_json::Value;
 
 use crate::audit::Audited;
@@ -564,9 +564,10 @@ fn a_backup_that_was_cut_off_is_none_and_a_restore_that_was_is_done_again() {
         agrees(&world).await;
         relay.kill().await;
         let after = all(&world.bus, &world.source(0)).await;
-        let ids = |messages: &[artstore::verify::reader::Message]| -> Vec<String> {
-            let id =
-                |m: &artstore::verify::reader::Message| m.headers.get("ce-id").unwrap().to_string();
+        let ids = |messages: &[artstore_verification::reader::Message]| -> Vec<String> {
+            let id = |m: &artstore_verification::reader::Message| {
+                m.headers.get("ce-id").unwrap().to_string()
+            };
             messages.iter().map(id).collect()
         };
         assert_eq!(ids(&after), ids(&before));

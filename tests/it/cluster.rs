@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use artstore::stack::{Stack, StackOptions};
+use artstore_stack::{Stack, StackOptions};
 use uuid::Uuid;
 
 use crate::support::*;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use artstore::stack::{Stack, StackOptions};
 use artstore_producers::relay::publish::{self, Outgoing, PublishMode};
 use artstore_projectors::audit_log::published;
 use artstore_schemas::element::ElementName;
+use artstore_stack::{Stack, StackOptions};
 use futures::StreamExt as _;
 use serde_json::Value;
 use sqlx::PgConnection;

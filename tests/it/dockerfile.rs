@@ -191,7 +191,7 @@ async fn copy_context(target: &Path) {
     assert!(!target.join(".git").exists() && !target.join("target/debug").exists());
     for needed in [
         "src/config.rs",
-        "producers/src/sql/wal_poll.sql",
+        "producers/src/relay/sql/wal_poll.sql",
         "migrations/query",
     ] {
         assert!(target.join(needed).exists(), "{needed}");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::mix::{Mix, finished_row};
 use crate::support::*;
-use artstore::stack::{PostgresStop, Stack, StackOptions};
 use artstore_schemas::envelope::Envelope;
+use artstore_stack::{PostgresStop, Stack, StackOptions};
 
 /// The counterexample: U takes an id, T takes the next, T draws, U draws, U commits, two polls,
 /// T commits. A rule that trusts the wrong horizon gives T's number up.

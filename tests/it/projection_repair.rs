@@ -1,8 +1,8 @@
 //! `artstore projection repair`: checkpoints moved by hand come back to where they belong, with
 //! projectors running; a repair that is killed leaves the old rows or the right ones.
 
-use artstore::verify::finding::{Finding, Kind};
 use artstore_schemas::source::Source;
+use artstore_verification::finding::{Finding, Kind};
 use sqlx::PgConnection;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! The stream of a pruned element is the only one that tells of what was pruned: one that lacks it is
 //! refused, whenever it is exchanged.
 
-use artstore::verify::reader::Message;
+use artstore_verification::reader::Message;
 use sqlx::PgConnection;
 
 use crate::prune::{agrees, command, floor, prune, relayed, world};

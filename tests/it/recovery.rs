@@ -1,7 +1,7 @@
 //! Relay and projector recover by themselves when NATS or PostgreSQL is restarted under load.
 
-use artstore::stack::{PostgresStop, Stack, StackOptions};
 use artstore_schemas::source::Source;
+use artstore_stack::{PostgresStop, Stack, StackOptions};
 use uuid::Uuid;
 
 use crate::load::{Load, downloaded};

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use artstore::stack::{PostgresStop, Stack, StackOptions};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::EventType;
+use artstore_stack::{PostgresStop, Stack, StackOptions};
 use async_nats::jetstream::message::PublishMessage;
 use sqlx::PgConnection;
 use uuid::Uuid;

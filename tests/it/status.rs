@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use artstore::stack::{Stack, StackOptions};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
+use artstore_stack::{Stack, StackOptions};
 use futures::StreamExt as _;
 use serde_json::Value;
 

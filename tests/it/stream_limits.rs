@@ -1,8 +1,8 @@
 //! A limit that somebody gives to a stream while all runs: noticed within seconds by the relay and the
 //! projector, shown with the command that takes it away, and what it has removed is reported.
 
-use artstore_projectors::audit_log::published;
 use artstore_bus::bus::{AUDIT_HEADS, check_limits};
+use artstore_projectors::audit_log::published;
 use artstore_schemas::source::Source;
 use serde_json::Value;
 

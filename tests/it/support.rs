@@ -8,13 +8,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use artstore::stack::{Stack, StackOptions};
-use artstore::verify;
-use artstore_migrations::Module;
 use artstore_bus::bus::{Bus, BusOptions, StreamName};
+use artstore_migrations::Module;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
+use artstore_stack::{Stack, StackOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::runtime::Runtime;
 
@@ -223,7 +222,7 @@ impl World {
     /// All messages of a source, contiguous and chained.
     pub async fn messages(&self, source: &Source) -> Vec<Envelope> {
         let last = self.last_sequence(source).await;
-        let mut reader = verify::reader::Reader::new(&self.bus, source, 0);
+        let mut reader = artstore_verification::reader::Reader::new(&self.bus, source, 0);
         let mut envelopes: Vec<Envelope> = Vec::new();
         while (envelopes.len() as u64) < last {
             let batch = reader.batch(1_000, Duration::from_secs(30)).await.unwrap();
@@ -272,10 +271,15 @@ impl World {
         &self,
         source: &Source,
         connection: &mut PgConnection,
-    ) -> verify::source::Report {
-        verify::source::compare(connection, &self.bus, source, Duration::from_secs(10))
-            .await
-            .unwrap()
+    ) -> artstore_verification::source::Report {
+        artstore_verification::source::compare(
+            connection,
+            &self.bus,
+            source,
+            Duration::from_secs(10),
+        )
+        .await
+        .unwrap()
     }
 
     /// Waits until the projector has applied every message.
@@ -301,7 +305,7 @@ impl World {
         for (index, (name, _)) in self.elements.iter().enumerate() {
             elements.push((name.clone(), self.element(index).await));
         }
-        let report = verify::cache::compare(&mut elements, &mut query)
+        let report = artstore_verification::cache::compare(&mut elements, &mut query)
             .await
             .unwrap();
         assert!(report.is_clean(), "{report:?}");

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use artstore::verify::cache::{self, Report, Scope};
-use artstore::verify::finding::{Finding, Kind};
 use artstore_producers::publish::files::NewFile;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
+use artstore_verification::cache::{self, Report, Scope};
+use artstore_verification::finding::{Finding, Kind};
 use serde_json::json;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;

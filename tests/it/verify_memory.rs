@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use artstore::verify::cache::{self, Scope};
+use artstore_verification::cache::{self, Scope};
 use tokio::process::Command;
 
 use crate::support::*;

@@ -4,9 +4,9 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use artstore_producers::publish::files::{self, FileUpdate};
 use artstore_producers::operations::pending::{self, Limits, Proposal};
 use artstore_producers::operations::resolve::{self, Decision, Refused};
+use artstore_producers::publish::files::{self, FileUpdate};
 use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::event::{Event, Status, WalEvent, decode};

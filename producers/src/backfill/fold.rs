@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::breaks;
 use artstore_bus::bus::{Bus, BusError};
-use artstore_schemas::damage::Damage;
 use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event, WalEvent};
 use artstore_schemas::source::Source;
@@ -21,8 +21,8 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use uuid::Uuid;
 
-use crate::relay::relay_error::{Halt, RelayError};
 use crate::backfill::state::{self, State};
+use crate::relay::relay_error::{Halt, RelayError};
 
 /// What the stream said last of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::backfill::chunk::{Chunk, Wanted};
 use crate::backfill::fold::{self, Fold, Last};
+use crate::backfill::state::{self, State, snapshot_id};
 use crate::relay::publish::Outgoing;
 use crate::relay::relay_error::RelayError;
-use crate::backfill::state::{self, State, snapshot_id};
 use crate::relay::translate::{Translated, Translator};
 
 /// How many files a fold may hold.

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use artstore_runtime::text::{optional, text};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
-use artstore_runtime::text::{optional, text};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;

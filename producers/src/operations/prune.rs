@@ -9,9 +9,9 @@
 //! is about to go. A process that is frozen between that look and its commit can't know better; the
 //! relay does, which reads the floor in the snapshot of each poll ([`crate::relay::round`]).
 
-use artstore_schemas::actor::Actor;
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
+use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
@@ -20,12 +20,12 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
+use crate::publish::wal::{self, Begin, OperationType, PublishError};
 use crate::relay::floor;
 use crate::relay::relay_error::RelayError;
 use crate::relay::source::{SourceTable, snapshot};
 use crate::relay::source_check;
 use crate::relay::tail;
-use crate::publish::wal::{self, Begin, OperationType, PublishError};
 
 /// So many of the last finished operations always stay: by them a relay sees that its source is still
 /// the one that the stream was written from, and was not set back.

@@ -1,10 +1,10 @@
 //! A storage element's `_files` table: the change that an operation makes, in the transaction that
 //! will also finish it. Each function returns the resulting row, which [`crate::publish::wal`] records.
 
+use artstore_runtime::text::{optional, text};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{File, Omitted};
 use artstore_schemas::json::Document;
-use artstore_runtime::text::{optional, text};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
@@ -186,7 +186,7 @@ fn read(row: &PgRow) -> Result<File, sqlx::Error> {
 }
 
 /// Reads the columns of `_files` in a wider row; metadata is text there.
-pub(crate) fn read_joined(row: &PgRow, id: Uuid) -> Result<File, sqlx::Error> {
+pub fn read_joined(row: &PgRow, id: Uuid) -> Result<File, sqlx::Error> {
     let metadata = optional(row, "metadata")?;
     let created_at: DateTime<Utc> = row.try_get("created_at")?;
     Ok(File {

@@ -63,7 +63,7 @@ pub(crate) async fn assumed(bus: &Bus, options: &RelayOptions) -> Result<ApiUrl,
 }
 
 /// What whoever publishes says now.
-pub(crate) async fn known(
+pub async fn known(
     bus: &Bus,
     options: &RelayOptions,
     connection: &mut PgConnection,

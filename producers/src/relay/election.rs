@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use artstore_schemas::source::Source;
 use artstore_runtime::holder::{self, Holder};
 use artstore_runtime::pulse;
 use artstore_runtime::session::{Session, SessionError};
+use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{oneshot, watch};
@@ -135,10 +135,7 @@ fn session<'a>(database: &'a PgConnectOptions, name: &'a str) -> Session<'a> {
 }
 
 /// Opens a connection of the relay.
-pub(crate) async fn connect(
-    database: &PgConnectOptions,
-    name: &str,
-) -> Result<PgConnection, RelayError> {
+pub async fn connect(database: &PgConnectOptions, name: &str) -> Result<PgConnection, RelayError> {
     Ok(session(database, name).open().await?)
 }
 

@@ -60,13 +60,13 @@ pub async fn pruned(
 
 /// Whether a stream with this state has everything up to the floor. No number at or below it can be
 /// told void any more: its row may have been pruned.
-pub(crate) fn is_held(floor: i64, gaps: &Gaps) -> bool {
+pub fn is_held(floor: i64, gaps: &Gaps) -> bool {
     let first_missing = gaps.missing().as_slice().first().map(|range| range.first);
     gaps.high() >= floor && first_missing.is_none_or(|first| first > floor)
 }
 
 /// All positions up to the floor.
-pub(crate) fn below(floor: i64) -> Ranges {
+pub fn below(floor: i64) -> Ranges {
     let range = Range {
         first: 1,
         last: floor,

@@ -14,7 +14,7 @@
 //! - [`rows`]: finished rows by their positions
 //! - [`api_url`]: where an element's API is reached
 //! - [`translate`]: a row becomes an event
-//! - `omit`: what does not fit into a message
+//! - [`omit`]: what does not fit into a message
 //! - [`publish`]: messages, each accepted only in its place
 //! - [`progress`]: what it tells of itself
 //! - [`relay_error`]: why it stops
@@ -24,7 +24,7 @@ mod control;
 pub mod election;
 pub mod floor;
 pub mod gaps;
-pub(crate) mod omit;
+pub mod omit;
 pub mod poll;
 pub mod progress;
 pub mod publish;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 /// A field that may be left out: its name, and a function that takes its text out of the body.
-pub(crate) type Field<T> = (&'static str, fn(&mut T) -> Option<String>);
+pub type Field<T> = (&'static str, fn(&mut T) -> Option<String>);
 
-pub(crate) const WAL_FIELDS: &[Field<WalEvent>] = &[
+/// The fields of an operation that may be left out.
+pub const WAL_FIELDS: &[Field<WalEvent>] = &[
     ("file.description", |e| e.file.as_mut()?.description.take()),
     ("file.metadata", |e| {
         e.file.as_mut()?.metadata.take().map(text)
@@ -30,7 +31,8 @@ pub(crate) const WAL_FIELDS: &[Field<WalEvent>] = &[
     ("actor.session_id", |e| e.actor.session_id.take()),
 ];
 
-pub(crate) const OUTBOX_FIELDS: &[Field<OutboxEvent>] = &[
+/// The fields of an outbox event that may be left out.
+pub const OUTBOX_FIELDS: &[Field<OutboxEvent>] = &[
     ("data", |e| e.data.take().map(text)),
     ("operation.request_id", |e| e.operation.request_id.take()),
     ("actor.id", |e| e.actor.id.take()),
@@ -78,7 +80,7 @@ pub(crate) fn fit<T: Body>(body: &mut T, fields: &[Field<T>]) -> Bytes {
 }
 
 /// Takes out all that may be left out, and names it as if it had been.
-pub(crate) fn take_out<T>(body: &mut T, fields: &[Field<T>]) -> Vec<Omitted> {
+pub fn take_out<T>(body: &mut T, fields: &[Field<T>]) -> Vec<Omitted> {
     fields
         .iter()
         .filter_map(|(name, take)| take(body).map(|text| omitted(name, &text)))

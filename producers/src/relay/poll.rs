@@ -8,8 +8,8 @@ use artstore_schemas::source::Source;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-use crate::relay::api_url::{self, ApiUrl};
 use crate::backfill::chunk::{self, Chunk, Wanted};
+use crate::relay::api_url::{self, ApiUrl};
 use crate::relay::floor;
 use crate::relay::gaps::{Gaps, MANY_HOLES};
 use crate::relay::relay_error::RelayError;

@@ -6,9 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use artstore_bus::bus::Bus;
-use artstore_runtime::crash;
 use artstore_bus::link::Lost;
 use artstore_bus::refusals::Refusal;
+use artstore_runtime::crash;
 use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::jetstream::context::PublishErrorKind;

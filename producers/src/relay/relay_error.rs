@@ -1,8 +1,8 @@
 //! Why a relay stops: for now, or until a person decides.
 
 use artstore_bus::bus::BusError;
-use artstore_runtime::count::counted;
 use artstore_bus::deliveries::Ended;
+use artstore_runtime::count::counted;
 use artstore_runtime::relation::Unfit;
 use artstore_runtime::session::SessionError;
 use artstore_runtime::unavailable::is_unavailable;

@@ -2,11 +2,11 @@
 //! itself. [`crate::relay::poll`] reads new ones. In a database in SQL_ASCII a text need not be UTF-8: such a row
 //! is read all the same ([`artstore_runtime::text`]).
 
+use artstore_runtime::text::{optional, text};
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::{File, Omitted, Status};
 use artstore_schemas::ranges::Range;
 use artstore_schemas::source::Source;
-use artstore_runtime::text::{optional, text};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
@@ -14,8 +14,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::publish::files;
-use crate::relay::relay_error::{Halt, RelayError};
 use crate::publish::wal::Recorded;
+use crate::relay::relay_error::{Halt, RelayError};
 
 /// Which row it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -117,7 +117,8 @@ pub struct OutboxRow {
 pub struct SourceTable {
     pub(crate) table: String,
     pub(crate) id_column: &'static str,
-    pub(crate) sequence: String,
+    /// The sequence that gives out positions.
+    pub sequence: String,
     pub(crate) poll: String,
     pub(crate) element: Option<ElementName>,
 }
@@ -170,7 +171,7 @@ impl SourceTable {
 
     /// The finished rows in these ranges with the state of `_files` in the same statement: at most
     /// `limit`, in position order.
-    pub(crate) async fn rows(
+    pub async fn rows(
         &self,
         connection: &mut PgConnection,
         ranges: &[Range],
@@ -187,7 +188,7 @@ impl SourceTable {
     }
 
     /// As [`Self::rows`], but with the state of `_files` whatever the row says of its file.
-    pub(crate) async fn present_rows(
+    pub async fn present_rows(
         &self,
         connection: &mut PgConnection,
         ranges: &[Range],
@@ -221,7 +222,7 @@ impl SourceTable {
 
     /// Positions, ids and files (of an outbox: subjects) of the finished rows in these ranges: at
     /// most `limit`, in position order.
-    pub(crate) async fn ids(
+    pub async fn ids(
         &self,
         connection: &mut PgConnection,
         ranges: &[Range],
@@ -324,18 +325,18 @@ pub(crate) fn size(row: &PgRow) -> usize {
 
 /// What the first statement of a poll says.
 #[derive(Debug)]
-pub(crate) struct Seen {
-    pub(crate) identity: String,
-    pub(crate) xmin: u64,
-    pub(crate) sequence_value: i64,
+pub struct Seen {
+    /// What tells this database from another: system identifier, database, table.
+    pub identity: String,
+    /// No transaction below it is in flight.
+    pub xmin: u64,
+    /// The last number that the sequence gave out.
+    pub sequence_value: i64,
 }
 
 /// Takes the snapshot of the transaction that the connection is in. A standby is refused: it does
 /// not know the transactions in flight.
-pub(crate) async fn snapshot(
-    connection: &mut PgConnection,
-    sequence: &str,
-) -> Result<Seen, RelayError> {
+pub async fn snapshot(connection: &mut PgConnection, sequence: &str) -> Result<Seen, RelayError> {
     let row = sqlx::query(include_str!("sql/snapshot.sql"))
         .bind(sequence)
         .fetch_one(connection)

@@ -1,8 +1,8 @@
 //! Whether a source is fit to be read: asked on every connection, before the first poll. A bypass
 //! of the trigger or a replaced sequence would hide rows, so nothing is published then.
 
-use artstore_schemas::ranges::Range;
 use artstore_runtime::relation;
+use artstore_schemas::ranges::Range;
 use sqlx::{PgConnection, Row};
 
 use crate::relay::relay_error::{Halt, RelayError};

@@ -14,24 +14,24 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::bus::{Bus, BusError, check_limits};
 use artstore_runtime::crash;
-use artstore_schemas::size::MAX_BATCH_BYTES;
-use artstore_schemas::source::Source;
 use artstore_runtime::progress::{Problem, Stage};
 use artstore_runtime::pulse::{self, kept_alive, within};
 use artstore_runtime::restart::{Restarts, stopped};
 use artstore_runtime::retry::Retry;
 use artstore_runtime::server::{Holds, Server};
+use artstore_schemas::size::MAX_BATCH_BYTES;
+use artstore_schemas::source::Source;
 use async_nats::Message;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
+use crate::backfill::level::{self, Levelled, Levelling};
 use crate::relay::api_url::{self, ApiUrl};
 use crate::relay::control::{Control, PAUSE};
 use crate::relay::election::{self, Lease};
 use crate::relay::floor;
-use crate::backfill::level::{self, Levelled, Levelling};
 use crate::relay::poll::Poller;
 use crate::relay::progress::{Progress, RelayState};
 use crate::relay::publish::PublishMode;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use artstore_bus::breaks::{self, Breaks, Chain, Refused};
 use artstore_bus::bus::{Bus, BusError};
-use artstore_schemas::damage::Damage;
 use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use artstore_bus::bus::{Bus, BusError};
-use artstore_schemas::source::Source;
 use artstore_runtime::pulse::{self, within};
+use artstore_schemas::source::Source;
 use async_nats::client::Request;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;

@@ -62,7 +62,7 @@ impl Translator {
     }
 
     /// Events say from now on that the element's API is reached there.
-    pub(crate) fn reached_at(&self, api_url: ApiUrl) {
+    pub fn reached_at(&self, api_url: ApiUrl) {
         *self.api_url.write().unwrap_or_else(PoisonError::into_inner) = api_url;
     }
 
@@ -86,7 +86,7 @@ impl Translator {
     }
 
     /// The event of a record that no row caused: an operator's decision, with its facts.
-    pub(crate) fn record(
+    pub fn record(
         &self,
         id: Uuid,
         event_type: &EventType,
@@ -118,7 +118,7 @@ impl Translator {
     }
 
     /// The event of a row with nothing left out; its body is empty here.
-    pub(crate) fn tell(&self, row: SourceRow) -> (Translated, Event) {
+    pub fn tell(&self, row: SourceRow) -> (Translated, Event) {
         match row.content {
             Content::Wal(wal) => {
                 let told = wal_told(row.id, row.position, &wal);
@@ -138,7 +138,7 @@ impl Translator {
 
     /// The event that tells a file's present state, or that it is not there, without a row. `large`:
     /// what of it was too large to be fetched.
-    pub(crate) fn snapshot(
+    pub fn snapshot(
         &self,
         id: Uuid,
         file_id: Uuid,

@@ -44,9 +44,9 @@ use std::time::Duration;
 
 use artstore_bus::bus::{AUDIT_HEADS, Bus};
 use artstore_runtime::crash;
+use artstore_runtime::pulse::kept_alive;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
-use artstore_runtime::pulse::kept_alive;
 use sqlx::PgConnection;
 
 use self::append::{Signers, append};
@@ -56,9 +56,9 @@ use self::mapping::{NEWEST, RawMessage, Record};
 use self::note::{SignerKey, VerifierKey};
 use self::session::{Known, forked, other_head};
 use self::tile::{Tiles, Wanted};
-use crate::runtime::checkpoint::Checkpoint;
 use crate::projector::{At, Projector, Rejection, Taken};
 use crate::projector_error::WorkerError;
+use crate::runtime::checkpoint::Checkpoint;
 
 /// Builds the audit log.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
-use artstore_schemas::source::Source;
 use artstore_runtime::pulse::kept_alive;
+use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};
 
 use super::chain::origin_hash;
@@ -16,9 +16,9 @@ use super::head::{Boundary, Head};
 use super::resume::{self, End, ResumeError};
 use super::store::{self, Tip};
 use super::{AuditLog, derived, kids, legacy, published, root_at};
-use crate::runtime::checkpoint::Checkpoint;
 use crate::projector::Projector as _;
 use crate::projector_error::{Halt, WorkerError};
+use crate::runtime::checkpoint::Checkpoint;
 
 /// Heads that are published at once.
 const MOST_HEADS: i64 = 200;

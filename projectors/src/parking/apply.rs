@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::store::Parked;
 use super::{Fences, MOST_IN_ROW};
-use crate::runtime::consumer::Entry;
 use crate::projector::{Projector, Rejection};
+use crate::runtime::consumer::Entry;
 
 /// What became of a batch.
 #[derive(Debug, Default)]

@@ -3,8 +3,8 @@
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
-use artstore_schemas::source::Source;
 use artstore_runtime::restart::stopped;
+use artstore_schemas::source::Source;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -15,9 +15,9 @@ use super::fill::{Fill, Target};
 use super::parked::Seen;
 use super::session::{live_checkpoints, open, reader, run, use_schema};
 use super::{RebuildError, Told, likeness, shadow, shadow_schema};
-use crate::runtime::checkpoint;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
+use crate::runtime::checkpoint;
 use crate::runtime::workers;
 
 /// So near to the live tables the rest is left for later.

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use artstore_bus::breaks;
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
-use artstore_schemas::source::Source;
 use artstore_runtime::restart::stopped;
+use artstore_schemas::source::Source;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::PgConnection;
 use tokio::sync::watch;
 
 use super::{RebuildError, Step, Told};
-use crate::runtime::checkpoint::{self, Checkpoint};
-use crate::runtime::commit::Commit;
-use crate::runtime::consumer::{Place, StreamReader};
 use crate::parking::{Fences, store};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
+use crate::runtime::checkpoint::{self, Checkpoint};
+use crate::runtime::commit::Commit;
+use crate::runtime::consumer::{Place, StreamReader};
 
 const MOST_MESSAGES: usize = 1_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;

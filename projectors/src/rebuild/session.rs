@@ -9,9 +9,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 use tracing::log::LevelFilter;
 
 use super::RebuildError;
+use crate::projector::Projector;
 use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::database::{self, connect_for};
-use crate::projector::Projector;
 
 /// Longer than a stream may stand still: a frozen process is ended later.
 const SILENCE: Duration = Duration::from_secs(90);

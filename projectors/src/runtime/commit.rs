@@ -5,12 +5,12 @@ use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::runtime::checkpoint::{self, Checkpoint};
-use crate::runtime::consumer::Batch;
 use crate::parking::apply::{self, Applied, Refused};
 use crate::parking::{Fences, store};
 use crate::projector::{Projector, Rejection};
 use crate::projector_error::{Halt, Previous, WorkerError};
+use crate::runtime::checkpoint::{self, Checkpoint};
+use crate::runtime::consumer::Batch;
 
 /// Commits batches of one stream.
 pub(crate) struct Commit<'a, P> {

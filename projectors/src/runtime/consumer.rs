@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use artstore_bus::breaks;
 use artstore_bus::bus::Bus;
-use artstore_schemas::damage::Damage;
 use artstore_bus::deliveries::{Deliveries, Ended, Pull};
+use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
@@ -18,9 +18,9 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use uuid::Uuid;
 
-use crate::runtime::checkpoint::Checkpoint;
 use crate::projector::{At, RawMessage, Taken};
 use crate::projector_error::{Halt, Previous, WorkerError};
+use crate::runtime::checkpoint::Checkpoint;
 
 /// A place in a stream, and what the messages up to it tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

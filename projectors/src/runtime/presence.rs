@@ -2,8 +2,8 @@
 //! and the one that works on the stream holds its lock. Any role may see that, it needs no answer of
 //! the processes themselves, and it holds for programs of any version.
 
-use artstore_schemas::source::Source;
 use artstore_runtime::holder::Holder;
+use artstore_schemas::source::Source;
 use sqlx::{PgConnection, Row as _};
 
 /// The sessions of one stream's workers.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_schemas::source::Source;
 use artstore_runtime::progress::{Problem, Since, Stage};
+use artstore_schemas::source::Source;
 
 /// The numbers of all workers of one projection. Clones share them.
 #[derive(Debug, Clone, Default)]

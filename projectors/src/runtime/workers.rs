@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artstore_bus::bus::{Bus, BusError};
-use artstore_schemas::source::Source;
 use artstore_runtime::pulse::Pulse;
 use artstore_runtime::restart::stopped;
+use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use crate::runtime::database::check_direct;
-use crate::runtime::progress::Progress;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
+use crate::runtime::database::check_direct;
+use crate::runtime::progress::Progress;
 use crate::runtime::runner::{self, Task};
 use crate::runtime::share::Share;
 

@@ -7,7 +7,7 @@ use artstore_projectors::audit_log::store::Stored;
 use serde_json::Value;
 
 use super::super::select::checked;
-use super::super::shown::Verdict;
+use artstore_verification::audit::shown::Verdict;
 
 /// The columns, in their order.
 pub const COLUMNS: [&str; 26] = [

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, QueryBuilder};
 
 use super::select::{Bounds, Filters, checked, columns};
-use super::shown::Verdict;
+use artstore_verification::audit::shown::Verdict;
 
 /// Rows that are read at once.
 const BATCH: i64 = 1_000;

@@ -17,7 +17,7 @@ use artstore_projectors::audit_log::store::Stored;
 use serde_json::{Map, Value, json};
 
 use super::super::select::checked;
-use super::super::shown::Verdict;
+use artstore_verification::audit::shown::Verdict;
 
 /// The version that these events are of.
 pub const VERSION: &str = "1.5.0";

@@ -6,11 +6,11 @@ use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::bail;
+use artstore_bus::bus::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::AuditLog;
-use artstore_projectors::runtime::checkpoint;
 use artstore_projectors::projector::Projector as _;
-use artstore_bus::bus::Bus;
+use artstore_projectors::runtime::checkpoint;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use chrono::SubsecRound as _;
@@ -20,12 +20,12 @@ use sqlx::Connection as _;
 use uuid::Uuid;
 
 use super::{database, reached};
-use crate::audit::against;
-use crate::audit::facts::End;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;
-use crate::verify::reader;
+use artstore_verification::audit::against;
+use artstore_verification::audit::facts::End;
+use artstore_verification::reader;
 
 /// Which log, and why.
 #[derive(Debug, Args)]

@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use artstore_bus::bus::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::chain::origin_hash;
 use artstore_projectors::audit_log::head::Head;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::{published, store};
-use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
@@ -24,16 +24,16 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{database, reached};
-use crate::audit::archive::check::{Checked, check};
-use crate::audit::archive::range::{self, End};
-use crate::audit::archive::recorded::{self, Recorded};
-use crate::audit::archive::write::{self, Wanted};
-use crate::audit::archive::{Archived, LEAST_RETENTION, remove};
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::day_or_time;
 use crate::names;
 use crate::operator;
+use artstore_verification::audit::archive::check::{Checked, check};
+use artstore_verification::audit::archive::range::{self, End};
+use artstore_verification::audit::archive::recorded::{self, Recorded};
+use artstore_verification::audit::archive::write::{self, Wanted};
+use artstore_verification::audit::archive::{Archived, LEAST_RETENTION, remove};
 
 /// How often the log is asked for the event.
 const LOOK: Duration = Duration::from_millis(200);

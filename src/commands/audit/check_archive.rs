@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::proofs::PublicKeys;
-use crate::audit::archive::check::check;
-use crate::audit::printed::plain;
 use crate::audit_keys::AuditSettings;
+use artstore_verification::audit::archive::check::check;
+use artstore_verification::audit::printed::plain;
 
 /// An archive, checked off line.
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `artstore audit export`.
 
 use artstore_runtime::count::counted;
+use artstore_runtime::files;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
@@ -19,13 +20,13 @@ use uuid::Uuid;
 use super::super::stop_signal;
 use super::{connected, database};
 use crate::audit::export::{Format, batch};
-use crate::audit::log::connect;
 use crate::audit::select::{Bounds, Filters, first_rows};
-use crate::audit::shown::RowChecker;
 use crate::audit_keys::AuditSettings;
 use crate::commands::bar;
 use crate::config::{Config, ConfigError};
 use crate::operator;
+use artstore_verification::audit::log::connect;
+use artstore_verification::audit::shown::RowChecker;
 
 /// Rows for another system. That there was an export is itself an event of the audit log.
 #[derive(Debug, Args)]
@@ -68,7 +69,7 @@ struct Progress {
 
 /// Runs the command.
 pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> {
-    let checker = RowChecker::new(&command.audit)?;
+    let checker = RowChecker::new(command.audit.what_there_is()?);
     let mut connection = connected(config).await?;
     command.filters.check(&mut connection).await?;
     let mut target = match &command.to {
@@ -334,12 +335,15 @@ impl Part {
     }
 
     fn keep(&self, progress: &Progress) -> anyhow::Result<()> {
-        crate::files::replace(&self.progress, serde_json::to_string(progress)?.as_bytes())
+        Ok(files::replace(
+            &self.progress,
+            serde_json::to_string(progress)?.as_bytes(),
+        )?)
     }
 
     fn whole(&self) -> anyhow::Result<()> {
         std::fs::rename(&self.part, &self.path)?;
-        crate::files::sync_folder(&self.path)?;
+        files::sync_folder(&self.path)?;
         std::fs::remove_file(&self.progress)?;
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use artstore_projectors::audit_log::head::Head as SignedHead;
 use artstore_projectors::audit_log::note::VerifierKey;
+use artstore_runtime::files;
 use clap::Args;
 use data_encoding::BASE64;
 use serde_json::json;
@@ -14,9 +15,9 @@ use sqlx::PgConnection;
 
 use super::connected;
 use super::proofs::consistent;
-use crate::audit::printed::plain;
 use crate::audit_keys::AuditSettings;
 use crate::config::Config;
+use artstore_verification::audit::printed::plain;
 
 /// Heads in a file stand behind each other, with this line in between: no line of a head begins so.
 const BETWEEN: &str = "----\n";
@@ -87,7 +88,7 @@ async fn last(
 /// Writes heads to a file that is either the old one or the new one, whatever happens.
 fn write(path: &Path, heads: &BTreeMap<String, (SignedHead, String)>) -> anyhow::Result<()> {
     let notes: Vec<&str> = heads.values().map(|(_, note)| note.as_str()).collect();
-    crate::files::replace(path, notes.join(BETWEEN).as_bytes())
+    Ok(files::replace(path, notes.join(BETWEEN).as_bytes())?)
 }
 
 /// The heads of a file.

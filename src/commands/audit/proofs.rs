@@ -18,10 +18,10 @@ use sqlx::PgConnection;
 
 use super::head::notes;
 use super::{connected, show};
-use crate::audit::inclusion;
-use crate::audit::printed::plain;
 use crate::audit_keys::verifier_keys;
 use crate::config::{Config, ConfigError};
+use artstore_verification::audit::inclusion;
+use artstore_verification::audit::printed::plain;
 
 /// The proof of one row.
 #[derive(Debug, Args)]

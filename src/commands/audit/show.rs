@@ -11,11 +11,11 @@ use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
 
 use super::super::stop_signal;
 use super::connected;
-use crate::audit::printed::{one_line, plain};
 use crate::audit::select::{Bounds, Filters, checked, columns};
-use crate::audit::shown::{RowChecker, Verdict};
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
+use artstore_verification::audit::printed::{one_line, plain};
+use artstore_verification::audit::shown::{RowChecker, Verdict};
 
 /// How often new rows are looked for.
 const LOOK: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ pub struct Tail {
 
 /// Runs `tail`.
 pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
-    let mut checker = RowChecker::new(&command.audit)?;
+    let mut checker = RowChecker::new(command.audit.what_there_is()?);
     let mut connection = connected(config).await?;
     command.filters.check(&mut connection).await?;
     let mut stop = stop_signal()?;
@@ -215,7 +215,7 @@ pub(super) async fn by_id(connection: &mut PgConnection, id: i64) -> anyhow::Res
 
 /// Runs `show`.
 pub async fn show(config: &Config, command: &Show) -> anyhow::Result<ExitCode> {
-    let mut checker = RowChecker::new(&command.audit)?;
+    let mut checker = RowChecker::new(command.audit.what_there_is()?);
     let mut connection = connected(config).await?;
     let row = by_id(&mut connection, command.id).await?;
     let verdicts = checker

@@ -7,28 +7,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use artstore_bus::bus::Bus;
 use artstore_projectors::audit_log::chain::Keyring;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::published;
 use artstore_projectors::runtime::workers;
-use artstore_bus::bus::Bus;
-use artstore_schemas::source::Source;
 use artstore_runtime::pulse::Pulse;
+use artstore_schemas::source::Source;
 use clap::Args;
 use indicatif::ProgressBar;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{database, reached};
-use crate::audit::finding::{Finding, Kind, Layer};
-use crate::audit::form;
-use crate::audit::log::Check;
-use crate::audit::report::Outcome;
 use crate::audit_keys::AuditSettings;
 use crate::commands::again::{Again, is_unavailable};
 use crate::commands::{bar, error_text};
 use crate::config::{Config, ConfigError};
 use crate::names;
+use artstore_verification::audit::finding::{Finding, Kind, Layer};
+use artstore_verification::audit::form;
+use artstore_verification::audit::log::Check;
+use artstore_verification::audit::report::Outcome;
 
 /// How often a line of progress is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);

@@ -5,18 +5,18 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use artstore_bus::bus::{AUDIT_HEADS, StreamName};
 use artstore_projectors::audit_log::mapping::{self, NEWEST, RawMessage, Record};
 use artstore_projectors::audit_log::store::{self, COLUMNS, Signed};
-use artstore_bus::bus::{AUDIT_HEADS, StreamName};
-use artstore_schemas::source::Source;
 use artstore_runtime::connection;
+use artstore_schemas::source::Source;
 use chrono::Utc;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::{Line, drain};
-use crate::audit::log::Check;
 use crate::system::{Running, System};
+use artstore_verification::audit::log::Check;
 
 const BATCH: usize = 1_000;
 
@@ -118,7 +118,8 @@ async fn verify(system: &System, source: &Source, events: u32) -> anyhow::Result
         done: &done,
     };
     let started = Instant::now();
-    let log = crate::audit::log::check(&check, source, &mut Default::default()).await?;
+    let log =
+        artstore_verification::audit::log::check(&check, source, &mut Default::default()).await?;
     let elapsed = started.elapsed();
     ensure!(
         log.findings.is_empty() && log.rows == u64::from(events),

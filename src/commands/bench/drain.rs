@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use artstore_producers::relay::publish::{self, Outgoing, PublishMode};
+use artstore_runtime::connection;
 use artstore_schemas::size::MAX_BATCH_MESSAGES;
 use artstore_schemas::source::Source;
-use artstore_runtime::connection;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};

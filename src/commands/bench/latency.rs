@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_schemas::source::Source;
 use artstore_runtime::connection;
+use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Config;
 use chrono::{DateTime, Utc};

@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use artstore_projectors::projector::Received;
 use artstore_projectors::query_cache::files;
 use artstore_projectors::query_cache::ownership::{Claim, fold};
+use artstore_runtime::connection;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
-use artstore_runtime::connection;
 use sqlx::{Connection as _, PgConnection};
 
 use super::Line;

@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use artstore_schemas::source::Source;
 use artstore_runtime::connection;
+use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::audit;
-use crate::audit::log::Check;
 use crate::system::System;
-use crate::verify;
-use crate::verify::finding::Kind;
+use artstore_verification;
+use artstore_verification::audit;
+use artstore_verification::audit::log::Check;
+use artstore_verification::finding::Kind;
 
 /// The demo's result.
 #[derive(Debug, Serialize)]
@@ -116,7 +116,8 @@ impl Report {
         for source in system.sources() {
             let mut connection = connection::open(&system.source_database(&source)?).await?;
             let found =
-                verify::source::compare(&mut connection, &system.bus, &source, WAIT).await?;
+                artstore_verification::source::compare(&mut connection, &system.bus, &source, WAIT)
+                    .await?;
             self.finished += usize::try_from(found.rows)?;
             self.published += usize::try_from(found.messages)?;
             for (kind, count) in &found.counts {
@@ -146,7 +147,7 @@ impl Report {
                 connection::open(&system.source_database(&source)?).await?,
             ));
         }
-        let found = verify::cache::compare(&mut elements, query).await?;
+        let found = artstore_verification::cache::compare(&mut elements, query).await?;
         self.cache_rows = found.cache_rows;
         self.live_files = found.live_files;
         self.missing += found.missing.len();

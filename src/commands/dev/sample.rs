@@ -3,9 +3,9 @@
 
 use artstore_producers::publish::files::{self, NewFile};
 use artstore_producers::publish::wal::{self, Begin, OperationType};
+use artstore_runtime::connection;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::source::Source;
-use artstore_runtime::connection;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _};

@@ -7,12 +7,12 @@ mod file;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use artstore_migrations::Module;
-use artstore_projectors::runtime::checkpoint;
-use artstore_projectors::projector::Projector as _;
-use artstore_projectors::query_cache::QueryCache;
 use artstore_bus::bus::Bus;
 use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_migrations::Module;
+use artstore_projectors::projector::Projector as _;
+use artstore_projectors::query_cache::QueryCache;
+use artstore_projectors::runtime::checkpoint;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;

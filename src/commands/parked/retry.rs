@@ -4,12 +4,12 @@ use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::retry::{Retried, retry};
 use artstore_projectors::parking::store::{self, Group, Which};
 use artstore_projectors::query_cache::QueryCache;
-use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::source::Source;
 use clap::Args;

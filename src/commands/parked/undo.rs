@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
-use artstore_projectors::runtime::checkpoint;
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::discarded::{self, GivenUp};
 use artstore_projectors::parking::store::{self, Parked};
 use artstore_projectors::projector::{Projector as _, RawMessage};
 use artstore_projectors::query_cache::QueryCache;
-use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_projectors::runtime::checkpoint;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -27,8 +27,8 @@ use super::{Of, Parks, check_stream};
 use crate::commands::projection::record;
 use crate::config::{Config, ConfigError};
 use crate::status::lines::events;
-use crate::verify::cache::messages::{Messages, Wanted, envelope};
 use crate::{names, operator};
+use artstore_verification::cache::messages::{Messages, Wanted, envelope};
 
 /// Which one.
 #[derive(Debug, Args)]

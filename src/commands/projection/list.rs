@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use artstore_projectors::runtime::pause::{self, Pause};
-use artstore_projectors::rebuild::{previous_schema, shadow_schema, snapshot_schema};
 use artstore_bus::bus::Bus;
+use artstore_projectors::rebuild::{previous_schema, shadow_schema, snapshot_schema};
+use artstore_projectors::runtime::pause::{self, Pause};
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum as _};
 use serde_json::{Value, json};

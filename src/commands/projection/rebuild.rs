@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use artstore_bus::bus::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
@@ -15,7 +16,6 @@ use artstore_projectors::rebuild::compare::Comparison;
 use artstore_projectors::rebuild::snapshot::{self, AsOf};
 use artstore_projectors::rebuild::swap::{Record, Swapped};
 use artstore_projectors::rebuild::{RebuildError, Step};
-use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
 use artstore_runtime::pulse::Pulse;
 use artstore_runtime::restart::stopped;

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use artstore_bus::bus::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::rebuild::Step;
 use artstore_projectors::rebuild::rollback;
 use artstore_projectors::rebuild::swap::{Record, Swapped};
-use artstore_bus::bus::Bus;
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};

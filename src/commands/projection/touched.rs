@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use artstore_bus::breaks;
+use artstore_bus::bus::Bus;
 use artstore_projectors::parking::discarded;
 use artstore_projectors::projector::Projector;
 use artstore_projectors::rebuild::build::Rebuild;
 use artstore_projectors::rebuild::compare::{Change, Comparison, Difference, Event};
-use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use uuid::Uuid;
 
-use crate::verify::cache::messages::{self, Messages, Wanted};
+use artstore_verification::cache::messages::{self, Messages, Wanted};
 
 /// For so many rows of a comparison it is looked up.
 const MOST: usize = 500;

@@ -3,8 +3,8 @@
 use artstore_runtime::count::counted;
 use std::process::ExitCode;
 
-use artstore_producers::accept::{self, Accepted, Break};
 use artstore_bus::bus::Bus;
+use artstore_repair::accept::{self, Accepted, Break};
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};

@@ -3,8 +3,8 @@
 use artstore_runtime::count::counted;
 use std::process::ExitCode;
 
-use artstore_producers::republish::{self, Lack};
 use artstore_bus::bus::Bus;
+use artstore_repair::republish::{self, Lack};
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};
 

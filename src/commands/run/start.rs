@@ -4,17 +4,17 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_producers::relay::progress::Progress;
-use artstore_producers::relay::{self, RelayOptions};
 use artstore_producers::relay::relay_error::RelayError;
-use artstore_projectors::runtime::database::check_direct;
+use artstore_producers::relay::{self, RelayOptions};
 use artstore_projectors::projector::Projector;
 use artstore_projectors::projector_error::WorkerError;
+use artstore_projectors::runtime::database::check_direct;
 use artstore_projectors::runtime::{progress, workers};
-use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
-use artstore_schemas::source::Source;
 use artstore_runtime::restart::stopped;
 use artstore_runtime::session::shown;
+use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 

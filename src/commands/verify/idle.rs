@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use artstore_bus::bus::Bus;
 use artstore_projectors::audit_log::AuditLog;
-use artstore_projectors::runtime::pause;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_bus::bus::Bus;
+use artstore_projectors::runtime::pause;
 use artstore_schemas::source::Source;
 use serde::Serialize;
 use sqlx::PgConnection;

@@ -7,9 +7,9 @@ use artstore_schemas::source::Source;
 use indicatif::ProgressBar;
 
 use crate::commands::bar;
-use crate::verify::cache;
-use crate::verify::pass::Pass;
-use crate::verify::source::Fixed;
+use artstore_verification::cache;
+use artstore_verification::pass::Pass;
+use artstore_verification::source::Fixed;
 
 /// How often a line is written.
 const EVERY: Duration = Duration::from_secs(10);

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use super::idle::Note;
 use crate::status::lines::age;
-use crate::verify::cache::{self, checkpoints};
-use crate::verify::finding::{Finding, Kind};
-use crate::verify::source::Report;
+use artstore_verification::cache::{self, checkpoints};
+use artstore_verification::finding::{Finding, Kind};
+use artstore_verification::source::Report;
 
 /// How many findings of a kind are listed.
 const LISTED: usize = 20;

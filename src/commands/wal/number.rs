@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use artstore_producers::operations::number;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::SourceTable;
-use artstore_schemas::source::Source;
 use artstore_runtime::connection;
+use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::json;
 

@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_producers::operations::prune::{self, Compared, Facts, KEPT, Limits, Plan, Stays};
 use artstore_bus::bus::Bus;
+use artstore_producers::operations::prune::{self, Compared, Facts, KEPT, Limits, Plan, Stays};
 use artstore_runtime::crash;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
@@ -28,8 +28,8 @@ use crate::commands::stop_signal;
 use crate::commands::verify::progress::Progress;
 use crate::config::{Config, ConfigError};
 use crate::operator;
-use crate::verify::pass::{NewDecision, State};
-use crate::verify::source::{self, Ended, Report};
+use artstore_verification::pass::{NewDecision, State};
+use artstore_verification::source::{self, Ended, Report};
 
 /// How often a line tells of a long removal.
 const EVERY: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ const POINTS: [(&str, &[usize]); 9] = [
 /// Heads on the bus by stream: each size once, ascending.
 async fn heads_are_published_once(world: &World) {
     for source in world.sources() {
-        let mut reader = artstore::verify::reader::Reader::of_heads(&world.bus, &source);
+        let mut reader = artstore_verification::reader::Reader::of_heads(&world.bus, &source);
         let mut last = 0;
         while !reader.nothing_left().await.unwrap() {
             for message in reader.batch(1_000, PATIENCE).await.unwrap() {

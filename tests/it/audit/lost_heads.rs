@@ -1,8 +1,8 @@
 //! The stream of heads was made anew, or lost some of them: that is found, the log goes on, also where rows
 //! were archived, and what the database has is published again.
 
-use artstore_projectors::audit_log::published;
 use artstore_bus::bus::{AUDIT_HEADS, StreamName};
+use artstore_projectors::audit_log::published;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! What can't be built again says so, and what to do.
 
-use artstore::stack::{Stack, StackOptions};
+use artstore_stack::{Stack, StackOptions};
 
 use super::*;
 use crate::services::frozen::Frozen;

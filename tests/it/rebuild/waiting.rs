@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use artstore::stack::{Stack, StackOptions};
+use artstore_stack::{Stack, StackOptions};
 
 use super::live::Reader;
 use super::*;

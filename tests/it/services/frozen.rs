@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use artstore::stack::{Stack, StackOptions};
 use artstore_schemas::source::Source;
+use artstore_stack::{Stack, StackOptions};
 
 use super::watched::Watched;
 use super::*;

@@ -1,7 +1,7 @@
 //! Streams that do not answer, more than are asked at once, are no reason to call the database dead.
 
-use artstore::stack::{Stack, StackOptions};
 use artstore_schemas::source::Source;
+use artstore_stack::{Stack, StackOptions};
 
 use super::frozen::Frozen;
 use super::shares::active;

@@ -1,7 +1,7 @@
 //! NATS that does not store what is published: because publishes get lost, or because its disk is full. The
 //! lock stays where it is, the relays are not ready, and `artstore status` says what NATS says.
 
-use artstore::stack::{Stack, StackOptions};
+use artstore_stack::{Stack, StackOptions};
 use serde_json::Value;
 
 use super::watched::Watched;

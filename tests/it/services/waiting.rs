@@ -1,7 +1,7 @@
 //! Services that start while a server is down: they say so, wait, and go on when it is there. A wrong
 //! setting ends them at once all the same.
 
-use artstore::stack::{PostgresStop, Stack, StackOptions};
+use artstore_stack::{PostgresStop, Stack, StackOptions};
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
 

@@ -23,13 +23,13 @@ mod soak;
 
 use std::time::Duration;
 
-use artstore::verify::finding::{Finding, Kind};
-use artstore::verify::reader::{Message, Reader};
-use artstore::verify::source::Report;
-use artstore_producers::relay::gaps::Gaps;
 use artstore_bus::bus::Bus;
+use artstore_producers::relay::gaps::Gaps;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
+use artstore_verification::finding::{Finding, Kind};
+use artstore_verification::reader::{Message, Reader};
+use artstore_verification::source::Report;
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Stream;
 use uuid::Uuid;
@@ -184,7 +184,7 @@ pub async fn deletable(world: &World, source: &Source, messages: &[Message]) -> 
 pub async fn found(world: &World, source: &Source) -> Report {
     let mut connection = world.element(0).await;
     let wait = Duration::from_millis(100);
-    artstore::verify::source::compare(&mut connection, &world.bus, source, wait)
+    artstore_verification::source::compare(&mut connection, &world.bus, source, wait)
         .await
         .unwrap()
 }

@@ -1,7 +1,7 @@
 //! A check whose servers are restarted in the middle begins the part again; one whose servers stay away names
 //! the parts that were not checked, and shows the others.
 
-use artstore::stack::{PostgresStop, Stack, StackOptions};
+use artstore_stack::{PostgresStop, Stack, StackOptions};
 use serde_json::Value;
 
 use super::command::bulk;

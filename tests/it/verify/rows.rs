@@ -1,6 +1,6 @@
 //! Rows that were changed, removed or never numbered.
 
-use artstore::verify::finding::Kind;
+use artstore_verification::finding::Kind;
 use serde_json::Value;
 
 use super::*;

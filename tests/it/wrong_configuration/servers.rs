@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use artstore::stack::{Stack, StackOptions};
+use artstore_stack::{Stack, StackOptions};
 use futures::TryStreamExt as _;
 
 use super::*;

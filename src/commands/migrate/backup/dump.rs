@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::stack::binaries;
+use artstore_stack::binaries;
 
 /// A dump that was proved to hold these rows.
 #[derive(Debug)]

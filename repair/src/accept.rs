@@ -1,0 +1,300 @@
+//! Accepting a source that was set back, restored or promoted: what it lost is shown, and on an
+//! operator's word the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
+//! element's stream is then brought level with its files ([`artstore_producers::backfill::level`]); a relay does that by
+//! itself where this is cut off.
+
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
+use artstore_schemas::actor::Actor;
+use artstore_schemas::epoch::{SourceAccepted, accepted};
+use artstore_schemas::ranges::{Range, Ranges};
+use artstore_schemas::source::Source;
+use sqlx::PgConnection;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::mend::{self, Decision, MendError, Publisher};
+use artstore_producers::backfill::level::{FILES_OF_A_FOLD, Levelled};
+use artstore_producers::relay::floor;
+use artstore_producers::relay::gaps::{Gaps, MAX_HOLES};
+use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::source::{Found, SourceTable, snapshot};
+use artstore_producers::relay::translate::Translator;
+use artstore_producers::relay::{self, RelayOptions};
+use artstore_verification::stream::scan::{self, MOST_LISTED, Scan};
+
+/// The most entries of a list in the record.
+const MOST_IN_RECORD: usize = 1_000;
+
+/// The most rows whose positions are read at a time.
+const CHUNK: i64 = 10_000;
+
+/// A source beside its stream.
+#[derive(Debug)]
+pub struct Break {
+    /// What was found.
+    pub scan: Scan,
+    /// The last number that the source's sequence gave out.
+    pub sequence_value: i64,
+    /// The highest position whose message and row agree.
+    pub high: i64,
+    /// What may still come at or below it.
+    pub missing: Ranges,
+    /// Positions of finished rows that the stream, without what the source lost, does not have.
+    pub new_positions: Ranges,
+    /// Those rows; the first [`MOST_LISTED`].
+    pub new_rows: Vec<Found>,
+    /// Up to where the source was pruned.
+    pub floor: i64,
+    /// Whether the stream lacks some of what was pruned.
+    pub below_floor: bool,
+}
+
+impl Break {
+    /// Whether there is something to accept.
+    pub fn is_break(&self) -> bool {
+        self.other_identity()
+            || self.scan.lost_count > 0
+            || self.sequence_is_behind()
+            || self.below_floor
+    }
+
+    /// Whether the source holds nothing that the stream tells of: it may be the wrong database.
+    pub fn nothing_agrees(&self) -> bool {
+        // What was pruned is no evidence: any database's floor covers low positions.
+        self.scan.agreed_rows == 0 && (self.scan.lost_count > 0 || self.other_identity())
+    }
+
+    /// Whether the stream was written from another database or life of it.
+    pub fn other_identity(&self) -> bool {
+        let in_stream = self.scan.tail.identity.as_ref();
+        in_stream.is_some_and(|identity| *identity != self.scan.identity)
+    }
+
+    fn sequence_is_behind(&self) -> bool {
+        self.sequence_value < self.scan.tail.gaps.high()
+    }
+}
+
+/// What an operator's word has done.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    /// The sequence of `source.accepted`.
+    pub sequence: u64,
+    /// How the files were brought level; none for an outbox, where the stream is damaged as well, or
+    /// where it was stopped before the end: then the relay goes on with it.
+    pub levelled: Option<Levelled>,
+}
+
+/// Compares the whole stream with the source. Changes nothing.
+pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Break, MendError> {
+    let name = format!("artstore accept-source {}", options.source);
+    let mut connection = mend::connect(options, &name).await?;
+    let translator = mend::translator(bus, options, &mut connection).await?;
+    examine_with(bus, &translator, &mut connection).await
+}
+
+async fn examine_with(
+    bus: &Bus,
+    translator: &Translator,
+    connection: &mut PgConnection,
+) -> Result<Break, MendError> {
+    let source = translator.source();
+    let table = SourceTable::of(source);
+    let floor = floor::read(connection, &table).await?;
+    let scan = scan::scan(bus, translator, connection, false).await?;
+    crash::point("accept.compared");
+    let (new_positions, new_rows) = rows_beside(&table, connection, &scan.agreed).await?;
+    let agreeing = scan.agreed.as_slice().last().map_or(0, |range| range.last);
+    let mut may_come = scan.tail.gaps.missing().union(&scan.lost_positions);
+    // A row whose message is damaged or gone is republished, not taken for a new one.
+    if scan.places.is_empty() {
+        may_come = may_come.union(&new_positions);
+    }
+    // What was pruned never comes.
+    let may_come = may_come.minus(&scan.agreed).minus(&floor::below(floor));
+    let (high, missing) = state(agreeing.max(floor), &may_come);
+    let highest = new_positions.as_slice().last().map_or(0, |r| r.last);
+    // Behind the rows: those that were finished meanwhile have drawn their numbers.
+    let sequence_value = snapshot(connection, &table.sequence).await?.sequence_value;
+    if sequence_value < highest.max(high) {
+        return Err(MendError::Sequence {
+            sequence: table.sequence.clone(),
+            at: sequence_value,
+            position: highest.max(high),
+        });
+    }
+    Ok(Break {
+        below_floor: !floor::is_held(floor, &scan.tail.gaps),
+        floor,
+        scan,
+        sequence_value,
+        high,
+        missing,
+        new_positions,
+        new_rows,
+    })
+}
+
+/// What the epoch begins with. Where more ranges are missing than a message can carry, it begins
+/// lower: what agrees above that is published again.
+fn state(agreeing: i64, may_come: &Ranges) -> (i64, Ranges) {
+    let missing = may_come.up_to(agreeing);
+    match missing.as_slice().get(MAX_HOLES / 2) {
+        None => (agreeing, missing),
+        Some(range) => {
+            let high = range.first - 1;
+            (high, missing.up_to(high))
+        }
+    }
+}
+
+/// The finished rows that are not in a set.
+async fn rows_beside(
+    table: &SourceTable,
+    connection: &mut PgConnection,
+    set: &Ranges,
+) -> Result<(Ranges, Vec<Found>), MendError> {
+    let (mut beside, mut listed) = (Ranges::default(), Vec::new());
+    let mut wanted: Vec<Range> = set.gaps(i64::MAX - 1).as_slice().to_vec();
+    while !wanted.is_empty() {
+        let found = table.ids(connection, &wanted, CHUNK).await?;
+        let Some(last) = found.last().map(|row| row.position) else {
+            break;
+        };
+        for row in found {
+            beside.insert(row.position);
+            if listed.len() < MOST_LISTED {
+                listed.push(row);
+            }
+        }
+        wanted.retain(|range| range.last > last);
+        if let Some(first) = wanted.first_mut() {
+            first.first = first.first.max(last + 1);
+        }
+    }
+    Ok((beside, listed))
+}
+
+/// Begins a new epoch, if there is something to accept: takes the source's lock, compares again, and
+/// publishes the record. An element's current states follow it, as its relay publishes them; `stop`
+/// cuts that off. Returns what was found, and what was done where there was something.
+pub async fn accept(
+    bus: &Bus,
+    options: &RelayOptions,
+    decision: &Decision,
+    nothing_agrees: bool,
+    stop: watch::Receiver<bool>,
+) -> Result<(Break, Option<Accepted>), MendError> {
+    let name = format!("artstore accept-source {}", options.source);
+    let lease = mend::lock(bus, options, &name).await?;
+    let mut connection = mend::connect(options, &name).await?;
+    let translator = mend::translator(bus, options, &mut connection).await?;
+    let mut stopped = stop.clone();
+    let found = tokio::select! {
+        found = examine_with(bus, &translator, &mut connection) => found?,
+        _ = stopped.wait_for(|stop| *stop) => {
+            lease.release(&options.source).await?;
+            return Err(MendError::Stopped);
+        }
+    };
+    if *stop.borrow() {
+        lease.release(&options.source).await?;
+        return Err(MendError::Stopped);
+    }
+    if !found.is_break() {
+        lease.release(&options.source).await?;
+        return Ok((found, None));
+    }
+    if found.nothing_agrees() && !nothing_agrees {
+        return Err(MendError::NothingAgrees {
+            stream: options.source.stream(),
+            messages: found.scan.tail.sequence,
+        });
+    }
+    let facts = facts(&found, decision);
+    let mut tail = found.scan.tail.clone();
+    tail.gaps = Gaps::from_stream(found.high, &found.missing);
+    // The relay that goes on compares every file.
+    tail.levelling |= matches!(options.source, Source::Element(_));
+    let mut publisher = Publisher {
+        bus,
+        lease: &lease,
+        translator: &translator,
+        tail,
+        identity: found.scan.identity.clone(),
+    };
+    let facts = serde_json::to_value(facts).expect("facts have only texts as keys");
+    let actor = Actor::system().named("artstore relay accept-source");
+    crash::point("accept.recording");
+    let sequence = publisher.record(accepted(), actor, facts).await?;
+    crash::point("accept.recorded");
+    let levelled = match options.source {
+        // The relay does it when the damage is recorded.
+        Source::Element(_) if found.scan.places.is_empty() => {
+            let (bus, options) = (bus.clone(), options.clone());
+            let progress = Progress::default();
+            relay::level(bus, options, lease, FILES_OF_A_FOLD, progress, stop).await?
+        }
+        _ => {
+            lease.release(&options.source).await?;
+            None
+        }
+    };
+    Ok((found, Some(Accepted { sequence, levelled })))
+}
+
+fn facts(found: &Break, decision: &Decision) -> SourceAccepted {
+    let scan = &found.scan;
+    let first = |ranges: &Ranges| -> Vec<Range> {
+        ranges
+            .as_slice()
+            .iter()
+            .take(MOST_IN_RECORD)
+            .copied()
+            .collect()
+    };
+    let files = scan
+        .lost_files
+        .iter()
+        .filter_map(|file| Uuid::parse_str(file).ok());
+    SourceAccepted {
+        old_identity: scan.tail.identity.clone().unwrap_or_default(),
+        new_identity: scan.identity.clone(),
+        high: found.high,
+        missing: found.missing.as_slice().to_vec(),
+        last_agreeing: scan.last_agreeing,
+        lost_messages: scan.lost_count,
+        lost_positions: first(&scan.lost_positions),
+        lost_files: scan.lost_files.len() as u64,
+        files: files.take(MOST_IN_RECORD).collect(),
+        new_rows: u64::try_from(found.new_positions.positions()).unwrap_or(0),
+        new_positions: first(&found.new_positions),
+        pruned_up_to: found.below_floor.then_some(found.floor),
+        reason: decision.reason.clone(),
+        accepted_by: decision.by.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_begins_at_the_highest_agreeing_position() {
+        let may_come: Ranges = "3,4+2".parse().expect("3, 7 to 9");
+        assert_eq!(state(8, &may_come), (8, "3,4+1".parse().expect("3, 7, 8")));
+        assert_eq!(state(0, &may_come), (0, Ranges::default()));
+    }
+
+    #[test]
+    fn an_epoch_begins_lower_where_too_many_ranges_are_missing() {
+        let mut may_come = Ranges::default();
+        for n in 1..=5_000 {
+            may_come.insert(n * 2);
+        }
+        let (high, missing) = state(20_000, &may_come);
+        assert_eq!(missing.as_slice().len(), MAX_HOLES / 2);
+        assert!(may_come.as_slice().iter().any(|r| r.first == high + 1));
+    }
+}

@@ -1,0 +1,313 @@
+//! Putting a damaged stream right: the damage is shown, and on an operator's word recorded
+//! (`artstore_schemas::damage`), and what the stream lacks is published again behind it: every row
+//! whose message is gone or does not count, and the present state of the files that such messages
+//! spoke of. Nothing is rewritten. Each step is found again by a second run: it goes on where the
+//! first one was cut off.
+
+use artstore_runtime::count::{by, counted};
+use std::collections::BTreeSet;
+
+use artstore_bus::bus::Bus;
+use artstore_runtime::crash;
+use artstore_schemas::actor::Actor;
+use artstore_schemas::damage::{DamageAccepted, damage_accepted};
+use artstore_schemas::envelope::{Envelope, Snapshot};
+use artstore_schemas::ranges::{Range, Ranges};
+use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
+use artstore_schemas::source::Source;
+use chrono::Utc;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::mend::{self, Decision, MendError, Publisher};
+use artstore_producers::publish::files;
+use artstore_producers::relay::RelayOptions;
+use artstore_producers::relay::floor;
+use artstore_producers::relay::publish::Outgoing;
+use artstore_producers::relay::source::{Found, SourceTable};
+use artstore_producers::relay::translate::Translator;
+use artstore_verification::stream::scan::{self, MOST_LISTED, Scan};
+
+/// The most bytes of a record's facts: far below what a message may have.
+const MOST_BYTES: usize = 512 * 1024;
+
+/// The most rows that are read at a time.
+const CHUNK: i64 = 200;
+
+/// What a stream lacks.
+#[derive(Debug)]
+pub struct Lack {
+    /// What was found.
+    pub scan: Scan,
+    /// Positions of rows that the stream counts as published, without a message that counts.
+    pub rows: Ranges,
+    /// Those rows; the first [`MOST_LISTED`].
+    pub listed: Vec<Found>,
+    /// Positions of pruned rows, and of transactions that were taken back, without a message that
+    /// counts: nobody can publish those again.
+    pub pruned: Ranges,
+}
+
+impl Lack {
+    /// Whether nothing is to be done.
+    pub fn is_nothing(&self) -> bool {
+        self.scan.places.is_empty() && self.rows.is_empty() && self.scan.unclear_files.is_empty()
+    }
+}
+
+/// Reads the whole stream and compares it with the source. Changes nothing.
+pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Lack, MendError> {
+    let name = format!("artstore republish {}", options.source);
+    let mut connection = mend::connect(options, &name).await?;
+    let translator = mend::translator(bus, options, &mut connection).await?;
+    examine_with(bus, &translator, &mut connection).await
+}
+
+async fn examine_with(
+    bus: &Bus,
+    translator: &Translator,
+    connection: &mut PgConnection,
+) -> Result<Lack, MendError> {
+    let source = translator.source();
+    let scan = scan::scan(bus, translator, connection, true).await?;
+    let gaps = &scan.tail.gaps;
+    let other = |problem: String| MendError::OtherSource {
+        source_name: source.to_string(),
+        problem,
+    };
+    if let Some(identity) = scan.tail.identity.as_ref().filter(|i| **i != scan.identity) {
+        return Err(other(format!(
+            "the stream was written from {identity}, this is {}",
+            scan.identity
+        )));
+    }
+    if scan.lost_count > 0 {
+        return Err(other(format!(
+            "{} {} no row in it",
+            counted(scan.lost_count, "message"),
+            by(scan.lost_count, "has", "have")
+        )));
+    }
+    let published = Ranges::from_iter([Range {
+        first: 1,
+        last: gaps.high(),
+    }]);
+    let mut wanted: Vec<Range> = match gaps.high() {
+        0 => Vec::new(),
+        _ => published
+            .minus(&scan.agreed)
+            .minus(&gaps.missing())
+            .as_slice()
+            .to_vec(),
+    };
+    let table = SourceTable::of(source);
+    let (mut rows, mut listed) = (Ranges::default(), Vec::new());
+    while !wanted.is_empty() {
+        let found = table.ids(connection, &wanted, 10_000).await?;
+        let Some(last) = found.last().map(|row| row.position) else {
+            break;
+        };
+        for row in found {
+            rows.insert(row.position);
+            if listed.len() < MOST_LISTED {
+                listed.push(row);
+            }
+        }
+        wanted.retain(|range| range.last > last);
+        if let Some(first) = wanted.first_mut() {
+            first.first = first.first.max(last + 1);
+        }
+    }
+    let floor = floor::read(connection, &table).await?;
+    let told = scan.agreed.union(&gaps.missing()).union(&rows);
+    let pruned = floor::below(floor).minus(&told);
+    Ok(Lack {
+        pruned,
+        scan,
+        rows,
+        listed,
+    })
+}
+
+/// Puts the stream right. Returns what was found, and how many messages were published.
+pub async fn republish(
+    bus: &Bus,
+    options: &RelayOptions,
+    decision: &Decision,
+) -> Result<(Lack, u64), MendError> {
+    let name = format!("artstore republish {}", options.source);
+    let lease = mend::lock(bus, options, &name).await?;
+    let mut connection = mend::connect(options, &name).await?;
+    let translator = mend::translator(bus, options, &mut connection).await?;
+    let lack = examine_with(bus, &translator, &mut connection).await?;
+    let begun = lack.scan.tail.sequence;
+    let mut publisher = Publisher {
+        bus,
+        lease: &lease,
+        translator: &translator,
+        tail: lack.scan.tail.clone(),
+        identity: lack.scan.identity.clone(),
+    };
+    if !lack.scan.places.is_empty() {
+        let facts = facts(&lack, decision);
+        let facts = serde_json::to_value(facts).expect("facts have only texts as keys");
+        let bytes = facts.to_string().len();
+        if bytes > MOST_BYTES {
+            let (stream, most) = (options.source.stream(), MOST_BYTES);
+            return Err(MendError::TooManyPlaces {
+                stream,
+                bytes,
+                most,
+            });
+        }
+        // What messages without a row told, nobody knows any more: the relay compares every file.
+        publisher.tail.levelling |=
+            lack.scan.new_holes && matches!(options.source, Source::Element(_));
+        let actor = Actor::system().named("artstore relay republish");
+        crash::point("republish.recording");
+        publisher.record(damage_accepted(), actor, facts).await?;
+        crash::point("republish.recorded");
+    }
+    let mut unclear = lack.scan.unclear_files.clone();
+    rows(&mut publisher, &mut connection, &lack.rows, &mut unclear).await?;
+    if let Source::Element(_) = options.source {
+        states(&mut publisher, &mut connection, &unclear).await?;
+    }
+    let published = publisher.tail.sequence - begun;
+    lease.release(&options.source).await?;
+    Ok((lack, published))
+}
+
+fn facts(lack: &Lack, decision: &Decision) -> DamageAccepted {
+    let mut damage = lack.scan.damage.clone();
+    // Who stands on a message that does not count any more does not see this one follow it.
+    if lack.scan.end_ignored {
+        damage.add_break(lack.scan.tail.sequence + 1);
+    }
+    DamageAccepted {
+        damage,
+        rows: u64::try_from(lack.rows.positions()).unwrap_or(0),
+        files: lack.scan.unclear_files.len() as u64,
+        reason: decision.reason.clone(),
+        accepted_by: decision.by.clone(),
+    }
+}
+
+/// Publishes rows again, with the present state of their files.
+async fn rows(
+    publisher: &mut Publisher<'_>,
+    connection: &mut PgConnection,
+    positions: &Ranges,
+    unclear: &mut BTreeSet<Uuid>,
+) -> Result<(), MendError> {
+    let table = SourceTable::of(publisher.translator.source());
+    let mut wanted = positions.as_slice().to_vec();
+    while !wanted.is_empty() {
+        let found = table.present_rows(connection, &wanted, CHUNK).await?;
+        let Some(last) = found.last().map(|row| row.position) else {
+            break;
+        };
+        let mut batch = Batch::default();
+        for row in found {
+            let event = publisher.translator.translate(row);
+            if let Some(file) = &event.key {
+                unclear.remove(file);
+            }
+            let envelope = Envelope {
+                subject: event.subject,
+                time: event.time,
+                traceparent: event.traceparent,
+                position: event.position,
+                snapshot: Some(Snapshot::Republish),
+                ..publisher.envelope(event.id, event.event_type)
+            };
+            batch
+                .add(publisher, envelope, event.key, event.body)
+                .await?;
+        }
+        batch.send(publisher).await?;
+        crash::point("republish.rows");
+        wanted.retain(|range| range.last > last);
+        if let Some(first) = wanted.first_mut() {
+            first.first = first.first.max(last + 1);
+        }
+    }
+    Ok(())
+}
+
+/// Publishes the present states of files.
+async fn states(
+    publisher: &mut Publisher<'_>,
+    connection: &mut PgConnection,
+    files: &BTreeSet<Uuid>,
+) -> Result<(), MendError> {
+    let sql = format!(
+        "select {} from public.{}_files where file_id = $1",
+        files::SHOWN_COLUMNS,
+        publisher.translator.source()
+    );
+    let mut batch = Batch::default();
+    for file_id in files {
+        let row = sqlx::query(AssertSqlSafe(sql.clone()))
+            .bind(file_id)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let (mut file, mut large) = (None, Vec::new());
+        if let Some(row) = row {
+            large = files::large(&row)?;
+            file = Some(files::read_joined(&row, row.try_get("file_id")?)?);
+        }
+        let id = Uuid::new_v4();
+        let translator = &publisher.translator;
+        let told = translator.snapshot(id, *file_id, file, large, Utc::now());
+        let envelope = Envelope {
+            subject: told.subject,
+            time: told.time,
+            snapshot: told.snapshot,
+            ..publisher.envelope(id, told.event_type)
+        };
+        batch.add(publisher, envelope, told.key, told.body).await?;
+    }
+    batch.send(publisher).await?;
+    crash::point("republish.states");
+    Ok(())
+}
+
+/// Messages that are stored together.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Outgoing>,
+    bytes: usize,
+}
+
+impl Batch {
+    async fn add(
+        &mut self,
+        publisher: &mut Publisher<'_>,
+        envelope: Envelope,
+        key: Option<Uuid>,
+        body: bytes::Bytes,
+    ) -> Result<(), MendError> {
+        let sequence = publisher.tail.sequence + self.messages.len() as u64 + 1;
+        // The server may still remember the first message with this id.
+        let message_id = format!("{}/{sequence}", envelope.id);
+        let id = envelope.id;
+        let message = publisher.outgoing(envelope, key, body, Some(message_id));
+        let size = message.size();
+        if self.messages.len() >= MAX_BATCH_MESSAGES || self.bytes + size > MAX_BATCH_BYTES {
+            self.send(publisher).await?;
+        }
+        publisher.tail.last_id = Some(id);
+        self.bytes += size;
+        self.messages.push(message);
+        Ok(())
+    }
+
+    async fn send(&mut self, publisher: &mut Publisher<'_>) -> Result<(), MendError> {
+        self.bytes = 0;
+        if self.messages.is_empty() {
+            return Ok(());
+        }
+        publisher.publish(std::mem::take(&mut self.messages)).await
+    }
+}

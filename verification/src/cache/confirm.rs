@@ -1,0 +1,512 @@
+//! Candidates, looked at again until it is certain what they are.
+//!
+//! What the cache must show is exact at any moment: rows and checkpoints are read in one snapshot,
+//! and the streams are read up to those checkpoints. Whether the streams say what `_files` says is
+//! exact only of a file that stands still: no operation of it is pending, its last position is
+//! covered by the stream, and it is the same before and after. What does not come to stand still in
+//! time is in flight, and no finding.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use artstore_bus::bus::Bus;
+use artstore_producers::operations::pending::Limits;
+use artstore_schemas::element::ElementName;
+use artstore_schemas::source::Source;
+use artstore_schemas::subject;
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::checkpoints::{self, Place};
+use super::messages::headers_at;
+use super::rows::{self, CacheRow, TableFile};
+use super::told::{self, Streams};
+use crate::finding::{Finding, Kind};
+
+/// The most files that are looked at together: their events and rows are in memory.
+const CHUNK: usize = 2_000;
+
+/// How often a file is looked at before it counts as in flight.
+const ROUNDS: usize = 6;
+
+/// What candidates are looked at with.
+pub struct Confirm<'a> {
+    /// The bus.
+    pub bus: &'a Bus,
+    /// All elements that have a stream, also those whose database is not known here.
+    pub streams: &'a [ElementName],
+    /// Sources whose rows no relay publishes now.
+    pub unpublished: &'a BTreeSet<Source>,
+    /// Sources whose events no projector applies now.
+    pub unapplied: &'a BTreeSet<Source>,
+    /// Whether a checkpoint was moved back, so that rows come from messages behind it.
+    pub rows_behind: bool,
+    /// How long relay and projector may take to catch up, in all.
+    pub deadline: Instant,
+}
+
+/// What came of them.
+#[derive(Debug, Default)]
+pub struct Confirmed {
+    /// What is certain.
+    pub findings: Vec<Finding>,
+    /// How many did not come to stand still.
+    pub in_flight: u64,
+    /// Files that stand still and differ, but have an operation that is pending: by element.
+    pub pending: BTreeMap<ElementName, PendingFiles>,
+}
+
+/// Files of an element that differ while an operation of theirs is pending: nobody can say yet what
+/// they should be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct PendingFiles {
+    /// How many.
+    pub files: u64,
+    /// Of how many the operation was left behind: it has been pending for as long as
+    /// `artstore wal pending` takes for that.
+    pub left_behind: u64,
+    /// For how long the oldest of the operations has been pending, in seconds.
+    pub oldest_seconds: u64,
+}
+
+/// A file of which nothing is certain yet.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    id: Uuid,
+    /// What it waits for, where that is nothing but a pending operation: the element's index, and for
+    /// how long it has been pending.
+    pending: Option<(usize, Duration)>,
+}
+
+/// Which files' positions a stream covers, at its end as it was then.
+struct Covered {
+    files: HashSet<Uuid>,
+    end: u64,
+}
+
+/// What an element's database says of some files, at one moment.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    files: HashMap<Uuid, TableFile>,
+    /// The highest position of each file.
+    positions: HashMap<Uuid, i64>,
+    /// Files with an operation that nobody has finished, and for how long.
+    pending: HashMap<Uuid, Duration>,
+}
+
+impl Confirm<'_> {
+    /// Looks at all of them, file by file of one partition together: so each stream is read by
+    /// partitions, and not as often as there are files.
+    pub async fn all(
+        &self,
+        elements: &mut [(ElementName, PgConnection)],
+        query: &mut PgConnection,
+        candidates: HashSet<Uuid>,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> anyhow::Result<Confirmed> {
+        let mut candidates: Vec<Uuid> = candidates.into_iter().collect();
+        candidates.sort_by_key(|id| (subject::partition(Some(*id)), *id));
+        let total = candidates.len() as u64;
+        let mut confirmed = Confirmed::default();
+        let mut done = 0;
+        for chunk in candidates.chunks(CHUNK) {
+            progress(done, total);
+            self.chunk(elements, query, chunk, &mut confirmed).await?;
+            done += chunk.len() as u64;
+        }
+        progress(done, total);
+        Ok(confirmed)
+    }
+
+    async fn chunk(
+        &self,
+        elements: &mut [(ElementName, PgConnection)],
+        query: &mut PgConnection,
+        chunk: &[Uuid],
+        confirmed: &mut Confirmed,
+    ) -> anyhow::Result<()> {
+        let mut ids = chunk.to_vec();
+        let mut left = Vec::new();
+        for round in 0..ROUNDS {
+            if round > 0 {
+                // A round takes as long as the streams are read; what moves gets a moment more.
+                tokio::time::sleep(Duration::from_millis(100 << round)).await;
+            }
+            left = self.round(elements, query, &ids, confirmed).await?;
+            if left.is_empty() {
+                break;
+            }
+            ids = left.iter().map(|open| open.id).collect();
+        }
+        let left_behind = Limits::default().older_than;
+        for open in left {
+            let Some((index, age)) = open.pending else {
+                confirmed.in_flight += 1;
+                continue;
+            };
+            let pending = confirmed
+                .pending
+                .entry(elements[index].0.clone())
+                .or_default();
+            pending.files += 1;
+            pending.left_behind += u64::from(age >= left_behind);
+            pending.oldest_seconds = pending.oldest_seconds.max(age.as_secs());
+        }
+        Ok(())
+    }
+
+    /// Returns the files of which nothing is certain yet.
+    async fn round(
+        &self,
+        elements: &mut [(ElementName, PgConnection)],
+        query: &mut PgConnection,
+        ids: &[Uuid],
+        confirmed: &mut Confirmed,
+    ) -> anyhow::Result<Vec<Open>> {
+        let before = see_all(elements, ids).await?;
+        let covered = self.covered(elements, &before).await?;
+        self.wait_for_projector(query).await?;
+        let mut snapshot = query.begin().await?;
+        sqlx::raw_sql("set transaction isolation level repeatable read read only")
+            .execute(&mut *snapshot)
+            .await?;
+        let rows = rows::cached(&mut snapshot, ids).await?;
+        let sources: Vec<Source> = self.streams.iter().cloned().map(Source::Element).collect();
+        let stored = checkpoints::stored(&mut snapshot, &sources).await?;
+        snapshot.rollback().await?;
+        let places = checkpoints::places(self.bus, stored).await?;
+        let rows: HashMap<Uuid, CacheRow> = rows
+            .into_iter()
+            .filter_map(|row| Some((row.id.parse().ok()?, row)))
+            .collect();
+        let wanted: HashSet<Uuid> = ids.iter().copied().collect();
+        let mut streams = Streams::default();
+        for (element, place) in self.streams.iter().zip(&places) {
+            streams
+                .read(self.bus, element, &wanted, 0, place.provable)
+                .await?;
+        }
+        let later = self.read_on(&streams, &wanted, &places).await?;
+        let after = see_all(elements, ids).await?;
+        let applied = |element: &ElementName, end: u64| {
+            let place = self.streams.iter().position(|known| known == element);
+            place.is_some_and(|place| places[place].provable >= end)
+        };
+        let covered = covered.into_iter().zip(&*elements);
+        let round = Round {
+            elements: elements.iter().map(|(element, _)| element).collect(),
+            before,
+            covered: covered
+                .map(
+                    |(covered, (element, _))| match applied(element, covered.end) {
+                        true => covered.files,
+                        false => HashSet::new(),
+                    },
+                )
+                .collect(),
+            after,
+            rows,
+            streams,
+            later,
+        };
+        let mut left = Vec::new();
+        for id in ids {
+            match round.judge(*id) {
+                Verdict::Certain(findings) => confirmed.findings.extend(findings),
+                Verdict::Open(open) => left.push(open),
+            }
+        }
+        Ok(left)
+    }
+
+    /// Rows that come from messages behind a checkpoint are what the stream says further on.
+    async fn read_on(
+        &self,
+        streams: &Streams,
+        wanted: &HashSet<Uuid>,
+        places: &[Place],
+    ) -> anyhow::Result<Option<Streams>> {
+        if !self.rows_behind {
+            return Ok(None);
+        }
+        let mut later = streams.clone();
+        for (element, place) in self.streams.iter().zip(places) {
+            later
+                .read(self.bus, element, wanted, place.provable, place.end)
+                .await?;
+        }
+        Ok(Some(later))
+    }
+
+    /// Waits until the streams cover the files' positions, and tells of which files they do.
+    async fn covered(
+        &self,
+        elements: &[(ElementName, PgConnection)],
+        seen: &[Seen],
+    ) -> anyhow::Result<Vec<Covered>> {
+        let mut covered = Vec::with_capacity(elements.len());
+        for ((element, _), seen) in elements.iter().zip(seen) {
+            covered.push(loop {
+                let source = Source::Element(element.clone());
+                let info = self.bus.stream_info(&source.stream()).await?;
+                let end = info.state.last_sequence;
+                let last = headers_at(self.bus, &source, end).await?;
+                let covers = |position: i64| {
+                    let last = last.as_ref();
+                    last.is_some_and(|l| position <= l.high && !l.missing.contains(position))
+                };
+                let positions = seen.positions.iter();
+                let files: HashSet<Uuid> = positions
+                    .filter(|(_, position)| covers(**position))
+                    .map(|(id, _)| *id)
+                    .collect();
+                let waits = !self.unpublished.contains(&source) && Instant::now() < self.deadline;
+                if files.len() == seen.positions.len() || !waits {
+                    break Covered { files, end };
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            });
+        }
+        Ok(covered)
+    }
+
+    /// Waits until the checkpoints have passed the streams' present ends.
+    async fn wait_for_projector(&self, query: &mut PgConnection) -> anyhow::Result<()> {
+        let mut ends = BTreeMap::new();
+        for element in self.streams {
+            let source = Source::Element(element.clone());
+            if self.unapplied.contains(&source) {
+                continue;
+            }
+            let stream = source.stream();
+            let end = self.bus.stream_info(&stream).await?.state.last_sequence;
+            ends.insert(stream, i64::try_from(end).unwrap_or(i64::MAX));
+        }
+        loop {
+            let behind: i64 = sqlx::query_scalar(
+                "select count(*) from unnest($1::text[], $2::bigint[]) as wanted(stream, sequence) \
+                 left join public.projection_checkpoints c \
+                     on c.projection = 'query-cache' and c.stream = wanted.stream \
+                 where coalesce(c.last_sequence, 0) < wanted.sequence",
+            )
+            .bind(ends.keys().cloned().collect::<Vec<_>>())
+            .bind(ends.values().copied().collect::<Vec<_>>())
+            .fetch_one(&mut *query)
+            .await?;
+            if behind == 0 || Instant::now() >= self.deadline {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn see_all(
+    elements: &mut [(ElementName, PgConnection)],
+    ids: &[Uuid],
+) -> anyhow::Result<Vec<Seen>> {
+    let mut seen = Vec::with_capacity(elements.len());
+    for (element, connection) in elements {
+        seen.push(see(connection, element, ids).await?);
+    }
+    Ok(seen)
+}
+
+/// Files, positions and what is pending, in one snapshot.
+async fn see(
+    connection: &mut PgConnection,
+    element: &ElementName,
+    ids: &[Uuid],
+) -> anyhow::Result<Seen> {
+    let mut snapshot = connection.begin().await?;
+    sqlx::raw_sql("set transaction isolation level repeatable read read only")
+        .execute(&mut *snapshot)
+        .await?;
+    let mut seen = Seen::default();
+    let mut by_name = HashMap::new();
+    for file in rows::in_table(&mut snapshot, element, ids).await? {
+        by_name.insert(file.storage_filename.clone(), file.file_id);
+        seen.files.insert(file.file_id, file);
+    }
+    let sql = format!(
+        "select file_id, max(position) as position, \
+             case when bool_or(status = 'pending') then greatest(0, extract(epoch from now() - min(started_at) \
+                 filter (where status = 'pending' and isfinite(started_at))))::float8 end as pending \
+         from public.{element}_wal where file_id = any($1) group by file_id"
+    );
+    let operations = sqlx::query(AssertSqlSafe(sql))
+        .bind(ids)
+        .fetch_all(&mut *snapshot)
+        .await?;
+    for row in operations {
+        let id: Uuid = row.try_get("file_id")?;
+        if let Some(position) = row.try_get("position")? {
+            seen.positions.insert(id, position);
+        }
+        if let Some(seconds) = row.try_get::<Option<f64>, _>("pending")? {
+            seen.pending.insert(id, Duration::from_secs_f64(seconds));
+        }
+    }
+    // A create may be pending from before its file had an id: its name on disk is unique.
+    let sql = format!(
+        "select operation_data ->> 'storage_filename' as name, \
+             case when isfinite(started_at) \
+                 then greatest(0, extract(epoch from now() - started_at)) else 0 end::float8 as pending \
+         from public.{element}_wal \
+         where status = 'pending' and file_id is null and operation_data ->> 'storage_filename' = any($1)"
+    );
+    let names: Vec<(String, f64)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(by_name.keys().cloned().collect::<Vec<_>>())
+        .fetch_all(&mut *snapshot)
+        .await?;
+    for (name, seconds) in &names {
+        if let Some(id) = by_name.get(name) {
+            let age = seen.pending.entry(*id).or_default();
+            *age = (*age).max(Duration::from_secs_f64(*seconds));
+        }
+    }
+    snapshot.rollback().await?;
+    Ok(seen)
+}
+
+/// All that was read of some files in one round.
+struct Round<'a> {
+    elements: Vec<&'a ElementName>,
+    before: Vec<Seen>,
+    /// Files whose last position is covered by what the projector has applied.
+    covered: Vec<HashSet<Uuid>>,
+    after: Vec<Seen>,
+    rows: HashMap<Uuid, CacheRow>,
+    /// Up to the checkpoints.
+    streams: Streams,
+    /// Up to the ends, where rows come from behind a checkpoint.
+    later: Option<Streams>,
+}
+
+/// What one round says of a file.
+enum Verdict {
+    /// What is wrong with it, which may be nothing.
+    Certain(Vec<Finding>),
+    /// Nothing is certain yet.
+    Open(Open),
+}
+
+impl Round<'_> {
+    fn judge(&self, id: Uuid) -> Verdict {
+        let row = self.rows.get(&id);
+        let mut findings = Vec::new();
+        let wrong = against_stream(id, row, &self.streams);
+        let told_later = |later: &Streams| against_stream(id, row, later).is_none();
+        if let Some(wrong) = wrong
+            && !self.later.as_ref().is_some_and(told_later)
+        {
+            findings.push(wrong);
+        }
+        let (mut still, mut pending) = (true, None);
+        for (index, element) in self.elements.iter().enumerate() {
+            let (before, after) = (&self.before[index], &self.after[index]);
+            let told = self.streams.of(id, element);
+            let last = told.and_then(|told| told.last.as_ref());
+            let says = last.filter(|last| told::file(last).is_some());
+            let differs = match (before.files.get(&id), says) {
+                (None, None) => continue,
+                (Some(file), Some(event)) => file.differences(event),
+                (Some(_), None) => vec!["the stream does not tell of it".to_owned()],
+                (None, Some(_)) => vec!["the stream still tells of it".to_owned()],
+            };
+            if differs.is_empty() {
+                continue;
+            }
+            let covered = !before.positions.contains_key(&id) || self.covered[index].contains(&id);
+            let unchanged = before.files.get(&id) == after.files.get(&id)
+                && before.positions.get(&id) == after.positions.get(&id);
+            if !covered || !unchanged {
+                still = false;
+                continue;
+            }
+            match (before.pending.get(&id), after.pending.get(&id)) {
+                (None, None) => {}
+                (Some(_), Some(age)) => {
+                    pending = pending.max(Some((index, *age)));
+                    continue;
+                }
+                // It began or ended meanwhile.
+                (Some(_), None) | (None, Some(_)) => {
+                    still = false;
+                    continue;
+                }
+            }
+            findings.push(not_told(id, element, before.files.get(&id), row, &differs));
+        }
+        // What is wrong with the cache is certain; the rest is looked at once more only where
+        // there is nothing to say yet.
+        if !findings.is_empty() || (still && pending.is_none()) {
+            return Verdict::Certain(findings);
+        }
+        let pending = pending.filter(|_| still);
+        Verdict::Open(Open { id, pending })
+    }
+}
+
+fn against_stream(id: Uuid, row: Option<&CacheRow>, streams: &Streams) -> Option<Finding> {
+    let shown = streams.shown(id);
+    let wanted = shown.and_then(|(element, event)| CacheRow::of(element, event));
+    let event = shown.map(|(_, event)| event);
+    let finding = |kind, source: &str, detail: String| Finding {
+        kind,
+        source: source.to_owned(),
+        id: Some(id),
+        sequence: event.map(|event| event.sequence),
+        position: event.and_then(|event| event.envelope.position),
+        detail,
+        mend: format!("artstore projection repair query-cache --file {id}"),
+    };
+    match (row, wanted) {
+        (None, None) => None,
+        (None, Some(wanted)) => {
+            let file = event.and_then(told::file);
+            let detail = format!(
+                "file {} is not in the cache, the stream tells of it",
+                file.map(rows::name).unwrap_or_default()
+            );
+            Some(finding(Kind::RowMissing, wanted.element(), detail))
+        }
+        (Some(row), None) => {
+            let detail = "the cache has a row, the streams tell of no such file".to_owned();
+            Some(finding(Kind::RowExtra, row.element(), detail))
+        }
+        (Some(row), Some(wanted)) => {
+            let differences = row.differences(&wanted);
+            (!differences.is_empty())
+                .then(|| finding(Kind::RowDifferent, row.element(), differences.join("; ")))
+        }
+    }
+}
+
+/// A file that its own stream does not tell of as it is.
+fn not_told(
+    id: Uuid,
+    element: &ElementName,
+    file: Option<&TableFile>,
+    row: Option<&CacheRow>,
+    differs: &[String],
+) -> Finding {
+    let kind = match (file, row) {
+        (Some(_), None) => Kind::RowMissing,
+        (None, Some(_)) => Kind::RowExtra,
+        _ => Kind::RowDifferent,
+    };
+    Finding {
+        kind,
+        source: element.to_string(),
+        id: Some(id),
+        sequence: None,
+        position: None,
+        detail: format!(
+            "{element}_files was changed without an operation: {}",
+            differs.join("; ")
+        ),
+        mend: format!("artstore element backfill {element}"),
+    }
+}

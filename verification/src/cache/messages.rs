@@ -1,0 +1,162 @@
+//! Messages of a stream, as they stand there: from one sequence to another, where wanted only of
+//! some partitions or only their headers. Whether the stream is sound is not asked here.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use artstore_bus::bus::Bus;
+use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_projectors::projector::Received;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::event;
+use artstore_schemas::source::Source;
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::message::Message;
+use futures::{Stream, StreamExt as _};
+
+/// How long the next message may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many messages are asked for at once.
+const IN_FLIGHT: usize = 64;
+
+/// A consumer that ends at a fixed sequence. It is removed by [`Messages::close`], else by the
+/// server after half a minute.
+pub struct Messages {
+    stream: String,
+    messages: Deliveries,
+    /// How many the consumer still has to give.
+    left: u64,
+    to: u64,
+}
+
+/// Which messages.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The first sequence.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+    /// Only these partitions; none: all.
+    pub partitions: Option<BTreeSet<u32>>,
+    /// Without bodies.
+    pub headers_only: bool,
+}
+
+impl Messages {
+    /// Begins to read.
+    pub async fn open(bus: &Bus, source: &Source, wanted: &Wanted) -> anyhow::Result<Self> {
+        let stream = source.stream();
+        let partitions = wanted.partitions.iter().flatten();
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: wanted.from.max(1),
+            },
+            filter_subjects: partitions
+                .map(|p| format!("{}.p{p:02}.>", source.subject_prefix()))
+                .collect(),
+            ack_policy: AckPolicy::None,
+            headers_only: wanted.headers_only,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        let pull = Pull {
+            messages: 2_000,
+            bytes: 8 * 1024 * 1024,
+            heartbeat: Duration::from_secs(5),
+        };
+        let messages = Deliveries::open(bus, &stream, config, pull).await?;
+        let left = messages.pending();
+        Ok(Self {
+            stream,
+            messages,
+            left,
+            to: wanted.to,
+        })
+    }
+
+    /// The next one with its sequence; none at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<(u64, Message)>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let stream = &self.stream;
+        let message = self.messages.expect_within(PATIENCE).await?;
+        let info = message
+            .info()
+            .map_err(|error| anyhow!("stream {stream}: {error}"))?;
+        let sequence = info.stream_sequence;
+        self.left = match sequence >= self.to {
+            true => 0,
+            false => self.left - 1,
+        };
+        Ok((sequence <= self.to).then_some((sequence, message)))
+    }
+
+    /// Removes the consumer.
+    pub async fn close(self) {
+        self.messages.close().await;
+    }
+}
+
+/// A message's headers, where they can be read.
+pub fn envelope(message: &Message) -> Option<Envelope> {
+    Envelope::from_headers(message.headers.as_ref()?).ok()
+}
+
+/// A message as a projector receives it. None where it can't be read: no projector has applied it.
+pub fn received(source: &Source, sequence: u64, message: &Message) -> Option<Received> {
+    read(
+        source,
+        sequence,
+        message.headers.as_ref()?,
+        &message.payload,
+    )
+}
+
+fn read(source: &Source, sequence: u64, headers: &HeaderMap, body: &[u8]) -> Option<Received> {
+    let envelope = Envelope::from_headers(headers).ok()?;
+    let event = event::decode(source, &envelope.event_type, body).ok()?;
+    (envelope.source == source.ce_source()).then_some(Received {
+        sequence,
+        envelope,
+        event,
+        size: body.len(),
+    })
+}
+
+/// Some messages, in the order of their sequences, as the stream's leader has them.
+pub fn each(
+    bus: &Bus,
+    source: &Source,
+    sequences: Vec<u64>,
+) -> impl Stream<Item = anyhow::Result<Option<Received>>> {
+    let (bus, source) = (bus.clone(), source.clone());
+    let get = move |sequence: u64| {
+        let (bus, source) = (bus.clone(), source.clone());
+        async move {
+            let message = bus.message(&source.stream(), sequence).await?;
+            Ok(message.and_then(|m| read(&source, sequence, &m.headers, &m.payload)))
+        }
+    };
+    futures::stream::iter(sequences)
+        .map(get)
+        .buffered(IN_FLIGHT)
+}
+
+/// The headers of one message; none where there is no message or none that can be read.
+pub async fn headers_at(
+    bus: &Bus,
+    source: &Source,
+    sequence: u64,
+) -> anyhow::Result<Option<Envelope>> {
+    if sequence == 0 {
+        return Ok(None);
+    }
+    let message = bus.message(&source.stream(), sequence).await?;
+    Ok(message.and_then(|message| Envelope::from_headers(&message.headers).ok()))
+}

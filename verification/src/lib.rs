@@ -1,0 +1,59 @@
+//! Whether source, stream and cache agree, from the databases and the streams themselves, while
+//! they are in use. In the order in which data flows:
+//!
+//! - [`reader`]: the messages of a stream
+//! - [`accepted`]: breaks and damage that an operator accepted
+//! - [`links`]: a stream against itself
+//! - [`matching`]: each message and its row
+//! - [`candidates`]: what does not seem to agree
+//! - [`pass`]: one pass over stream and source, with bounded memory
+//! - [`settle`]: candidates become findings, or turn out to be nothing
+//! - [`finding`]: what does not agree, and the command that mends it
+//! - [`source`]: a source against its stream, from beginning to end
+//! - [`resume`]: a pass that goes on where an earlier process left it
+//! - [`continuous`]: the same for as long as a relay runs
+//! - [`proven`]: how far that has come, for whoever shows it
+//! - [`cache`]: the read model against `_files`, streams and messages
+//! - [`stream`]: a stream beside its source, as repairs need it
+//! - [`audit`]: whether the audit log is what was signed
+
+pub mod accepted;
+pub mod audit;
+pub mod cache;
+pub mod candidates;
+pub mod continuous;
+pub mod finding;
+pub mod links;
+pub mod matching;
+pub mod pass;
+pub mod proven;
+pub mod reader;
+pub mod resume;
+mod settle;
+pub mod source;
+pub mod stream;
+
+/// A value as its text, in files of a pass.
+pub(crate) mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,261 @@
+//! A stream against itself: contiguous from 1, each message chained to the one before it, from
+//! the right source and readable, and the relay's state in it as it follows from the message
+//! before. A message that belongs there goes on to [`super::matching`].
+
+use crate::stream::fingerprint::Said;
+use crate::stream::form;
+use artstore_schemas::damage::Sequences;
+use artstore_schemas::envelope::{Envelope, Snapshot};
+use artstore_schemas::event;
+use artstore_schemas::ranges::Ranges;
+use artstore_schemas::source::Source;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::accepted::{Accepted, Decision};
+use super::finding::Kind;
+use super::matching::Entry;
+use super::reader::{self, Message};
+
+/// Where the check of a stream stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Links {
+    /// The last sequence that was read.
+    pub last: u64,
+    /// The events that the next message may follow: that of the last one, and where the last one
+    /// doesn't belong there also the one before it. None at the start and behind a hole.
+    before: Vec<Uuid>,
+    /// The highest position in the stream, as its last message says.
+    pub high: i64,
+    /// The highest that a message has said which follows from the one before it: above `high` only
+    /// behind damage.
+    pub reached: i64,
+    /// What is missing below it.
+    #[serde(with = "super::as_text")]
+    pub missing: Ranges,
+    identity: Option<String>,
+}
+
+/// What is wrong with the stream itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// What kind.
+    pub kind: Kind,
+    /// Where: both ends included; one message but for a hole.
+    pub sequences: (u64, u64),
+    /// The message's event.
+    pub id: Option<Uuid>,
+    /// Its position.
+    pub position: Option<i64>,
+    /// The event that it says it follows.
+    pub follows: Option<Uuid>,
+    /// What exactly.
+    pub detail: String,
+}
+
+/// What a message is to its source.
+#[derive(Debug)]
+pub enum Place {
+    /// Nothing to be compared with a row.
+    None,
+    /// It tells of the row at this position.
+    Row(i64, Entry),
+    /// An operator's decision about what stands before it.
+    Decision(Decision),
+}
+
+/// A message that was looked at.
+#[derive(Debug)]
+pub struct Seen {
+    /// What is wrong.
+    pub flaws: Vec<Flaw>,
+    /// What it is to its source.
+    pub place: Place,
+    /// The file that it changes, where its place among the file's changes means something.
+    pub file: Option<Uuid>,
+}
+
+impl Links {
+    /// The highest position that any message speaks of: nothing above it was published.
+    pub fn highest(&self) -> i64 {
+        self.high.max(self.reached)
+    }
+
+    /// The event of the last message, where it is known.
+    pub fn last_id(&self) -> Option<Uuid> {
+        self.before.last().copied()
+    }
+
+    /// Looks at the next message.
+    pub fn see(&mut self, source: &Source, accepted: &Accepted, message: &Message) -> Seen {
+        let sequence = message.sequence;
+        let mut seen = Seen {
+            flaws: self.hole(accepted, sequence),
+            place: Place::None,
+            file: None,
+        };
+        let after_hole = sequence != self.last + 1;
+        if after_hole {
+            self.before.clear();
+        }
+        let first = self.last == 0 && !after_hole;
+        self.last = sequence;
+        let read = Envelope::from_headers(&message.headers)
+            .map_err(|error| error.to_string())
+            .and_then(|envelope| {
+                if let Some(problem) = accepted.refused(sequence) {
+                    return Err(problem.clone());
+                }
+                let said = belongs(source, &envelope, message)?;
+                Ok((envelope, said))
+            });
+        let (envelope, said) = match read {
+            Ok(read) if !accepted.damage.ignores(sequence) => read,
+            read => {
+                let id = reader::id_of(message);
+                if let (Err(detail), false) = (read, accepted.damage.ignores(sequence)) {
+                    seen.flaws.push(Flaw {
+                        kind: Kind::MessageForeign,
+                        id,
+                        detail,
+                        ..Flaw::at(sequence)
+                    });
+                }
+                // What comes next may follow it, or step over it.
+                match id {
+                    Some(id) => self.before.push(id),
+                    None => self.before.clear(),
+                }
+                return seen;
+            }
+        };
+        let decision = accepted.decision(&envelope, sequence);
+        let epoch = decision == Some(Decision::Epoch);
+        // An operator has accepted that it stands where it stands.
+        let accepted_here = accepted.damage.covers_break(sequence);
+        let chained = match envelope.previous {
+            None => first || (after_hole && sequence > 1),
+            Some(id) => self.before.contains(&id) || (self.before.is_empty() && !first),
+        };
+        let again = !accepted_here && form::comes_again(self.high, &self.missing, &envelope);
+        // Behind a message that does not count it is not known whose state was gone on from.
+        // A decision has looked at the whole stream for its state.
+        let trusted = chained && decision.is_none() && (first || self.before.len() == 1);
+        let problem = if !chained {
+            Some("it does not follow the message before it (artstore-previous)".to_owned())
+        } else if trusted && !again && !form::state_follows(self.high, &self.missing, &envelope) {
+            Some(format!(
+                "it says that positions up to {} were seen, without {:?}, which does not follow \
+                 from the message before it: up to {}, without {:?}",
+                envelope.high,
+                envelope.missing.to_string(),
+                self.high,
+                self.missing.to_string()
+            ))
+        } else if !epoch
+            && self
+                .identity
+                .as_ref()
+                .is_some_and(|i| *i != envelope.identity)
+        {
+            Some(format!(
+                "it comes from database {}, the messages before it from {}",
+                envelope.identity,
+                self.identity.as_deref().unwrap_or_default()
+            ))
+        } else {
+            None
+        };
+        if problem.is_none() {
+            self.reached = self.reached.max(envelope.high);
+        }
+        if epoch {
+            self.reached = envelope.high;
+        }
+        if let Some(detail) = problem.filter(|_| !accepted_here) {
+            seen.flaws.push(Flaw {
+                kind: Kind::StreamBroken,
+                id: Some(envelope.id),
+                position: envelope.position,
+                follows: envelope.previous.filter(|_| !chained),
+                detail,
+                ..Flaw::at(sequence)
+            });
+        }
+        self.before = vec![envelope.id];
+        self.high = envelope.high;
+        self.missing = envelope.missing.clone();
+        self.identity = Some(envelope.identity.clone());
+        seen.place = match envelope.position {
+            _ if decision.is_some() => decision.map_or(Place::None, Place::Decision),
+            Some(position) if accepted.survives(sequence, position) => {
+                let republished = envelope.snapshot == Some(Snapshot::Republish);
+                let judged = !republished && !accepted_here;
+                if matches!(source, Source::Element(_)) && judged {
+                    let subject = envelope.subject.as_deref();
+                    seen.file = subject.and_then(|subject| subject.parse().ok());
+                }
+                let whole = said.digest();
+                Place::Row(
+                    position,
+                    Entry {
+                        id: envelope.id,
+                        sequence,
+                        whole,
+                        stateless: said.without_state().digest(),
+                        republished,
+                        again,
+                        over: None,
+                    },
+                )
+            }
+            Some(_) | None => Place::None,
+        };
+        seen
+    }
+
+    /// Nothing stands behind the last message, up to a sequence that the stream has given out.
+    pub fn end(&mut self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
+        let flaws = self.hole(accepted, sequence + 1);
+        self.before.clear();
+        self.last = self.last.max(sequence);
+        flaws
+    }
+
+    fn hole(&self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
+        if sequence <= self.last + 1 {
+            return Vec::new();
+        }
+        let left = accepted.damage.left_of_hole(self.last + 1, sequence - 1);
+        let flaw = |Sequences { first, last }| Flaw {
+            kind: Kind::StreamHole,
+            sequences: (first, last),
+            detail: "the stream has no message here".to_owned(),
+            ..Flaw::at(sequence)
+        };
+        left.into_iter().map(flaw).collect()
+    }
+}
+
+impl Flaw {
+    fn at(sequence: u64) -> Self {
+        Self {
+            kind: Kind::StreamBroken,
+            sequences: (sequence, sequence),
+            id: None,
+            position: None,
+            follows: None,
+            detail: String::new(),
+        }
+    }
+}
+
+/// Whether a message belongs into its source's stream and can be read: what it says, or why not.
+fn belongs(source: &Source, envelope: &Envelope, message: &Message) -> Result<Said, String> {
+    if let Some(problem) = form::foreign(source, &message.subject, &message.headers, envelope) {
+        return Err(problem);
+    }
+    let event = event::decode(source, &envelope.event_type, &message.body)
+        .map_err(|error| error.to_string())?;
+    Ok(Said::by_message(&message.subject, envelope, event))
+}

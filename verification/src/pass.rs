@@ -1,0 +1,330 @@
+//! One pass over a stream and its source's rows, with bounded memory: a step takes messages, or
+//! rows up to where the stream has come. What keeps memory flat: open messages are as many as may
+//! be out of order, rows are never read far ahead of the messages, and of what is found a bounded
+//! number is kept.
+
+use std::collections::BTreeMap;
+
+use crate::stream::order::Order;
+use artstore_producers::relay::floor;
+use artstore_producers::relay::rows;
+use artstore_producers::relay::source::SourceTable;
+use artstore_producers::relay::source_check;
+use artstore_producers::relay::translate::Translator;
+use artstore_schemas::source::Source;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use super::accepted::{Accepted, Decision};
+use super::candidates::{Candidate, Candidates, MOST};
+use super::finding::Kind;
+use super::links::{Flaw, Links, Place};
+use super::matching::{Entry, Matching, RowPrint};
+use super::reader::Message;
+
+/// Rows are read so many positions behind the highest that the stream has shown: messages that
+/// are out of order by less meet their rows without a query of their own.
+const DISTANCE: i64 = 8_192;
+
+/// Rows are read at most so many ahead of the messages, whatever position a message claims.
+const AHEAD: u64 = 65_536;
+
+/// Where a pass stands. Can be stored and gone on with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The stream against itself.
+    pub links: Links,
+    /// Rows and messages.
+    pub matching: Matching,
+    /// What was found so far.
+    pub candidates: Candidates,
+    order: Order,
+    /// Where the last decision stands that the pass knew of when it began.
+    decision: u64,
+    /// The highest position before the first flaw of the stream.
+    sound: Option<i64>,
+}
+
+/// A pass over one source.
+#[derive(Debug)]
+pub struct Pass {
+    /// Where it stands.
+    pub state: State,
+    pub(super) translator: Translator,
+    pub(super) table: SourceTable,
+    accepted: Accepted,
+    /// Messages behind this sequence whose position is above this one are in flight.
+    pub(super) fixed: Option<(u64, i64)>,
+    /// What stands behind some message.
+    pub newer: Newer,
+}
+
+/// The messages behind a sequence that is of interest, such as a backup's end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Newer {
+    /// The sequence; none: nobody asked.
+    pub behind: Option<u64>,
+    /// The lowest position that one of them tells of. Low ones are there where rows were published
+    /// again.
+    pub lowest: Option<i64>,
+}
+
+impl Newer {
+    fn see(&mut self, sequence: u64, position: i64) {
+        if self.behind.is_some_and(|behind| sequence > behind) {
+            let lowest = self.lowest.get_or_insert(position);
+            *lowest = position.min(*lowest);
+        }
+    }
+}
+
+/// A break of the source, or damage of the stream, was accepted since the pass began: what was read
+/// before it has another meaning now. The pass has to begin anew.
+#[derive(Debug, thiserror::Error)]
+#[error("a break or damage of {source_name} was accepted since: it is checked from the beginning")]
+pub struct NewDecision {
+    /// The source.
+    pub source_name: Source,
+}
+
+impl Pass {
+    /// Goes on from a state: the default one at the start. A decision since then gives what was read
+    /// another meaning: it begins anew.
+    pub fn new(source: &Source, accepted: Accepted, mut state: State) -> Self {
+        let decision = accepted.last_decision();
+        if state.links.last > 0 && state.decision != decision {
+            let source_name = source.clone();
+            tracing::info!("{}", NewDecision { source_name });
+            state = State::default();
+        }
+        state.decision = decision;
+        Self {
+            state,
+            translator: Translator::new(source.clone()),
+            table: SourceTable::of(source),
+            accepted,
+            fixed: None,
+            newer: Newer::default(),
+        }
+    }
+
+    /// The source.
+    pub fn source(&self) -> &Source {
+        self.translator.source()
+    }
+
+    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the first message is read: nobody but the stream tells of
+    /// it any more.
+    pub async fn begin_floor(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        source_check::shows_all(connection, &self.table).await?;
+        if self.state.links.last == 0 {
+            let pruned = floor::pruned(connection, &self.table).await?;
+            let operations = u64::try_from(pruned.operations).unwrap_or(0);
+            self.state.matching.gone_before = Some((pruned.floor, operations));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::add_lost_pruned`], among its own candidates.
+    pub fn lost_pruned(&mut self) {
+        let mut found = std::mem::take(&mut self.state.candidates);
+        self.add_lost_pruned(&mut found);
+        self.state.candidates = found;
+    }
+
+    /// Pruned operations that the stream does not tell of, and whose loss nobody accepted.
+    pub fn add_lost_pruned(&self, found: &mut Candidates) {
+        // It is the only one without an event.
+        found.retain(Kind::MessageMissing, |candidate| candidate.id.is_some());
+        let lost = self.state.matching.lost_pruned();
+        let Some((floor, lost)) = lost.filter(|_| !self.accepted.lacks_pruned()) else {
+            return;
+        };
+        // Accepted damage may have told of them.
+        if lost <= self.accepted.damaged() {
+            return;
+        }
+        let candidate = Candidate {
+            position: Some(1),
+            detail: format!(
+                "{lost} of the operations that were pruned up to position {floor} have no message: \
+                 only a backup of the stream tells of them"
+            ),
+            ..Candidate::default()
+        };
+        found.add(Kind::MessageMissing, candidate);
+    }
+
+    /// Takes the next messages of the stream, in their order.
+    pub async fn messages(
+        &mut self,
+        connection: &mut PgConnection,
+        messages: &[Message],
+    ) -> anyhow::Result<()> {
+        let mut late = Vec::new();
+        for message in messages {
+            let high = self.state.links.high;
+            let source = self.translator.source();
+            let seen = self.state.links.see(source, &self.accepted, message);
+            for flaw in seen.flaws {
+                self.state.sound.get_or_insert(high);
+                self.flaw(flaw);
+            }
+            match seen.place {
+                Place::None => {}
+                Place::Decision(decision) if !self.accepted.knows(decision, message.sequence) => {
+                    let source_name = self.source().clone();
+                    return Err(NewDecision { source_name }.into());
+                }
+                Place::Decision(Decision::Damage) => {}
+                Place::Decision(Decision::Epoch) => {
+                    self.state.order.clear();
+                    self.state.matching.begin_epoch(self.state.links.high);
+                }
+                Place::Row(position, mut entry) => {
+                    self.newer.see(message.sequence, position);
+                    let younger = |(last, highest)| message.sequence > last && position > highest;
+                    if self.fixed.is_some_and(younger) {
+                        continue;
+                    }
+                    entry.over = seen
+                        .file
+                        .and_then(|file| self.state.order.see(file, position));
+                    let given_back = self.state.matching.message(position, entry);
+                    late.extend(given_back.map(|entry| (position, entry)));
+                }
+            }
+        }
+        self.late(connection, late).await
+    }
+
+    /// The stream has given out sequences up to this one, and nothing stands behind the last
+    /// message.
+    pub fn end(&mut self, sequence: u64) {
+        let high = self.state.links.high;
+        for flaw in self.state.links.end(&self.accepted, sequence) {
+            self.state.sound.get_or_insert(high);
+            self.flaw(flaw);
+        }
+    }
+
+    fn flaw(&mut self, flaw: Flaw) {
+        let (first, last) = flaw.sequences;
+        let candidate = |sequence| Candidate {
+            id: flaw.id,
+            sequence: Some(sequence),
+            position: flaw.position,
+            follows: flaw.follows,
+            detail: flaw.detail.clone(),
+            ..Candidate::default()
+        };
+        let kept = last.min(first.saturating_add(MOST as u64 - 1));
+        for sequence in first..=kept {
+            self.state.candidates.add(flaw.kind, candidate(sequence));
+        }
+        self.state.candidates.count_only(flaw.kind, last - kept);
+    }
+
+    async fn late(
+        &mut self,
+        connection: &mut PgConnection,
+        late: Vec<(i64, Entry)>,
+    ) -> anyhow::Result<()> {
+        if late.is_empty() {
+            return Ok(());
+        }
+        let positions: Vec<i64> = late.iter().map(|(position, _)| *position).collect();
+        let rows = rows::at(connection, &self.table, &positions).await?;
+        let floor = floor::read(connection, &self.table).await?;
+        let rows: BTreeMap<i64, RowPrint> = rows
+            .into_iter()
+            .map(|row| (row.position, RowPrint::of(&self.translator, row)))
+            .collect();
+        for (position, entry) in late {
+            let row = rows.get(&position);
+            let found = &mut self.state.candidates;
+            self.state.matching.late(position, entry, row, floor, found);
+        }
+        Ok(())
+    }
+
+    /// Reads the rows that the stream has left well behind.
+    pub async fn rows_behind(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        let behind = self.state.links.reached - DISTANCE;
+        let most = self.state.matching.messages + AHEAD;
+        self.rows(connection, behind, most).await
+    }
+
+    /// Reads the rows up to a position, but none above what the stream has shown. For when there
+    /// are no more messages to be read first.
+    pub async fn rows_up_to(
+        &mut self,
+        connection: &mut PgConnection,
+        position: i64,
+    ) -> anyhow::Result<()> {
+        self.rows(connection, position, u64::MAX).await
+    }
+
+    async fn rows(
+        &mut self,
+        connection: &mut PgConnection,
+        position: i64,
+        most: u64,
+    ) -> anyhow::Result<()> {
+        let links = &self.state.links;
+        let horizon = self.accepted.horizon(links.last);
+        let target = position.min(links.highest()).min(horizon);
+        while self.state.matching.cursor < target && self.state.matching.rows < most {
+            let first = self.state.matching.cursor + 1;
+            let (rows, complete) = rows::between(connection, &self.table, first, target).await?;
+            let floor = floor::read(connection, &self.table).await?;
+            let translator = &self.translator;
+            let rows = rows.into_iter().map(|row| RowPrint::of(translator, row));
+            let state = &mut self.state;
+            let owes = owes(&state.links, &self.accepted);
+            let found = &mut state.candidates;
+            let rows = rows.collect();
+            state.matching.rows(rows, complete, floor, owes, found);
+        }
+        let state = &mut self.state;
+        let owes = owes(&state.links, &self.accepted);
+        state.matching.settle_owed(owes, &mut state.candidates);
+        Ok(())
+    }
+
+    /// Every position up to this one has its row and its message, and they agree, or belongs to a
+    /// transaction that was taken back.
+    pub fn proven(&self) -> i64 {
+        let state = &self.state;
+        let open = state.links.missing.first().map(|range| range.first - 1);
+        let owed = state.matching.owed().keys().next().map(|first| first - 1);
+        let found = state
+            .candidates
+            .all()
+            .filter_map(|(_, candidate)| candidate.position)
+            .min();
+        [open, owed, found.map(|first| first - 1), state.sound]
+            .into_iter()
+            .flatten()
+            .fold(state.matching.cursor, i64::min)
+            .max(0)
+    }
+
+    /// Messages whose place among those of their file could not be judged.
+    pub fn order_unchecked(&self) -> u64 {
+        self.state.order.unchecked
+    }
+
+    /// Whether the stream may still bring the message of a position.
+    pub fn owes(&self, position: i64) -> bool {
+        owes(&self.state.links, &self.accepted)(position)
+    }
+}
+
+fn owes(links: &Links, accepted: &Accepted) -> impl Fn(i64) -> bool {
+    |position| {
+        position > links.high
+            || links.missing.contains(position)
+            || !accepted.survives(links.last, position)
+    }
+}

@@ -1,0 +1,327 @@
+//! Candidates are looked at again, each by itself, with its row and its message as they stand
+//! now. What remains is a finding: what it is about, and the command that mends it.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::stream::fingerprint::Said;
+use artstore_bus::bus::Bus;
+use artstore_producers::relay::floor;
+use artstore_producers::relay::rows;
+use artstore_producers::relay::source::SourceRow;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::event;
+use artstore_schemas::source::Source;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::candidates::{Candidate, Candidates};
+use super::finding::{Finding, Kind};
+use super::pass::Pass;
+use super::reader;
+
+/// How many are looked up at once.
+const CHUNK: usize = 500;
+
+/// What remains of a pass's candidates when each is looked at again.
+pub(super) async fn settle(
+    pass: &Pass,
+    connection: &mut PgConnection,
+    bus: &Bus,
+) -> anyhow::Result<Candidates> {
+    let mut left = pass.state.candidates.clone();
+    strangers(pass, connection, &mut left).await?;
+    changed(pass, connection, bus, &mut left).await?;
+    disordered(pass, connection, &mut left).await?;
+    missing(pass, connection, &mut left).await?;
+    explained(&mut left);
+    Ok(left)
+}
+
+/// Extra messages whose row stands elsewhere: the message names another position, or is a second
+/// one.
+async fn strangers(
+    pass: &Pass,
+    connection: &mut PgConnection,
+    left: &mut Candidates,
+) -> anyhow::Result<()> {
+    let extra: Vec<Candidate> = left.of(Kind::MessageExtra).cloned().collect();
+    let mut known: HashMap<Uuid, i64> = HashMap::new();
+    for chunk in extra.chunks(CHUNK) {
+        let ids: Vec<Uuid> = chunk.iter().filter_map(|c| c.id).collect();
+        known.extend(rows::positions(connection, &pass.table, &ids).await?);
+    }
+    // Read behind the rows: pruned since the pass looked for them.
+    let floor = floor::read(connection, &pass.table).await?;
+    let pruned = |candidate: &Candidate| {
+        let known = candidate.id.is_some_and(|id| known.contains_key(&id));
+        !known && candidate.position.is_some_and(|position| position <= floor)
+    };
+    let unmatched: HashSet<i64> = left
+        .of(Kind::MessageMissing)
+        .filter_map(|candidate| candidate.position)
+        .chain(pass.state.matching.owed().keys().copied())
+        .collect();
+    left.retain(Kind::MessageExtra, |candidate| {
+        candidate.id.is_none_or(|id| !known.contains_key(&id)) && !pruned(candidate)
+    });
+    for candidate in extra {
+        let Some(position) = candidate.id.and_then(|id| known.get(&id)).copied() else {
+            continue;
+        };
+        let says = candidate.position.unwrap_or(0);
+        // A row that became visible since.
+        if says == position {
+            continue;
+        }
+        let detail = format!("it says that its row has position {says}, the row has {position}");
+        let kind = if unmatched.contains(&position) {
+            left.retain(Kind::MessageMissing, |c| c.position != Some(position));
+            Kind::MessageChanged
+        } else {
+            Kind::MessageDoubled
+        };
+        // Looked at already: the comparison of contents has nothing to add.
+        let candidate = Candidate {
+            position: Some(position),
+            detail,
+            ..candidate
+        };
+        left.add(kind, candidate);
+    }
+    Ok(())
+}
+
+async fn changed(
+    pass: &Pass,
+    connection: &mut PgConnection,
+    bus: &Bus,
+    left: &mut Candidates,
+) -> anyhow::Result<()> {
+    let candidates: Vec<Candidate> = left.of(Kind::MessageChanged).cloned().collect();
+    let mut details: HashMap<u64, Option<String>> = HashMap::new();
+    let mut gone: Vec<Candidate> = Vec::new();
+    for chunk in candidates.chunks(CHUNK) {
+        let rows = rows_of(pass, connection, chunk).await?;
+        for candidate in chunk {
+            let (Some(position), Some(sequence)) = (candidate.position, candidate.sequence) else {
+                continue;
+            };
+            let Some(row) = rows
+                .get(&position)
+                .filter(|row| Some(row.id) == candidate.id)
+            else {
+                gone.push(candidate.clone());
+                details.insert(sequence, None);
+                continue;
+            };
+            let Some(said) = said_by_message(pass.source(), bus, sequence).await? else {
+                continue;
+            };
+            let whole = match pass.source() {
+                Source::Element(_) => row.is_recorded() && !candidate.republished,
+                Source::Admin | Source::Query => true,
+            };
+            let by_row = Said::by_row(&pass.translator, row.clone());
+            let fields = if whole {
+                said.differences(&by_row)
+            } else {
+                said.without_state().differences(&by_row.without_state())
+            };
+            // Another position was found before, and stands in the detail already.
+            if fields.is_empty() && candidate.detail.contains("position") {
+                continue;
+            }
+            let detail = (!fields.is_empty())
+                .then(|| format!("it differs from its row in {}", fields.join(", ")));
+            details.insert(sequence, detail);
+        }
+    }
+    left.retain(Kind::MessageChanged, |candidate| {
+        match candidate.sequence.and_then(|s| details.remove(&s)) {
+            None => true,
+            Some(None) => false,
+            Some(Some(detail)) => {
+                candidate.detail = detail;
+                true
+            }
+        }
+    });
+    let floor = floor::read(connection, &pass.table).await?;
+    gone.retain(|candidate| candidate.position.is_none_or(|position| position > floor));
+    for candidate in gone {
+        let detail = "its row is gone".to_owned();
+        left.add(
+            Kind::MessageExtra,
+            Candidate {
+                detail,
+                ..candidate
+            },
+        );
+    }
+    Ok(())
+}
+
+async fn said_by_message(
+    source: &Source,
+    bus: &Bus,
+    sequence: u64,
+) -> anyhow::Result<Option<Said>> {
+    let Some(message) = reader::message(bus, source, sequence).await? else {
+        return Ok(None);
+    };
+    let Ok(envelope) = Envelope::from_headers(&message.headers) else {
+        return Ok(None);
+    };
+    let decoded = event::decode(source, &envelope.event_type, &message.body);
+    Ok(decoded
+        .ok()
+        .map(|event| Said::by_message(&message.subject, &envelope, event)))
+}
+
+async fn rows_of(
+    pass: &Pass,
+    connection: &mut PgConnection,
+    candidates: &[Candidate],
+) -> anyhow::Result<HashMap<i64, SourceRow>> {
+    let positions: Vec<i64> = candidates.iter().filter_map(|c| c.position).collect();
+    let rows = rows::at(connection, &pass.table, &positions).await?;
+    Ok(rows.into_iter().map(|row| (row.position, row)).collect())
+}
+
+/// Only where our API wrote both rows it is certain which came first.
+async fn disordered(
+    pass: &Pass,
+    connection: &mut PgConnection,
+    left: &mut Candidates,
+) -> anyhow::Result<()> {
+    let candidates: Vec<Candidate> = left.of(Kind::MessageDisordered).cloned().collect();
+    let mut certain: HashSet<i64> = HashSet::new();
+    for chunk in candidates.chunks(CHUNK) {
+        let positions: Vec<i64> = chunk.iter().filter_map(|c| c.over).collect();
+        for row in rows::at(connection, &pass.table, &positions).await? {
+            if row.is_recorded() {
+                certain.insert(row.position);
+            }
+        }
+    }
+    left.retain(Kind::MessageDisordered, |candidate| {
+        candidate.over.is_some_and(|over| certain.contains(&over))
+    });
+    Ok(())
+}
+
+/// A row that is gone since, or another one now, has no message to miss.
+async fn missing(
+    pass: &Pass,
+    connection: &mut PgConnection,
+    left: &mut Candidates,
+) -> anyhow::Result<()> {
+    let candidates: Vec<Candidate> = left.of(Kind::MessageMissing).cloned().collect();
+    let mut there: HashSet<Uuid> = HashSet::new();
+    for chunk in candidates.chunks(CHUNK) {
+        let ids: Vec<Uuid> = chunk.iter().filter_map(|c| c.id).collect();
+        let known = rows::positions(connection, &pass.table, &ids).await?;
+        there.extend(known.into_iter().map(|(id, _)| id));
+    }
+    left.retain(Kind::MessageMissing, |candidate| {
+        candidate.id.is_none_or(|id| there.contains(&id))
+    });
+    Ok(())
+}
+
+/// A break of the chain whose cause has a finding of its own is none itself: the message that is
+/// missing before it, or the message that does not belong there.
+fn explained(left: &mut Candidates) {
+    unchained(left);
+    let own: HashSet<u64> = [
+        Kind::MessageChanged,
+        Kind::MessageDoubled,
+        Kind::MessageForeign,
+    ]
+    .into_iter()
+    .flat_map(|kind| left.of(kind).filter_map(|c| c.sequence))
+    .collect();
+    let broken: HashMap<Uuid, u64> = left
+        .of(Kind::StreamBroken)
+        .filter_map(|candidate| Some((candidate.follows?, candidate.sequence?)))
+        .collect();
+    let mut causes: HashSet<Uuid> = HashSet::new();
+    left.retain(Kind::MessageMissing, |candidate| {
+        let follower = candidate.id.and_then(|id| broken.get(&id));
+        if let (Some(sequence), Some(id)) = (follower, candidate.id) {
+            causes.insert(id);
+            candidate.detail = format!(
+                "a finished row has no message; message {sequence} says that it stands before it"
+            );
+        }
+        true
+    });
+    left.retain(Kind::StreamBroken, |candidate| {
+        !candidate.sequence.is_some_and(|s| own.contains(&s))
+            && !candidate.follows.is_some_and(|id| causes.contains(&id))
+    });
+}
+
+/// A message without a row that doesn't follow the one before it was not lost by the source: no relay
+/// wrote it.
+fn unchained(left: &mut Candidates) {
+    let broken = left.of(Kind::StreamBroken);
+    let broken = broken.filter(|candidate| candidate.follows.is_some());
+    let broken: HashSet<u64> = broken.filter_map(|candidate| candidate.sequence).collect();
+    let is_foreign = |c: &Candidate| c.sequence.is_some_and(|s| broken.contains(&s));
+    let extra = left.of(Kind::MessageExtra).cloned();
+    let foreign: Vec<Candidate> = extra.filter(is_foreign).collect();
+    left.retain(Kind::MessageExtra, |candidate| !is_foreign(candidate));
+    for candidate in foreign {
+        let detail = format!("no relay of this source wrote it: {}", candidate.detail);
+        left.add(
+            Kind::MessageForeign,
+            Candidate {
+                detail,
+                ..candidate
+            },
+        );
+    }
+}
+
+/// Names the source, and the command that mends it.
+pub(super) fn finding(pass: &Pass, kind: Kind, candidate: &Candidate) -> Finding {
+    let source = pass.source();
+    let waits = kind == Kind::MessageMissing
+        && candidate
+            .position
+            .is_some_and(|position| pass.owes(position));
+    let detail = if waits {
+        "a finished row has no message: the relay has not published it".to_owned()
+    } else {
+        candidate.detail.clone()
+    };
+    let mend = match kind {
+        // What was pruned: no row of it is there to be published again.
+        Kind::MessageMissing if candidate.id.is_none() => {
+            format!("artstore relay accept-source --source {source}")
+        }
+        Kind::MessageMissing if waits => format!("artstore run relay --source {source}"),
+        Kind::MessageExtra => format!("artstore relay accept-source --source {source}"),
+        Kind::RowUnnumbered => format!("artstore wal number --source {source} --yes"),
+        Kind::MessageMissing
+        | Kind::MessageDoubled
+        | Kind::MessageChanged
+        | Kind::MessageDisordered
+        | Kind::StreamHole
+        | Kind::StreamBroken
+        | Kind::MessageForeign => format!("artstore relay republish --source {source}"),
+        Kind::Checkpoint | Kind::RowMissing | Kind::RowExtra | Kind::RowDifferent => {
+            "artstore projection repair query-cache".to_owned()
+        }
+    };
+    Finding {
+        kind,
+        source: source.to_string(),
+        id: candidate.id,
+        sequence: candidate.sequence,
+        position: candidate.position,
+        detail,
+        mend,
+    }
+}

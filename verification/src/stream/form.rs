@@ -1,0 +1,124 @@
+//! Whether a message is one that a relay of this source can have written into its stream: where it
+//! comes from, its subject, each of its headers, and the state in it as it follows from the message
+//! before. What it says is compared with its row in [`crate::stream::fingerprint`].
+
+use artstore_schemas::envelope::{DATA_SCHEMA, Envelope};
+use artstore_schemas::ranges::Ranges;
+use artstore_schemas::record;
+use artstore_schemas::registry::names_schema;
+use artstore_schemas::source::Source;
+use artstore_schemas::subject;
+use async_nats::{HeaderMap, HeaderValue};
+
+/// Why a message does not belong into its source's stream, if it does not.
+pub fn foreign(
+    source: &Source,
+    subject: &str,
+    headers: &HeaderMap,
+    envelope: &Envelope,
+) -> Option<String> {
+    if envelope.source != source.ce_source() {
+        return Some(format!("it comes from {}", envelope.source));
+    }
+    if !subject::belongs(subject, source, &envelope.event_type) {
+        return Some(format!(
+            "its subject {subject} does not fit its type {}",
+            envelope.event_type
+        ));
+    }
+    // Every header as the relay would write it. What the server acts on is not looked at: a message
+    // that is published a second time needs another id there.
+    for (name, values) in envelope.to_headers().iter() {
+        let text: &str = name.as_ref();
+        if text.starts_with("Nats-") {
+            continue;
+        }
+        let mut stands = headers.get_all(name.clone());
+        let same = if text == DATA_SCHEMA {
+            let names = |value: &HeaderValue| {
+                names_schema(&envelope.source, &envelope.event_type, value.as_str())
+            };
+            stands.next().is_some_and(names) && stands.next().is_none()
+        } else {
+            values.iter().eq(stands)
+        };
+        if !same {
+            return Some(format!("its header {name} is not as the relay writes it"));
+        }
+    }
+    let without_row = envelope.snapshot.is_some() || envelope.event_type.entity == record::ENTITY;
+    (envelope.position.is_none() && !without_row).then(|| "it has no position".to_owned())
+}
+
+/// Whether the state that a message carries is the one before it with its own position, less what
+/// turned out to be void.
+pub fn state_follows(high: i64, missing: &Ranges, envelope: &Envelope) -> bool {
+    let own = own_position(envelope).unwrap_or(0);
+    if envelope.high != high.max(own) || envelope.missing.contains(own) {
+        return false;
+    }
+    envelope.missing == *missing
+        || envelope.missing.as_slice().iter().all(|range| {
+            let new = range.first > high && range.last < own;
+            let old = missing.as_slice();
+            let place = old.partition_point(|old| old.first <= range.first);
+            new || (place > 0 && old[place - 1].last >= range.last)
+        })
+}
+
+/// Whether the messages before it say that its position was seen already.
+pub fn comes_again(high: i64, missing: &Ranges, envelope: &Envelope) -> bool {
+    own_position(envelope).is_some_and(|own| own <= high && !missing.contains(own))
+}
+
+/// The position that a message adds to the state: none where it only shows a state.
+pub fn own_position(envelope: &Envelope) -> Option<i64> {
+    envelope.position.filter(|_| envelope.snapshot.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use artstore_schemas::event::EventType;
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_message_whose_schema_is_named_by_a_path_is_one_of_ours_still() {
+        let source = Source::Element("elem".parse().expect("a name"));
+        let event_type = EventType::new("element", "mode-changed", 1);
+        let envelope = Envelope {
+            id: Uuid::from_u128(5),
+            source: source.ce_source(),
+            subject: None,
+            time: DateTime::UNIX_EPOCH,
+            traceparent: None,
+            position: Some(1),
+            high: 1,
+            missing: Ranges::default(),
+            identity: "7-16384-1".to_owned(),
+            previous: None,
+            snapshot: None,
+            levelling: false,
+            event_type,
+        };
+        let on = subject::subject(&source, None, &envelope.event_type);
+        let with = |dataschema: &str| {
+            let mut headers = envelope.to_headers();
+            headers.insert(DATA_SCHEMA, dataschema);
+            foreign(&source, &on, &headers, &envelope)
+        };
+        let own = "/artstore/schemas/artstore.element.mode-changed.v1.json";
+        assert_eq!(
+            foreign(&source, &on, &envelope.to_headers(), &envelope),
+            None
+        );
+        assert_eq!(with(own), None);
+        let other = with("/artstore/schemas/artstore.file.created.v1.json");
+        assert!(other.is_some_and(|why| why.contains("ce-dataschema")));
+        let mut twice = envelope.to_headers();
+        twice.append(DATA_SCHEMA, own);
+        assert!(foreign(&source, &on, &twice, &envelope).is_some());
+    }
+}

@@ -1,0 +1,255 @@
+//! A whole stream beside its whole source: what agrees, what the source lost, what it has and the
+//! stream does not, and where the stream itself is damaged. Asked for by an operator; what is done
+//! about it is in [`artstore_repair::accept`] and [`artstore_repair::republish`].
+//!
+//! Messages are read in order, a thousand at a time, each with the rows of its positions. What is
+//! kept are ranges of positions, and the places and files that are affected.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use artstore_bus::breaks::{self, Chain};
+use artstore_bus::bus::Bus;
+use artstore_schemas::damage::Damage;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::ranges::Ranges;
+use serde::Serialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::stream::judge::{Behind, Judge};
+use crate::stream::walk::{Message, Walk};
+use artstore_producers::relay::floor;
+use artstore_producers::relay::relay_error::RelayError;
+use artstore_producers::relay::rows;
+use artstore_producers::relay::source::{SourceRow, SourceTable, snapshot};
+use artstore_producers::relay::tail::Tail;
+use artstore_producers::relay::translate::Translator;
+
+/// How many rows are looked up at once.
+const CHUNK: usize = 500;
+
+/// The most lost messages that are listed one by one; all are counted.
+pub const MOST_LISTED: usize = 100_000;
+
+/// A message whose row the source does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its row's position.
+    pub position: i64,
+    /// Its event.
+    pub id: Uuid,
+    /// The file that it is about.
+    pub file: Option<String>,
+}
+
+/// A damaged place of a stream that no record lists yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The first sequence.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// What is wrong there.
+    pub problem: String,
+    /// The message's event, where it can be read.
+    pub id: Option<Uuid>,
+    /// The file that it is about.
+    pub file: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Scan {
+    /// The state after the last message that counts. Its sequence is the stream's last one.
+    pub tail: Tail,
+    /// The identity of the source's database.
+    pub identity: String,
+    /// Positions whose message and row agree, or whose row was pruned.
+    pub agreed: Ranges,
+    /// Messages whose row is there and agrees.
+    pub agreed_rows: u64,
+    /// The sequence of the last message whose row agrees; 0 where there is none.
+    pub last_agreeing: u64,
+    /// Messages whose row the source does not hold; the first [`MOST_LISTED`].
+    pub lost: Vec<Lost>,
+    /// How many there are.
+    pub lost_count: u64,
+    /// Their positions.
+    pub lost_positions: Ranges,
+    /// The files that they are about.
+    pub lost_files: BTreeSet<String>,
+    /// Damage that no record lists.
+    pub places: Vec<Place>,
+    /// All damage: what is listed already and what is not.
+    pub damage: Damage,
+    /// Files of which damaged messages spoke, and no good message since.
+    pub unclear_files: BTreeSet<Uuid>,
+    /// Whether the stream's last messages do not count.
+    pub end_ignored: bool,
+    /// Whether messages are gone that no record lists.
+    pub new_holes: bool,
+}
+
+/// Compares everything. With `bodies` also what the messages say, as far as the rows tell.
+///
+/// Which messages count depends on the breaks of the source, whose records come behind them. A record
+/// that turns out to be none has no say: then everything is read again without it.
+pub async fn scan(
+    bus: &Bus,
+    translator: &Translator,
+    connection: &mut PgConnection,
+    bodies: bool,
+) -> Result<Scan, RelayError> {
+    let source = translator.source();
+    let table = SourceTable::of(source);
+    let seen = snapshot(connection, &table.sequence).await?;
+    let mut breaks = breaks::read(bus, source, Chain::Unchecked).await?;
+    let (walk, mut judge) = loop {
+        let judge = Judge::new(translator, bodies, breaks.clone());
+        let (walk, judge) = judged(bus, judge, &table, connection, bodies).await?;
+        let forged = judge.forged_epochs();
+        if forged.is_empty() {
+            break (walk, judge);
+        }
+        let epochs = &mut breaks.epochs.0;
+        epochs.retain(|epoch| !forged.contains(&epoch.sequence));
+    };
+    if let Some((sequence, error)) = judge.too_new {
+        return Err(walk.failed(&format!(
+            "message {sequence}: {error}: what it says can't be judged; use the newer version"
+        )));
+    }
+    disordered(&mut judge, &table, connection).await?;
+    judge.tail.sequence = walk.end;
+    strangers(&mut judge, &table, connection, &seen.identity).await?;
+    Ok(judge.finish(seen.identity))
+}
+
+/// Reads the stream once, from its beginning to its end.
+async fn judged<'a>(
+    bus: &Bus,
+    mut judge: Judge<'a>,
+    table: &SourceTable,
+    connection: &mut PgConnection,
+    bodies: bool,
+) -> Result<(Walk, Judge<'a>), RelayError> {
+    let mut walk = Walk::open(bus, judge.source(), bodies).await?;
+    loop {
+        let batch = walk.batch().await?;
+        if batch.is_empty() {
+            break;
+        }
+        let rows = Rows::of(table, connection, &batch, bodies).await?;
+        for message in &batch {
+            let expected = judge.next;
+            if message.sequence > expected {
+                judge.hole(&walk, expected, message.sequence - 1).await?;
+            }
+            judge.take(message, &rows);
+        }
+    }
+    if judge.next <= walk.end {
+        judge.hole(&walk, judge.next, walk.end).await?;
+        judge.end_ignored = true;
+    }
+    Ok((walk, judge))
+}
+
+/// Of the messages that stand behind a higher position of their file, those where our API wrote that
+/// one, too.
+async fn disordered(
+    judge: &mut Judge<'_>,
+    table: &SourceTable,
+    connection: &mut PgConnection,
+) -> Result<(), RelayError> {
+    let behind: Vec<Behind> = judge.take_behind();
+    for chunk in behind.chunks(CHUNK) {
+        let positions: Vec<i64> = chunk.iter().map(|message| message.over).collect();
+        let rows = rows::at(connection, table, &positions).await?;
+        let recorded = rows.iter().filter(|row| row.is_recorded());
+        let certain: HashSet<i64> = recorded.map(|row| row.position).collect();
+        for message in chunk.iter().filter(|m| certain.contains(&m.over)) {
+            judge.disordered(message);
+        }
+    }
+    Ok(())
+}
+
+/// Of the messages whose row seems to be lost, those where it stands at another position. Another
+/// database may have numbered its rows anew: there that is no damage of the stream.
+async fn strangers(
+    judge: &mut Judge<'_>,
+    table: &SourceTable,
+    connection: &mut PgConnection,
+    identity: &str,
+) -> Result<(), RelayError> {
+    let mut elsewhere = HashSet::new();
+    if judge.tail.identity.as_deref() == Some(identity) {
+        let lost: Vec<Uuid> = judge.lost().collect();
+        for chunk in lost.chunks(CHUNK) {
+            let known = rows::positions(connection, table, chunk).await?;
+            elsewhere.extend(known.into_iter().map(|(id, _)| id));
+        }
+    }
+    judge.pass_over_strangers(&elsewhere);
+    Ok(())
+}
+
+/// The rows at the positions of a batch.
+pub(crate) struct Rows {
+    held: Held,
+    floor: i64,
+}
+
+enum Held {
+    Ids(HashMap<i64, Uuid>),
+    Full(HashMap<i64, SourceRow>),
+}
+
+impl Rows {
+    async fn of(
+        table: &SourceTable,
+        connection: &mut PgConnection,
+        batch: &[Message],
+        bodies: bool,
+    ) -> Result<Self, RelayError> {
+        let mut positions = Ranges::default();
+        for message in batch {
+            let envelope = Envelope::from_headers(&message.headers).ok();
+            if let Some(position) = envelope.and_then(|envelope| envelope.position) {
+                positions.insert(position);
+            }
+        }
+        let (ranges, limit) = (positions.as_slice(), positions.positions());
+        let held = if bodies {
+            let rows = table.rows(connection, ranges, limit).await?;
+            Held::Full(rows.into_iter().map(|row| (row.position, row)).collect())
+        } else {
+            let ids = table.ids(connection, ranges, limit).await?;
+            Held::Ids(ids.into_iter().map(|row| (row.position, row.id)).collect())
+        };
+        let floor = floor::read(connection, table).await?;
+        Ok(Self { held, floor })
+    }
+
+    pub(crate) fn id(&self, position: i64) -> Option<Uuid> {
+        match &self.held {
+            Held::Ids(ids) => ids.get(&position).copied(),
+            Held::Full(rows) => rows.get(&position).map(|row| row.id),
+        }
+    }
+
+    pub(crate) fn row(&self, position: i64) -> Option<&SourceRow> {
+        match &self.held {
+            Held::Ids(_) => None,
+            Held::Full(rows) => rows.get(&position),
+        }
+    }
+
+    /// Whether the row of a position was pruned.
+    pub(crate) fn is_pruned(&self, position: i64) -> bool {
+        position <= self.floor && self.id(position).is_none()
+    }
+}

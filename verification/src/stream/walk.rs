@@ -1,0 +1,116 @@
+//! Reading a whole stream in order, from its first message to the end that it has when the reading
+//! begins. Nothing is judged here: holes and foreign messages come as they are.
+
+use std::time::Duration;
+
+use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_schemas::source::Source;
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use bytes::Bytes;
+
+use artstore_producers::relay::relay_error::RelayError;
+
+/// The most messages of one batch.
+const BATCH: usize = 1_000;
+
+/// The most bytes of bodies of one batch.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long the server may take to give the next message.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A message as it stands in the stream.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// A reading.
+pub(crate) struct Walk {
+    bus: Bus,
+    stream: String,
+    messages: Option<Deliveries>,
+    /// The last sequence that the stream had when the reading began.
+    pub(crate) end: u64,
+}
+
+impl Walk {
+    /// Begins a reading, with bodies or without.
+    pub(crate) async fn open(bus: &Bus, source: &Source, bodies: bool) -> Result<Self, RelayError> {
+        let stream = source.stream();
+        let state = bus.stream_info(&stream).await?.state;
+        let mut walk = Self {
+            bus: bus.clone(),
+            stream,
+            messages: None,
+            end: state.last_sequence,
+        };
+        if state.messages == 0 {
+            return Ok(walk);
+        }
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::None,
+            headers_only: !bodies,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: PATIENCE,
+            ..pull::Config::default()
+        };
+        let pull = Pull {
+            heartbeat: Duration::from_secs(5),
+            ..Pull::default()
+        };
+        let messages = Deliveries::open(bus, &walk.stream, config, pull).await?;
+        walk.messages = Some(messages);
+        Ok(walk)
+    }
+
+    /// The next messages, in order; none at the end.
+    pub(crate) async fn batch(&mut self) -> Result<Vec<Message>, RelayError> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let Some(messages) = &mut self.messages else {
+                break;
+            };
+            let message = messages.expect_within(PATIENCE).await?;
+            let info = message.info().map_err(|e| self.failed(&e))?;
+            let (sequence, pending) = (info.stream_sequence, info.pending);
+            if sequence >= self.end || pending == 0 {
+                self.messages = None;
+            }
+            if sequence > self.end {
+                break;
+            }
+            bytes += message.payload.len();
+            batch.push(Message {
+                sequence,
+                subject: message.subject.to_string(),
+                headers: message.headers.clone().unwrap_or_default(),
+                body: message.payload.clone(),
+            });
+        }
+        Ok(batch)
+    }
+
+    /// Whether the stream really lacks these messages. A consumer may lose some; what is written
+    /// down for ever is asked twice. Only the two ends are asked for.
+    pub(crate) async fn is_hole(&self, first: u64, last: u64) -> Result<bool, RelayError> {
+        for sequence in [first, last] {
+            if self.bus.message(&self.stream, sequence).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn failed(&self, error: &dyn std::fmt::Display) -> RelayError {
+        BusError::JetStream(format!("stream {}: {error}", self.stream)).into()
+    }
+}
