@@ -31,9 +31,10 @@ proof: ## what verify costs at 100,000 and 1,000,000 files: takes minutes (PROOF
 	scripts/setup --tests
 	cargo test --release --locked --test it -- --ignored --nocapture verify_memory::memory_is_flat
 
-lint: ## formatting and clippy, warnings denied
+lint: ## formatting, clippy and the API's documentation, warnings denied
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
 soak-verify: ## ten minutes of mixed load with kills, checked all the time: no false alarm
 	scripts/setup --tests

@@ -21,7 +21,7 @@ pub use artstore_runtime::configuration::ConfigError;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Config {
-    /// NATS servers, separated by commas: nats://[USER:PASSWORD@]HOST:PORT
+    /// NATS servers, separated by commas: nats://USER:PASSWORD@HOST:PORT
     #[arg(
         long,
         env = "NATS_URL",

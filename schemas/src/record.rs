@@ -1,7 +1,7 @@
 //! Records: what a relay or an operator's command says in a stream about the source itself. No row
 //! causes them, and that is what tells them from a publisher's events: a publisher chooses entity,
 //! action and subject of its rows, but every message of a row carries the row's position, which the
-//! relay writes. Looked up by [`artstore_bus::breaks`].
+//! relay writes. Looked up by `artstore_bus::breaks`.
 
 use std::fmt::Display;
 

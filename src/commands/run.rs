@@ -1,4 +1,4 @@
-//! `artstore run relay` and `artstore run projector`: the parts of the system as services. [`start`] waits
+//! `artstore run relay` and `artstore run projector`: the parts of the system as services. `start` waits
 //! for their servers.
 
 mod start;

@@ -2,12 +2,12 @@
 //! shows comes from the parts' `progress` and from measurements made from outside; nothing here
 //! changes what a part does.
 //!
-//! - [`metrics`]: the text form of numbers
-//! - [`readiness`]: whether a part is caught up and able to write
-//! - [`relay`], [`projector`]: what each part shows
+//! - `metrics`: the text form of numbers
+//! - `readiness`: whether a part is caught up and able to write
+//! - `relay`, `projector`: what each part shows
 //! - [`waiting`]: waiting for a server at the start
 //! - [`answer`]: what it answers to `artstore status`, over NATS
-//! - [`http`]: the server
+//! - `http`: the server
 
 pub mod answer;
 mod http;

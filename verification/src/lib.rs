@@ -7,7 +7,7 @@
 //! - [`matching`]: each message and its row
 //! - [`candidates`]: what does not seem to agree
 //! - [`pass`]: one pass over stream and source, with bounded memory
-//! - [`settle`]: candidates become findings, or turn out to be nothing
+//! - `settle`: candidates become findings, or turn out to be nothing
 //! - [`finding`]: what does not agree, and the command that mends it
 //! - [`source`]: a source against its stream, from beginning to end
 //! - [`resume`]: a pass that goes on where an earlier process left it

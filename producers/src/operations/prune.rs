@@ -7,7 +7,7 @@
 //! position, in one reading of the whole stream. Before each batch the stream must still be that one:
 //! it must have the last event that was compared at the same place, and say that it lacks nothing that
 //! is about to go. A process that is frozen between that look and its commit can't know better; the
-//! relay does, which reads the floor in the snapshot of each poll ([`crate::relay::round`]).
+//! relay does, which reads the floor in the snapshot of each poll (`crate::relay::round`).
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;

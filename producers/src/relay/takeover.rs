@@ -1,5 +1,5 @@
 //! Becoming a source's only relay for as long as an operator's command takes. It asks the relays to
-//! stand down ([`crate::relay::control`]) and takes their lock; where none runs, or one stands halted, the
+//! stand down (`crate::relay::control`) and takes their lock; where none runs, or one stands halted, the
 //! lock is just taken. Once the command ends, however it ends, the lock is free and a relay goes on.
 
 use std::time::{Duration, Instant};

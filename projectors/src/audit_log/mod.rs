@@ -11,7 +11,7 @@
 //! - `kids`: secrets that rows were signed with
 //! - [`resume`]: what a session goes on from, and why that may be signed
 //! - `session`: what it knows from then on, and its heads on the bus
-//! - [`append`]: all of that for one batch
+//! - `append`: all of that for one batch
 //! - [`legacy`]: the product's own rows, below a boundary
 //! - [`store`]: the database
 //! - [`published`]: heads on the bus

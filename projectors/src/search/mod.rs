@@ -5,8 +5,8 @@
 //! - [`filters`]: what the files must be like
 //! - [`cursor`]: where the next page begins
 //! - `words`: the words of its text, and the form in which letters are compared
-//! - [`sql`]: the statements
-//! - [`ranked`]: the hits of a page; by relevance, in two steps
+//! - `sql`: the statements
+//! - `ranked`: the hits of a page; by relevance, in two steps
 //! - [`hit`]: a file that was found
 //! - [`suggest`]: what to try where nothing was found
 //! - [`search_error`]: why there is no answer

@@ -5,7 +5,7 @@
 //! - [`moment`]: the database as it was at one moment
 //! - [`form`]: whether the tables are those that the migrations made
 //! - [`facts`]: what the tables say of a whole log
-//! - [`rows`], [`ids`], [`suspects`]: a range of rows
+//! - [`rows`], `ids`, `suspects`: a range of rows
 //! - [`tiles`]: the stored tree
 //! - [`heads`]: signed heads
 //! - [`log`]: the log of one stream

@@ -1,6 +1,6 @@
 //! A whole stream beside its whole source: what agrees, what the source lost, what it has and the
 //! stream does not, and where the stream itself is damaged. Asked for by an operator; what is done
-//! about it is in [`artstore_repair::accept`] and [`artstore_repair::republish`].
+//! about it is in `repair/src/accept.rs` and `repair/src/republish.rs`.
 //!
 //! Messages are read in order, a thousand at a time, each with the rows of its positions. What is
 //! kept are ranges of positions, and the places and files that are affected.

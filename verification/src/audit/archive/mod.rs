@@ -5,7 +5,7 @@
 //! which it comes to be:
 //!
 //! - [`range`]: which rows may go
-//! - [`write`]: its files
+//! - `write`: its files
 //! - [`check`]: whether they are what was signed; needs no database
 //! - [`recorded`]: the event of the log that says what was archived; verification rests on it
 //! - [`remove`]: taking the rows out of the table
