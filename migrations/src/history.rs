@@ -60,12 +60,14 @@ pub(crate) async fn read(
         });
     }
 
-    // The database computes the checksums on both ends, so there is one way to do it.
-    let ups: Vec<&str> = module.scripts().iter().map(|script| script.up).collect();
+    // The database computes the checksums on both ends, so there is one way to do it. As bytes: its encoding
+    // need not have all characters of a remark.
+    let scripts = module.scripts().iter();
+    let ups: Vec<&[u8]> = scripts.map(|script| script.up.as_bytes()).collect();
     let rows = sqlx::query(AssertSqlSafe(format!(
         "select applied.version::bigint as version, applied.name, applied.checksum,
              applied.applied_at,
-             encode(sha256(convert_to(($1::text[])[applied.version], 'UTF8')), 'hex') as embedded
+             encode(sha256(($1::bytea[])[applied.version]), 'hex') as embedded
          from public.{table} as applied
          order by applied.version"
     )))
@@ -146,13 +148,13 @@ pub(crate) async fn begin_up(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(AssertSqlSafe(format!(
         "insert into public.{} (version, name, checksum, applied_at)
-         values ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'), null)
+         values ($1, $2, encode(sha256($3), 'hex'), null)
          on conflict (version) do nothing",
         module.version_table()
     )))
     .bind(number(step))
     .bind(step.name)
-    .bind(script.up)
+    .bind(script.up.as_bytes())
     .execute(conn)
     .await
     .map(drop)
@@ -183,13 +185,13 @@ pub(crate) async fn record(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(AssertSqlSafe(format!(
         "insert into public.{} (version, name, checksum)
-         values ($1, $2, encode(sha256(convert_to($3, 'UTF8')), 'hex'))
+         values ($1, $2, encode(sha256($3), 'hex'))
          on conflict (version) do update set applied_at = clock_timestamp()",
         module.version_table()
     )))
     .bind(number(step))
     .bind(step.name)
-    .bind(script.up)
+    .bind(script.up.as_bytes())
     .execute(conn)
     .await
     .map(drop)

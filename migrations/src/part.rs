@@ -142,6 +142,14 @@ pub(crate) fn cut(sql: &str) -> Vec<Part> {
 }
 
 impl Part {
+    /// The text as it is sent: without remarks in characters that the database's encoding may not have.
+    pub(crate) fn sent(&self) -> String {
+        let is_remark = |line: &str| line.trim_start().starts_with("--");
+        let lines = self.sql.lines();
+        let sent: Vec<&str> = lines.filter(|l| l.is_ascii() || !is_remark(l)).collect();
+        sent.join("\n")
+    }
+
     /// The statements of a part that runs outside a transaction. None has a `;` inside.
     pub(crate) fn statements(&self) -> Vec<String> {
         let code: Vec<&str> = self
@@ -186,6 +194,7 @@ mod tests {
                 assert!(parts.iter().any(|part| !part.kind.is_check()));
                 let work = parts.iter().skip_while(|part| part.kind.is_check());
                 for part in work {
+                    assert!(part.sent().is_ascii(), "{}", script.name);
                     assert!(
                         !part.kind.is_check(),
                         "{}: a check behind a change",

@@ -181,7 +181,8 @@ impl<'a> Migrator<'a> {
                     } else {
                         Version::Keep
                     };
-                    self.transaction(&task, script, &part.sql, version).await?;
+                    let sql = part.sent();
+                    self.transaction(&task, script, &sql, version).await?;
                 }
                 Kind::Concurrently(extension) => {
                     let (statements, extension) = (part.statements(), extension.as_deref());

@@ -82,6 +82,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("registry", "admin/0008_registry"),
     script!("discarded", "projections/discarded"),
     script!("reserved", "outbox/reserved"),
+    script!("readable_texts", "admin/0011_readable_texts"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -113,6 +114,7 @@ pub(crate) static STORAGE: &[Script] = &[
     script!("api", "storage/0007_api"),
     script!("search_words", "storage/0008_search_words"),
     script!("finished_unchanged", "storage/0009_finished_unchanged"),
+    script!("readable_texts", "storage/0010_readable_texts"),
 ];
 
 /// The text with the element's name in place of the placeholder. The name is checked

@@ -5,8 +5,10 @@
 //! - [`relay`]: finished rows become messages
 //! - [`backfill`]: what differs between an element's files and its stream is published
 //! - [`operations`]: for operators: pending operations, and pruning
+//! - [`texts`]: how the texts of a source are asked for
 
 pub mod backfill;
 pub mod operations;
 pub mod publish;
 pub mod relay;
+pub mod texts;

@@ -4,6 +4,7 @@
 use std::future::Future;
 
 use artstore_bus::bus::Bus;
+use artstore_runtime::words::{is_untranslatable, refused};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event};
 use artstore_schemas::source::Source;
@@ -201,6 +202,9 @@ pub enum Rejection {
 
 impl From<sqlx::Error> for Rejection {
     fn from(error: sqlx::Error) -> Self {
+        if is_untranslatable(&error) {
+            return Self::Event(refused(&error));
+        }
         match &error {
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default().into_owned();

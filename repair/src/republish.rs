@@ -241,10 +241,11 @@ async fn states(
     connection: &mut PgConnection,
     files: &BTreeSet<Uuid>,
 ) -> Result<(), MendError> {
+    let source = publisher.translator.source();
+    let table = SourceTable::of(source);
     let sql = format!(
-        "select {} from public.{}_files where file_id = $1",
-        files::SHOWN_COLUMNS,
-        publisher.translator.source()
+        "select {} from public.{source}_files where file_id = $1",
+        files::shown_columns(table.texts(connection).await?)
     );
     let mut batch = Batch::default();
     for file_id in files {

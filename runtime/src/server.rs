@@ -3,6 +3,10 @@
 
 use sqlx::{PgConnection, Row as _};
 
+/// What to do with a database in another encoding.
+pub const TO_UTF8: &str = "move the data into a database with encoding UTF8 (pg_dump, createdb \
+     --encoding=UTF8 --template=template0, pg_restore)";
+
 /// The oldest PostgreSQL, as `server_version_num`.
 const OLDEST: u32 = 150_000;
 
@@ -96,27 +100,24 @@ impl Server {
         let encoding = &self.encoding;
         match (encoding.as_str(), holds) {
             ("UTF8", _) => {}
-            ("SQL_ASCII", Holds::Source) => notes.push(
+            ("SQL_ASCII", Holds::Source) => notes.push(format!(
                 "its encoding is SQL_ASCII, so PostgreSQL checks no text: one that is not UTF-8 is \
-                 published with U+FFFD in place of what can't be read. Correct such texts, then move \
-                 the data into a database with encoding UTF8 (pg_dump, createdb --encoding=UTF8 \
-                 --template=template0, pg_restore)"
-                    .to_owned(),
-            ),
-            (_, Holds::Source) => notes.push(format!(
-                "its encoding is {encoding}: texts with other characters can't be written there"
+                 published with U+FFFD in place of what can't be read. Correct such texts, then \
+                 {TO_UTF8}"
             )),
-            ("SQL_ASCII", Holds::QueryCache | Holds::AuditLog) => notes.push(
+            (_, Holds::Source) => notes.push(format!(
+                "its encoding is {encoding}: a text with bytes that are no character in it is \
+                 published with U+FFFD in their place (once `artstore migrate up` has been run; the \
+                 source stands still before such a text until then), and texts with characters that \
+                 {encoding} does not have can't be written there. Correct such texts, then {TO_UTF8}"
+            )),
+            ("SQL_ASCII", Holds::QueryCache | Holds::AuditLog) => notes.push(format!(
                 "its encoding is SQL_ASCII, in which PostgreSQL knows no letters beyond ASCII: it \
-                 finds no upper case for lower case, and texts of others need not be readable. Move \
-                 the data into a database with encoding UTF8 (pg_dump, createdb --encoding=UTF8 \
-                 --template=template0, pg_restore)"
-                    .to_owned(),
-            ),
+                 finds no upper case for lower case, and texts of others need not be readable: \
+                 {TO_UTF8}"
+            )),
             (_, Holds::QueryCache | Holds::AuditLog) => notes.push(format!(
-                "its encoding is {encoding}: events with other characters can't be applied. Move the \
-                 data into a database with encoding UTF8 (pg_dump, createdb --encoding=UTF8 \
-                 --template=template0, pg_restore)"
+                "its encoding is {encoding}: events with other characters can't be applied: {TO_UTF8}"
             )),
         }
         if self.folds_case == Some(false) && holds != Holds::AuditLog {

@@ -5,12 +5,35 @@ use std::fmt::Display;
 
 use sqlx::Error;
 
+use crate::server::TO_UTF8;
+
+/// `untranslatable_character`.
+const UNTRANSLATABLE_CHARACTER: &str = "22P05";
+
 /// An error in words.
 pub fn words(error: &Error) -> String {
     match error {
         Error::Database(said) => said.message().to_owned(),
         other => other.to_string(),
     }
+}
+
+/// Why a statement that writes was refused, with what to do.
+pub fn refused(error: &Error) -> String {
+    match is_untranslatable(error) {
+        true => format!(
+            "{}; without that character it works, or {TO_UTF8}",
+            words(error)
+        ),
+        false => words(error),
+    }
+}
+
+/// Whether a text has a character that another encoding has not: one that is read is none in UTF-8, or one
+/// that is written is none in the database's.
+pub fn is_untranslatable(error: &Error) -> bool {
+    let code = error.as_database_error().and_then(|said| said.code());
+    code.as_deref() == Some(UNTRANSLATABLE_CHARACTER)
 }
 
 /// That there is no connection to a database. A server that answers and refuses is reached: there is

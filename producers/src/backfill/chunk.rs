@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::publish::files;
 use crate::relay::relay_error::RelayError;
 use crate::relay::source::size;
+use crate::texts::Texts;
 
 /// The most rows of a chunk.
 const MAX_ROWS: i64 = 1_000;
@@ -41,6 +42,7 @@ pub(crate) struct Chunk {
 pub(crate) async fn read(
     connection: &mut PgConnection,
     element: &ElementName,
+    texts: &Texts,
     after: Option<Uuid>,
 ) -> Result<Chunk, RelayError> {
     // A range of the primary key, so that a chunk costs the same anywhere in the table.
@@ -51,7 +53,7 @@ pub(crate) async fn read(
     };
     let sql = format!(
         "select {} from public.{element}_files f {behind} order by f.file_id limit $1",
-        files::SHOWN_COLUMNS
+        files::shown_columns(texts)
     );
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(MAX_ROWS);
     if let Some(after) = after {

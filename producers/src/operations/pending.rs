@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::publish::wal::Recorded;
+use crate::texts::Texts;
 
 /// When an operation counts as left behind.
 #[derive(Debug, Clone, Copy)]
@@ -178,7 +179,9 @@ async fn pending(
     most: i64,
 ) -> Result<Vec<Pending>, sqlx::Error> {
     let holder = holder(connection, element, limits.open_for).await?;
+    let texts = Texts::of_element(connection, element).await?;
     let sql = include_str!("sql/wal_pending.sql").replace("{prefix}", element.as_str());
+    let sql = texts.sql(&sql);
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(most);
     rows.fetch(connection)
         .map(|row| read(&row?, limits, holder.as_ref()))

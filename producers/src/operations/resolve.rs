@@ -2,6 +2,7 @@
 //! and proposes). The trigger gives the row its position, and the relay publishes it with the
 //! file's state as `_files` has it then: the cache ends right whatever was decided.
 
+use artstore_runtime::text::{optional, text};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
@@ -15,6 +16,7 @@ use crate::operations::pending::{self, Limits, Pending, Proposal};
 use crate::relay::relay_error::RelayError;
 use crate::relay::source::SourceTable;
 use crate::relay::source_check;
+use crate::texts::Texts;
 
 /// `lock_not_available`: `nowait`, or `lock_timeout`.
 const LOCKED: &str = "55P03";
@@ -81,7 +83,7 @@ pub enum Refused {
     #[error(transparent)]
     Source(RelayError),
     /// The database refused, or could not be reached.
-    #[error("the database refused: {}", artstore_runtime::words::words(.0))]
+    #[error("the database refused: {}", artstore_runtime::words::refused(.0))]
     Database(sqlx::Error),
 }
 
@@ -162,21 +164,24 @@ async fn lock(
     element: &ElementName,
     id: Uuid,
 ) -> Result<(), Refused> {
+    let texts = Texts::of_element(connection, element).await?;
+    let resolver = texts.sql("{operation_data -> 'resolved' -> 'by' ->> 'name'}");
     let sql = format!(
-        "select status, completed_at, operation_data #>> '{{resolved,by,name}}' as resolver \
-         from public.{element}_wal where transaction_id = $1 for update nowait"
+        "select {} as status, completed_at, {resolver} as resolver \
+         from public.{element}_wal where transaction_id = $1 for update nowait",
+        texts.sql("{status}")
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(id)
         .fetch_optional(connection)
         .await?
         .ok_or_else(|| Refused::Unknown(element.clone()))?;
-    let status: String = row.try_get("status")?;
+    let status = text(&row, "status")?;
     if status != "pending" {
         return Err(Refused::Finished {
             status,
             completed_at: row.try_get("completed_at")?,
-            resolver: row.try_get("resolver")?,
+            resolver: optional(&row, "resolver")?,
         });
     }
     Ok(())

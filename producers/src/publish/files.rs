@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::publish::wal::PublishError;
+use crate::texts::Texts;
 
 /// A file to create.
 #[derive(Debug, Clone)]
@@ -148,13 +149,20 @@ fn check_metadata(metadata: Option<&Value>) -> Result<(), PublishError> {
 
 /// The columns of `_files` as they are published, with times cut to the years that RFC 3339 can write.
 /// A text over 4 MiB stays in the database, and [`large`] reads its size and digest.
-pub const SHOWN_COLUMNS: &str = "file_id, original_filename, storage_filename, \
-     storage_path, file_size, content_type, checksum, \
+pub fn shown_columns(texts: &Texts) -> String {
+    texts.sql(SHOWN_COLUMNS)
+}
+
+const SHOWN_COLUMNS: &str = "file_id, {original_filename} as original_filename, \
+     {storage_filename} as storage_filename, {storage_path} as storage_path, file_size, \
+     {content_type} as content_type, {checksum} as checksum, \
      least(greatest(created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at, \
      least(greatest(updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at, \
-     created_by_id, created_by_username, created_by_fullname, \
-     case when octet_length(description) <= 4194304 then description end as description, version, \
-     case when octet_length(metadata_json::text) <= 4194304 then metadata_json::text end as metadata, \
+     {created_by_id} as created_by_id, {created_by_username} as created_by_username, \
+     {created_by_fullname} as created_by_fullname, \
+     case when octet_length(description) <= 4194304 then {description} end as description, \
+     {version} as version, \
+     case when octet_length(metadata_json::text) <= 4194304 then {metadata_json::text} end as metadata, \
      array_remove(array[ \
          case when octet_length(description) > 4194304 \
               then 'file.description ' || octet_length(convert_to(description, 'UTF8')) || ' ' \

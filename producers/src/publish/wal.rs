@@ -104,7 +104,7 @@ impl OperationType {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The database refused, or could not be reached.
-    #[error("the database refused the operation: {}", artstore_runtime::words::words(.0))]
+    #[error("the database refused the operation: {}", artstore_runtime::words::refused(.0))]
     Database(#[from] sqlx::Error),
     /// The event would be larger than a message may be.
     #[error(

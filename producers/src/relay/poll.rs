@@ -88,7 +88,8 @@ impl Poller {
         // Of rows that the limit cut off, `_files` may show the effect already.
         let chunk = match (files, &self.table.element) {
             (Some(wanted), Some(element)) if complete == i64::MAX => {
-                Some(chunk::read(&mut transaction, element, wanted.after).await?)
+                let texts = self.table.texts(&mut transaction).await?;
+                Some(chunk::read(&mut transaction, element, texts, wanted.after).await?)
             }
             _ => None,
         };
@@ -121,7 +122,8 @@ impl Poller {
         gaps: &Gaps,
     ) -> Result<(Vec<SourceRow>, bool), RelayError> {
         let (first, last) = gaps.wanted();
-        let query = sqlx::query(AssertSqlSafe(self.table.poll.clone()))
+        let poll = self.table.poll(connection).await?;
+        let query = sqlx::query(AssertSqlSafe(poll))
             .bind(first)
             .bind(last)
             .bind(self.limit);

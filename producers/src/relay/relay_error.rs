@@ -6,14 +6,14 @@ use artstore_runtime::count::counted;
 use artstore_runtime::relation::Unfit;
 use artstore_runtime::session::SessionError;
 use artstore_runtime::unavailable::is_unavailable;
-use artstore_runtime::words::{unreached, words};
+use artstore_runtime::words::{is_untranslatable, unreached, words};
 use uuid::Uuid;
 
 /// An error of the relay.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// The source's database failed. Tried again, on new connections.
-    #[error("the source's database: {}", words(.0))]
+    #[error("the source's database: {}{}", words(.0), advice(.0))]
     Database(sqlx::Error),
     /// No connection to the source's database. Tried again.
     #[error("{}", unreached(.database, .cause))]
@@ -144,13 +144,25 @@ impl Halt {
     }
 }
 
-/// Wrong password, no such database, no right to log in or to read: only a person mends these.
+/// What to do about a text that can't be read; nothing else that a relay does has one.
+fn advice(error: &sqlx::Error) -> &'static str {
+    match is_untranslatable(error) {
+        true => {
+            "; run `artstore migrate up` for this database: such a text is then published with U+FFFD \
+             in place of what can't be read"
+        }
+        false => "",
+    }
+}
+
+/// Wrong password, no such database, no right to log in or to read, a text that can't be read: only a
+/// person mends these.
 fn is_permanent(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             matches!(
                 code.as_ref(),
-                "28000" | "28P01" | "3D000" | "42501" | "42P01" | "42703"
+                "28000" | "28P01" | "3D000" | "42501" | "42P01" | "42703" | "22P05"
             )
         }),
         sqlx::Error::Configuration(_) | sqlx::Error::InvalidArgument(_) => true,

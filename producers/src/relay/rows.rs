@@ -34,7 +34,8 @@ pub async fn between(
     last: i64,
 ) -> Result<(Vec<SourceRow>, i64), RelayError> {
     let limit = i64::try_from(MAX_ROWS).unwrap_or(i64::MAX);
-    let query = sqlx::query(AssertSqlSafe(table.poll.clone()))
+    let poll = table.poll(connection).await?;
+    let query = sqlx::query(AssertSqlSafe(poll))
         .bind(vec![first])
         .bind(vec![last])
         .bind(limit);
@@ -66,8 +67,9 @@ pub async fn at(
     sorted.sort_unstable();
     sorted.dedup();
     let mut rows = Vec::with_capacity(sorted.len());
+    let poll = table.poll(connection).await?;
     for chunk in sorted.chunks(MAX_ROWS) {
-        let read = sqlx::query(AssertSqlSafe(table.poll.clone()))
+        let read = sqlx::query(AssertSqlSafe(poll.clone()))
             .bind(chunk)
             .bind(chunk)
             .bind(i64::try_from(chunk.len()).unwrap_or(i64::MAX))

@@ -1,6 +1,6 @@
 //! A source: the table that its rows stand in, its rows as they are read, and what its database says of
-//! itself. [`crate::relay::poll`] reads new ones. In a database in SQL_ASCII a text need not be UTF-8: such a row
-//! is read all the same ([`artstore_runtime::text`]).
+//! itself. [`crate::relay::poll`] reads new ones. A text that can't be turned into UTF-8 is read all the same
+//! ([`crate::texts`]).
 
 use artstore_runtime::text::{optional, text};
 use artstore_schemas::element::ElementName;
@@ -11,11 +11,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::publish::files;
 use crate::publish::wal::Recorded;
 use crate::relay::relay_error::{Halt, RelayError};
+use crate::texts::{self, Texts};
 
 /// Which row it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -119,7 +121,11 @@ pub struct SourceTable {
     pub(crate) id_column: &'static str,
     /// The sequence that gives out positions.
     pub sequence: String,
-    pub(crate) poll: String,
+    poll: String,
+    /// The function that makes UTF-8 of a text, with its schema.
+    utf8: String,
+    /// Asked of the database once.
+    texts: OnceCell<Texts>,
     pub(crate) element: Option<ElementName>,
 }
 
@@ -132,6 +138,8 @@ impl SourceTable {
                 id_column: "transaction_id",
                 sequence: format!("public.{name}_wal_position_seq"),
                 poll: include_str!("sql/wal_poll.sql").replace("{prefix}", name.as_str()),
+                utf8: texts::of_element(name),
+                texts: OnceCell::new(),
                 element: Some(name.clone()),
             },
             Source::Admin | Source::Query => Self {
@@ -139,6 +147,8 @@ impl SourceTable {
                 id_column: "event_id",
                 sequence: "public.event_outbox_position_seq".to_owned(),
                 poll: include_str!("sql/outbox_poll.sql").to_owned(),
+                utf8: "public.event_outbox_utf8".to_owned(),
+                texts: OnceCell::new(),
                 element: None,
             },
         }
@@ -169,6 +179,19 @@ impl SourceTable {
         }
     }
 
+    /// How its texts are asked for.
+    pub async fn texts(&self, connection: &mut PgConnection) -> Result<&Texts, sqlx::Error> {
+        self.texts
+            .get_or_try_init(async || Texts::of(connection, &self.utf8).await)
+            .await
+    }
+
+    /// The statement that gives finished rows in position order. $1, $2: first and last position of each
+    /// wanted range, ascending; $3: the most rows.
+    pub(crate) async fn poll(&self, connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+        Ok(self.texts(connection).await?.sql(&self.poll))
+    }
+
     /// The finished rows in these ranges with the state of `_files` in the same statement: at most
     /// `limit`, in position order.
     pub async fn rows(
@@ -178,7 +201,8 @@ impl SourceTable {
         limit: i64,
     ) -> Result<Vec<SourceRow>, RelayError> {
         let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
-        let rows = sqlx::query(AssertSqlSafe(self.poll.clone()))
+        let poll = self.poll(connection).await?;
+        let rows = sqlx::query(AssertSqlSafe(poll))
             .bind(first)
             .bind(last)
             .bind(limit)
@@ -195,7 +219,8 @@ impl SourceTable {
         limit: i64,
     ) -> Result<Vec<SourceRow>, RelayError> {
         let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
-        let found = sqlx::query(AssertSqlSafe(self.poll.clone()))
+        let poll = self.poll(connection).await?;
+        let found = sqlx::query(AssertSqlSafe(poll))
             .bind(first)
             .bind(last)
             .bind(limit)
@@ -231,8 +256,9 @@ impl SourceTable {
         let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
         let file = match self.element {
             Some(_) => "file_id::text",
-            None => "subject",
+            None => "{subject}",
         };
+        let file = self.texts(connection).await?.sql(file);
         let sql = format!(
             "select r.position, r.id, r.file from unnest($1::bigint[], $2::bigint[]) as wanted(first, last) \
              cross join lateral (select position, {} as id, {file} as file from public.{} \

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::bus::Bus;
 use artstore_producers::operations::pending::Limits;
+use artstore_producers::texts::Texts;
+use artstore_runtime::text::text;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
@@ -323,9 +325,10 @@ async fn see(
     sqlx::raw_sql("set transaction isolation level repeatable read read only")
         .execute(&mut *snapshot)
         .await?;
+    let texts = Texts::of_element(&mut snapshot, element).await?;
     let mut seen = Seen::default();
     let mut by_name = HashMap::new();
-    for file in rows::in_table(&mut snapshot, element, ids).await? {
+    for file in rows::in_table(&mut snapshot, element, &texts, ids).await? {
         by_name.insert(file.storage_filename.clone(), file.file_id);
         seen.files.insert(file.file_id, file);
     }
@@ -349,21 +352,25 @@ async fn see(
         }
     }
     // A create may be pending from before its file had an id: its name on disk is unique.
+    let name = texts.sql("{operation_data ->> 'storage_filename'}");
     let sql = format!(
-        "select operation_data ->> 'storage_filename' as name, \
+        "select {name} as name, \
              case when isfinite(started_at) \
                  then greatest(0, extract(epoch from now() - started_at)) else 0 end::float8 as pending \
          from public.{element}_wal \
-         where status = 'pending' and file_id is null and operation_data ->> 'storage_filename' = any($1)"
+         where status = 'pending' and file_id is null and {name} = any($1)"
     );
-    let names: Vec<(String, f64)> = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(by_name.keys().cloned().collect::<Vec<_>>())
-        .fetch_all(&mut *snapshot)
-        .await?;
-    for (name, seconds) in &names {
-        if let Some(id) = by_name.get(name) {
+    let names = sqlx::query(AssertSqlSafe(sql));
+    let names = if texts.are_bytes() {
+        names.bind(by_name.keys().map(String::as_bytes).collect::<Vec<_>>())
+    } else {
+        names.bind(by_name.keys().collect::<Vec<_>>())
+    };
+    for row in names.fetch_all(&mut *snapshot).await? {
+        if let Some(id) = by_name.get(&text(&row, "name")?) {
+            let seconds = Duration::from_secs_f64(row.try_get("pending")?);
             let age = seen.pending.entry(*id).or_default();
-            *age = (*age).max(Duration::from_secs_f64(*seconds));
+            *age = (*age).max(seconds);
         }
     }
     snapshot.rollback().await?;

@@ -2,6 +2,7 @@
 //! and as the element's last event says. Compared field by field, with words for people.
 
 use artstore_producers::publish::files;
+use artstore_producers::texts::Texts;
 use artstore_projectors::projector::Received;
 use artstore_projectors::query_cache::tags;
 use artstore_runtime::text;
@@ -182,11 +183,12 @@ pub struct TableFile {
 pub async fn in_table(
     connection: &mut PgConnection,
     element: &ElementName,
+    texts: &Texts,
     ids: &[Uuid],
 ) -> sqlx::Result<Vec<TableFile>> {
     let sql = format!(
         "select {} from public.{element}_files where file_id = any($1)",
-        files::SHOWN_COLUMNS
+        files::shown_columns(texts)
     );
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(ids)
@@ -194,7 +196,7 @@ pub async fn in_table(
         .await
 }
 
-// Texts of an element need not be UTF-8: they are read as the relay reads them.
+// Texts of an element need not be UTF-8, and may come as bytes: they are read as the relay reads them.
 impl FromRow<'_, PgRow> for TableFile {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {

@@ -5,21 +5,21 @@
 -- What was asked for is compared here, where jsonb equals jsonb whatever its numbers look like.
 -- A null in the data of an update means: as it is.
 -- The data itself is read for our own marker alone. No row of ours is as large as 4 MiB; one that is stays
--- in the database.
+-- in the database. Texts stand in braces (see texts.rs).
 select w.transaction_id,
-       w.operation_type,
+       {w.operation_type} as operation_type,
        w.file_id,
-       case when octet_length(o.text) <= 4194304 then o.text end as operation_data,
+       case when octet_length(o.text) <= 4194304 then {o.text} end as operation_data,
        least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as started_at,
-       w.user_id,
+       {w.user_id} as user_id,
        -- `infinity` can't be subtracted from.
        extract(epoch from clock_timestamp()
            - least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'))::float8 as age,
        f.file_id as file_present,
-       f.original_filename,
-       f.storage_filename,
+       {f.original_filename} as original_filename,
+       {f.storage_filename} as storage_filename,
        f.file_size,
-       f.checksum,
+       {f.checksum} as checksum,
        least(greatest(f.updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at,
        f.created_at > w.started_at as came_later,
        w.operation_data ->> 'storage_filename' is not null as names_asked,

@@ -2,15 +2,15 @@
 -- $1, $2: first and last position of each wanted range, ascending; $3: the most rows.
 select r.position,
        r.event_id,
-       r.entity,
-       r.action,
+       {r.entity} as entity,
+       {r.action} as action,
        r.ordering_key,
-       left(r.subject, 255) as subject,
-       case when octet_length(d.text) <= 4194304 then d.text end as data,
+       {left(r.subject, 255)} as subject,
+       case when octet_length(d.text) <= 4194304 then {d.text} end as data,
        -- One so large is no actor that can be read: its beginning is shown.
-       case when octet_length(a.text) <= 4194304 then a.text else left(a.text, 1000) end as actor,
-       case when octet_length(r.request_id) <= 4194304 then r.request_id end as request_id,
-       case when octet_length(r.traceparent) <= 4194304 then r.traceparent end as traceparent,
+       case when octet_length(a.text) <= 4194304 then {a.text} else {left(a.text, 1000)} end as actor,
+       case when octet_length(r.request_id) <= 4194304 then {r.request_id} end as request_id,
+       case when octet_length(r.traceparent) <= 4194304 then {r.traceparent} end as traceparent,
        array_remove(array[
            case when octet_length(d.text) > 4194304
                  then 'data ' || octet_length(convert_to(d.text, 'UTF8')) || ' '

@@ -7,36 +7,37 @@
 -- state of their own are published with.
 -- A text of more than 4 MiB can't be in a message: it is measured here and stays here, so that one row
 -- does not take the relay's memory.
+-- Texts stand in braces (see texts.rs).
 -- Times are cut to the years that RFC 3339 can write.
 select w.position,
        w.transaction_id,
-       w.operation_type,
-       w.status,
+       {w.operation_type} as operation_type,
+       {w.status} as status,
        w.file_id,
-       case when octet_length(o.text) <= 4194304 then o.text end as operation_data,
-       case when octet_length(w.error_message) <= 4194304 then w.error_message end as error_message,
+       case when octet_length(o.text) <= 4194304 then {o.text} end as operation_data,
+       case when octet_length(w.error_message) <= 4194304 then {w.error_message} end as error_message,
        least(greatest(w.started_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as started_at,
        -- greatest and least pass over a null, which must stay one.
        case when w.completed_at is not null
             then least(greatest(w.completed_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')
        end as completed_at,
        w.duration_ms,
-       w.user_id,
+       {w.user_id} as user_id,
        f.file_id as file_present,
-       f.original_filename,
-       f.storage_filename,
-       f.storage_path,
+       {f.original_filename} as original_filename,
+       {f.storage_filename} as storage_filename,
+       {f.storage_path} as storage_path,
        f.file_size,
-       f.content_type,
-       f.checksum,
+       {f.content_type} as content_type,
+       {f.checksum} as checksum,
        least(greatest(f.created_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as created_at,
        least(greatest(f.updated_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as updated_at,
-       f.created_by_id,
-       f.created_by_username,
-       f.created_by_fullname,
-       case when octet_length(f.description) <= 4194304 then f.description end as description,
-       f.version,
-       case when octet_length(m.text) <= 4194304 then m.text end as metadata,
+       {f.created_by_id} as created_by_id,
+       {f.created_by_username} as created_by_username,
+       {f.created_by_fullname} as created_by_fullname,
+       case when octet_length(f.description) <= 4194304 then {f.description} end as description,
+       {f.version} as version,
+       case when octet_length(m.text) <= 4194304 then {m.text} end as metadata,
        -- What is too large to be fetched: field, bytes and SHA-256 of its text.
        array_remove(array[
            case when octet_length(o.text) > 4194304

@@ -1,0 +1,2 @@
+-- part: transaction
+drop function if exists public.{prefix}_utf8(text);
