@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench proof lint soak-verify measure-rebuild measure-verify
+.PHONY: help setup demo test bench proof lint soak-verify measure-rebuild measure-verify standstill
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +39,10 @@ lint: ## formatting, clippy and the API's documentation, warnings denied
 soak-verify: ## ten minutes of mixed load with kills, checked all the time: no false alarm
 	scripts/setup --tests
 	cargo test --locked --test it -- --ignored --nocapture no_false_alarm_in_ten_minutes
+
+standstill: ## the check beside a relay stands still for five minutes, is named and restarted
+	scripts/setup --tests
+	cargo test --locked --test it -- --ignored --nocapture a_check_that_stands_still
 
 measure-rebuild: ## memory and time of a rebuild of 100,000, 300,000 and 1,000,000 events
 	scripts/setup --tests

@@ -14,6 +14,7 @@ use artstore_projectors::query_cache::QueryCache;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
+use super::look::UNANSWERED;
 use super::{
     Pace, Place, ProjectionStatus, Rows, Server, SourceStatus, Status, StreamFacts, Trouble,
     Working,
@@ -353,6 +354,9 @@ fn is_down(database: &Server) -> bool {
     problem.starts_with("can't be reached") || problem.starts_with("does not answer")
 }
 
+/// What to do about a database that answers, but not one question.
+const LOCKS: &str = "it answers otherwise: look in pg_locks for who has locked a table of it";
+
 /// A database that says nothing.
 struct Silent<'a> {
     server: &'a Server,
@@ -388,11 +392,15 @@ fn databases(found: &mut Found, status: &Status) {
     }
     for ((address, problem), databases) in silent {
         if let [Silent { server, about, url }] = databases[..] {
+            let todo = match problem {
+                UNANSWERED => LOCKS.to_owned(),
+                _ => format!("check the server, its rights and {url}"),
+            };
             found.add(
                 Weight::Database,
                 about,
                 format!("database {}: {problem}", server.name),
-                &format!("check the server, its rights and {url}"),
+                &todo,
                 command_in(problem),
             );
             continue;
@@ -400,11 +408,15 @@ fn databases(found: &mut Found, status: &Status) {
         let names = databases.iter().map(|silent| silent.server.name.as_str());
         let names = names.map(|name| name.rsplit_once(" at ").map_or(name, |(name, _)| name));
         let names: Vec<&str> = names.collect();
+        let todo = match problem {
+            UNANSWERED => LOCKS,
+            _ => "check the server; what depends on it is not shown",
+        };
         found.add(
             Weight::Database,
             &format!("PostgreSQL at {address}"),
             format!("{problem}; databases: {}", names.join(", ")),
-            "check the server; what depends on it is not shown",
+            todo,
             command_in(problem),
         );
     }
@@ -603,15 +615,21 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
         );
     }
     let Some(mirror) = &facts.mirror else { return };
+    // A server shows its mirrors every second that it is there. How far one that hears nothing is behind
+    // is not known here: only how far it was.
     let cut_off = mirror.heard_seconds.is_none_or(|heard| heard >= STUCK);
-    if mirror.lag > 0 && cut_off {
+    if cut_off {
+        let since = mirror.heard_seconds.map_or_else(
+            || "yet".to_owned(),
+            |heard| format!("for {}", super::lines::age(heard)),
+        );
         found.add(
             Weight::Stuck,
             source,
             format!(
-                "the mirror {stream} is {} behind {} and hears nothing of it",
-                counted(mirror.lag, "message"),
-                mirror.of
+                "the mirror {stream} has heard nothing of {} {since}; it was {} behind then",
+                mirror.of,
+                counted(mirror.lag, "message")
             ),
             "check the connection to the server of the origin",
             None,
@@ -681,7 +699,14 @@ fn of_place(
                 "{} parked: can't be applied, or behind such a one",
                 super::lines::events(parked)
             ),
-            "see why and mend that, then `artstore parked retry`",
+            &match projection {
+                QueryCache::NAME => {
+                    "see why and mend that, then `artstore parked retry`".to_owned()
+                }
+                _ => format!(
+                    "see why and mend that, then `artstore parked retry --projection {projection}`"
+                ),
+            },
             match projection {
                 QueryCache::NAME => Some("artstore parked list".to_owned()),
                 ElementRegistry::NAME => {

@@ -40,6 +40,9 @@ const CHECKPOINTS: Duration = Duration::from_millis(1_000);
 /// Between the two looks at a checkpoint.
 const APART: Duration = Duration::from_secs(1);
 
+/// What is said of a database that answers otherwise, as where somebody has locked a table.
+pub(super) const UNANSWERED: &str = "a question was not answered in time";
+
 /// Who looks. Connections are kept from one look to the next.
 pub struct Watcher {
     nats: BusOptions,
@@ -333,7 +336,8 @@ impl Database {
         let answer = match timeout_at(until, question(connection)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Err(told(&error)),
-            Err(_) => Err(late()),
+            // It was reached a moment ago.
+            Err(_) => Err(UNANSWERED.to_owned()),
         };
         self.connection = None;
         answer
@@ -347,10 +351,7 @@ fn told(error: &sqlx::Error) -> String {
         Some("42P01" | "42703") => {
             format!("{error}: is it the right database? If it is, run `artstore migrate up`")
         }
-        Some("57014") => format!(
-            "a question was not answered within {} s",
-            PATIENCE.as_secs()
-        ),
+        Some("57014") => UNANSWERED.to_owned(),
         _ => match (error, relation::advice(error)) {
             (_, Some(advice)) => format!("{error}: {advice}"),
             (sqlx::Error::Configuration(cause), None) => cause.to_string(),

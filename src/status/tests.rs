@@ -310,8 +310,8 @@ ALSO: storage_elem_01: the relay has halted: stream ARTSTORE_WAL_storage_elem_01
     accept-source --source storage_elem_01`
   DO: run this, and what it names next; the rest goes on by itself then:
       artstore relay accept-source --source storage_elem_01
-ALSO: storage_elem_01: the mirror ARTSTORE_WAL_storage_elem_01 is 77 messages
-    behind ARTSTORE_WAL_far_away and hears nothing of it
+ALSO: storage_elem_01: the mirror ARTSTORE_WAL_storage_elem_01 has heard nothing
+    of ARTSTORE_WAL_far_away for 40 s; it was 77 messages behind then
   DO: check the connection to the server of the origin
 and 3 more, which `artstore status --json` lists
 "

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use crate::followed_advice::follow;
 use crate::load::{create, new_file};
 use crate::support::*;
 
@@ -154,8 +155,12 @@ fn messages_that_another_consumer_delivers_are_dropped_and_a_paused_one_is_made_
         file(&world, "behind the removal.txt").await;
         world.caught_up(0).await;
         world.projected().await;
-        relay.kill().await;
-        projector.kill().await;
+        // Nothing is lost: status says so for a minute.
+        let mut services = vec![relay, projector];
+        follow(&world, "nobody changes consumers any more", &mut services).await;
+        for service in services {
+            service.kill().await;
+        }
     });
 }
 

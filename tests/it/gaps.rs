@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::followed_advice::follow;
 use crate::mix::{Mix, finished_row};
 use crate::support::*;
 use artstore_schemas::envelope::Envelope;
@@ -197,7 +198,11 @@ fn more_holes_than_a_header_holds_are_waited_for() {
         execute(&mut holder, "commit").await;
         world.published(0).await;
         assert_eq!(world.last_sequence(&source).await, 2_400);
-        relay.kill().await;
+        let mut services = vec![relay];
+        follow(&world, "the transaction has ended", &mut services).await;
+        for service in services {
+            service.kill().await;
+        }
     });
 }
 

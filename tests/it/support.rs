@@ -100,7 +100,7 @@ pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>
 }
 
 /// Waits until a condition gives something; what is said of one that does not is asked at the end.
-async fn eventually_or<T>(
+pub async fn eventually_or<T>(
     what: impl Fn() -> String,
     mut condition: impl AsyncFnMut() -> Option<T>,
 ) -> T {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::watched::Watched;
 use super::*;
+use crate::followed_advice::follow;
 
 /// The session that has the relay's lock.
 async fn holder(world: &World) -> i32 {
@@ -90,6 +91,11 @@ fn publishes_that_get_lost_are_named_and_the_lock_stays() {
         world.published(0).await;
         first.becomes_ready().await;
         second.becomes_ready().await;
+        let mut services = Vec::new();
+        follow(&world, "what is published is stored", &mut services).await;
+        for service in services {
+            service.kill().await;
+        }
         first.process.kill().await;
         second.process.kill().await;
     });
@@ -140,6 +146,11 @@ fn a_full_disk_of_nats_is_named_and_freeing_it_as_advised_helps() {
         world.published(0).await;
         first.becomes_ready().await;
         second.becomes_ready().await;
+        let mut services = Vec::new();
+        follow(&world, "what is published is stored", &mut services).await;
+        for service in services {
+            service.kill().await;
+        }
         first.process.kill().await;
         second.process.kill().await;
         drop(world);

@@ -3,11 +3,13 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,8 @@ struct State {
     connections: Vec<Arc<Mutex<Option<Cut>>>>,
     /// Publishes whose subject begins so are lost.
     dropped: Option<String>,
+    /// Publishes whose subject begins so wait until a flush is over, and how long one takes.
+    slow: Option<(String, Duration)>,
 }
 
 impl Proxy {
@@ -86,6 +90,13 @@ impl Proxy {
     pub fn drop_publishes(&self, to: Option<&str>) {
         self.state.lock().unwrap().dropped = to.map(str::to_owned);
     }
+
+    /// Publishes of NATS whose subject begins so reach the server late, as behind the flush of a slow disk:
+    /// on each connection the first of them begins a flush of this length, and those that come until its
+    /// end wait for it. Everything else passes meanwhile.
+    pub fn slow_publishes(&self, to: &str, flush: Duration) {
+        self.state.lock().unwrap().slow = Some((to.to_owned(), flush));
+    }
 }
 
 impl Drop for Proxy {
@@ -130,15 +141,22 @@ async fn copy(
     let mut buffer = vec![0; 64 * 1024];
     let mut frames = Frames::default();
     loop {
-        let read = match from.read(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(read) => read,
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => match read {
+                Ok(0) | Err(_) => return,
+                Ok(read) => read,
+            },
+            () = frames.flushed() => 0,
         };
         if lost.lock().unwrap().is_some_and(|cut| cut != passes) {
             continue;
         }
-        let dropped = state.and_then(|state| state.lock().unwrap().dropped.clone());
-        let passed = frames.pass(&buffer[..read], dropped.as_deref());
+        let rules = state.map(|state| {
+            let state = state.lock().unwrap();
+            (state.dropped.clone(), state.slow.clone())
+        });
+        let (dropped, slow) = rules.unwrap_or_default();
+        let passed = frames.pass(&buffer[..read], dropped.as_deref(), slow.as_ref());
         if to.write_all(&passed).await.is_err() {
             return;
         }
@@ -149,17 +167,37 @@ async fn copy(
 #[derive(Default)]
 struct Frames {
     held: Vec<u8>,
+    /// When the flush of this connection ends.
+    flush: Option<Instant>,
+    /// What waits for that.
+    waiting: Vec<u8>,
 }
 
 impl Frames {
-    fn pass(&mut self, read: &[u8], dropped: Option<&str>) -> Vec<u8> {
-        let Some(dropped) = dropped else {
+    /// The flush has ended that something waits for.
+    async fn flushed(&self) {
+        match self.flush {
+            Some(end) if !self.waiting.is_empty() => tokio::time::sleep_until(end).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn pass(
+        &mut self,
+        read: &[u8],
+        dropped: Option<&str>,
+        slow: Option<&(String, Duration)>,
+    ) -> Vec<u8> {
+        if dropped.is_none() && slow.is_none() {
             let mut all = std::mem::take(&mut self.held);
             all.extend_from_slice(read);
             return all;
-        };
+        }
         self.held.extend_from_slice(read);
         let mut passed = Vec::new();
+        if self.flush.is_some_and(|end| end <= Instant::now()) {
+            passed.append(&mut self.waiting);
+        }
         while let Some(end) = self.held.windows(2).position(|two| two == b"\r\n") {
             let line = String::from_utf8_lossy(&self.held[..end]).into_owned();
             let words: Vec<&str> = line.split(' ').collect();
@@ -173,9 +211,18 @@ impl Frames {
                 break;
             }
             let frame: Vec<u8> = self.held.drain(..length).collect();
-            if !(publishes && words[1].starts_with(dropped)) {
-                passed.extend(frame);
+            let to = |subject: &str| publishes && words[1].starts_with(subject);
+            if dropped.is_some_and(to) {
+                continue;
             }
+            if let Some((_, flush)) = slow.filter(|(subject, _)| to(subject)) {
+                let end = *self.flush.get_or_insert_with(|| Instant::now() + *flush);
+                if Instant::now() < end {
+                    self.waiting.extend(frame);
+                    continue;
+                }
+            }
+            passed.extend(frame);
         }
         passed
     }
