@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench proof lint soak-verify measure-rebuild measure-verify standstill
+.PHONY: help setup demo test bench proof lint docs soak-verify measure-rebuild measure-verify standstill
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -35,6 +35,10 @@ lint: ## formatting, clippy and the API's documentation, warnings denied
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+docs: ## build the documents into a site, target/docs/site, and check its links
+	scripts/setup --docs
+	scripts/docs
 
 soak-verify: ## ten minutes of mixed load with kills, checked all the time: no false alarm
 	scripts/setup --tests

@@ -1,6 +1,6 @@
 //! The contract as files: `json/` holds the JSON Schema of every form, made from the types;
 //! `samples/` holds one message of every form, written once and never changed, because messages
-//! like it stay in the streams; `docs/events.md` shows the samples.
+//! like it stay in the streams; the pages of the contract show the samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -269,7 +269,7 @@ fn a_schema_refuses_what_a_reader_could_not_use() {
 }
 
 /// A body of `rules.json`: a sample with changes, which does not fit its schema, or looks odd and
-/// does; and the words of `docs/events.md` that say so.
+/// does; and the words of the contract's pages that say so.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
@@ -307,8 +307,7 @@ impl Case {
 
 #[test]
 fn each_rule_of_the_page_has_a_body_that_breaks_it_and_what_occurs_fits() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
-    let page = fs::read_to_string(page).expect("docs/events.md is there");
+    let page = contract();
     let cases = Case::all();
     for form in FORMS {
         let validator = validator(form);
@@ -400,13 +399,30 @@ fn typed_data_may_be_written_shorter() {
     }
 }
 
-/// An example in the document stands behind `<!-- sample: NAME /pointer -->`, the pointer leading
+/// The pages that are the contract for outsiders.
+fn contract() -> String {
+    const PAGES: &[&str] = &[
+        "events",
+        "event-headers",
+        "event-bodies",
+        "file-events",
+        "break-records",
+        "subscribing",
+        "publishing",
+    ];
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    PAGES
+        .iter()
+        .map(|page| fs::read_to_string(docs.join(format!("{page}.md"))).expect(page))
+        .collect()
+}
+
+/// An example on a page stands behind `<!-- sample: NAME /pointer -->`, the pointer leading
 /// to a part of the sample.
 #[test]
-fn the_document_names_every_form_and_header_and_shows_the_samples() {
+fn the_pages_name_every_form_and_header_and_show_the_samples() {
     const MARK: &str = "<!-- sample: ";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
-    let text = fs::read_to_string(&path).expect("docs/events.md is there");
+    let text = contract();
     for form in FORMS {
         assert!(
             text.contains(&format!("`{}`", form.name)),

@@ -10,7 +10,7 @@
 //! - `lines`: lines and tables of a given width
 //! - [`screen`]: the same for people
 //!
-//! The fields of these types are those of `--json`, described in docs/operations.md.
+//! The fields of these types are those of `--json`, described in docs/status.md.
 
 pub mod answers;
 mod compose;

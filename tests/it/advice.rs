@@ -213,7 +213,7 @@ fn texts() -> Vec<(Place, String)> {
     texts
 }
 
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+pub fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -228,7 +228,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 /// String literals with their lines and what stands before them, comments left out.
-fn literals(code: &str) -> Vec<(usize, String, String)> {
+pub fn literals(code: &str) -> Vec<(usize, String, String)> {
     let characters: Vec<char> = code.chars().collect();
     let starts = |at: usize, text: &str| {
         text.chars()

@@ -30,6 +30,7 @@ mod containers;
 mod credentials;
 mod deliveries;
 mod dockerfile;
+mod documents;
 mod encodings;
 mod followed_advice;
 mod gaps;

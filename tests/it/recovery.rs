@@ -59,9 +59,9 @@ fn nats_and_postgres_are_restarted_under_load() {
     });
 }
 
-/// The commands are the README's own.
+/// The commands are those of docs/rebuild.md.
 #[test]
-fn the_cache_is_built_again_as_the_readme_says() {
+fn the_cache_is_built_again_as_the_page_says() {
     run(async {
         let world = World::new(&["elem_a", "elem_b"]).await;
         let relay = world.command(&["run", "relay"]).start();
@@ -85,12 +85,8 @@ fn the_cache_is_built_again_as_the_readme_says() {
         let damage = "update file_metadata_cache set filename = 'wrong'; \
                       delete from download_statistics where event_id is not null";
         execute(&mut query, damage).await;
-        let readme = include_str!("../../README.md");
-        let section = readme
-            .split("## Building a projection again")
-            .nth(1)
-            .unwrap();
-        let mut commands = section.lines().filter(|line| line.contains("query-cache"));
+        let page = include_str!("../../docs/rebuild.md");
+        let mut commands = page.lines().filter(|line| line.contains("query-cache"));
         let mut words = |more: &str| {
             let line = commands.find(|line| line.contains(more)).unwrap();
             let line = line.split('#').next().unwrap();

@@ -245,7 +245,7 @@ pub enum Halt {
          (system identifier, database, timeline): the source was restored, promoted or replaced, \
          nothing was published. Put the right database behind the source's URL; if this one is to \
          be the source from now on, `artstore relay accept-source --source {source_name}` shows \
-         what it lost and goes on from it (README, \"Accepting another source\")"
+         what it lost and goes on from it (docs/recovery.md#accepting-another-source)"
     )]
     OtherIdentity {
         /// The source.
@@ -262,7 +262,7 @@ pub enum Halt {
         "stream {stream} has position {high}, but the source's sequence is at {sequence}: the \
          source was set back to an earlier state; nothing was published. Restore it to a state \
          that holds position {high}; if its loss is accepted, `artstore relay accept-source --source \
-         {source_name}` shows what it lost and goes on from it (README, \"Accepting another source\")"
+         {source_name}` shows what it lost and goes on from it (docs/recovery.md#accepting-another-source)"
     )]
     SequenceBehind {
         /// The source.
@@ -280,8 +280,8 @@ pub enum Halt {
          position {first} to {last} (first: message {sequence}, event {id}): the source was set \
          back to an earlier state, or finished rows were deleted; nothing was published. Restore \
          it to a state that holds position {last}; if its loss is accepted, `artstore relay \
-         accept-source --source {source_name}` shows what it lost and goes on from it (README, \
-         \"Accepting another source\")",
+         accept-source --source {source_name}` shows what it lost and goes on from it \
+         (docs/recovery.md#accepting-another-source)",
         counted(.count, "message")
     )]
     SetBack {

@@ -276,9 +276,9 @@ fn texts_longer_than_an_entry_of_a_btree_are_stored() {
     });
 }
 
-/// The block of docs/events.md behind a text, without its fences.
+/// The block of docs/publishing.md behind a text, without its fences.
 fn example(behind: &str, language: &str) -> String {
-    let page = crate::compose::text("docs/events.md");
+    let page = crate::compose::text("docs/publishing.md");
     let (_, rest) = page.split_once(behind).unwrap();
     let (_, rest) = rest.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0.to_owned()

@@ -122,7 +122,7 @@ fn a_stuck_projector_is_not_ready_until_it_goes_on_and_numbers_agree() {
     });
 }
 
-/// Every metric that is shown is in the table of docs/operations.md with its type, and no other.
+/// Every metric that is shown is in the table of docs/metrics.md with its type, and no other.
 #[test]
 fn the_documents_name_every_metric() {
     run(async {
@@ -139,7 +139,7 @@ fn the_documents_name_every_metric() {
                 shown.insert(format!("| `{name}` | {kind} |"));
             }
         }
-        let documents = include_str!("../../../docs/operations.md");
+        let documents = include_str!("../../../docs/metrics.md");
         let documented = documents.lines().filter_map(|line| {
             let cells: Vec<&str> = line.split('|').collect();
             let kind = cells.get(2)?.trim();
