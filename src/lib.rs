@@ -6,6 +6,7 @@
 //! - [`audit_keys`]: those of the audit log, read into keys
 //! - [`telemetry`]: what the process says of itself
 //! - [`system`]: the whole system on it, in one process
+//! - `terminal`: what a terminal shows
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`status`]: how everything is, at one moment
 //! - [`audit`]: rows of the audit log, selected and exported
@@ -27,3 +28,4 @@ pub mod service;
 pub mod status;
 pub mod system;
 pub mod telemetry;
+mod terminal;

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_schemas::actor::Actor;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -50,4 +51,26 @@ pub async fn operator(connection: &mut PgConnection) -> Result<Value, sqlx::Erro
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.map(|host| host.trim().to_owned());
     Ok(json!({"name": name, "host": host, "database_role": role}))
+}
+
+/// The event of a command on a projection, committed with what it did.
+pub async fn record(
+    transaction: &mut PgConnection,
+    projection: &str,
+    action: &str,
+    facts: Value,
+) -> Result<(), sqlx::Error> {
+    let event = OutboxInsert {
+        entity: "projection".to_owned(),
+        action: action.to_owned(),
+        ordering_key: None,
+        subject: Some(projection.to_owned()),
+        data: facts,
+        request_id: None,
+        traceparent: None,
+    };
+    let by = actor(&format!("projection {action}"));
+    let inserted = outbox::insert(transaction, &by, &event).await;
+    inserted.map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
+    Ok(())
 }

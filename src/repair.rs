@@ -29,8 +29,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::commands::projection::record;
-use crate::operator;
+use crate::operator::{self, record};
 use artstore_verification::cache::checkpoints::{self, Place};
 use artstore_verification::cache::element_streams;
 use artstore_verification::cache::messages::{self, Messages, Wanted};

@@ -13,14 +13,11 @@ mod touched;
 
 use std::process::ExitCode;
 
-use artstore_producers::publish::outbox::{self, OutboxInsert};
 use clap::Subcommand;
-use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::{Config, ConfigError};
-use crate::operator;
 use crate::service::Projection as Projected;
 
 /// What to do about read models.
@@ -79,26 +76,4 @@ async fn connect(config: &Config, projection: Projected) -> anyhow::Result<PgCon
         .execute(&mut connection)
         .await?;
     Ok(connection)
-}
-
-/// The event of a command, committed with what it did.
-pub(crate) async fn record(
-    transaction: &mut PgConnection,
-    projection: &str,
-    action: &str,
-    facts: Value,
-) -> Result<(), sqlx::Error> {
-    let event = OutboxInsert {
-        entity: "projection".to_owned(),
-        action: action.to_owned(),
-        ordering_key: None,
-        subject: Some(projection.to_owned()),
-        data: facts,
-        request_id: None,
-        traceparent: None,
-    };
-    let actor = operator::actor(&format!("projection {action}"));
-    let inserted = outbox::insert(transaction, &actor, &event).await;
-    inserted.map_err(|error| sqlx::Error::Protocol(error.to_string()))?;
-    Ok(())
 }

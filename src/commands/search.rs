@@ -31,6 +31,7 @@ pub use arguments::SearchCommand;
 use crate::config::{Config, ConfigError};
 use crate::names;
 use crate::status::database::not_connected;
+use crate::terminal;
 
 /// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,7 +63,7 @@ pub async fn run(config: &Config, command: SearchCommand) -> anyhow::Result<Exit
         let answer = Answer::new(&asked, &found, waited, event);
         print(&serde_json::to_string(&answer)?)?;
     } else {
-        print(table::show(&asked, &found, table::width()).trim_end())?;
+        print(table::show(&asked, &found, terminal::width()).trim_end())?;
     }
     recorded.context(
         "the search was not recorded, though every search has to be; check event_outbox in the \

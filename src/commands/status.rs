@@ -10,11 +10,11 @@ use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::Instant;
 
-use super::search::table::width;
 use super::stop_signal;
 use crate::config::{Config, ConfigError};
 use crate::status::look::Watcher;
 use crate::status::{Status, screen};
+use crate::terminal::width;
 
 /// Between the beginnings of two looks.
 const EVERY: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@
 use artstore_runtime::count::counted;
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::commands::search::table;
+use crate::terminal;
 
 const GAP: usize = 2;
 
@@ -47,9 +47,9 @@ impl Line {
 
     pub(super) fn write(&self, text: &mut String, width: usize, colour: bool) {
         // What other processes said may move the cursor.
-        let shown = table::shown(self.text.trim_end());
+        let shown = terminal::shown(self.text.trim_end());
         let shown = if shown.width() > width {
-            table::cut(&shown, width)
+            terminal::cut(&shown, width)
         } else {
             shown
         };
@@ -191,5 +191,5 @@ pub fn events(number: u64) -> String {
 
 /// With commas.
 pub fn grouped(number: impl TryInto<i64>) -> String {
-    table::grouped(number.try_into().unwrap_or(i64::MAX))
+    terminal::grouped(number.try_into().unwrap_or(i64::MAX))
 }

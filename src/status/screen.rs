@@ -3,8 +3,8 @@
 
 use super::lines::{Line, Row, Table, Tone, age, events, grouped, wrapped};
 use super::{Pace, Place, ProjectionStatus, Rows, SourceStatus, Status, StreamStatus, Working};
-use crate::commands::search::table;
 use crate::service::answer::{Process, Stage};
+use crate::terminal;
 use artstore_runtime::count::counted;
 
 /// What is not known.
@@ -298,7 +298,7 @@ fn streams(streams: &[StreamStatus]) -> Table {
         let last = facts.last_seconds;
         let mut cells = vec![
             grouped(facts.messages),
-            table::human(i64::try_from(facts.bytes).unwrap_or(i64::MAX)),
+            terminal::human(i64::try_from(facts.bytes).unwrap_or(i64::MAX)),
             last.map_or_else(|| "none".to_owned(), |last| format!("{} ago", age(last))),
             format!("{} of {}", facts.replicas_current, facts.replicas),
         ];

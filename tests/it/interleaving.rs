@@ -51,8 +51,7 @@ fn interleavings() -> Vec<Vec<bool>> {
 #[test]
 fn every_interleaving_of_two_elements_gives_the_same_rows() {
     run(async {
-        let url = database("interleaving").await;
-        migrate(&url, artstore_migrations::Module::Query).await;
+        let url = migrated("interleaving", artstore_migrations::Module::Query).await;
         let mut connection = pg(&url).await;
         let histories = histories();
         let mut states: HashMap<(History, History), Option<(String, String)>> = HashMap::new();
@@ -245,8 +244,7 @@ fn file(id: Uuid, created_at: DateTime<Utc>, description: String) -> File {
 #[test]
 fn two_workers_on_the_same_files_at_once_end_as_one_after_the_other() {
     run(async {
-        let url = database("at_once").await;
-        migrate(&url, artstore_migrations::Module::Query).await;
+        let url = migrated("at_once", artstore_migrations::Module::Query).await;
         let histories = histories();
         let pairs: Vec<(Uuid, History, History)> = histories
             .iter()
@@ -300,8 +298,7 @@ fn two_workers_on_the_same_files_at_once_end_as_one_after_the_other() {
 #[test]
 fn files_that_change_places_never_make_two_workers_wait_in_a_circle() {
     run(async {
-        let url = database("crossing").await;
-        migrate(&url, artstore_migrations::Module::Query).await;
+        let url = migrated("crossing", artstore_migrations::Module::Query).await;
         let mut holder = pg(&url).await;
         let mut watcher = pg(&url).await;
         let mut files = [Uuid::new_v4(), Uuid::new_v4()];

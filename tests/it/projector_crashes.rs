@@ -169,8 +169,7 @@ fn of_two_moves_from_the_same_place_one_counts() {
     use artstore_projectors::runtime::checkpoint::{Checkpoint, advance, load};
     use sqlx::Connection as _;
     run(async {
-        let url = database("fence").await;
-        migrate(&url, artstore_migrations::Module::Query).await;
+        let url = migrated("fence", artstore_migrations::Module::Query).await;
         let (mut a, mut b) = (pg(&url).await, pg(&url).await);
         let at = |sequence| Checkpoint {
             last_sequence: sequence,

@@ -26,8 +26,7 @@ use crate::support::*;
 
 /// An empty query database, migrated.
 async fn empty(hint: &str) -> (String, PgConnection) {
-    let url = database(hint).await;
-    migrate(&url, Module::Query).await;
+    let url = migrated(hint, Module::Query).await;
     let connection = pg(&url).await;
     (url, connection)
 }

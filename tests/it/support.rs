@@ -18,10 +18,12 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Ro
 use tokio::runtime::Runtime;
 
 mod contract;
+mod migrated;
 mod process;
 mod proxy;
 
 pub use contract::fits_its_schema;
+use migrated::migrated_on;
 pub use process::{Process, Program};
 pub use proxy::{Cut, Proxy};
 
@@ -82,16 +84,25 @@ fn logs() -> &'static Path {
     })
 }
 
+/// A fresh database with a module's tables on the shared stack.
+pub async fn migrated(hint: &str, module: Module) -> String {
+    migrated_on(shared_stack().await, hint, module).await
+}
+
 /// A fresh empty database on the shared stack.
 pub async fn database(hint: &str) -> String {
     database_on(shared_stack().await, hint).await
 }
 
 async fn database_on(stack: &Stack, hint: &str) -> String {
-    static NEXT: AtomicUsize = AtomicUsize::new(1);
-    let name = format!("t{}_{hint}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = database_name(hint);
     stack.create_database(&name).await.unwrap();
     stack.database_url(&name)
+}
+
+fn database_name(hint: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    format!("t{}_{hint}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Waits until a condition gives something.
@@ -144,15 +155,12 @@ impl World {
             nats_url,
             bus,
             elements: Vec::new(),
-            query_url: database_on(stack, "query").await,
-            admin_url: database_on(stack, "admin").await,
+            query_url: migrated_on(stack, "query", Module::Query).await,
+            admin_url: migrated_on(stack, "admin", Module::Admin).await,
         };
-        migrate(&world.query_url, Module::Query).await;
-        migrate(&world.admin_url, Module::Admin).await;
         for name in elements {
             let element: ElementName = name.parse().unwrap();
-            let url = database_on(stack, name).await;
-            migrate(&url, Module::Storage(element.clone())).await;
+            let url = migrated_on(stack, name, Module::Storage(element.clone())).await;
             world.elements.push((element, url));
         }
         for source in world.sources() {

@@ -8,8 +8,8 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{Of, not_parked, one};
-use crate::commands::projection::record;
 use crate::config::ConfigError;
+use crate::operator::record;
 use crate::{names, operator};
 
 /// What is given up.

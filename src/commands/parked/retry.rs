@@ -18,9 +18,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Filter, Parks};
-use crate::commands::projection::record;
 use crate::config::Config;
 use crate::operator;
+use crate::operator::record;
 use crate::status::lines::events;
 
 /// What is tried again: without a filter, everything.

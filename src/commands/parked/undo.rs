@@ -24,8 +24,8 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{Of, Parks, check_stream};
-use crate::commands::projection::record;
 use crate::config::{Config, ConfigError};
+use crate::operator::record;
 use crate::status::lines::events;
 use crate::{names, operator};
 use artstore_verification::cache::messages::{Messages, Wanted, envelope};

@@ -8,9 +8,10 @@ use clap::Args;
 use serde_json::json;
 use sqlx::Connection as _;
 
-use super::{connect, record};
+use super::connect;
 use crate::config::{Config, ConfigError};
 use crate::operator;
+use crate::operator::record;
 use crate::service::Projection as Projected;
 
 /// What is to be stopped.

@@ -28,11 +28,12 @@ use tokio::sync::watch;
 
 use super::place::Place;
 use super::progress::Progress;
-use super::{connect, database, record, report, touched};
+use super::{connect, database, report, touched};
 use crate::audit_keys::AuditSettings;
 use crate::commands::{audit, stop_signal};
 use crate::config::{Config, ConfigError};
 use crate::operator;
+use crate::operator::record;
 use crate::service::Projection as Projected;
 
 /// A signal that has caused an error is seen within that time.

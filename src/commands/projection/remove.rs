@@ -11,8 +11,9 @@ use clap::Args;
 use serde_json::json;
 use sqlx::Connection as _;
 
-use super::{connect, database, record};
+use super::{connect, database};
 use crate::config::{Config, ConfigError};
+use crate::operator::record;
 use crate::service::Projection as Projected;
 use crate::{names, operator};
 

@@ -16,10 +16,11 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::progress::Progress;
 use super::rebuild::streams;
-use super::{connect, database, record};
+use super::{connect, database};
 use crate::commands::stop_signal;
 use crate::config::{Config, ConfigError};
 use crate::operator;
+use crate::operator::record;
 use crate::service::Projection as Projected;
 
 /// What is to go back.
