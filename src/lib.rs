@@ -7,6 +7,8 @@
 //! - [`telemetry`]: what the process says of itself
 //! - [`system`]: the whole system on it, in one process
 //! - `terminal`: what a terminal shows
+//! - [`error_text`]: an error as people read it
+//! - `signals`: being asked to stop
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`status`]: how everything is, at one moment
 //! - [`audit`]: rows of the audit log, selected and exported
@@ -21,10 +23,12 @@ pub mod bus_backup;
 pub mod commands;
 pub mod config;
 mod day_or_time;
+pub mod error_text;
 pub mod names;
 pub mod operator;
 pub mod repair;
 pub mod service;
+mod signals;
 pub mod status;
 pub mod system;
 pub mod telemetry;

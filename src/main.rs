@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use artstore::commands::{self, definition};
 use artstore::config::{ConfigError, LogFormat};
+use artstore::error_text::error_text;
 use artstore::telemetry;
 use artstore_bus::bus::BusError;
 
@@ -36,7 +37,7 @@ async fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            telemetry::fatal(format, &commands::error_text(&error));
+            telemetry::fatal(format, &error_text(&error));
             let bus = error.downcast_ref::<BusError>();
             let usage = error.is::<ConfigError>() || bus.is_some_and(BusError::is_configuration);
             ExitCode::from(if usage { 2 } else { 1 })

@@ -10,13 +10,14 @@ use artstore_runtime::crash;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::catalogue::{self, Kind};
-use crate::difference::{self, Difference, Effect};
+use crate::compare::compare;
+use crate::difference::{Difference, Effect};
 use crate::error::MigrateError;
 use crate::history::ADOPTED;
 use crate::later::Later;
 use crate::module::Module;
 use crate::step::{Script, Step};
-use crate::{guard, history, lock, repair};
+use crate::{existing, guard, history, lock, repair};
 
 /// Who made the tables that are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,12 +136,12 @@ pub async fn inspect(conn: &mut PgConnection, module: &Module) -> Result<Adoptio
     }
     let later = Later::of(module);
     let expected = catalogue::expected(module);
-    let found = catalogue::read(conn, module, &later).await?;
+    let found = existing::read(conn, module, &later).await?;
     if !found.keys().any(|name| name.kind == Kind::Table) {
         return Ok(adoption);
     }
     adoption.origin = product(conn, module).await?;
-    adoption.differences = difference::compare(&expected, &found, &later);
+    adoption.differences = compare(&expected, &found, &later);
     for difference in &mut adoption.differences {
         ask_the_rows(conn, module, difference).await?;
     }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::error::{MigrateError, Task};
+use crate::error::{Failure, MigrateError, Task};
 use crate::part::Keys;
 use crate::patience::{Waiting, is_lock_conflict};
-use crate::transaction::{Failure, begin, roll_back};
+use crate::transaction::{begin, roll_back};
 
 const ROWS: i64 = 2_000;
 

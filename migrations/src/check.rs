@@ -2,9 +2,8 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::error::{Found, MigrateError, Task};
+use crate::error::{Failure, Found, MigrateError, Task};
 use crate::part::{Kind, Part, Reason};
-use crate::transaction::Failure;
 
 /// How many rows are listed.
 const LISTED: usize = 10;

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use crate::error::{MigrateError, Task};
+use crate::error::{Failure, MigrateError, Task};
 use crate::holders;
 use crate::part::built_index;
 use crate::patience::{Waiting, is_lock_conflict};
-use crate::transaction::Failure;
 
 /// How long a statement waits for others at first. Then we say who they are, and it waits twice as
 /// long: a build that gives up late has been for nothing.

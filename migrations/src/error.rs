@@ -5,7 +5,6 @@ use std::fmt;
 
 use crate::module::Module;
 use crate::step::{Direction, Step};
-use crate::transaction::Failure;
 
 /// Why a database was not migrated, or not to the end. Steps that were already done stay done. A
 /// step of several parts may be left unfinished: the status says so, and the next `up` or `down`
@@ -411,4 +410,10 @@ impl Task<'_> {
             },
         }
     }
+}
+
+/// Where one try ended: before its commit nothing was kept, at the commit it is not known.
+pub(crate) enum Failure {
+    Work(sqlx::Error),
+    Commit(sqlx::Error),
 }

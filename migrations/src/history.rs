@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::error::MigrateError;
 use crate::guard::database_name;
-use crate::module::Module;
+use crate::module::{Module, latest};
 use crate::step::{Script, Step};
 
 /// What marks the row of version 1 where its tables were adopted, not made.
@@ -230,7 +230,7 @@ async fn unknown_version(
     version: i64,
     expected: i64,
 ) -> Result<MigrateError, MigrateError> {
-    let latest = crate::latest(module);
+    let latest = latest(module);
     if version < i64::from(latest) {
         return broken(conn, module, version, expected).await;
     }

@@ -17,8 +17,10 @@
 //! - `patience`: waiting for tables that others hold
 //! - `plan`: what would be run
 //! - `adopt`: takes over tables that the product made
-//! - `catalogue`, `later`: what is there, what later steps need
-//! - `difference`, `column`: what that means
+//! - `catalogue`, `existing`: what version 1 makes, and what is there
+//! - `later`: what later steps need
+//! - `compare`, `column`: how they differ
+//! - `difference`: what a difference means
 //! - `repair`: what adoption adds, on a database in use
 //! - `grant`: the least rights for a role of ours
 //! - `error`: what can go wrong, and what to do then
@@ -28,9 +30,11 @@ mod batched;
 mod catalogue;
 mod check;
 mod column;
+mod compare;
 mod concurrent;
 mod difference;
 mod error;
+mod existing;
 mod grant;
 mod guard;
 mod history;
@@ -50,12 +54,12 @@ pub use adopt::{
     Adoption, OLD_ROWS_ORDER, OldRows, Origin, WrittenAnew, adopt, inspect, owned_by_others,
     tables_present,
 };
-pub use catalogue::catalogue;
 pub use difference::{Difference, Effect};
 pub use error::{Found, MigrateError, Progress};
+pub use existing::catalogue;
 pub use grant::{Grant, GrantError, Purpose, grant};
-pub use module::Module;
+pub use module::{Module, latest};
 pub use patience::DEFAULT_PATIENCE;
 pub use plan::{Goal, PlannedPart, PlannedStep, plan};
-pub use runner::{Migrator, Status, StepStatus, down, latest, status, up};
+pub use runner::{Migrator, Status, StepStatus, down, status, up};
 pub use step::{Direction, Step};

@@ -178,3 +178,8 @@ impl fmt::Display for Module {
         }
     }
 }
+
+/// The last version of a module that this program knows.
+pub fn latest(module: &Module) -> u32 {
+    u32::try_from(module.scripts().len()).expect("versions are few")
+}

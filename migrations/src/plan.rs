@@ -5,9 +5,8 @@ use sqlx::PgConnection;
 
 use crate::error::MigrateError;
 use crate::history::{self, History};
-use crate::module::Module;
+use crate::module::{Module, latest};
 use crate::part;
-use crate::runner::latest;
 use crate::step::{Direction, Script, Step};
 use crate::transaction::SETTINGS;
 

@@ -7,7 +7,7 @@ use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::error::{MigrateError, Task};
-use crate::module::Module;
+use crate::module::{Module, latest};
 use crate::part::{self, Kind, Part};
 use crate::patience::{DEFAULT_PATIENCE, Waiting};
 use crate::plan::{Goal, check_goal, way};
@@ -37,11 +37,6 @@ pub struct StepStatus {
     pub applied_at: Option<DateTime<Utc>>,
     /// Begun, up or down, and not finished: the next `up` or `down` does it.
     pub unfinished: bool,
-}
-
-/// The last version of a module that this program knows.
-pub fn latest(module: &Module) -> u32 {
-    u32::try_from(module.scripts().len()).expect("versions are few")
 }
 
 /// Takes one module's database from version to version.

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::error::{MigrateError, Task};
+use crate::error::{Failure, MigrateError, Task};
 use crate::history;
 use crate::module::Module;
 use crate::patience::{Waiting, is_lock_conflict};
@@ -28,12 +28,6 @@ pub(crate) enum Version {
     Begin,
     /// The step is done. With `true` the version table is made first.
     Finish(bool),
-}
-
-/// Where one try ended: before its commit nothing was kept, at the commit it is not known.
-pub(crate) enum Failure {
-    Work(sqlx::Error),
-    Commit(sqlx::Error),
 }
 
 /// Runs it, again and again while others hold its tables.

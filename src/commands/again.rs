@@ -14,7 +14,7 @@ use async_nats::jetstream::consumer::StreamError;
 use async_nats::jetstream::context::{GetStreamError, RequestError};
 use async_nats::jetstream::stream::{ConsumerError, RawMessageError};
 
-use super::error_text;
+use crate::error_text::error_text;
 
 /// A try that lasted for so long, longer than any single answer may take, had found its servers again: what
 /// ends it then is new.

@@ -4,12 +4,12 @@
 mod audit;
 mod drain;
 mod latency;
+mod line;
 mod projection;
 
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Serialize;
 
 use crate::system::System;
 use artstore_stack::StackOptions;
@@ -26,39 +26,6 @@ pub struct Bench {
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
-}
-
-/// One measurement beside its limit.
-#[derive(Debug, Serialize)]
-struct Line {
-    what: &'static str,
-    unit: &'static str,
-    ours: f64,
-    raw: f64,
-    /// Ours as a part of the limit for rates, as a multiple of it for times.
-    ratio: f64,
-    limit: &'static str,
-}
-
-impl Line {
-    /// The median of each side's rounds.
-    fn of(
-        what: &'static str,
-        unit: &'static str,
-        limit: &'static str,
-        rounds: Vec<(f64, f64)>,
-    ) -> Self {
-        let (ours, raw): (Vec<f64>, Vec<f64>) = rounds.into_iter().unzip();
-        let (ours, raw) = (median(ours), median(raw));
-        Self {
-            what,
-            unit,
-            ours,
-            raw,
-            ratio: ours / raw,
-            limit,
-        }
-    }
 }
 
 /// Runs the command.
@@ -91,15 +58,4 @@ pub async fn run(command: Bench) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-impl Line {
-    fn digits(&self) -> usize {
-        usize::from(self.unit == "ms")
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -6,8 +6,6 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
-use super::definition::definition;
-
 /// For which shell.
 #[derive(Debug, Args)]
 pub struct Completion {
@@ -24,8 +22,8 @@ enum Shells {
     Fish,
 }
 
-/// Runs the command.
-pub fn run(command: &Completion) -> anyhow::Result<ExitCode> {
+/// Runs the command, for the definition of all commands.
+pub fn run(command: &Completion, mut definition: clap::Command) -> anyhow::Result<ExitCode> {
     let shell = match command.shell {
         Shells::Bash => Shell::Bash,
         Shells::Zsh => Shell::Zsh,
@@ -33,7 +31,7 @@ pub fn run(command: &Completion) -> anyhow::Result<ExitCode> {
     };
     // Written at once: the generator panics where it can't write.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut definition(), "artstore", &mut script);
+    clap_complete::generate(shell, &mut definition, "artstore", &mut script);
     match std::io::stdout().write_all(&script) {
         // Whoever reads it has enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}

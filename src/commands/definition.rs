@@ -4,7 +4,7 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
-use super::Cli;
+use super::cli::Cli;
 
 /// Stands below every command's help.
 const SETTINGS: &str = "Settings, with their environment variables: artstore help settings";

@@ -15,7 +15,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use sqlx::AssertSqlSafe;
 
-use super::stop_signal;
+use crate::signals::stop_signal;
 use crate::system::{Running, System};
 use artstore_stack::StackOptions;
 use report::Report;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use super::stop_signal;
+use crate::signals::stop_signal;
 use crate::system::{ADMIN_DATABASE, QUERY_DATABASE, Running, System, database};
 use artstore_stack::{Stack, StackOptions};
 

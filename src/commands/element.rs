@@ -21,8 +21,8 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnectOptions;
 
-use super::stop_signal;
 use crate::config::{Config, ConfigError, RelaySettings};
+use crate::signals::stop_signal;
 
 /// How long a relay may take to let its lock go: longer than it takes to stop.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::{Arg, Args, Command};
 
-use super::definition::definition;
 use crate::config::ConfigError;
 use crate::names;
 
@@ -17,15 +16,14 @@ pub struct Help {
     words: Vec<String>,
 }
 
-/// Runs the command.
-pub fn run(command: &Help) -> anyhow::Result<ExitCode> {
+/// Runs the command: shows a part of the definition of all commands.
+pub fn run(command: &Help, mut of: Command) -> anyhow::Result<ExitCode> {
     if command.words == ["settings"] {
-        for mut page in settings() {
+        for mut page in settings(of) {
             println!("{}", page.render_long_help());
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut of = definition();
     of.build();
     for word in &command.words {
         let Some(below) = of.find_subcommand(word) else {
@@ -45,8 +43,7 @@ pub fn run(command: &Help) -> anyhow::Result<ExitCode> {
 
 /// Every option that a variable sets too, once, below the command that has it. Options of different
 /// commands may have one name: there are as many pages as that needs.
-pub fn settings() -> Vec<Command> {
-    let mut all = definition();
+pub fn settings(mut all: Command) -> Vec<Command> {
     all.build();
     let first = page().before_help(
         "Every setting is an option, and a variable of the environment. An option wins over its \

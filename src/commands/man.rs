@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use clap::{Args, Command};
 use clap_mangen::Man as Page;
 
-use super::definition::definition;
 use super::help::settings;
 
 /// Where to.
@@ -18,14 +17,14 @@ pub struct Man {
     folder: PathBuf,
 }
 
-/// Runs the command.
-pub fn run(command: &Man) -> anyhow::Result<ExitCode> {
+/// Runs the command, for the definition of all commands.
+pub fn run(command: &Man, definition: Command) -> anyhow::Result<ExitCode> {
     let folder = &command.folder;
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let mut all = definition();
+    let mut all = definition.clone();
     all.build();
     write(folder, "artstore", &all)?;
-    let mut pages = settings().into_iter().map(Page::new);
+    let mut pages = settings(definition).into_iter().map(Page::new);
     let mut text = Vec::new();
     if let Some(first) = pages.next() {
         first.render(&mut text)?;

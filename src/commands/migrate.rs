@@ -9,23 +9,21 @@ pub mod smoke;
 
 mod dry_run;
 mod grant;
+mod target;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status, Step};
+use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status};
 use artstore_producers::relay::api_url;
-use artstore_runtime::connection;
-use artstore_runtime::server::{self, Holds, Server};
 use artstore_schemas::element::ElementName;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::PgConnection;
 
 use crate::config::{Config, ConfigError};
-use crate::status::database::not_connected;
+use target::{ModuleName, connect, name, name_server, targets};
 
 /// What to do with the tables, and around it.
 #[derive(Debug, Subcommand)]
@@ -129,13 +127,6 @@ struct How {
     /// Print the SQL that would run, part by part, and change nothing
     #[arg(long)]
     dry_run: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ModuleName {
-    Admin,
-    Query,
-    Storage,
 }
 
 async fn run_steps(config: &Config, command: StepsCommand) -> anyhow::Result<ExitCode> {
@@ -273,100 +264,4 @@ fn to_json(status: &Status, done: Vec<String>) -> Value {
             "unfinished": step.unfinished,
         })).collect::<Vec<_>>(),
     })
-}
-
-fn name(step: &Step) -> String {
-    format!("{:04} {}", step.version, step.name)
-}
-
-async fn connect(module: &Module, database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    // A step says itself how far it is; the client's "slow statement" is no news.
-    let quiet = database
-        .clone()
-        .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
-    let connected = connection::open(&quiet).await;
-    connected
-        .map_err(|error| not_connected(database, setting(module), error))
-        .with_context(|| module.to_string())
-}
-
-/// Says what of a server and a database works, but not as people expect; refuses those in which no
-/// tables should be made, where they are to be made first.
-async fn name_server(
-    module: &Module,
-    connection: &mut PgConnection,
-    first: bool,
-) -> anyhow::Result<()> {
-    let server = Server::read(connection).await?;
-    let refused = server.refused(holds(module)).filter(|_| first);
-    let old = server::too_old(server.version_number);
-    if let Some(problem) = old.or(refused) {
-        anyhow::bail!("{module}: {problem}; nothing was changed");
-    }
-    for note in server.notes(holds(module)) {
-        eprintln!("artstore: {module}: note: {note}");
-    }
-    Ok(())
-}
-
-fn holds(module: &Module) -> Holds {
-    match module {
-        Module::Admin => Holds::AuditLog,
-        Module::Query => Holds::QueryCache,
-        Module::Storage(_) => Holds::Source,
-    }
-}
-
-/// What says where a module's database is.
-fn setting(module: &Module) -> &'static str {
-    match module {
-        Module::Admin => "ADMIN_DATABASE_URL and the server",
-        Module::Query => "QUERY_DATABASE_URL and the server",
-        Module::Storage(_) => "ARTSTORE_ELEMENTS or STORAGE_DATABASE_URL, and the server",
-    }
-}
-
-/// A database as people know it: never with a password.
-fn shown(database: &PgConnectOptions) -> String {
-    format!(
-        "{} at {}:{}",
-        database.get_database().unwrap_or("(default)"),
-        database.get_host(),
-        database.get_port()
-    )
-}
-
-fn targets(
-    config: &Config,
-    only: Option<ModuleName>,
-) -> Result<Vec<(Module, PgConnectOptions)>, ConfigError> {
-    let wanted = |name| only.is_none_or(|module| module == name);
-    let mut targets = Vec::new();
-    // DB_* are the admin's or the element's: only --module says whose.
-    let admin = only == Some(ModuleName::Admin) || config.admin_database_url.is_some();
-    if wanted(ModuleName::Admin) && admin {
-        targets.extend(config.admin_database()?.map(|d| (Module::Admin, d)));
-    }
-    if wanted(ModuleName::Query) {
-        targets.extend(config.query_database()?.map(|d| (Module::Query, d)));
-    }
-    let storage = only == Some(ModuleName::Storage)
-        || config.storage_database_url.is_some()
-        || config.elements.is_some();
-    if wanted(ModuleName::Storage) && storage {
-        let elements = match config.element {
-            Some(_) => vec![config.one_element(config.element()?.as_str())?],
-            None => config.elements()?,
-        };
-        let elements = elements.into_iter();
-        targets.extend(elements.map(|(name, database)| (Module::Storage(name), database)));
-    }
-    if targets.is_empty() {
-        return Err(ConfigError(
-            "no database is configured for that: set ADMIN_DATABASE_URL, QUERY_DATABASE_URL, \
-             ARTSTORE_ELEMENTS, or STORAGE_DATABASE_URL with --element"
-                .to_owned(),
-        ));
-    }
-    Ok(targets)
 }

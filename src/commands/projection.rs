@@ -1,5 +1,6 @@
 //! `artstore projection`: what operators do about read models.
 
+mod database;
 mod list;
 mod pause;
 mod place;
@@ -14,11 +15,8 @@ mod touched;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
 
-use crate::config::{Config, ConfigError};
-use crate::service::Projection as Projected;
+use crate::config::Config;
 
 /// What to do about read models.
 #[derive(Debug, Subcommand)]
@@ -55,25 +53,4 @@ pub async fn run(config: &Config, command: Projection) -> anyhow::Result<ExitCod
         Projection::Resume(command) => pause::resume(config, &command).await,
         Projection::Repair(command) => repair::repair(config, command).await,
     }
-}
-
-/// The database of a projection.
-fn database(config: &Config, projection: Projected) -> Result<PgConnectOptions, ConfigError> {
-    let (database, variable) = match projection {
-        Projected::QueryCache => (config.query_database()?, "QUERY_DATABASE_URL"),
-        Projected::AuditLog | Projected::ElementRegistry => {
-            (config.admin_database()?, "ADMIN_DATABASE_URL")
-        }
-    };
-    database.ok_or_else(|| ConfigError(format!("{} needs {variable}", projection.name())))
-}
-
-async fn connect(config: &Config, projection: Projected) -> anyhow::Result<PgConnection> {
-    let database = database(config, projection)?;
-    let mut connection = projection.connect(&database).await?;
-    // What a person decides is on the disk.
-    sqlx::raw_sql("set synchronous_commit = on; set lock_timeout = '30s'")
-        .execute(&mut connection)
-        .await?;
-    Ok(connection)
 }

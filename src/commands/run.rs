@@ -22,12 +22,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-use super::stop_signal;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
 use crate::names;
 use crate::service::waiting::Patience;
 use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, answer};
+use crate::signals::stop_signal;
 use artstore_verification::continuous::Continuous;
 use artstore_verification::proven::Proven;
 

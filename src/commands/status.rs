@@ -10,8 +10,8 @@ use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::Instant;
 
-use super::stop_signal;
 use crate::config::{Config, ConfigError};
+use crate::signals::stop_signal;
 use crate::status::look::Watcher;
 use crate::status::{Status, screen};
 use crate::terminal::width;

@@ -19,7 +19,7 @@ use serde_json::json;
 use sqlx::Connection as _;
 use uuid::Uuid;
 
-use super::{database, reached};
+use super::database::{database, reached};
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::operator;

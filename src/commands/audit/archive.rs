@@ -23,7 +23,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{database, reached};
+use super::database::{database, reached};
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::day_or_time;

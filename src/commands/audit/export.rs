@@ -17,14 +17,14 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::super::stop_signal;
-use super::{connected, database};
+use super::database::{connected, database};
 use crate::audit::export::{Format, batch};
 use crate::audit::select::{Bounds, Filters, first_rows};
 use crate::audit_keys::AuditSettings;
 use crate::commands::bar;
 use crate::config::{Config, ConfigError};
 use crate::operator;
+use crate::signals::stop_signal;
 use artstore_verification::audit::log::connect;
 use artstore_verification::audit::shown::RowChecker;
 

@@ -13,14 +13,12 @@ use data_encoding::BASE64;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::connected;
+use super::database::connected;
+use super::notes::{BETWEEN, notes};
 use super::proofs::consistent;
 use crate::audit_keys::AuditSettings;
 use crate::config::Config;
 use artstore_verification::audit::printed::plain;
-
-/// Heads in a file stand behind each other, with this line in between: no line of a head begins so.
-const BETWEEN: &str = "----\n";
 
 /// The last heads.
 #[derive(Debug, Args)]
@@ -89,11 +87,6 @@ async fn last(
 fn write(path: &Path, heads: &BTreeMap<String, (SignedHead, String)>) -> anyhow::Result<()> {
     let notes: Vec<&str> = heads.values().map(|(_, note)| note.as_str()).collect();
     Ok(files::replace(path, notes.join(BETWEEN).as_bytes())?)
-}
-
-/// The heads of a file.
-pub(super) fn notes(text: &str) -> impl Iterator<Item = &str> {
-    text.split(BETWEEN).filter(|note| !note.is_empty())
 }
 
 fn read(

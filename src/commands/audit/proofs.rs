@@ -16,8 +16,9 @@ use data_encoding::BASE64;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::head::notes;
-use super::{connected, show};
+use super::database::connected;
+use super::notes::notes;
+use super::show;
 use crate::audit_keys::verifier_keys;
 use crate::config::{Config, ConfigError};
 use artstore_verification::audit::inclusion;

@@ -9,11 +9,11 @@ use clap::Args;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder};
 
-use super::super::stop_signal;
-use super::connected;
+use super::database::connected;
 use crate::audit::select::{Bounds, Filters, checked, columns};
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
+use crate::signals::stop_signal;
 use artstore_verification::audit::printed::{one_line, plain};
 use artstore_verification::audit::shown::{RowChecker, Verdict};
 

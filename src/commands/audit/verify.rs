@@ -19,11 +19,12 @@ use indicatif::ProgressBar;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
-use super::{database, reached};
+use super::database::{database, reached};
 use crate::audit_keys::AuditSettings;
 use crate::commands::again::{Again, is_unavailable};
-use crate::commands::{bar, error_text};
+use crate::commands::bar;
 use crate::config::{Config, ConfigError};
+use crate::error_text::error_text;
 use crate::names;
 use artstore_verification::audit::finding::{Finding, Kind, Layer};
 use artstore_verification::audit::form;

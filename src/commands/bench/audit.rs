@@ -14,7 +14,8 @@ use chrono::Utc;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::{Line, drain};
+use super::drain;
+use super::line::Line;
 use crate::system::{Running, System};
 use artstore_verification::audit::log::Check;
 

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tracing::log::LevelFilter;
 use uuid::Uuid;
 
-use super::Line;
+use super::line::Line;
 use crate::system::{Running, System};
 
 /// A backlog as the product's own service leaves it: files, and finished rows with thin data.

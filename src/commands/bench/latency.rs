@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
-use super::{Line, median};
+use super::line::{Line, median};
 use crate::system::{Running, System};
 
 const EVENTS: usize = 200;

@@ -13,8 +13,8 @@ use artstore_schemas::event;
 use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};
 
-use super::Line;
 use super::drain;
+use super::line::Line;
 use crate::system::{Running, System};
 
 const BATCH: usize = 1_000;

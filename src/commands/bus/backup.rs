@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::progress::Bar;
 use crate::bus_backup::{MANIFEST, Manifest, StreamBackup, check, take};
-use crate::commands::stop_signal;
 use crate::config::{Config, ConfigError};
 use crate::names;
+use crate::signals::stop_signal;
 use crate::status::lines::grouped;
 
 /// What is backed up, and where to.

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
-use super::{ModuleName, connect, name, name_server, targets};
+use super::target::{ModuleName, connect, name, name_server, targets};
 use crate::config::Config;
 
 /// What to adopt, and how far to go.

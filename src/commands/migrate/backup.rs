@@ -3,6 +3,7 @@
 
 mod dump;
 
+use artstore_runtime::connection;
 use artstore_runtime::count::counted;
 use std::fs::DirBuilder;
 use std::io::Write as _;
@@ -19,9 +20,9 @@ use sqlx::postgres::PgConnectOptions;
 
 use self::dump::Dump;
 use super::adopt::made_by;
-use super::{ModuleName, connect, shown, targets};
-use crate::commands::stop_signal;
+use super::target::{ModuleName, connect, targets};
 use crate::config::{Config, ConfigError};
+use crate::signals::stop_signal;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -124,7 +125,9 @@ async fn backup(
         unfinished.0.extend([part.clone(), path.clone()]);
         let dump = dump::make(&target.database, &tables, &part)
             .await
-            .with_context(|| format!("backup of database {}", shown(&target.database)))?;
+            .with_context(|| {
+                format!("backup of database {}", connection::shown(&target.database))
+            })?;
         std::fs::rename(&part, &path)
             .with_context(|| format!("{} can't be renamed", part.display()))?;
         if !command.json {
@@ -161,7 +164,7 @@ fn by_database(targets: Vec<(Module, PgConnectOptions)>) -> Vec<Target> {
     for (module, database) in targets {
         match grouped
             .iter_mut()
-            .find(|t| shown(&t.database) == shown(&database))
+            .find(|t| connection::shown(&t.database) == connection::shown(&database))
         {
             Some(target) => target.modules.push(module),
             None => grouped.push(Target {
@@ -200,7 +203,7 @@ async fn modules(target: &Target) -> anyhow::Result<Vec<(Module, String, Vec<Str
         if tables.is_empty() {
             bail!(
                 "{module}: database {} has none of its tables: is it the right database?",
-                shown(&target.database)
+                connection::shown(&target.database)
             );
         }
         // What can't be adopted or migrated can be dumped all the same.
@@ -217,7 +220,7 @@ fn print(target: &Target, made: &[(Module, String, Vec<String>)], path: &Path, d
     for (module, by, _) in made {
         println!(
             "{module}: database {}, made by {by}",
-            shown(&target.database)
+            connection::shown(&target.database)
         );
     }
     println!("  file     {}", path.display());

@@ -24,7 +24,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, Row as _};
 
 use super::adopt::{inspection, made_by};
-use super::{ModuleName, connect, holds, name, shown, targets};
+use super::target::{ModuleName, connect, holds, name, targets};
 use crate::config::Config;
 
 /// A nats-server from here on has no known fault that matters to us.
@@ -161,7 +161,10 @@ fn source(module: &Module) -> Source {
 }
 
 async fn of_database(module: &Module, database: &PgConnectOptions) -> Report {
-    let mut report = Report::of(format!("{module}: database {}", shown(database)));
+    let mut report = Report::of(format!(
+        "{module}: database {}",
+        connection::shown(database)
+    ));
     let mut connection = match connect(module, database).await {
         Ok(connection) => connection,
         Err(error) => {

@@ -6,7 +6,7 @@ use artstore_migrations::Purpose;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{ModuleName, connect, targets};
+use super::target::{ModuleName, connect, targets};
 use crate::config::Config;
 
 /// To whom and for what.

@@ -25,9 +25,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::file::SmokeFile;
-use super::{ModuleName, connect, targets};
-use crate::commands::stop_signal;
+use super::target::{ModuleName, connect, targets};
 use crate::config::{Config, ConfigError};
+use crate::signals::stop_signal;
 
 /// How often a row is looked for.
 const LOOK: Duration = Duration::from_millis(50);

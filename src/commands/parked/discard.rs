@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 
-use super::{Of, not_parked, one};
+use super::choice::{Of, not_parked, one};
 use crate::config::ConfigError;
 use crate::operator::record;
 use crate::{names, operator};

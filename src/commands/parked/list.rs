@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::{Filter, name, object};
+use super::choice::{Filter, name, object};
 use crate::status::lines::{age, events};
 
 /// So many are listed.

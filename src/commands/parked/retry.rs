@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Filter, Parks};
+use super::choice::{Filter, Parks};
 use crate::config::Config;
 use crate::operator;
 use crate::operator::record;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use super::{Of, object, one};
+use super::choice::{Of, object, one};
 use crate::names;
 
 /// One event.

@@ -23,7 +23,7 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{Of, Parks, check_stream};
+use super::choice::{Of, Parks, check_stream};
 use crate::config::{Config, ConfigError};
 use crate::operator::record;
 use crate::status::lines::events;

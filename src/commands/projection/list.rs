@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum as _};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use super::connect;
+use super::database::connect;
 use crate::config::Config;
 use crate::service::Projection as Projected;
 use crate::service::answer::Stage;

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use sqlx::Connection as _;
 
-use super::connect;
+use super::database::connect;
 use crate::config::{Config, ConfigError};
 use crate::operator;
 use crate::operator::record;

@@ -26,15 +26,17 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
+use super::database::{connect, database};
 use super::place::Place;
 use super::progress::Progress;
-use super::{connect, database, report, touched};
+use super::{report, touched};
 use crate::audit_keys::AuditSettings;
-use crate::commands::{audit, stop_signal};
+use crate::commands::audit;
 use crate::config::{Config, ConfigError};
 use crate::operator;
 use crate::operator::record;
 use crate::service::Projection as Projected;
+use crate::signals::stop_signal;
 
 /// A signal that has caused an error is seen within that time.
 const SIGNAL: Duration = Duration::from_millis(100);
@@ -95,7 +97,7 @@ async fn compare_audit_log(config: &Config, command: &Rebuild) -> anyhow::Result
     }
     let verify = audit::Verify::against_stream(command.audit.clone(), command.json);
     let code = audit::verify(config, &verify).await?;
-    let mut connection = super::connect(config, command.projection).await?;
+    let mut connection = connect(config, command.projection).await?;
     let operator = operator::operator(&mut connection).await?;
     let outcome = match code == ExitCode::SUCCESS {
         true => "equal",

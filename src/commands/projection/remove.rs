@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::json;
 use sqlx::Connection as _;
 
-use super::{connect, database};
+use super::database::{connect, database};
 use crate::config::{Config, ConfigError};
 use crate::operator::record;
 use crate::service::Projection as Projected;

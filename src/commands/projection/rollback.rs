@@ -14,14 +14,14 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
+use super::database::{connect, database};
 use super::progress::Progress;
 use super::rebuild::streams;
-use super::{connect, database};
-use crate::commands::stop_signal;
 use crate::config::{Config, ConfigError};
 use crate::operator;
 use crate::operator::record;
 use crate::service::Projection as Projected;
+use crate::signals::stop_signal;
 
 /// What is to go back.
 #[derive(Debug, Args)]

@@ -9,9 +9,9 @@ use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::stop_signal;
-use super::{Choice, SHOWN, ranges_json, rest, shown};
+use super::choice::{Choice, SHOWN, ranges_json, rest, shown};
 use crate::config::Config;
+use crate::signals::stop_signal;
 
 /// Which source, and whether.
 #[derive(Debug, Args)]

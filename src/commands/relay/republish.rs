@@ -8,7 +8,7 @@ use artstore_repair::republish::{self, Lack};
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};
 
-use super::{Choice, SHOWN, ranges_json, rest, shown};
+use super::choice::{Choice, SHOWN, ranges_json, rest, shown};
 use crate::config::Config;
 
 /// Runs the command.

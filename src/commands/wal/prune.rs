@@ -22,12 +22,12 @@ use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 use tokio::sync::watch;
 
-use super::{Connected, check_reason, connect, duration};
+use super::elements::{Connected, check_reason, connect, duration};
 use crate::bus_backup::limit;
-use crate::commands::stop_signal;
 use crate::commands::verify::progress::Progress;
 use crate::config::{Config, ConfigError};
 use crate::operator;
+use crate::signals::stop_signal;
 use artstore_verification::pass::{NewDecision, State};
 use artstore_verification::source::{self, Ended, Report};
 
