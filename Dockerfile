@@ -56,7 +56,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 10001 artstore \
-    && useradd --system --uid 10001 --gid artstore --no-create-home --shell /usr/sbin/nologin artstore \
+    && useradd --uid 10001 --gid artstore --no-create-home --shell /usr/sbin/nologin artstore \
     && install -d -o artstore -g artstore -m 0755 /keys
 COPY --from=build /build/target/release/artstore /usr/local/bin/artstore
 ARG ARTSTORE_VERSION=0.1.0

@@ -48,16 +48,9 @@ impl AuditSettings {
                     .to_owned(),
             )
         })?;
-        let text = read("SECURITY_AUDIT_SIGNING_KEY_PATH", path)?;
-        let signer = SignerKey::parse(&text).map_err(|error| {
-            ConfigError(format!(
-                "SECURITY_AUDIT_SIGNING_KEY_PATH: {}: {error}",
-                path.display()
-            ))
-        })?;
         Ok(Keys {
+            signer: signer(path)?,
             ring: self.ring()?,
-            signer,
             old: self.verifiers()?,
             head_after: Duration::from_secs(self.audit_head_seconds),
         })
@@ -114,9 +107,7 @@ impl AuditSettings {
     pub fn trusted(&self) -> Result<Vec<VerifierKey>, ConfigError> {
         let mut trusted = self.verifiers()?;
         if let Some(path) = given(&self.audit_signing_key_path) {
-            let name = "SECURITY_AUDIT_SIGNING_KEY_PATH";
-            let key = SignerKey::parse(&read(name, path)?)
-                .map_err(|error| ConfigError(format!("{name}: {}: {error}", path.display())))?;
+            let key = signer(path)?;
             if !trusted.contains(key.verifier()) {
                 trusted.push(key.verifier().clone());
             }
@@ -130,6 +121,20 @@ impl AuditSettings {
         }
         Ok(trusted)
     }
+}
+
+/// The key that signs heads.
+fn signer(path: &Path) -> Result<SignerKey, ConfigError> {
+    let name = "SECURITY_AUDIT_SIGNING_KEY_PATH";
+    let text = read(name, path)?;
+    let path = path.display();
+    if text.trim().is_empty() {
+        return Err(ConfigError(format!(
+            "{name}: {path} is empty: the making of the key was cut off. Remove the file and make a key \
+             with `artstore audit keygen --out {path} --verifier-keys FILE`"
+        )));
+    }
+    SignerKey::parse(&text).map_err(|error| ConfigError(format!("{name}: {path}: {error}")))
 }
 
 /// Public keys in a file, one a line.

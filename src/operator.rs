@@ -35,12 +35,9 @@ pub fn person() -> Option<String> {
     known.into_iter().find(|name| !name.trim().is_empty())
 }
 
-/// The person, the machine and the role in the database. That nobody is named is a warning: the record
+/// The person who gave a command that makes a record. That nobody is named is a warning: the record
 /// stays as it is for ever.
-pub async fn operator(connection: &mut PgConnection) -> Result<Value, sqlx::Error> {
-    let role: String = sqlx::query_scalar("select session_user::text")
-        .fetch_one(connection)
-        .await?;
+pub fn recorded_person() -> Option<String> {
     let name = person();
     if name.is_none() {
         tracing::warn!(
@@ -48,6 +45,15 @@ pub async fn operator(connection: &mut PgConnection) -> Result<Value, sqlx::Erro
              ARTSTORE_OPERATOR"
         );
     }
+    name
+}
+
+/// The person, with a warning where nobody is named, the machine and the role in the database.
+pub async fn operator(connection: &mut PgConnection) -> Result<Value, sqlx::Error> {
+    let role: String = sqlx::query_scalar("select session_user::text")
+        .fetch_one(connection)
+        .await?;
+    let name = recorded_person();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.map(|host| host.trim().to_owned());
     Ok(json!({"name": name, "host": host, "database_role": role}))

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Run by the postgres image when its volume is empty, and by hand after an element was added: what is there stays. A database for each module, owned by a role of its own, and
-# roles for the relay and the audit log, which may only connect. The tables are made by `artstore migrate up`, and `artstore migrate
-# grant` gives the relay the rights to read what it publishes: no account, no key; and the audit log those to be written.
+# Run by the postgres image when its volume is empty, and by hand after an element was added: what is there stays. A
+# database for each module, owned by a role of its own, and roles for the relay and the audit log, which may only
+# connect. The tables are made by `artstore migrate up`, and `artstore migrate grant` gives the relay the rights to read
+# what it publishes: no account, no key; and the audit log those to be written.
 set -euo pipefail
 
 # NAME PASSWORD-VARIABLE

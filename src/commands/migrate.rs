@@ -17,7 +17,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use artstore_migrations::{DEFAULT_PATIENCE, Direction, Goal, Migrator, Module, Status};
 use artstore_producers::relay::api_url;
+use artstore_producers::relay::source::SourceTable;
 use artstore_schemas::element::ElementName;
+use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -199,8 +201,9 @@ async fn steps(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stores where the element's API is reached, where the settings say it: from then on whoever publishes
-/// says it, however it was started.
+/// Stores where the element's API is reached, where the settings say it and nobody has stored it: from
+/// then on whoever publishes says it, however it was started. What is stored stays: this runs with each
+/// start of an installation, with settings that may be older than an `element set-url`.
 async fn store_url(
     config: &Config,
     element: &ElementName,
@@ -216,11 +219,23 @@ async fn store_url(
     api_url::check(&url).map_err(|problem| {
         ConfigError(format!("ARTSTORE_ELEMENT_API_URLS: {element}: {problem}"))
     })?;
-    let stored = api_url::store(connection, element, Some(&url)).await;
+    let stored = api_url::store_first(connection, element, &url).await;
     if stored.with_context(|| format!("the API URL of {element} was not stored"))? {
         eprintln!(
             "artstore: {element}: events say {url} from now on; for files that were published before: \
              artstore element backfill {element}"
+        );
+        return Ok(());
+    }
+    let table = SourceTable::of(&Source::Element(element.clone()));
+    let stored = api_url::stored(connection, &table).await?;
+    let stored = stored.and_then(|stored| stored.url);
+    if stored.as_ref() != Some(&url) {
+        let stored = stored.as_deref().unwrap_or("no URL");
+        eprintln!(
+            "artstore: {element}: events say {stored}, which is stored with the element; \
+             ARTSTORE_ELEMENT_API_URLS says {url} and changes nothing. To change it: artstore element \
+             set-url {element} {url}"
         );
     }
     Ok(())

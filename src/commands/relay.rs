@@ -31,20 +31,20 @@ pub async fn run(config: &Config, command: RelayCommand) -> anyhow::Result<ExitC
         RelayCommand::AcceptSource(command) => &command.choice,
         RelayCommand::Republish(choice) => choice,
     };
-    choice.decision()?;
+    let decision = choice.decision()?;
     choice.options(config)?;
     match command {
         RelayCommand::AcceptSource(command) => {
             let bus = Bus::connect(&config.bus("artstore relay accept-source"))
                 .await?
                 .patient();
-            accept_source::run(config, &bus, &command).await
+            accept_source::run(config, &bus, &command, decision).await
         }
         RelayCommand::Republish(choice) => {
             let bus = Bus::connect(&config.bus("artstore relay republish"))
                 .await?
                 .patient();
-            republish::run(config, &bus, &choice).await
+            republish::run(config, &bus, &choice, decision).await
         }
     }
 }

@@ -26,6 +26,17 @@ pub struct Answers {
     pub projectors: Vec<ProjectorAnswer>,
 }
 
+impl Answers {
+    /// What the relays of a source said, by process.
+    pub fn of_source(&self, source: &Source) -> Vec<RelayAnswer> {
+        let name = source.to_string();
+        let mut relays = self.relays.clone();
+        relays.retain(|relay| relay.source == name);
+        relays.sort_by(|a, b| a.process.cmp(&b.process));
+        relays
+    }
+}
+
 /// Asks the relays of these sources and the processes of these projections, all at once.
 pub async fn ask(bus: &Bus, sources: &[Source], projections: &[&str]) -> Result<Answers, BusError> {
     let failed = |error: &dyn std::fmt::Display| BusError::JetStream(error.to_string());

@@ -21,7 +21,7 @@ use super::{
     Mirror, Pace, Place, ProjectionStatus, Relays, Server, SourceStatus, StreamFacts, StreamStatus,
     Workers, Working,
 };
-use crate::service::answer::{Process, ProjectorAnswer, Stage};
+use crate::service::answer::{Process, ProjectorAnswer, RelayAnswer, Stage};
 
 /// What NATS says of a stream.
 pub(super) fn stream_facts(info: &Info) -> StreamFacts {
@@ -79,7 +79,7 @@ pub(super) fn of_source(
     facts: Asked<SourceFacts>,
     count: Option<Asked<Counted>>,
     looked: Option<&Looked>,
-    answers: Option<&Answers>,
+    answers: Option<Vec<RelayAnswer>>,
 ) -> SourceStatus {
     let tail = looked.and_then(|looked| looked.tail.as_ref().ok());
     let missing = tail.map(|tail| tail.gaps.missing());
@@ -90,13 +90,6 @@ pub(super) fn of_source(
         (Ok(_), Some(Ok(_)) | None) => None,
     };
     let facts = facts.ok();
-    let name = source.to_string();
-    let answers = answers.map(|answers| {
-        let mut answers = answers.relays.clone();
-        answers.retain(|answer| answer.source == name);
-        answers.sort_by(|a, b| a.process.cmp(&b.process));
-        answers
-    });
     let lock_held = facts.as_ref().map(|facts| facts.holder.is_some());
     let holder = facts.as_ref().and_then(|facts| facts.holder.clone());
     let stages = answers.as_ref();
@@ -105,7 +98,9 @@ pub(super) fn of_source(
             .map(|a| (a.stage, judge::lasting(a.problem.as_ref(), a.since)))
     });
     let (state, relay_problem) = judge::working(lock_held, 0, stages);
-    let state = judge::taking_over(state, answers.iter().flatten().map(|a| a.since));
+    let changed_hands = facts.as_ref().is_some_and(|facts| facts.changed_hands);
+    let since = answers.iter().flatten().map(|a| a.since);
+    let state = judge::taking_over(state, changed_hands, since);
     let of = |stage| {
         let all = answers.iter().flatten();
         all.filter(move |answer| answer.stage == stage)
@@ -148,7 +143,7 @@ pub(super) fn of_source(
             },
             answers,
         },
-        source: name,
+        source: source.to_string(),
     }
 }
 
@@ -320,7 +315,7 @@ fn workers_of(
         .as_ref()
         .map_or(0, |present| present.sessions - i64::from(present.held));
     let (state, problem) = judge::working(lock_held, others, stages);
-    let state = judge::taking_over(state, answers.iter().flatten().map(|(_, w)| w.since));
+    let state = judge::taking_over(state, false, answers.iter().flatten().map(|(_, w)| w.since));
     // A worker that waits learns within a second or so that a pause is over.
     let problem = problem.filter(|problem| paused || !problem.text.starts_with("paused by "));
     let of = |stage| {

@@ -27,6 +27,8 @@ pub struct SourceFacts {
     pub pending: Rows,
     /// Who has the relay's lock; none where nobody has.
     pub holder: Option<Holder>,
+    /// Whether another session had it a moment before.
+    pub changed_hands: bool,
 }
 
 /// A checkpoint.
@@ -113,6 +115,7 @@ pub async fn source(
         position,
         pending,
         holder: election::holder(connection, source).await?,
+        changed_hands: false,
     })
 }
 

@@ -11,6 +11,7 @@ use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
+use artstore_runtime::holder::Holder;
 use chrono::{DateTime, Utc};
 
 use super::database::Checkpoint;
@@ -102,14 +103,20 @@ pub fn lasting(problem: Option<&Problem>, since: Since) -> Option<&Problem> {
     problem.filter(|problem| problem.halted || !passing)
 }
 
-/// Nobody has the lock, though some wait for it: whether that is so only for a moment.
-pub fn taking_over(state: Working, mut others: impl Iterator<Item = Since>) -> Working {
+/// Nobody has the lock, though some wait for it, or one that did not say so: whether that is so only for
+/// a moment. `changed_hands`: another session had the lock a moment before.
+pub fn taking_over(
+    state: Working,
+    changed_hands: bool,
+    mut others: impl Iterator<Item = Since>,
+) -> Working {
     let lately = |since: Since| {
         let lately = |seconds: Option<f64>| seconds.is_some_and(|seconds| seconds < MOMENT);
         lately(since.stage_seconds) || lately(since.stood_by_seconds)
     };
     match state {
         Working::Waiting if others.any(lately) => Working::TakingOver,
+        Working::Silent if changed_hands => Working::TakingOver,
         state => state,
     }
 }
@@ -546,6 +553,19 @@ fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
             "look again in some seconds; then look at their logs",
             None,
         ),
+        Working::Silent if relays.holder.as_ref().is_some_and(is_of_a_command) => {
+            let holder = relays.holder.iter().map(Holder::to_string);
+            found.add(
+                Weight::Stuck,
+                name,
+                format!(
+                    "a command has the lock and publishes in the relay's place: {}",
+                    holder.collect::<String>()
+                ),
+                "wait until it has ended, a relay goes on then; if it hangs, end it",
+                None,
+            );
+        }
         Working::Silent => {
             let holder = relays.holder.as_ref();
             let holder = holder.map_or_else(String::new, |h| format!("; the lock is held by {h}"));
@@ -597,6 +617,12 @@ fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
             None,
         );
     }
+}
+
+/// Whether a session calls itself one of a command that becomes the source's relay for a while.
+fn is_of_a_command(holder: &Holder) -> bool {
+    let name = holder.application.as_deref().unwrap_or_default();
+    name.starts_with("artstore ") && !name.starts_with("artstore relay")
 }
 
 fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts) {

@@ -2,12 +2,14 @@
 //! rate, then, a second later, everything is read: a checkpoint before the end of its stream, the
 //! end of a stream before the rows that may be missing in it. So a lag is never understated. All
 //! parts are asked at once, each with its deadline: a look ends within some five seconds, whatever
-//! hangs.
+//! hangs. Relays answer before their lock is read: where a lock is held and none of them has it, both
+//! are asked again, since the lock may have changed hands in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
+use artstore_producers::relay::election;
 use artstore_producers::relay::tail::{self, Tail};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
@@ -28,8 +30,9 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answers::{self, Answers};
-use super::database::{self, Checkpoint};
+use super::database::{self, Checkpoint, SourceFacts};
 use super::{Rows, Server, Status, StreamFacts, compose, judge};
+use crate::service::answer::{RelayAnswer, Stage};
 
 /// How long each part may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,6 +45,10 @@ const APART: Duration = Duration::from_secs(1);
 
 /// What is said of a database that answers otherwise, as where somebody has locked a table.
 pub(super) const UNANSWERED: &str = "a question was not answered in time";
+
+/// Before relays are asked again: more than one that has just got its lock takes to say so, and far
+/// less than the lock of a frozen one is kept.
+const ASKED_AGAIN: Duration = Duration::from_millis(500);
 
 /// Who looks. Connections are kept from one look to the next.
 pub struct Watcher {
@@ -134,16 +141,27 @@ impl Watcher {
             Ok((_, listed)) => listed.clone(),
             Err(_) => names.clone(),
         };
-        let facts = self.sources.iter_mut().zip(&reached);
-        let facts = join_all(facts.map(async |((source, database), reached)| {
-            reached.clone()?;
-            database
-                .ask(until, async |c| database::source(c, source).await)
-                .await
-        }));
         let bus = self.bus.as_ref().filter(|_| nats.is_ok());
         let answers = nats.as_ref().and_then(|(answers, _)| answers.as_ref());
         let (answers, problem) = (answers.ok(), answers.err().cloned());
+        let facts = self.sources.iter_mut().zip(&reached);
+        let facts = join_all(facts.map(async |((source, database), reached)| {
+            let mut relays = answers.map(|answers| answers.of_source(source));
+            let facts = async {
+                reached.clone()?;
+                let ask = async |c: &mut PgConnection| database::source(c, source).await;
+                let mut facts = database.ask(until, ask).await?;
+                if let (Some(bus), Some(relays)) = (bus, &mut relays)
+                    && facts.holder.is_some()
+                    && !relays.iter().any(|relay| relay.stage == Stage::Active)
+                {
+                    again(bus, source, database, relays, &mut facts).await?;
+                }
+                Ok(facts)
+            };
+            let facts = facts.await;
+            (facts, relays)
+        }));
         let models = self.models.iter_mut().zip(&before);
         let streams = async {
             let places = join_all(models.map(async |(model, (before, _))| {
@@ -174,6 +192,7 @@ impl Watcher {
             (places, streams)
         };
         let (facts, (places, streams)) = tokio::join!(facts, streams);
+        let (facts, relays): (Vec<_>, Vec<_>) = facts.into_iter().unzip();
         let streams: BTreeMap<&Source, &Asked<Looked>> = listed
             .iter()
             .zip(&streams)
@@ -212,10 +231,10 @@ impl Watcher {
         }))
         .await;
 
-        let sources = self.sources.iter().zip(facts).zip(counts);
-        let sources = sources.map(|(((source, database), facts), count)| {
+        let sources = self.sources.iter().zip(facts).zip(relays).zip(counts);
+        let sources = sources.map(|((((source, database), facts), relays), count)| {
             let looked = streams.get(source).and_then(|looked| looked.as_ref().ok());
-            compose::of_source(source, &database.options, facts, count, looked, answers)
+            compose::of_source(source, &database.options, facts, count, looked, relays)
         });
         let mut projections = Vec::new();
         for ((model, (before, asked)), (places, read_at)) in
@@ -274,6 +293,29 @@ impl Watcher {
         }
         status
     }
+}
+
+/// Asks the relays and the lock once more. Only a session that had the lock before they answered and
+/// after that is of one that should have said so.
+async fn again(
+    bus: &Bus,
+    source: &Source,
+    database: &mut Database,
+    relays: &mut Vec<RelayAnswer>,
+    facts: &mut SourceFacts,
+) -> Asked<()> {
+    sleep_until(Instant::now() + ASKED_AGAIN).await;
+    let until = Instant::now() + PATIENCE;
+    let asked = answers::ask(bus, std::slice::from_ref(source), &[]);
+    if let Ok(Ok(answers)) = timeout_at(until, asked).await {
+        *relays = answers.of_source(source);
+    }
+    let ask = async |c: &mut PgConnection| election::holder(c, source).await;
+    let holder = database.ask(Instant::now() + PATIENCE, ask).await?;
+    let session = |holder: &Option<Holder>| holder.as_ref().map(|holder| holder.pid);
+    facts.changed_hands = session(&holder) != session(&facts.holder);
+    facts.holder = holder;
+    Ok(())
 }
 
 /// Whether the source's relay has published, and read its rows, a moment ago: what does not answer

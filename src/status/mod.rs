@@ -147,7 +147,7 @@ pub enum Working {
     Silent,
     /// A person has to act.
     Halted,
-    /// None has the lock, and that is so only for a moment: one is taking over.
+    /// The lock is free, or has just changed hands, and that is so only for a moment: one is taking over.
     TakingOver,
     /// There are some, but none has the lock.
     Waiting,

@@ -473,11 +473,18 @@ fn what_passes_within_a_moment_is_no_trouble() {
         stood_by_seconds: Some(stood_by),
         problem_seconds: None,
     };
-    let waiting = |since| taking_over(Working::Waiting, [since].into_iter());
+    let waiting = |since| taking_over(Working::Waiting, false, [since].into_iter());
     // The active one has gone a second ago; a standby has just started; nobody takes over.
     assert_eq!(waiting(waits(HOUR, 1.0)), Working::TakingOver);
     assert_eq!(waiting(waits(1.0, HOUR)), Working::TakingOver);
     assert_eq!(waiting(waits(HOUR, 20.0)), Working::Waiting);
+    // The lock changes hands, and neither of the two had to say so; it does not, and one should.
+    let silent = |changed_hands| {
+        let since = [waits(HOUR, 0.2)].into_iter();
+        taking_over(Working::Silent, changed_hands, since)
+    };
+    assert_eq!(silent(true), Working::TakingOver);
+    assert_eq!(silent(false), Working::Silent);
 }
 
 /// All databases of a server that is down, with everything that follows from it: one trouble.
@@ -692,6 +699,36 @@ fn who_works_is_told_from_locks_and_answers_together() {
     for (lock, others, answers, expected) in cases {
         let text = format!("{lock:?} {others} {answers:?}");
         assert_eq!(state(lock, others, answers).0, expected, "{text}");
+    }
+}
+
+/// Nobody is to end the session of a backfill because its relay stands by meanwhile.
+#[test]
+fn a_command_that_has_the_lock_is_waited_for() {
+    let held_by = |application: &str| {
+        let mut status = healthy();
+        let relay = &mut status.sources[0].relay;
+        relay.state = Working::Silent;
+        relay.holder = Some(Holder {
+            pid: Some(12),
+            user: None,
+            application: Some(application.to_owned()),
+            address: None,
+            state: None,
+            seconds: None,
+            transaction: None,
+            prepared: None,
+        });
+        let [trouble] = judged(status).troubles.try_into().unwrap();
+        trouble
+    };
+    let backfill = held_by("artstore element backfill");
+    assert!(backfill.what.contains("a command has the lock"));
+    assert!(backfill.todo.contains("wait until it has ended"));
+    for name in ["artstore relay (election)", "somebody here"] {
+        let other = held_by(name);
+        assert!(other.what.contains("it is frozen"), "{other:?}");
+        assert!(other.what.contains(name), "{other:?}");
     }
 }
 

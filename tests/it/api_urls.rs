@@ -12,6 +12,8 @@ use crate::verify_cache;
 
 const VARIABLE: &str = "ARTSTORE_ELEMENT_API_URLS";
 
+const UP: [&str; 6] = ["migrate", "up", "--module", "storage", "--element", "elem"];
+
 /// What the cache says of the element's files.
 async fn shown(query: &mut PgConnection) -> Vec<Option<String>> {
     sqlx::query_scalar("select distinct storage_element_url from file_metadata_cache order by 1")
@@ -106,11 +108,20 @@ fn whoever_publishes_says_the_elements_own_url() {
             false
         );
 
-        // `migrate up` stores what its settings say, and changes nothing without them.
-        let up = ["migrate", "up", "--module", "storage", "--element", "elem"];
-        succeeds(world.command(&up)).await;
-        succeeds(world.command(&up).env(VARIABLE, "elem=http://c.example")).await;
-        succeeds(world.command(&up)).await;
+        // `migrate up`, which runs with each start, takes back nothing, and says how to change it.
+        let set = ["element", "set-url", "elem", "http://c.example"];
+        succeeds(world.command(&set)).await;
+        let said = succeeds(world.command(&UP).env(VARIABLE, "elem=http://b.example")).await;
+        assert!(said.contains("events say http://c.example"), "{said}");
+        let advice = "artstore element set-url elem http://b.example";
+        assert!(said.contains(advice), "{said}");
+        for program in [
+            world.command(&UP),
+            world.command(&UP).env(VARIABLE, "elem=http://c.example"),
+        ] {
+            let said = succeeds(program).await;
+            assert!(!said.contains("elem: events say"), "{said}");
+        }
         succeeds(world.command(&backfill)).await;
         world.projected().await;
         assert_eq!(shown(&mut query).await, some("http://c.example"));
@@ -140,6 +151,8 @@ fn whoever_publishes_says_the_elements_own_url() {
 
         // None is a fact as well.
         succeeds(world.command(&["element", "set-url", "elem", "--none"])).await;
+        let said = succeeds(world.command(&UP).env(VARIABLE, "elem=http://d.example")).await;
+        assert!(said.contains("events say no URL"), "{said}");
         succeeds(
             world
                 .command(&backfill)
@@ -179,8 +192,9 @@ fn a_new_epoch_and_a_backfill_say_the_stored_url() {
         world.published(0).await;
         world.projected().await;
         relay.kill().await;
-        let set = ["element", "set-url", "elem", "http://b.example"];
-        succeeds(world.command(&set)).await;
+        // While nothing is stored, `migrate up` stores what its settings say.
+        let said = succeeds(world.command(&UP).env(VARIABLE, "elem=http://b.example")).await;
+        assert!(said.contains("events say http://b.example"), "{said}");
 
         // What a restored backup lacks: the last file, and a change of the one before.
         let [_, changed, lost] = files.map(|file| file.id);

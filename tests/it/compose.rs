@@ -157,12 +157,20 @@ pub fn words(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A service's environment.
+/// A service's environment, as it is where the calling shell has no value for a variable without one.
 pub fn environment(service: &Value) -> Variables {
     let fields = service["environment"].as_object().unwrap().iter();
+    let fields = fields.filter(|(_, value)| !value.is_null());
     fields
         .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
         .collect()
+}
+
+/// The variables that a service takes from the calling shell.
+pub fn passed_on(service: &Value) -> Vec<&str> {
+    let fields = service["environment"].as_object().unwrap().iter();
+    let fields = fields.filter(|(_, value)| value.is_null());
+    fields.map(|(name, _)| name.as_str()).collect()
 }
 
 /// `name:version`, with a number in the version.

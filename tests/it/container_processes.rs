@@ -513,8 +513,8 @@ fn what_compose_starts_works_as_plain_processes() {
         assert_eq!(status.code(), Some(1), "{said}");
         let missing = "NATS user \"setup\" may not publish to artstore.control.storage_elem_01";
         assert!(said.contains(missing), "{said}");
-        let (status, said) = backfill(None).output().await;
-        assert!(status.success(), "{said}");
+        let (status, log) = backfill(None).finish().await;
+        assert!(status.success() && !log.contains("WARN"), "{log}");
         let api = eventually("the file of before is in the cache", || async {
             cached(&mut pg(&query).await, unknown).await
         })
@@ -576,6 +576,11 @@ fn what_compose_starts_works_as_plain_processes() {
         let refused = try_pg(&url(role, "STORAGE_01_DB_PASSWORD", "artstore_admin")).await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("permission denied"), "{refused}");
+
+        // Nobody lacked a right, but for the backfill above that was given the wrong user.
+        let log = nats.log();
+        let mut refused = log.lines().filter(|line| line.contains("Violation"));
+        assert!(refused.all(|line| line.contains("user:setup\"")), "{log}");
 
         for (service, listen, _) in &running {
             let check = words(&service["healthcheck"]["test"]);

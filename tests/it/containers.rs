@@ -159,8 +159,11 @@ fn every_container_is_confined_and_says_how_it_starts_and_ends() {
             .filter(|build| !build.is_null());
         let builds: Vec<&Value> = builds.collect();
         assert!(builds.len() <= 1, "{name}: {builds:?}");
-        if service["build"].is_null() && !builds.is_empty() {
+        // No registry is asked for an image that is built here.
+        if !builds.is_empty() && name != "nats" {
             assert_eq!(service["pull_policy"], "never", "{name}");
+        }
+        if service["build"].is_null() && !builds.is_empty() {
             assert!(!service["depends_on"]["migrate"].is_null(), "{name}");
         }
         let stage = builds.first().and_then(|build| build["target"].as_str());
@@ -185,6 +188,13 @@ fn every_container_is_confined_and_says_how_it_starts_and_ends() {
     assert_eq!(after("relay"), ["migrate", "nats", "postgres"]);
     assert_eq!(after("projector"), ["migrate", "nats", "postgres"]);
     assert_eq!(after("audit"), ["migrate", "nats", "postgres"]);
+    // Whoever gives a command is named in its record; nobody gives one to a service.
+    for (name, service) in services(&root) {
+        let passed_on = compose::passed_on(service);
+        let operator = ["ARTSTORE_OPERATOR", "SUDO_USER", "USER"];
+        let operator = if name == "tools" { &operator[..] } else { &[] };
+        assert_eq!(passed_on, operator, "{name}");
+    }
     // The secret and the key are where they are needed, and the key can be read there alone.
     for (name, service) in services(&root) {
         let environment = service["environment"].as_object();

@@ -152,7 +152,14 @@ fn a_message_that_was_cut_out_is_published_again() {
         assert_eq!(damage["places"][0]["first"], 4);
         assert_eq!(damage["rows"]["count"], 1);
         assert_eq!(damage["rows"]["list"][0]["position"], 4);
-        mended(&world).await;
+        // The record stays for ever, and names whoever gave the command.
+        let nobody = |arguments| republish(&world, arguments).env("ARTSTORE_OPERATOR", "");
+        let (_, log) = nobody(&[]).finish().await;
+        assert!(!log.contains("ARTSTORE_OPERATOR"), "no record: {log}");
+        let (status, log) = nobody(YES).finish().await;
+        assert!(status.success(), "{log}");
+        assert_eq!(log.matches("set ARTSTORE_OPERATOR").count(), 1, "{log}");
+        goes_on(&world).await;
     });
 }
 

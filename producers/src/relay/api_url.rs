@@ -114,10 +114,29 @@ pub async fn store(
     element: &ElementName,
     url: Option<&str>,
 ) -> Result<bool, sqlx::Error> {
+    let other = "api.set_at is null or api.url is distinct from excluded.url";
+    upsert(connection, element, url, other).await
+}
+
+/// Stores a URL where nobody has stored anything, not even that there is none. False: nothing was changed.
+pub async fn store_first(
+    connection: &mut PgConnection,
+    element: &ElementName,
+    url: &str,
+) -> Result<bool, sqlx::Error> {
+    upsert(connection, element, Some(url), "api.set_at is null").await
+}
+
+async fn upsert(
+    connection: &mut PgConnection,
+    element: &ElementName,
+    url: Option<&str>,
+    replaced: &str,
+) -> Result<bool, sqlx::Error> {
     let sql = format!(
         "insert into public.{element}_api as api (url, set_at) values ($1, clock_timestamp()) \
          on conflict (id) do update set url = excluded.url, set_at = excluded.set_at \
-         where api.set_at is null or api.url is distinct from excluded.url"
+         where {replaced}"
     );
     let done = sqlx::query(AssertSqlSafe(sql))
         .bind(url)

@@ -1,17 +1,19 @@
-//! `artstore audit keygen`: the key that signs heads.
+//! `artstore audit keygen`: the key that signs heads. Wherever it is cut off, running it again leaves a key
+//! that works.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use artstore_projectors::audit_log::note::SignerKey;
+use artstore_runtime::crash;
 use clap::Args;
 use serde_json::json;
 
 use crate::config::ConfigError;
+use artstore_runtime::files;
 
 /// Makes a key.
 #[derive(Debug, Args)]
@@ -34,31 +36,17 @@ pub struct Keygen {
 pub fn keygen(command: &Keygen) -> anyhow::Result<ExitCode> {
     let key = SignerKey::generate(&command.name)
         .map_err(|error| ConfigError(format!("--name {:?}: {error}", command.name)))?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&command.out)
-        .with_context(|| {
-            format!(
-                "{} can't be made; nothing was written",
-                command.out.display()
-            )
-        })?;
-    writeln!(file, "{}", key.to_private_text())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("{} can't be written", command.out.display()))?;
+    is_free(&command.out)?;
+    // The public key first: whoever has signed with a key has its public one. The other way round, a crash
+    // here leaves a key whose heads nobody can check; this way, a public key that nobody signs with.
     let public = key.verifier().to_string();
     if let Some(path) = &command.verifier_keys {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .with_context(|| format!("{} can't be opened", path.display()))?;
-        writeln!(file, "{public}")
-            .and_then(|()| file.sync_all())
+        append_line(path, &public)
             .with_context(|| format!("{} can't be written", path.display()))?;
     }
+    crash::point("keygen.public");
+    let private = format!("{}\n", key.to_private_text());
+    files::create(&command.out, private.as_bytes())?;
     if command.json {
         let out = command.out.display().to_string();
         println!("{:#}", json!({"signing_key": out, "verifier_key": public}));
@@ -72,4 +60,26 @@ pub fn keygen(command: &Keygen) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file that is there stays as it is. One that is empty holds no key: its making was cut off.
+fn is_free(path: &Path) -> anyhow::Result<()> {
+    let path_shown = path.display();
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{path_shown} can't be read")),
+        Ok(there) if there.len() == 0 => anyhow::bail!(
+            "{path_shown} is there and empty: the making of a key was cut off. Nothing was written; remove \
+             the file and run this again"
+        ),
+        Ok(_) => anyhow::bail!("{path_shown} is there; nothing was written"),
+    }
+}
+
+/// In one piece: others may be reading the file.
+fn append_line(path: &Path, line: &str) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(format!("{line}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok(files::sync_folder(path)?)
 }

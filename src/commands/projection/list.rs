@@ -96,7 +96,7 @@ pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
     // Without it nobody knows who has halted; the databases say the rest.
     let bus = Bus::connect(&config.bus("artstore projection list")).await;
     for projection in Projected::value_variants() {
-        if super::database(config, *projection).is_ok() {
+        if super::database::database(config, *projection).is_ok() {
             let mut connection = connect(config, *projection).await?;
             let halts = halts(bus.as_ref().ok(), *projection).await;
             rows.push(see(&mut connection, *projection, halts).await?);

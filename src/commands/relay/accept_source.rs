@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use artstore_bus::bus::Bus;
 use artstore_repair::accept::{self, Accepted, Break};
+use artstore_repair::mend::Decision;
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};
@@ -24,9 +25,14 @@ pub struct AcceptSource {
 }
 
 /// Runs the command.
-pub async fn run(config: &Config, bus: &Bus, command: &AcceptSource) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    config: &Config,
+    bus: &Bus,
+    command: &AcceptSource,
+    decision: Option<Decision>,
+) -> anyhow::Result<ExitCode> {
     let choice = &command.choice;
-    let (decision, options) = (choice.decision()?, choice.options(config)?);
+    let options = choice.options(config)?;
     let mut found = accept::examine(bus, &options).await?;
     let mut record = None;
     if let Some(decision) = decision.filter(|_| found.is_break()) {

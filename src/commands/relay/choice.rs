@@ -36,7 +36,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The operator's word, where it was given.
+    /// The operator's word, where it was given. Asked once: nobody who is named is a warning.
     pub(super) fn decision(&self) -> Result<Option<Decision>, ConfigError> {
         let reason = self.reason.clone().unwrap_or_default();
         if self.yes && reason.trim().is_empty() {
@@ -49,8 +49,10 @@ impl Choice {
                 "--reason has more than {LONGEST_REASON} characters, or a NUL"
             )));
         }
-        let by = operator::person().unwrap_or_else(|| "unknown".to_owned());
-        Ok(self.yes.then_some(Decision { reason, by }))
+        Ok(self.yes.then(|| Decision {
+            reason,
+            by: operator::recorded_person().unwrap_or_else(|| "unknown".to_owned()),
+        }))
     }
 
     pub(super) fn options(&self, config: &Config) -> Result<RelayOptions, ConfigError> {

@@ -4,6 +4,7 @@ use artstore_runtime::count::counted;
 use std::process::ExitCode;
 
 use artstore_bus::bus::Bus;
+use artstore_repair::mend::Decision;
 use artstore_repair::republish::{self, Lack};
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};
@@ -12,8 +13,13 @@ use super::choice::{Choice, SHOWN, ranges_json, rest, shown};
 use crate::config::Config;
 
 /// Runs the command.
-pub async fn run(config: &Config, bus: &Bus, choice: &Choice) -> anyhow::Result<ExitCode> {
-    let (decision, options) = (choice.decision()?, choice.options(config)?);
+pub async fn run(
+    config: &Config,
+    bus: &Bus,
+    choice: &Choice,
+    decision: Option<Decision>,
+) -> anyhow::Result<ExitCode> {
+    let options = choice.options(config)?;
     let mut lack = republish::examine(bus, &options).await?;
     let mut published = None;
     if let Some(decision) = decision.filter(|_| !lack.is_nothing()) {

@@ -8,6 +8,7 @@ mod catalogue;
 mod crashes;
 mod export;
 mod forged;
+mod keygen;
 mod lost_heads;
 mod made_again;
 mod mistaken;
