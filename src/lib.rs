@@ -12,7 +12,7 @@
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`status`]: how everything is, at one moment
 //! - [`audit`]: rows of the audit log, selected and exported
-//! - [`repair`]: mending a read model from the streams
+//! - [`repair`]: repairing a read model from the streams
 //! - [`bus_backup`]: streams kept in files, and put back
 //! - [`operator`]: who gave a command
 //! - [`commands`]: what can be asked for

@@ -10,7 +10,7 @@ use artstore::error_text::error_text;
 use artstore::telemetry;
 use artstore_bus::bus::BusError;
 
-/// As the shell tells of a program that ended because nobody reads its output any more.
+/// As the shell reports a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;
 
 /// The form of log lines, once it is known.

@@ -1,4 +1,4 @@
-//! Mending a read model from the streams. It never touches a source or a stream: what it writes is
+//! Repairing a read model from the streams. It never touches a source or a stream: what it writes is
 //! what the projector would have written, by the projector's own code.
 //!
 //! Events that an operator gave up (`artstore parked discard`) are passed over, as by the projector.
@@ -30,7 +30,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::operator::{self, record};
-use artstore_verification::cache::checkpoints::{self, Place};
+use artstore_verification::cache::checkpoints::{self, CheckedCheckpoint};
 use artstore_verification::cache::element_streams;
 use artstore_verification::cache::messages::{self, Messages, Wanted};
 use artstore_verification::cache::told::Streams;
@@ -41,7 +41,7 @@ const CHUNK: usize = 2_000;
 /// How often it is tried again when something holds a table, or the projector was faster.
 const TRIES: usize = 20;
 
-/// What is to be mended. Unsound checkpoints are, in any case.
+/// What is to be repaired. Unsound checkpoints are, in any case.
 #[derive(Debug, Clone, Default)]
 pub struct Damage {
     /// Files whose rows are derived again.
@@ -52,20 +52,20 @@ pub struct Damage {
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
-pub struct Mended {
+pub struct Repaired {
     /// Checkpoints that were set anew.
-    pub checkpoints: Vec<MendedCheckpoint>,
+    pub checkpoints: Vec<RepairedCheckpoint>,
     /// Files whose rows were derived again.
-    pub files: Vec<MendedRow>,
+    pub files: Vec<RepairedRow>,
     /// Events whose rows were derived again.
-    pub events: Vec<MendedRow>,
+    pub events: Vec<RepairedRow>,
     /// Rows that name an event but whose id is none of a file: removed.
     pub odd_rows: u64,
 }
 
 /// A checkpoint that was set anew.
 #[derive(Debug, Serialize)]
-pub struct MendedCheckpoint {
+pub struct RepairedCheckpoint {
     /// The stream.
     pub stream: String,
     /// Where it stood.
@@ -78,21 +78,21 @@ pub struct MendedCheckpoint {
 
 /// A row that was derived again.
 #[derive(Debug, Serialize)]
-pub struct MendedRow {
+pub struct RepairedRow {
     /// The file or event.
     pub id: Uuid,
-    /// Whether the streams tell of it, so that it has a row now.
+    /// Whether the streams contain it, so that it has a row now.
     pub present: bool,
 }
 
-/// Mends. Works while projectors run.
+/// Repairs. Works while projectors run.
 pub async fn repair(
     bus: &Bus,
     query: &PgConnectOptions,
     damage: &Damage,
-) -> anyhow::Result<Mended> {
+) -> anyhow::Result<Repaired> {
     database::check_direct::<QueryCache>(query).await?;
-    let mut mended = Mended::default();
+    let mut repaired = Repaired::default();
     let mut files: Vec<&[Uuid]> = damage.files.chunks(CHUNK).collect();
     let mut events: Vec<&[Uuid]> = damage.events.chunks(CHUNK).collect();
     loop {
@@ -102,14 +102,14 @@ pub async fn repair(
             files: files.pop().unwrap_or_default(),
             events: events.pop().unwrap_or_default(),
         };
-        part.mend(&mut mended).await?;
+        part.repair(&mut repaired).await?;
         if files.is_empty() && events.is_empty() {
-            return Ok(mended);
+            return Ok(repaired);
         }
     }
 }
 
-/// What is mended in one transaction.
+/// What is repaired in one transaction.
 struct Part<'a> {
     bus: &'a Bus,
     query: &'a PgConnectOptions,
@@ -120,18 +120,18 @@ struct Part<'a> {
 /// What was read before the transaction, so that it is short.
 struct Read {
     elements: Vec<ElementName>,
-    places: Vec<Place>,
+    places: Vec<CheckedCheckpoint>,
     streams: Streams,
     history: HashMap<Uuid, Received>,
-    /// What was given up in the stream of the query module.
+    /// What was discarded in the stream of the query module.
     discarded: Discarded,
 }
 
 impl Part<'_> {
-    async fn mend(&self, mended: &mut Mended) -> anyhow::Result<()> {
+    async fn repair(&self, repaired: &mut Repaired) -> anyhow::Result<()> {
         for tried in 1.. {
             let read = self.read().await?;
-            match self.write(read, mended).await {
+            match self.write(read, repaired).await {
                 Ok(Written::Done) => return Ok(()),
                 Ok(Written::Moved) if tried < TRIES => {}
                 Ok(Written::Moved) => bail!(
@@ -142,7 +142,9 @@ impl Part<'_> {
                     tracing::info!("something else holds the tables, it is tried again: {error:#}");
                 }
                 Err(error) => {
-                    return Err(error.context("the read model was not mended: nothing was changed"));
+                    return Err(
+                        error.context("the read model was not repaired: nothing was changed")
+                    );
                 }
             }
             tokio::time::sleep(Duration::from_millis(50 * tried as u64)).await;
@@ -194,7 +196,7 @@ impl Part<'_> {
         Ok(connection)
     }
 
-    async fn write(&self, mut read: Read, mended: &mut Mended) -> anyhow::Result<Written> {
+    async fn write(&self, mut read: Read, repaired: &mut Repaired) -> anyhow::Result<Written> {
         let mut connection = self.connect().await?;
         let mut transaction = connection.begin().await?;
         // In the order in which workers take theirs.
@@ -216,7 +218,7 @@ impl Part<'_> {
             if now == before.checkpoint {
                 if before.is_unsound() {
                     set_checkpoint(&mut transaction, before).await?;
-                    set.push(MendedCheckpoint {
+                    set.push(RepairedCheckpoint {
                         stream: source.stream(),
                         from: now.map_or(0, |now| now.last_sequence),
                         to: before.provable,
@@ -261,7 +263,7 @@ impl Part<'_> {
         crash::point("repair.applied");
         transaction.commit().await?;
         connection.close().await?;
-        self.tell(&read, set, odd_rows, mended);
+        self.collect(&read, set, odd_rows, repaired);
         Ok(Written::Done)
     }
 
@@ -306,7 +308,7 @@ impl Part<'_> {
     }
 
     /// What was done, for the audit log; none: nothing.
-    fn facts(&self, set: &[MendedCheckpoint], odd_rows: u64) -> Option<Value> {
+    fn facts(&self, set: &[RepairedCheckpoint], odd_rows: u64) -> Option<Value> {
         let nothing =
             set.is_empty() && self.files.is_empty() && self.events.is_empty() && odd_rows == 0;
         (!nothing).then(|| {
@@ -316,10 +318,16 @@ impl Part<'_> {
     }
 
     /// Each change is logged: the read model itself does not show who changed it.
-    fn tell(&self, read: &Read, set: Vec<MendedCheckpoint>, odd_rows: u64, mended: &mut Mended) {
+    fn collect(
+        &self,
+        read: &Read,
+        set: Vec<RepairedCheckpoint>,
+        odd_rows: u64,
+        repaired: &mut Repaired,
+    ) {
         let projection = QueryCache::NAME;
         for checkpoint in &set {
-            let MendedCheckpoint {
+            let RepairedCheckpoint {
                 stream,
                 from,
                 to,
@@ -327,16 +335,16 @@ impl Part<'_> {
             } = checkpoint;
             tracing::info!(projection, stream, from, to, problem, "checkpoint set anew");
         }
-        mended.checkpoints.extend(set);
+        repaired.checkpoints.extend(set);
         for id in self.files {
             let present = read.streams.shown(*id).is_some();
             tracing::info!(projection, file = %id, present, "row derived again");
-            mended.files.push(MendedRow { id: *id, present });
+            repaired.files.push(RepairedRow { id: *id, present });
         }
         for id in self.events {
             let present = read.history.contains_key(id);
             tracing::info!(projection, event.id = %id, present, "row derived again");
-            mended.events.push(MendedRow { id: *id, present });
+            repaired.events.push(RepairedRow { id: *id, present });
         }
         if odd_rows > 0 {
             tracing::info!(
@@ -345,7 +353,7 @@ impl Part<'_> {
                 "rows removed whose id is none of a file"
             );
         }
-        mended.odd_rows += odd_rows;
+        repaired.odd_rows += odd_rows;
     }
 }
 
@@ -370,8 +378,11 @@ async fn given_up(
     discarded::load(connection, QueryCache::NAME, &source.stream()).await
 }
 
-async fn set_checkpoint(transaction: &mut PgConnection, place: &Place) -> anyhow::Result<()> {
-    let new = place.mended();
+async fn set_checkpoint(
+    transaction: &mut PgConnection,
+    place: &CheckedCheckpoint,
+) -> anyhow::Result<()> {
+    let new = place.repaired();
     sqlx::query(
         "update public.projection_checkpoints \
          set last_sequence = $3, last_event_id = $4, stream_created_at = $5, source_high = $6, \
@@ -391,7 +402,7 @@ async fn set_checkpoint(transaction: &mut PgConnection, place: &Place) -> anyhow
     Ok(())
 }
 
-/// The messages of some events of the query module, but those that were given up.
+/// The messages of some events of the query module, but those that were discarded.
 async fn read_history(
     bus: &Bus,
     (events, discarded): (&[Uuid], &Discarded),
@@ -411,7 +422,7 @@ async fn read_history(
     let damage = breaks::damage(bus, &Source::Query).await?;
     let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
     while let Some((sequence, message)) = messages.next().await? {
-        // What readers pass over tells nothing.
+        // What readers pass over has no effect.
         if damage.ignores(sequence) {
             continue;
         }
@@ -444,7 +455,7 @@ fn is_busy(error: &anyhow::Error) -> bool {
     database.is_some_and(|code| matches!(code.as_ref(), "55P03" | "40P01" | "40001"))
 }
 
-/// Reads what is to be mended from a report of `artstore verify --json`: those of its findings
+/// Reads what is to be repaired from a report of `artstore verify --json`: those of its findings
 /// whose command is this one.
 pub fn from_report(text: &str) -> anyhow::Result<Damage> {
     let report: serde_json::Value = serde_json::from_str(text).context("no JSON")?;
@@ -461,8 +472,8 @@ pub fn from_report(text: &str) -> anyhow::Result<Damage> {
     };
     let mut damage = Damage::default();
     for finding in findings {
-        let mend = finding["mend"].as_str().unwrap_or_default();
-        let Some(rest) = mend.strip_prefix(checkpoints::MEND) else {
+        let repair = finding["repair"].as_str().unwrap_or_default();
+        let Some(rest) = repair.strip_prefix(checkpoints::REPAIR) else {
             continue;
         };
         match rest.trim().split_once(' ') {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use artstore_bus::bus::{Bus, BusOptions, StreamName};
 use artstore_migrations::Module;
 use artstore_producers::relay::api_url;
-use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::publish::PublishMode;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_projectors::audit_log::chain::{ChainKey, Keyring};
@@ -211,7 +211,7 @@ impl System {
             poll_interval: Duration::from_millis(200),
         };
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
-        let progress = Progress::default();
+        let progress = RelayProgress::default();
         let shown = vec![(options.source.clone(), progress.clone())];
         let answering = answer::for_relays(bus.clone(), shown, |_| None);
         let task = async move {
@@ -250,7 +250,7 @@ impl System {
         running: &mut Running,
     ) {
         let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
-        let progress = artstore_projectors::runtime::progress::Progress::default();
+        let progress = artstore_projectors::runtime::progress::ProjectorProgress::default();
         let answering = answer::for_projector(bus.clone(), P::NAME, P::VERSION, progress.clone());
         let task = async move {
             tokio::select! {
@@ -293,7 +293,7 @@ impl Running {
         }
     }
 
-    /// Stops all parts, and tells what went wrong with them.
+    /// Stops all parts, and returns what went wrong with them.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.stop.send_replace(true);
         for task in self.tasks {

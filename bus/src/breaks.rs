@@ -175,8 +175,8 @@ impl<'a> Stream<'a> {
         Some(record.map(|record| {
             let epoch = Epoch {
                 sequence,
-                high: envelope.high,
-                missing: envelope.missing,
+                high_water_mark: envelope.high_water_mark,
+                gaps: envelope.gaps,
                 last_agreeing: record.last_agreeing,
                 pruned_up_to: record.pruned_up_to,
             };
@@ -203,7 +203,7 @@ impl<'a> Stream<'a> {
 
     /// Whether a record follows the last message before it that counts, or one that came behind that
     /// and does not count. `damage`: what does not count, in ranges that are never gone through one by
-    /// one. A hole that is not known tells nothing.
+    /// one. A hole that is not recorded means nothing.
     async fn follows(
         &self,
         sequence: u64,

@@ -332,7 +332,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Makes a source's stream, or mends an existing one where that loses nothing.
+    /// Makes a source's stream, or repairs an existing one where that loses nothing.
     /// Calling it again changes nothing.
     pub async fn ensure_stream(
         &self,

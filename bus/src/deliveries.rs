@@ -251,7 +251,7 @@ impl Deliveries {
         match looked {
             Ok(Ok(None)) | Err(_) => Ok(()),
             Ok(Ok(Some(reason))) => Err(self.ended(&reason)),
-            // Heartbeats that do not come tell of a bus that can't be reached.
+            // Missed heartbeats mean that the bus can't be reached.
             Ok(Err(error)) if error.is_transient() => {
                 tracing::debug!(stream = self.stream, %error, "the stream was not asked");
                 Ok(())

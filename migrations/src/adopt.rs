@@ -51,7 +51,7 @@ pub struct OldRows {
     pub pending: i64,
     /// With a status that is neither: nobody hears of them.
     pub other: i64,
-    /// Files that no finished row is about: events tell of them with their next operation.
+    /// Files that no finished row is about: they appear in events with their next operation.
     pub untold_files: i64,
 }
 

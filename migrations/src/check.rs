@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::error::{Failure, Found, MigrateError, Task};
+use crate::error::{Failure, FoundTables, MigrateError, Task};
 use crate::part::{Kind, Part, Reason};
 
 /// How many rows are listed.
@@ -69,7 +69,7 @@ async fn one(conn: &mut PgConnection, task: &Task<'_>, part: &Part) -> Result<()
         module: task.module.clone(),
         step: task.step,
         direction: task.direction.word(),
-        found: Box::new(Found {
+        found: Box::new(FoundTables {
             problem: reason.problem.clone(),
             remedy: reason.remedy.clone(),
             rows: rows

@@ -166,7 +166,7 @@ pub enum MigrateError {
         /// "up" or "down".
         direction: &'static str,
         /// Which rows.
-        found: Box<Found>,
+        found: Box<FoundTables>,
         /// Whether it can be done, but loses them.
         loses: bool,
     },
@@ -200,14 +200,14 @@ pub enum MigrateError {
         /// have kept it waiting, an old snapshot.
         holders: Vec<String>,
         /// What was kept of the step.
-        progress: Progress,
+        progress: StepProgress,
         /// An index whose building was given up and that could not be dropped either.
         index_left: Option<String>,
     },
     /// A step failed.
     #[error(
         "{direction} step {step} of {module} failed: {}; {progress}, steps before it stay \
-         done; mend the cause and try again",
+         done; fix the cause and try again",
         words(.source)
     )]
     Step {
@@ -220,7 +220,7 @@ pub enum MigrateError {
         /// What the database said.
         source: sqlx::Error,
         /// What was kept of the step.
-        progress: Progress,
+        progress: StepProgress,
     },
     /// The connection was lost, or the database refused, while a step was being committed.
     #[error(
@@ -241,7 +241,7 @@ pub enum MigrateError {
     /// Adoption could not repair something.
     #[error(
         "adopting {module}: repairing this failed: {what}: {}; what was repaired before \
-         stays and does no harm, nothing else was changed; mend the cause and try again",
+         stays and does no harm, nothing else was changed; fix the cause and try again",
         words(.source)
     )]
     Repair {
@@ -316,7 +316,7 @@ impl MigrateError {
 
 /// Rows that a check has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundTables {
     /// What is wrong with them.
     pub problem: String,
     /// What to do.
@@ -327,7 +327,7 @@ pub struct Found {
     pub count: i64,
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for FoundTables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.problem)?;
         for row in &self.rows {
@@ -343,7 +343,7 @@ impl fmt::Display for Found {
 
 /// What is kept of a step that could not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum StepProgress {
     /// Nothing.
     Nothing,
     /// The parts before this one.
@@ -355,7 +355,7 @@ pub enum Progress {
     },
 }
 
-impl fmt::Display for Progress {
+impl fmt::Display for StepProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("nothing of it was kept"),
@@ -381,11 +381,11 @@ pub(crate) struct Task<'a> {
 
 impl Task<'_> {
     /// What is kept of the step if its present part fails.
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> StepProgress {
         if self.part == 0 || self.of <= 1 {
-            return Progress::Nothing;
+            return StepProgress::Nothing;
         }
-        Progress::Unfinished {
+        StepProgress::Unfinished {
             part: self.part,
             of: self.of,
         }

@@ -215,7 +215,7 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ("select", "table public.projection_discarded"),
         ]),
         (Module::Storage(element), Purpose::Pruner) => vec![
-            // Beside what a relay needs, `delete`; the others for the operation that tells of it.
+            // Beside what a relay needs, `delete`; the others for the operation that records it.
             (
                 "select, insert, update, delete",
                 format!("table public.{element}_wal"),

@@ -94,14 +94,20 @@ pub(crate) async fn database_name(
         ))
 }
 
-type Found = Option<(&'static str, String)>;
+type WrongDatabase = Option<(&'static str, String)>;
 
-async fn admin_table(conn: &mut PgConnection, module: &Module) -> Result<Found, MigrateError> {
+async fn admin_table(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<WrongDatabase, MigrateError> {
     let table = first_of(conn, module, ADMIN_TABLES).await?;
     Ok(table.map(|table| ("the admin module's", table)))
 }
 
-async fn query_table(conn: &mut PgConnection, module: &Module) -> Result<Found, MigrateError> {
+async fn query_table(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<WrongDatabase, MigrateError> {
     let table = first_of(conn, module, QUERY_TABLES).await?;
     Ok(table.map(|table| ("the query module's", table)))
 }
@@ -129,7 +135,10 @@ async fn first_of(
 }
 
 /// An element's prefix can be anything, so it is known by the shape of its tables.
-async fn storage_table(conn: &mut PgConnection, module: &Module) -> Result<Found, MigrateError> {
+async fn storage_table(
+    conn: &mut PgConnection,
+    module: &Module,
+) -> Result<WrongDatabase, MigrateError> {
     let table: Option<String> = sqlx::query_scalar(
         "select wal.relname::text
          from pg_catalog.pg_class as wal

@@ -63,7 +63,7 @@ pub async fn of(conn: &mut PgConnection, module: &Module) -> Result<Vec<Holder>,
          from pg_catalog.pg_locks as held
          join pg_catalog.pg_class as class on class.oid = held.relation
          left join pg_catalog.pg_stat_activity as activity on activity.pid = held.pid
-         -- A prepared transaction has no session; its lock on its own id tells which one it is.
+         -- A prepared transaction has no session; its lock on its own id identifies it.
          left join pg_catalog.pg_locks as own
              on held.pid is null and own.pid is null and own.locktype = 'transactionid'
                  and own.virtualtransaction = held.virtualtransaction

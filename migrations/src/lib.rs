@@ -55,7 +55,7 @@ pub use adopt::{
     tables_present,
 };
 pub use difference::{Difference, Effect};
-pub use error::{Found, MigrateError, Progress};
+pub use error::{FoundTables, MigrateError, StepProgress};
 pub use existing::catalogue;
 pub use grant::{Grant, GrantError, Purpose, grant};
 pub use module::{Module, latest};

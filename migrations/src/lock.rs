@@ -23,7 +23,7 @@ pub(crate) async fn acquire(conn: &mut PgConnection, module: &Module) -> Result<
     let failed = MigrateError::database;
     let started = Instant::now();
     let mut pause = Duration::from_millis(50);
-    let mut told = false;
+    let mut logged = false;
     loop {
         let held: bool = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
             .bind(NAMESPACE)
@@ -34,9 +34,9 @@ pub(crate) async fn acquire(conn: &mut PgConnection, module: &Module) -> Result<
         if held {
             return Ok(());
         }
-        if !told {
+        if !logged {
             tracing::info!(%module, "another migrator is at work: waiting for it");
-            told = true;
+            logged = true;
         }
         if started.elapsed() >= LONGEST_WAIT {
             return Err(MigrateError::Busy {

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use crate::error::{MigrateError, Task};
 use crate::holders;
 
-/// How long a part waits for its locks in all, unless told otherwise.
+/// How long a part waits for its locks in all, unless set otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// The wait after the first refusal; it doubles up to the longest. Each is as long as the time that

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use artstore_bus::bus::{Bus, BusOptions};
 use artstore_projectors::projector::{Projector, Received, Rejection};
-use artstore_projectors::runtime::progress::Progress;
+use artstore_projectors::runtime::progress::ProjectorProgress;
 use artstore_projectors::runtime::workers;
 use artstore_schemas::event::Event;
 use artstore_schemas::source::Source;
@@ -86,6 +86,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     .await?;
     // Until the process is ended: a batch is committed with its checkpoint, or not at all.
     let (_running, stop) = tokio::sync::watch::channel(false);
-    workers::run(FilesPerUser, bus, database, Progress::default(), stop).await?;
+    workers::run(
+        FilesPerUser,
+        bus,
+        database,
+        ProjectorProgress::default(),
+        stop,
+    )
+    .await?;
     Ok(())
 }

@@ -80,9 +80,9 @@ impl Projector for ElementRegistry {
         let Source::Element(element) = source else {
             return Ok(());
         };
-        let said = Said::of(batch);
-        let (files, bytes) = count(transaction, element, &said.files).await?;
-        add(transaction, element, &said, files, bytes).await?;
+        let summary = BatchSummary::of(batch);
+        let (files, bytes) = count(transaction, element, &summary.files).await?;
+        add(transaction, element, &summary, files, bytes).await?;
         show_or_leave(transaction, element).await?;
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Projector for ElementRegistry {
 
 /// What a batch says of its element, in the end.
 #[derive(Debug, Default)]
-struct Said {
+struct BatchSummary {
     /// The size of each file; none: it is gone.
     files: BTreeMap<Uuid, Option<i64>>,
     mode: Option<String>,
@@ -111,24 +111,25 @@ struct Said {
     last: Option<DateTime<Utc>>,
 }
 
-impl Said {
+impl BatchSummary {
     fn of(batch: &[Received]) -> Self {
-        let mut said = Self::default();
+        let mut summary = Self::default();
         for received in batch {
             let Event::Wal(wal) = &received.event else {
                 continue;
             };
             // Every event has the file's whole state, whatever became of its operation.
             if let Some(id) = wal.file.as_ref().map(|f| f.id).or(wal.operation.file_id) {
-                said.files
+                summary
+                    .files
                     .insert(id, wal.file.as_ref().map(|f| f.file_size));
             }
             if let Some(mode) = mode(wal) {
-                said.mode = Some(mode);
+                summary.mode = Some(mode);
             }
-            said.last = said.last.max(Some(received.envelope.time));
+            summary.last = summary.last.max(Some(received.envelope.time));
         }
-        said
+        summary
     }
 }
 
@@ -157,19 +158,19 @@ async fn count(
         return Ok((0, 0));
     }
     sqlx::query_as(
-        "with said as (select * from unnest($2::uuid[], $3::bigint[]) as said (file_id, file_size)), \
+        "with changed as (select * from unnest($2::uuid[], $3::bigint[]) as changed (file_id, file_size)), \
          old as ( \
-             select r.file_size from registry_files r join said using (file_id) \
+             select r.file_size from registry_files r join changed using (file_id) \
              where r.element = $1), \
          gone as ( \
-             delete from registry_files r using said \
-             where r.element = $1 and r.file_id = said.file_id and said.file_size is null), \
+             delete from registry_files r using changed \
+             where r.element = $1 and r.file_id = changed.file_id and changed.file_size is null), \
          present as ( \
              insert into registry_files (element, file_id, file_size) \
-             select $1, file_id, file_size from said where file_size is not null \
+             select $1, file_id, file_size from changed where file_size is not null \
              on conflict (element, file_id) do update set file_size = excluded.file_size) \
-         select (select count(file_size) from said) - (select count(*) from old), \
-             (coalesce((select sum(file_size) from said), 0) \
+         select (select count(file_size) from changed) - (select count(*) from old), \
+             (coalesce((select sum(file_size) from changed), 0) \
                  - coalesce((select sum(r.file_size) from old r), 0))::bigint",
     )
     .bind(element.as_str())
@@ -183,7 +184,7 @@ async fn count(
 async fn add(
     transaction: &mut PgConnection,
     element: &ElementName,
-    said: &Said,
+    summary: &BatchSummary,
     files: i64,
     bytes: i64,
 ) -> Result<(), sqlx::Error> {
@@ -197,10 +198,10 @@ async fn add(
              last_event_at = greatest(excluded.last_event_at, e.last_event_at)",
     )
     .bind(element.as_str())
-    .bind(&said.mode)
+    .bind(&summary.mode)
     .bind(files)
     .bind(bytes)
-    .bind(said.last)
+    .bind(summary.last)
     .execute(transaction)
     .await?;
     Ok(())
@@ -230,7 +231,7 @@ async fn show_or_leave(
         }
         Err(error) if is_theirs(&error) => {
             attempt.rollback().await?;
-            tell(element, &error);
+            log_once(element, &error);
             Ok(())
         }
         Err(error) => Err(error),
@@ -245,11 +246,11 @@ fn is_theirs(error: &sqlx::Error) -> bool {
 }
 
 /// Says so, once a minute.
-fn tell(element: &ElementName, error: &sqlx::Error) {
-    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
-        *told = Some(Instant::now());
+fn log_once(element: &ElementName, error: &sqlx::Error) {
+    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        *logged = Some(Instant::now());
         tracing::warn!(
             %element,
             %error,

@@ -43,7 +43,7 @@ impl Given {
         Self::wal(element, action, file.id, Some(file))
     }
 
-    /// Gives it a subject: what it is about, as `ce-subject` tells it.
+    /// Gives it a subject: what it is about, as in `ce-subject`.
     pub fn about(mut self, subject: impl ToString) -> Self {
         self.subject = Some(subject.to_string());
         self
@@ -118,12 +118,12 @@ impl Given {
             time: DateTime::UNIX_EPOCH + TimeDelta::seconds(position),
             traceparent: None,
             position: Some(position),
-            high: position,
-            missing: Ranges::default(),
+            high_water_mark: position,
+            gaps: Ranges::default(),
             identity: "kit".to_owned(),
             previous,
             snapshot: None,
-            levelling: false,
+            backfill_due: false,
         }
     }
 }
@@ -253,7 +253,7 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
             last_event_id: Some(last.envelope.id),
             stream_created_at: DateTime::UNIX_EPOCH,
             version: i32::try_from(P::VERSION).unwrap_or(i32::MAX),
-            source_high: last.envelope.high,
+            source_high: last.envelope.high_water_mark,
             source_missing: String::new(),
             generation: 0,
             parks_in_row: 0,

@@ -7,7 +7,7 @@
 //! - [`query_cache`]: the projection that people search
 //! - [`search`]: finding files in the query cache
 //! - [`read_your_writes`]: waiting until a write is visible
-//! - [`audit_log`]: the projection that tells who did what, and can prove it
+//! - [`audit_log`]: the projection that records who did what, and can prove it
 //! - [`element_registry`]: the projection that administrators see
 //! - [`kit`]: tests for authors of projectors
 //! - [`projector_error`]: why a worker stops

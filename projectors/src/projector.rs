@@ -40,7 +40,7 @@ pub trait Projector: Send + Sync + 'static {
     const PARKS: bool = true;
 
     /// What it takes of a stream: events, or every message whatever it is.
-    type Message: Taken;
+    type Message: ReadMessage;
 
     /// Whether it reads the stream of this source.
     fn reads(&self, source: &Source) -> bool;
@@ -94,11 +94,11 @@ pub trait Projector: Send + Sync + 'static {
 pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// What a row is told from others by, whoever built it: an expression of its columns.
+    /// What distinguishes a row from others, whoever built it: an expression of its columns.
     pub key: &'static str,
     /// Columns that can't be equal: clocks, serial numbers.
     pub left_out: &'static [&'static str],
-    /// Where the product's own services write rows of their own into it: the column that tells these
+    /// Where the product's own services write rows of their own into it: the column that distinguishes these
     /// from each other. They have no `event_id`, and survive.
     pub shared: Option<&'static str>,
     /// The file or other thing that a row is about, as in [`Projector::key`]; an expression of its
@@ -117,8 +117,8 @@ pub struct RawMessage {
     pub body: Bytes,
 }
 
-/// What a projector takes of a stream.
-pub trait Taken: Sized + Clone + Send + Sync {
+/// How a projector reads the messages of a stream.
+pub trait ReadMessage: Sized + Clone + Send + Sync {
     /// Whether messages are taken that can't be read, do not belong into the stream, do not count,
     /// or are gone where an operator accepted that. Without, the first three of them end the worker
     /// unless an operator accepted them, and then they are passed over.
@@ -159,7 +159,7 @@ pub struct Received {
     pub size: usize,
 }
 
-impl Taken for Received {
+impl ReadMessage for Received {
     const EVERYTHING: bool = false;
 
     fn of_message(

@@ -64,7 +64,7 @@ pub enum WorkerError {
          the checkpoint"
     )]
     NotDrained(String),
-    /// Something is wrong that no further try can mend.
+    /// Something is wrong that no retry can fix.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
 }
@@ -130,7 +130,7 @@ impl WorkerError {
     }
 }
 
-/// What only a person can mend. Each text says what happened and what to do.
+/// What only an operator can fix. Each text says what happened and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
     /// The tables are not there.
@@ -296,7 +296,7 @@ pub enum Halt {
     /// A message is not an event of its stream.
     #[error(
         "projection {projection}: stream {stream}, message {sequence} (event {id}) can't be \
-         applied: {reason}; this stream stands still until that is mended. If no newer version of \
+         applied: {reason}; this stream stands still until that is fixed. If no newer version of \
          this program is needed to read it: `artstore relay republish --source {source_name}` \
          shows the damage and puts the stream right"
     )]
@@ -317,7 +317,7 @@ pub enum Halt {
     /// An event can't be applied.
     #[error(
         "projection {projection}: stream {stream}, message {sequence} (event {id}) can't be \
-         applied: {reason}; this stream stands still until that is mended"
+         applied: {reason}; this stream stands still until that is fixed"
     )]
     Event {
         /// The projection.
@@ -335,7 +335,7 @@ pub enum Halt {
     #[error(
         "projection {projection}: stream {stream}: {most} events one after another can't be applied, \
          the last one is message {sequence} (event {id}): {reason}; this is a bug or a wrong set-up \
-         rather than data: nothing more is parked, and this stream stands still. When it is mended, \
+         rather than data: nothing more is parked, and this stream stands still. When it is fixed, \
          restart the projector; then `artstore parked retry`",
         most = crate::parking::MOST_IN_ROW
     )]

@@ -1,11 +1,11 @@
 //! Read your writes: waits until a projection shows what a publisher has just written.
 //!
-//! Finishing an operation gives a position. The checkpoint of each stream tells which positions
+//! Finishing an operation gives a position. The checkpoint of each stream states which positions
 //! its projection's rows show: all up to `source_high` but those in `source_missing`. A reader
 //! that waits for its position, and queries after that, sees its own write.
 //!
-//! A number that a rolled back transaction drew is *void*. The relay learns that some polls later,
-//! and its next message tells it: such a position is covered with the element's next event, and
+//! A number that a rolled back transaction drew is *aborted*. The relay learns that some polls later,
+//! and its next message states it: such a position is covered with the element's next event, and
 //! not before. Nobody has to wait for one: a position means nothing before the commit.
 
 use std::fmt;
@@ -105,7 +105,7 @@ pub enum Standing {
     /// It is behind.
     Behind {
         /// The highest position that it shows.
-        high: i64,
+        high_water_mark: i64,
         /// What that was when the wait began.
         before: i64,
         /// When the checkpoint moved last.
@@ -114,7 +114,7 @@ pub enum Standing {
     /// It is past it, without it.
     Missing {
         /// The highest position that it shows.
-        high: i64,
+        high_water_mark: i64,
         /// When the checkpoint moved last.
         moved_at: DateTime<Utc>,
     },
@@ -143,23 +143,30 @@ impl fmt::Display for NotShown {
                 )
             }
             Standing::Behind {
-                high,
+                high_water_mark,
                 before,
                 moved_at,
-            } if high > before => write!(
+            } if high_water_mark > before => write!(
                 f,
-                "the projection stands at {high} (at {before} when the wait began, last moved \
+                "the projection stands at {high_water_mark} (at {before} when the wait began, last moved \
                  {moved_at:.3}); it catches up: wait longer"
             ),
-            Standing::Behind { high, moved_at, .. } => write!(
+            Standing::Behind {
+                high_water_mark,
+                moved_at,
+                ..
+            } => write!(
                 f,
-                "the projection stands still at {high} (last moved {moved_at:.3}); look at the \
+                "the projection stands still at {high_water_mark} (last moved {moved_at:.3}); look at the \
                  log of the projector (`artstore run projector`) and of the element's relay \
                  (`artstore run relay`), and whether the operation was committed"
             ),
-            Standing::Missing { high, moved_at } => write!(
+            Standing::Missing {
+                high_water_mark,
+                moved_at,
+            } => write!(
                 f,
-                "the projection stands at {high} (last moved {moved_at:.3}) and this number is \
+                "the projection stands at {high_water_mark} (last moved {moved_at:.3}) and this number is \
                  missing below it: its transaction is still open, or was rolled back (that shows \
                  with the element's next event)"
             ),
@@ -167,10 +174,10 @@ impl fmt::Display for NotShown {
     }
 }
 
-struct Looked {
+struct CheckpointState {
     stream: String,
-    high: i64,
-    missing: Ranges,
+    high_water_mark: i64,
+    gaps: Ranges,
     moved_at: DateTime<Utc>,
 }
 
@@ -184,7 +191,7 @@ pub async fn wait(
     timeout: Duration,
 ) -> Result<Duration, WaitError> {
     let started = Instant::now();
-    let mut first: Option<Vec<Looked>> = None;
+    let mut first: Option<Vec<CheckpointState>> = None;
     let mut interval = INTERVALS.0;
     while !wanted.is_empty() {
         let last_look = started.elapsed() >= timeout;
@@ -217,29 +224,36 @@ pub async fn wait(
 }
 
 /// How the projection stands to a position; none where it shows it.
-fn standing(wanted: &AtLeast, looked: &[Looked], before: &[Looked]) -> Option<Standing> {
+fn standing(
+    wanted: &AtLeast,
+    looked: &[CheckpointState],
+    before: &[CheckpointState],
+) -> Option<Standing> {
     let stream = Source::Element(wanted.element.clone()).stream();
     let Some(now) = looked.iter().find(|l| l.stream == stream) else {
         let read = looked.iter().map(|l| l.stream.clone()).collect();
         return Some(Standing::NothingRead(read));
     };
-    if wanted.position > now.high {
+    if wanted.position > now.high_water_mark {
         let before = before.iter().find(|l| l.stream == stream);
         return Some(Standing::Behind {
-            high: now.high,
-            before: before.map_or(0, |l| l.high),
+            high_water_mark: now.high_water_mark,
+            before: before.map_or(0, |l| l.high_water_mark),
             moved_at: now.moved_at,
         });
     }
-    now.missing
+    now.gaps
         .contains(wanted.position)
         .then_some(Standing::Missing {
-            high: now.high,
+            high_water_mark: now.high_water_mark,
             moved_at: now.moved_at,
         })
 }
 
-async fn look(connection: &mut PgConnection, projection: &str) -> Result<Vec<Looked>, WaitError> {
+async fn look(
+    connection: &mut PgConnection,
+    projection: &str,
+) -> Result<Vec<CheckpointState>, WaitError> {
     let rows = sqlx::query(
         "select stream, source_high, source_missing, updated_at \
          from public.projection_checkpoints where projection = $1 order by stream",
@@ -250,14 +264,14 @@ async fn look(connection: &mut PgConnection, projection: &str) -> Result<Vec<Loo
     rows.iter()
         .map(|row| {
             let stream: String = row.try_get("stream")?;
-            let missing: String = row.try_get("source_missing")?;
-            Ok(Looked {
-                missing: missing.parse().map_err(|error| WaitError::Checkpoint {
+            let gaps: String = row.try_get("source_missing")?;
+            Ok(CheckpointState {
+                gaps: gaps.parse().map_err(|error| WaitError::Checkpoint {
                     stream: stream.clone(),
                     error,
                 })?,
                 stream,
-                high: row.try_get("source_high")?,
+                high_water_mark: row.try_get("source_high")?,
                 moved_at: row.try_get("updated_at")?,
             })
         })
@@ -281,10 +295,10 @@ mod tests {
 
     #[test]
     fn a_position_is_shown_unless_it_is_above_or_missing() {
-        let looked = [Looked {
+        let looked = [CheckpointState {
             stream: "ARTSTORE_WAL_elem".to_owned(),
-            high: 10,
-            missing: "3,4+2".parse().expect("valid"),
+            high_water_mark: 10,
+            gaps: "3,4+2".parse().expect("valid"),
             moved_at: Utc::now(),
         }];
         for position in 1..=12 {

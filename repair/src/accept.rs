@@ -1,6 +1,6 @@
 //! Accepting a source that was set back, restored or promoted: what it lost is shown, and on an
 //! operator's word the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
-//! element's stream is then brought level with its files ([`artstore_producers::backfill::level`]); a relay does that by
+//! element's stream is then backfilled from its files ([`artstore_producers::backfill::level`]); a relay does that by
 //! itself where this is cut off.
 
 use artstore_bus::bus::Bus;
@@ -13,15 +13,15 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::mend::{self, Decision, MendError, Publisher};
-use artstore_producers::backfill::level::{FILES_OF_A_FOLD, Levelled};
+use crate::mend::{self, OperatorDecision, Publisher, RepairError};
+use artstore_producers::backfill::level::{BackfillCounts, FILES_PER_PASS};
 use artstore_producers::relay::floor;
-use artstore_producers::relay::gaps::{Gaps, MAX_HOLES};
-use artstore_producers::relay::progress::Progress;
-use artstore_producers::relay::source::{Found, SourceTable, snapshot};
+use artstore_producers::relay::gaps::{MAX_GAPS, SeenPositions};
+use artstore_producers::relay::progress::RelayProgress;
+use artstore_producers::relay::source::{RowRef, SourceTable, snapshot};
 use artstore_producers::relay::translate::Translator;
 use artstore_producers::relay::{self, RelayOptions};
-use artstore_verification::stream::scan::{self, MOST_LISTED, Scan};
+use artstore_verification::stream::scan::{self, MOST_LISTED, StreamScan};
 
 /// The most entries of a list in the record.
 const MOST_IN_RECORD: usize = 1_000;
@@ -33,21 +33,21 @@ const CHUNK: i64 = 10_000;
 #[derive(Debug)]
 pub struct Break {
     /// What was found.
-    pub scan: Scan,
+    pub scan: StreamScan,
     /// The last number that the source's sequence gave out.
     pub sequence_value: i64,
     /// The highest position whose message and row agree.
-    pub high: i64,
+    pub high_water_mark: i64,
     /// What may still come at or below it.
-    pub missing: Ranges,
+    pub gaps: Ranges,
     /// Positions of finished rows that the stream, without what the source lost, does not have.
     pub new_positions: Ranges,
     /// Those rows; the first [`MOST_LISTED`].
-    pub new_rows: Vec<Found>,
+    pub new_rows: Vec<RowRef>,
     /// Up to where the source was pruned.
-    pub floor: i64,
+    pub prune_mark: i64,
     /// Whether the stream lacks some of what was pruned.
-    pub below_floor: bool,
+    pub behind_prune_mark: bool,
 }
 
 impl Break {
@@ -56,23 +56,23 @@ impl Break {
         self.other_identity()
             || self.scan.lost_count > 0
             || self.sequence_is_behind()
-            || self.below_floor
+            || self.behind_prune_mark
     }
 
-    /// Whether the source holds nothing that the stream tells of: it may be the wrong database.
+    /// Whether the source holds none of the rows in the stream: it may be the wrong database.
     pub fn nothing_agrees(&self) -> bool {
-        // What was pruned is no evidence: any database's floor covers low positions.
+        // What was pruned is no evidence: any database's prune mark covers low positions.
         self.scan.agreed_rows == 0 && (self.scan.lost_count > 0 || self.other_identity())
     }
 
     /// Whether the stream was written from another database or life of it.
     pub fn other_identity(&self) -> bool {
-        let in_stream = self.scan.tail.identity.as_ref();
+        let in_stream = self.scan.resume_state.identity.as_ref();
         in_stream.is_some_and(|identity| *identity != self.scan.identity)
     }
 
     fn sequence_is_behind(&self) -> bool {
-        self.sequence_value < self.scan.tail.gaps.high()
+        self.sequence_value < self.scan.resume_state.seen_positions.high_water_mark()
     }
 }
 
@@ -81,13 +81,13 @@ impl Break {
 pub struct Accepted {
     /// The sequence of `source.accepted`.
     pub sequence: u64,
-    /// How the files were brought level; none for an outbox, where the stream is damaged as well, or
+    /// Counts of the backfill; none for an outbox, where the stream is damaged as well, or
     /// where it was stopped before the end: then the relay goes on with it.
-    pub levelled: Option<Levelled>,
+    pub backfilled: Option<BackfillCounts>,
 }
 
 /// Compares the whole stream with the source. Changes nothing.
-pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Break, MendError> {
+pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Break, RepairError> {
     let name = format!("artstore accept-source {}", options.source);
     let mut connection = mend::connect(options, &name).await?;
     let translator = mend::translator(bus, options, &mut connection).await?;
@@ -98,39 +98,45 @@ async fn examine_with(
     bus: &Bus,
     translator: &Translator,
     connection: &mut PgConnection,
-) -> Result<Break, MendError> {
+) -> Result<Break, RepairError> {
     let source = translator.source();
     let table = SourceTable::of(source);
-    let floor = floor::read(connection, &table).await?;
+    let prune_mark = floor::read(connection, &table).await?;
     let scan = scan::scan(bus, translator, connection, false).await?;
     crash::point("accept.compared");
     let (new_positions, new_rows) = rows_beside(&table, connection, &scan.agreed).await?;
     let agreeing = scan.agreed.as_slice().last().map_or(0, |range| range.last);
-    let mut may_come = scan.tail.gaps.missing().union(&scan.lost_positions);
+    let mut may_come = scan
+        .resume_state
+        .seen_positions
+        .gaps()
+        .union(&scan.lost_positions);
     // A row whose message is damaged or gone is republished, not taken for a new one.
-    if scan.places.is_empty() {
+    if scan.damaged_ranges.is_empty() {
         may_come = may_come.union(&new_positions);
     }
     // What was pruned never comes.
-    let may_come = may_come.minus(&scan.agreed).minus(&floor::below(floor));
-    let (high, missing) = state(agreeing.max(floor), &may_come);
+    let may_come = may_come
+        .minus(&scan.agreed)
+        .minus(&floor::below(prune_mark));
+    let (high_water_mark, gaps) = state(agreeing.max(prune_mark), &may_come);
     let highest = new_positions.as_slice().last().map_or(0, |r| r.last);
     // Behind the rows: those that were finished meanwhile have drawn their numbers.
     let sequence_value = snapshot(connection, &table.sequence).await?.sequence_value;
-    if sequence_value < highest.max(high) {
-        return Err(MendError::Sequence {
+    if sequence_value < highest.max(high_water_mark) {
+        return Err(RepairError::Sequence {
             sequence: table.sequence.clone(),
             at: sequence_value,
-            position: highest.max(high),
+            position: highest.max(high_water_mark),
         });
     }
     Ok(Break {
-        below_floor: !floor::is_held(floor, &scan.tail.gaps),
-        floor,
+        behind_prune_mark: !floor::is_held(prune_mark, &scan.resume_state.seen_positions),
+        prune_mark,
         scan,
         sequence_value,
-        high,
-        missing,
+        high_water_mark,
+        gaps,
         new_positions,
         new_rows,
     })
@@ -139,12 +145,12 @@ async fn examine_with(
 /// What the epoch begins with. Where more ranges are missing than a message can carry, it begins
 /// lower: what agrees above that is published again.
 fn state(agreeing: i64, may_come: &Ranges) -> (i64, Ranges) {
-    let missing = may_come.up_to(agreeing);
-    match missing.as_slice().get(MAX_HOLES / 2) {
-        None => (agreeing, missing),
+    let gaps = may_come.up_to(agreeing);
+    match gaps.as_slice().get(MAX_GAPS / 2) {
+        None => (agreeing, gaps),
         Some(range) => {
-            let high = range.first - 1;
-            (high, missing.up_to(high))
+            let high_water_mark = range.first - 1;
+            (high_water_mark, gaps.up_to(high_water_mark))
         }
     }
 }
@@ -154,7 +160,7 @@ async fn rows_beside(
     table: &SourceTable,
     connection: &mut PgConnection,
     set: &Ranges,
-) -> Result<(Ranges, Vec<Found>), MendError> {
+) -> Result<(Ranges, Vec<RowRef>), RepairError> {
     let (mut beside, mut listed) = (Ranges::default(), Vec::new());
     let mut wanted: Vec<Range> = set.gaps(i64::MAX - 1).as_slice().to_vec();
     while !wanted.is_empty() {
@@ -182,10 +188,10 @@ async fn rows_beside(
 pub async fn accept(
     bus: &Bus,
     options: &RelayOptions,
-    decision: &Decision,
+    decision: &OperatorDecision,
     nothing_agrees: bool,
     stop: watch::Receiver<bool>,
-) -> Result<(Break, Option<Accepted>), MendError> {
+) -> Result<(Break, Option<Accepted>), RepairError> {
     let name = format!("artstore accept-source {}", options.source);
     let lease = mend::lock(bus, options, &name).await?;
     let mut connection = mend::connect(options, &name).await?;
@@ -195,33 +201,33 @@ pub async fn accept(
         found = examine_with(bus, &translator, &mut connection) => found?,
         _ = stopped.wait_for(|stop| *stop) => {
             lease.release(&options.source).await?;
-            return Err(MendError::Stopped);
+            return Err(RepairError::Stopped);
         }
     };
     if *stop.borrow() {
         lease.release(&options.source).await?;
-        return Err(MendError::Stopped);
+        return Err(RepairError::Stopped);
     }
     if !found.is_break() {
         lease.release(&options.source).await?;
         return Ok((found, None));
     }
     if found.nothing_agrees() && !nothing_agrees {
-        return Err(MendError::NothingAgrees {
+        return Err(RepairError::NothingAgrees {
             stream: options.source.stream(),
-            messages: found.scan.tail.sequence,
+            messages: found.scan.resume_state.sequence,
         });
     }
     let facts = facts(&found, decision);
-    let mut tail = found.scan.tail.clone();
-    tail.gaps = Gaps::from_stream(found.high, &found.missing);
+    let mut resume_state = found.scan.resume_state.clone();
+    resume_state.seen_positions = SeenPositions::from_stream(found.high_water_mark, &found.gaps);
     // The relay that goes on compares every file.
-    tail.levelling |= matches!(options.source, Source::Element(_));
+    resume_state.backfill_due |= matches!(options.source, Source::Element(_));
     let mut publisher = Publisher {
         bus,
         lease: &lease,
         translator: &translator,
-        tail,
+        resume_state,
         identity: found.scan.identity.clone(),
     };
     let facts = serde_json::to_value(facts).expect("facts have only texts as keys");
@@ -229,22 +235,28 @@ pub async fn accept(
     crash::point("accept.recording");
     let sequence = publisher.record(accepted(), actor, facts).await?;
     crash::point("accept.recorded");
-    let levelled = match options.source {
+    let backfilled = match options.source {
         // The relay does it when the damage is recorded.
-        Source::Element(_) if found.scan.places.is_empty() => {
+        Source::Element(_) if found.scan.damaged_ranges.is_empty() => {
             let (bus, options) = (bus.clone(), options.clone());
-            let progress = Progress::default();
-            relay::level(bus, options, lease, FILES_OF_A_FOLD, progress, stop).await?
+            let progress = RelayProgress::default();
+            relay::backfill(bus, options, lease, FILES_PER_PASS, progress, stop).await?
         }
         _ => {
             lease.release(&options.source).await?;
             None
         }
     };
-    Ok((found, Some(Accepted { sequence, levelled })))
+    Ok((
+        found,
+        Some(Accepted {
+            sequence,
+            backfilled,
+        }),
+    ))
 }
 
-fn facts(found: &Break, decision: &Decision) -> SourceAccepted {
+fn facts(found: &Break, decision: &OperatorDecision) -> SourceAccepted {
     let scan = &found.scan;
     let first = |ranges: &Ranges| -> Vec<Range> {
         ranges
@@ -259,10 +271,10 @@ fn facts(found: &Break, decision: &Decision) -> SourceAccepted {
         .iter()
         .filter_map(|file| Uuid::parse_str(file).ok());
     SourceAccepted {
-        old_identity: scan.tail.identity.clone().unwrap_or_default(),
+        old_identity: scan.resume_state.identity.clone().unwrap_or_default(),
         new_identity: scan.identity.clone(),
-        high: found.high,
-        missing: found.missing.as_slice().to_vec(),
+        high_water_mark: found.high_water_mark,
+        gaps: found.gaps.as_slice().to_vec(),
         last_agreeing: scan.last_agreeing,
         lost_messages: scan.lost_count,
         lost_positions: first(&scan.lost_positions),
@@ -270,7 +282,7 @@ fn facts(found: &Break, decision: &Decision) -> SourceAccepted {
         files: files.take(MOST_IN_RECORD).collect(),
         new_rows: u64::try_from(found.new_positions.positions()).unwrap_or(0),
         new_positions: first(&found.new_positions),
-        pruned_up_to: found.below_floor.then_some(found.floor),
+        pruned_up_to: found.behind_prune_mark.then_some(found.prune_mark),
         reason: decision.reason.clone(),
         accepted_by: decision.by.clone(),
     }
@@ -293,8 +305,13 @@ mod tests {
         for n in 1..=5_000 {
             may_come.insert(n * 2);
         }
-        let (high, missing) = state(20_000, &may_come);
-        assert_eq!(missing.as_slice().len(), MAX_HOLES / 2);
-        assert!(may_come.as_slice().iter().any(|r| r.first == high + 1));
+        let (high_water_mark, gaps) = state(20_000, &may_come);
+        assert_eq!(gaps.as_slice().len(), MAX_GAPS / 2);
+        assert!(
+            may_come
+                .as_slice()
+                .iter()
+                .any(|r| r.first == high_water_mark + 1)
+        );
     }
 }

@@ -20,16 +20,16 @@ use artstore_producers::relay::publish::{self, Outgoing, PublishFailure, Publish
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::source_check;
-use artstore_producers::relay::tail::Tail;
+use artstore_producers::relay::tail::ResumeState;
 use artstore_producers::relay::takeover;
 use artstore_producers::relay::translate::Translator;
 
 /// How long a relay may take to let its lock go: longer than it takes to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An operator's word.
+/// An operator's decision.
 #[derive(Debug, Clone)]
-pub struct Decision {
+pub struct OperatorDecision {
     /// Why: it travels with the record.
     pub reason: String,
     /// Who, as the command's system knows them.
@@ -38,7 +38,7 @@ pub struct Decision {
 
 /// Why a command changed nothing, or stopped on its way; it can be run again.
 #[derive(Debug, thiserror::Error)]
-pub enum MendError {
+pub enum RepairError {
     /// Source or stream failed, or can't be read.
     #[error(transparent)]
     Relay(#[from] RelayError),
@@ -82,13 +82,13 @@ pub enum MendError {
     /// It was asked to stop.
     #[error("stopped before anything was changed")]
     Stopped,
-    /// More places than a record can list.
+    /// More ranges than a record can list.
     #[error(
-        "stream {stream} is damaged in so many separate places that no record can list them \
+        "stream {stream} is damaged in so many separate ranges that no record can list them \
          ({bytes} bytes, at most {most}); nothing was changed. Restore the stream from a backup, or \
          move it away and run `artstore bus init`: the relay publishes every row again"
     )]
-    TooManyPlaces {
+    TooManyRanges {
         /// The stream.
         stream: String,
         /// How large the record would be.
@@ -104,14 +104,17 @@ pub enum MendError {
     Publish(#[from] PublishFailure),
 }
 
-impl From<sqlx::Error> for MendError {
+impl From<sqlx::Error> for RepairError {
     fn from(error: sqlx::Error) -> Self {
         Self::Relay(error.into())
     }
 }
 
 /// A connection to the source, checked as the relay checks it.
-pub(crate) async fn connect(options: &RelayOptions, name: &str) -> Result<PgConnection, MendError> {
+pub(crate) async fn connect(
+    options: &RelayOptions,
+    name: &str,
+) -> Result<PgConnection, RepairError> {
     election::refuse_pooler(&options.database).await?;
     let mut connection = election::connect(&options.database, name).await?;
     source_check::check(&mut connection, &SourceTable::of(&options.source)).await?;
@@ -123,18 +126,18 @@ pub(crate) async fn translator(
     bus: &Bus,
     options: &RelayOptions,
     connection: &mut PgConnection,
-) -> Result<Translator, MendError> {
+) -> Result<Translator, RepairError> {
     let translator = Translator::new(options.source.clone());
     translator.reached_at(api_url::known(bus, options, connection).await?);
     Ok(translator)
 }
 
-/// Takes the source's lock; its relays stand down for the command.
+/// Takes the source's lock; its relays step aside for the command.
 pub(crate) async fn lock(
     bus: &Bus,
     options: &RelayOptions,
     name: &str,
-) -> Result<Lease, MendError> {
+) -> Result<Lease, RepairError> {
     let RelayOptions {
         source, database, ..
     } = options;
@@ -146,7 +149,7 @@ pub(crate) struct Publisher<'a> {
     pub(crate) bus: &'a Bus,
     pub(crate) lease: &'a Lease,
     pub(crate) translator: &'a Translator,
-    pub(crate) tail: Tail,
+    pub(crate) resume_state: ResumeState,
     pub(crate) identity: String,
 }
 
@@ -161,12 +164,12 @@ impl Publisher<'_> {
             time: Utc::now(),
             traceparent: None,
             position: None,
-            high: self.tail.gaps.high(),
-            missing: self.tail.gaps.missing(),
+            high_water_mark: self.resume_state.seen_positions.high_water_mark(),
+            gaps: self.resume_state.seen_positions.gaps(),
             identity: self.identity.clone(),
-            previous: self.tail.last_id,
+            previous: self.resume_state.last_id,
             snapshot: None,
-            levelling: self.tail.levelling,
+            backfill_due: self.resume_state.backfill_due,
         }
     }
 
@@ -176,14 +179,14 @@ impl Publisher<'_> {
         event_type: EventType,
         actor: Actor,
         facts: serde_json::Value,
-    ) -> Result<u64, MendError> {
+    ) -> Result<u64, RepairError> {
         let id = Uuid::new_v4();
         let body = self.translator.record(id, &event_type, actor, facts);
         let envelope = self.envelope(id, event_type);
         self.publish(vec![self.outgoing(envelope, None, body, None)])
             .await?;
-        self.tail.last_id = Some(id);
-        Ok(self.tail.sequence)
+        self.resume_state.last_id = Some(id);
+        Ok(self.resume_state.sequence)
     }
 
     /// A message that is ready. `message_id` is what the server compares for duplicates, where
@@ -210,11 +213,17 @@ impl Publisher<'_> {
     }
 
     /// Stores a batch as a whole or not at all, and only directly behind what is known.
-    pub(crate) async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<(), MendError> {
+    pub(crate) async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<(), RepairError> {
         self.lease.check()?;
         let count = batch.len() as u64;
-        publish::publish(self.bus, PublishMode::Atomic, batch, self.tail.sequence).await?;
-        self.tail.sequence += count;
+        publish::publish(
+            self.bus,
+            PublishMode::Atomic,
+            batch,
+            self.resume_state.sequence,
+        )
+        .await?;
+        self.resume_state.sequence += count;
         Ok(())
     }
 }

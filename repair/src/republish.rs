@@ -1,4 +1,4 @@
-//! Putting a damaged stream right: the damage is shown, and on an operator's word recorded
+//! Repair of a damaged stream: the damage is shown, and on an operator's word recorded
 //! (`artstore_schemas::damage`), and what the stream lacks is published again behind it: every row
 //! whose message is gone or does not count, and the present state of the files that such messages
 //! spoke of. Nothing is rewritten. Each step is found again by a second run: it goes on where the
@@ -19,14 +19,14 @@ use chrono::Utc;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::mend::{self, Decision, MendError, Publisher};
+use crate::mend::{self, OperatorDecision, Publisher, RepairError};
 use artstore_producers::publish::files;
 use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::floor;
 use artstore_producers::relay::publish::Outgoing;
-use artstore_producers::relay::source::{Found, SourceTable};
+use artstore_producers::relay::source::{RowRef, SourceTable};
 use artstore_producers::relay::translate::Translator;
-use artstore_verification::stream::scan::{self, MOST_LISTED, Scan};
+use artstore_verification::stream::scan::{self, MOST_LISTED, StreamScan};
 
 /// The most bytes of a record's facts: far below what a message may have.
 const MOST_BYTES: usize = 512 * 1024;
@@ -34,29 +34,31 @@ const MOST_BYTES: usize = 512 * 1024;
 /// The most rows that are read at a time.
 const CHUNK: i64 = 200;
 
-/// What a stream lacks.
+/// What a stream lacks, and has to be published again.
 #[derive(Debug)]
-pub struct Lack {
+pub struct RepublishPlan {
     /// What was found.
-    pub scan: Scan,
+    pub scan: StreamScan,
     /// Positions of rows that the stream counts as published, without a message that counts.
     pub rows: Ranges,
     /// Those rows; the first [`MOST_LISTED`].
-    pub listed: Vec<Found>,
-    /// Positions of pruned rows, and of transactions that were taken back, without a message that
+    pub listed: Vec<RowRef>,
+    /// Positions of pruned rows, and aborted positions, without a message that
     /// counts: nobody can publish those again.
     pub pruned: Ranges,
 }
 
-impl Lack {
+impl RepublishPlan {
     /// Whether nothing is to be done.
     pub fn is_nothing(&self) -> bool {
-        self.scan.places.is_empty() && self.rows.is_empty() && self.scan.unclear_files.is_empty()
+        self.scan.damaged_ranges.is_empty()
+            && self.rows.is_empty()
+            && self.scan.unclear_files.is_empty()
     }
 }
 
 /// Reads the whole stream and compares it with the source. Changes nothing.
-pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Lack, MendError> {
+pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<RepublishPlan, RepairError> {
     let name = format!("artstore republish {}", options.source);
     let mut connection = mend::connect(options, &name).await?;
     let translator = mend::translator(bus, options, &mut connection).await?;
@@ -67,15 +69,20 @@ async fn examine_with(
     bus: &Bus,
     translator: &Translator,
     connection: &mut PgConnection,
-) -> Result<Lack, MendError> {
+) -> Result<RepublishPlan, RepairError> {
     let source = translator.source();
     let scan = scan::scan(bus, translator, connection, true).await?;
-    let gaps = &scan.tail.gaps;
-    let other = |problem: String| MendError::OtherSource {
+    let seen_positions = &scan.resume_state.seen_positions;
+    let other = |problem: String| RepairError::OtherSource {
         source_name: source.to_string(),
         problem,
     };
-    if let Some(identity) = scan.tail.identity.as_ref().filter(|i| **i != scan.identity) {
+    if let Some(identity) = scan
+        .resume_state
+        .identity
+        .as_ref()
+        .filter(|i| **i != scan.identity)
+    {
         return Err(other(format!(
             "the stream was written from {identity}, this is {}",
             scan.identity
@@ -90,13 +97,13 @@ async fn examine_with(
     }
     let published = Ranges::from_iter([Range {
         first: 1,
-        last: gaps.high(),
+        last: seen_positions.high_water_mark(),
     }]);
-    let mut wanted: Vec<Range> = match gaps.high() {
+    let mut wanted: Vec<Range> = match seen_positions.high_water_mark() {
         0 => Vec::new(),
         _ => published
             .minus(&scan.agreed)
-            .minus(&gaps.missing())
+            .minus(&seen_positions.gaps())
             .as_slice()
             .to_vec(),
     };
@@ -118,10 +125,10 @@ async fn examine_with(
             first.first = first.first.max(last + 1);
         }
     }
-    let floor = floor::read(connection, &table).await?;
-    let told = scan.agreed.union(&gaps.missing()).union(&rows);
-    let pruned = floor::below(floor).minus(&told);
-    Ok(Lack {
+    let prune_mark = floor::read(connection, &table).await?;
+    let accounted_for = scan.agreed.union(&seen_positions.gaps()).union(&rows);
+    let pruned = floor::below(prune_mark).minus(&accounted_for);
+    Ok(RepublishPlan {
         pruned,
         scan,
         rows,
@@ -129,65 +136,65 @@ async fn examine_with(
     })
 }
 
-/// Puts the stream right. Returns what was found, and how many messages were published.
+/// Repairs the stream. Returns what was found, and how many messages were published.
 pub async fn republish(
     bus: &Bus,
     options: &RelayOptions,
-    decision: &Decision,
-) -> Result<(Lack, u64), MendError> {
+    decision: &OperatorDecision,
+) -> Result<(RepublishPlan, u64), RepairError> {
     let name = format!("artstore republish {}", options.source);
     let lease = mend::lock(bus, options, &name).await?;
     let mut connection = mend::connect(options, &name).await?;
     let translator = mend::translator(bus, options, &mut connection).await?;
-    let lack = examine_with(bus, &translator, &mut connection).await?;
-    let begun = lack.scan.tail.sequence;
+    let plan = examine_with(bus, &translator, &mut connection).await?;
+    let begun = plan.scan.resume_state.sequence;
     let mut publisher = Publisher {
         bus,
         lease: &lease,
         translator: &translator,
-        tail: lack.scan.tail.clone(),
-        identity: lack.scan.identity.clone(),
+        resume_state: plan.scan.resume_state.clone(),
+        identity: plan.scan.identity.clone(),
     };
-    if !lack.scan.places.is_empty() {
-        let facts = facts(&lack, decision);
+    if !plan.scan.damaged_ranges.is_empty() {
+        let facts = facts(&plan, decision);
         let facts = serde_json::to_value(facts).expect("facts have only texts as keys");
         let bytes = facts.to_string().len();
         if bytes > MOST_BYTES {
             let (stream, most) = (options.source.stream(), MOST_BYTES);
-            return Err(MendError::TooManyPlaces {
+            return Err(RepairError::TooManyRanges {
                 stream,
                 bytes,
                 most,
             });
         }
         // What messages without a row told, nobody knows any more: the relay compares every file.
-        publisher.tail.levelling |=
-            lack.scan.new_holes && matches!(options.source, Source::Element(_));
+        publisher.resume_state.backfill_due |=
+            plan.scan.new_holes && matches!(options.source, Source::Element(_));
         let actor = Actor::system().named("artstore relay republish");
         crash::point("republish.recording");
         publisher.record(damage_accepted(), actor, facts).await?;
         crash::point("republish.recorded");
     }
-    let mut unclear = lack.scan.unclear_files.clone();
-    rows(&mut publisher, &mut connection, &lack.rows, &mut unclear).await?;
+    let mut unclear = plan.scan.unclear_files.clone();
+    rows(&mut publisher, &mut connection, &plan.rows, &mut unclear).await?;
     if let Source::Element(_) = options.source {
         states(&mut publisher, &mut connection, &unclear).await?;
     }
-    let published = publisher.tail.sequence - begun;
+    let published = publisher.resume_state.sequence - begun;
     lease.release(&options.source).await?;
-    Ok((lack, published))
+    Ok((plan, published))
 }
 
-fn facts(lack: &Lack, decision: &Decision) -> DamageAccepted {
-    let mut damage = lack.scan.damage.clone();
+fn facts(plan: &RepublishPlan, decision: &OperatorDecision) -> DamageAccepted {
+    let mut damage = plan.scan.damage.clone();
     // Who stands on a message that does not count any more does not see this one follow it.
-    if lack.scan.end_ignored {
-        damage.add_break(lack.scan.tail.sequence + 1);
+    if plan.scan.end_ignored {
+        damage.add_break(plan.scan.resume_state.sequence + 1);
     }
     DamageAccepted {
         damage,
-        rows: u64::try_from(lack.rows.positions()).unwrap_or(0),
-        files: lack.scan.unclear_files.len() as u64,
+        rows: u64::try_from(plan.rows.positions()).unwrap_or(0),
+        files: plan.scan.unclear_files.len() as u64,
         reason: decision.reason.clone(),
         accepted_by: decision.by.clone(),
     }
@@ -199,7 +206,7 @@ async fn rows(
     connection: &mut PgConnection,
     positions: &Ranges,
     unclear: &mut BTreeSet<Uuid>,
-) -> Result<(), MendError> {
+) -> Result<(), RepairError> {
     let table = SourceTable::of(publisher.translator.source());
     let mut wanted = positions.as_slice().to_vec();
     while !wanted.is_empty() {
@@ -240,7 +247,7 @@ async fn states(
     publisher: &mut Publisher<'_>,
     connection: &mut PgConnection,
     files: &BTreeSet<Uuid>,
-) -> Result<(), MendError> {
+) -> Result<(), RepairError> {
     let source = publisher.translator.source();
     let table = SourceTable::of(source);
     let sql = format!(
@@ -260,14 +267,16 @@ async fn states(
         }
         let id = Uuid::new_v4();
         let translator = &publisher.translator;
-        let told = translator.snapshot(id, *file_id, file, large, Utc::now());
+        let snapshot = translator.snapshot(id, *file_id, file, large, Utc::now());
         let envelope = Envelope {
-            subject: told.subject,
-            time: told.time,
-            snapshot: told.snapshot,
-            ..publisher.envelope(id, told.event_type)
+            subject: snapshot.subject,
+            time: snapshot.time,
+            snapshot: snapshot.snapshot,
+            ..publisher.envelope(id, snapshot.event_type)
         };
-        batch.add(publisher, envelope, told.key, told.body).await?;
+        batch
+            .add(publisher, envelope, snapshot.key, snapshot.body)
+            .await?;
     }
     batch.send(publisher).await?;
     crash::point("republish.states");
@@ -288,8 +297,8 @@ impl Batch {
         envelope: Envelope,
         key: Option<Uuid>,
         body: bytes::Bytes,
-    ) -> Result<(), MendError> {
-        let sequence = publisher.tail.sequence + self.messages.len() as u64 + 1;
+    ) -> Result<(), RepairError> {
+        let sequence = publisher.resume_state.sequence + self.messages.len() as u64 + 1;
         // The server may still remember the first message with this id.
         let message_id = format!("{}/{sequence}", envelope.id);
         let id = envelope.id;
@@ -298,13 +307,13 @@ impl Batch {
         if self.messages.len() >= MAX_BATCH_MESSAGES || self.bytes + size > MAX_BATCH_BYTES {
             self.send(publisher).await?;
         }
-        publisher.tail.last_id = Some(id);
+        publisher.resume_state.last_id = Some(id);
         self.bytes += size;
         self.messages.push(message);
         Ok(())
     }
 
-    async fn send(&mut self, publisher: &mut Publisher<'_>) -> Result<(), MendError> {
+    async fn send(&mut self, publisher: &mut Publisher<'_>) -> Result<(), RepairError> {
         self.bytes = 0;
         if self.messages.is_empty() {
             return Ok(());

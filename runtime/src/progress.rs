@@ -1,4 +1,4 @@
-//! What the relay and the projector's workers tell of themselves alike: where they are, and what is
+//! What the relay and the projector's workers report of themselves alike: where they are, and what is
 //! wrong.
 
 use std::fmt;
@@ -11,7 +11,7 @@ pub enum Stage {
     #[default]
     Starting,
     /// Another one has the lock.
-    StandingBy,
+    Standby,
     /// It has the lock.
     Active,
     /// It was asked to stop.

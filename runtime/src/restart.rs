@@ -27,7 +27,7 @@ impl Restarts {
     }
 
     /// A session that lived for so long has ended with this error. Whether that is to be said: once,
-    /// since a thing that a person has to mend stays the same for hours.
+    /// since a thing that a person has to repair stays the same for hours.
     pub fn is_news(&mut self, lived: Duration, error: &str) -> bool {
         if lived >= WELL {
             self.retry.succeeded();

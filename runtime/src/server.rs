@@ -1,5 +1,5 @@
 //! What a database's server and the database itself are, as far as what we do depends on it: said by
-//! `migrate` and by the services at their start, because nothing that is seen later tells why.
+//! `migrate` and by the services at their start, because nothing that is seen later shows why.
 
 use sqlx::{PgConnection, Row as _};
 

@@ -67,7 +67,7 @@ for (const [name, sample] of Object.entries(samples)) {
 }
 const cases = load(join(here, "rules.json"));
 for (const one of cases) {
-  const fits = validators[one.form](changed(samples[one.form].body, one));
+  const fits = validators[one.schema](changed(samples[one.schema].body, one));
   assert.equal(fits, one.fits, JSON.stringify(one));
 }
 const count = (object) => Object.keys(object).length;

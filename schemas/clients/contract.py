@@ -64,7 +64,7 @@ def main():
         by_name[sample["headers"]["ce-dataschema"]].validate(sample["body"])
     cases = load(HERE / "rules.json")
     for case in cases:
-        fits = validators[case["form"]].is_valid(changed(samples[case["form"]]["body"], case))
+        fits = validators[case["schema"]].is_valid(changed(samples[case["schema"]]["body"], case))
         assert fits == case["fits"], case
     print(len(validators), "schemas,", len(samples), "samples,", len(cases), "bodies")
 

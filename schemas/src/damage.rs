@@ -1,6 +1,6 @@
 //! Damage of a stream that an operator accepted. A stream is never rewritten: the record
-//! `source.damage-accepted` lists the places that its readers step over, and what they lack is
-//! published again behind it. The last record of a stream lists all places of those before it.
+//! `source.damage-accepted` lists the ranges of sequences that its readers step over, and what they lack is
+//! published again behind it. The last record of a stream lists all ranges of those before it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ impl Sequences {
     }
 }
 
-/// The places, each list ascending.
+/// The damaged ranges, each list ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Damage {
     /// Messages that are not there any more.
@@ -46,7 +46,7 @@ pub struct Damage {
 /// in an outbox's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DamageAccepted {
-    /// The places.
+    /// The damaged ranges.
     #[serde(flatten)]
     pub damage: Damage,
     /// How many rows are published again behind it.
@@ -85,7 +85,7 @@ impl Damage {
         around(&self.ignored, sequence)
     }
 
-    /// These places and newer ones; of the same place the newer one counts. No range is gone through
+    /// These ranges and newer ones; where they overlap the newer one counts. No range is gone through
     /// one by one.
     pub fn with(&self, newer: &Self) -> Self {
         let mut messages = newer.ignored.clone();
@@ -147,7 +147,7 @@ impl Damage {
             || self.covers_break(sequence)
     }
 
-    /// Adds a hole. Places are added in ascending order; what touches the one before is one with it.
+    /// Adds a hole. Ranges are added in ascending order; what touches the one before is one with it.
     pub fn add_hole(&mut self, first: u64, last: u64) {
         add(&mut self.holes, Sequences { first, last });
     }

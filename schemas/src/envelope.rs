@@ -25,12 +25,12 @@ const CONTENT_TYPE: &str = "ce-datacontenttype";
 const TRACE_PARENT: &str = "traceparent";
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 const POSITION: &str = "artstore-position";
-const HIGH: &str = "artstore-high";
-const MISSING: &str = "artstore-missing";
+const HIGH_WATER_MARK: &str = "artstore-high-water-mark";
+const GAPS: &str = "artstore-gaps";
 const IDENTITY: &str = "artstore-source";
 const PREVIOUS: &str = "artstore-previous";
 const SNAPSHOT: &str = "artstore-snapshot";
-const LEVELLING: &str = "artstore-levelling";
+const BACKFILL: &str = "artstore-backfill";
 
 /// Everything about a message but its subject and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,20 +49,20 @@ pub struct Envelope {
     pub traceparent: Option<String>,
     /// `artstore-position`: the row's position; none for a message that no row caused.
     pub position: Option<i64>,
-    /// `artstore-high`: the highest position seen, as it is after this message.
-    pub high: i64,
-    /// `artstore-missing`: positions below `high` not seen, as they are after this message.
-    pub missing: Ranges,
+    /// `artstore-high-water-mark`: the highest position seen, as it is after this message.
+    pub high_water_mark: i64,
+    /// `artstore-gaps`: positions below `high_water_mark` not seen, as they are after this message.
+    pub gaps: Ranges,
     /// `artstore-source`: the identity of the source's database.
     pub identity: String,
     /// `artstore-previous`: `ce-id` of the message before it in the stream; none for the first.
     pub previous: Option<Uuid>,
-    /// `artstore-snapshot`: the body tells the present state, not what a row says; and why it was
+    /// `artstore-snapshot`: the body states the present state, not what a row says; and why it was
     /// published.
     pub snapshot: Option<Snapshot>,
-    /// `artstore-levelling`: the stream is not level with its source yet. The relay that finds
-    /// this in the stream's last message compares every file before it says otherwise.
-    pub levelling: bool,
+    /// `artstore-backfill`: a backfill is due. The relay that finds this in the stream's last
+    /// message compares every file, then publishes `source.backfilled`.
+    pub backfill_due: bool,
 }
 
 /// Why a present state was published that no new row caused.
@@ -138,9 +138,9 @@ impl Envelope {
         if let Some(position) = self.position {
             headers.insert(POSITION, position.to_string());
         }
-        headers.insert(HIGH, self.high.to_string());
-        if !self.missing.is_empty() {
-            headers.insert(MISSING, self.missing.to_string());
+        headers.insert(HIGH_WATER_MARK, self.high_water_mark.to_string());
+        if !self.gaps.is_empty() {
+            headers.insert(GAPS, self.gaps.to_string());
         }
         headers.insert(IDENTITY, self.identity.as_str());
         if let Some(previous) = self.previous {
@@ -149,15 +149,15 @@ impl Envelope {
         if let Some(snapshot) = self.snapshot {
             headers.insert(SNAPSHOT, snapshot.to_string());
         }
-        if self.levelling {
-            headers.insert(LEVELLING, "due");
+        if self.backfill_due {
+            headers.insert(BACKFILL, "due");
         }
         headers
     }
 
     /// Reads the headers of a message.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, EnvelopeError> {
-        let missing = get(headers, MISSING).unwrap_or_default();
+        let gaps = get(headers, GAPS).unwrap_or_default();
         Ok(Self {
             id: parse(ID, required(headers, ID)?)?,
             source: required(headers, SOURCE)?.to_owned(),
@@ -175,8 +175,8 @@ impl Envelope {
             position: get(headers, POSITION)
                 .map(|text| parse(POSITION, text))
                 .transpose()?,
-            high: parse(HIGH, required(headers, HIGH)?)?,
-            missing: parse(MISSING, missing)?,
+            high_water_mark: parse(HIGH_WATER_MARK, required(headers, HIGH_WATER_MARK)?)?,
+            gaps: parse(GAPS, gaps)?,
             identity: required(headers, IDENTITY)?.to_owned(),
             previous: get(headers, PREVIOUS)
                 .map(|text| parse(PREVIOUS, text))
@@ -184,7 +184,7 @@ impl Envelope {
             snapshot: get(headers, SNAPSHOT)
                 .map(|text| parse(SNAPSHOT, text))
                 .transpose()?,
-            levelling: get(headers, LEVELLING).is_some(),
+            backfill_due: get(headers, BACKFILL).is_some(),
         })
     }
 }
@@ -269,12 +269,12 @@ mod tests {
             time: "2026-01-02T03:04:05.000006Z".parse().expect("a time"),
             traceparent: None,
             position: Some(10),
-            high: 12,
-            missing: "3,4+2".parse().expect("ranges"),
+            high_water_mark: 12,
+            gaps: "3,4+2".parse().expect("ranges"),
             identity: "7-16384-1".to_owned(),
             previous: Some(Uuid::from_u128(4)),
             snapshot: Some(Snapshot::Backfill),
-            levelling: true,
+            backfill_due: true,
         }
     }
 
@@ -289,9 +289,9 @@ mod tests {
     #[test]
     fn a_broken_header_is_named() {
         let mut headers = envelope().to_headers();
-        headers.insert(HIGH, "x");
+        headers.insert(HIGH_WATER_MARK, "x");
         let error = Envelope::from_headers(&headers).expect_err("not a number");
-        assert!(error.to_string().contains(HIGH));
+        assert!(error.to_string().contains(HIGH_WATER_MARK));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Epochs of a stream. A source that was restored, or a standby that was promoted, may have lost what
-//! its stream already tells. An operator's word begins a new epoch: the relay's command publishes
+//! its stream already contains. An operator's decision begins a new epoch: the relay's command publishes
 //! `source.accepted`, and what the source lost is history from then on. Nothing is rewritten.
 //!
 //! A message of a row *survives* a break if the accepted source holds the same row: its position is
-//! at or below the record's `artstore-high` and not in its `artstore-missing`. It has to survive every
+//! at or below the record's `artstore-high-water-mark` and not in its `artstore-gaps`. It has to survive every
 //! break behind it.
 
 use schemars::JsonSchema;
@@ -19,7 +19,7 @@ pub fn accepted() -> EventType {
 }
 
 /// The facts of `artstore.source.accepted.v1`: `operation.data` in an element's stream, `data` in an
-/// outbox's. What the epoch begins with (identity, high, missing) stands in the headers too.
+/// outbox's. What the epoch begins with (identity, high-water mark, gaps) stands in the headers too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceAccepted {
     /// The identity in the message before it.
@@ -27,9 +27,9 @@ pub struct SourceAccepted {
     /// The identity of the source from now on.
     pub new_identity: String,
     /// The highest position whose message and row agree; 0 where there is none.
-    pub high: i64,
+    pub high_water_mark: i64,
     /// The positions at or below it that do not agree, and may still come.
-    pub missing: Vec<Range>,
+    pub gaps: Vec<Range>,
     /// The sequence of the last message whose row the source holds; 0 where there is none.
     pub last_agreeing: u64,
     /// Messages of rows that the source does not hold any more.
@@ -60,9 +60,9 @@ pub struct Epoch {
     /// The sequence of its `source.accepted`.
     pub sequence: u64,
     /// The highest position that survived.
-    pub high: i64,
+    pub high_water_mark: i64,
     /// The positions below it that did not.
-    pub missing: Ranges,
+    pub gaps: Ranges,
     /// The sequence of the last message that survived; 0 where none did.
     pub last_agreeing: u64,
     /// Where the stream lacked what the source was pruned of: up to which position.
@@ -79,7 +79,7 @@ impl Epochs {
         self.0
             .iter()
             .filter(|epoch| epoch.sequence > sequence)
-            .all(|epoch| position <= epoch.high && !epoch.missing.contains(position))
+            .all(|epoch| position <= epoch.high_water_mark && !epoch.gaps.contains(position))
     }
 
     /// The last one.
@@ -92,11 +92,11 @@ impl Epochs {
 mod tests {
     use super::*;
 
-    fn epoch(sequence: u64, high: i64, missing: &str) -> Epoch {
+    fn epoch(sequence: u64, high_water_mark: i64, gaps: &str) -> Epoch {
         Epoch {
             sequence,
-            high,
-            missing: missing.parse().expect("ranges"),
+            high_water_mark,
+            gaps: gaps.parse().expect("ranges"),
             last_agreeing: sequence - 1,
             pruned_up_to: None,
         }
@@ -112,7 +112,7 @@ mod tests {
         // Positions 1 to 10 were published as 1 to 10; the source came back with 8, without 3.
         let epochs = Epochs(vec![epoch(11, 8, "3")]);
         assert!(epochs.survives(8, 8));
-        assert!(!epochs.survives(9, 9), "above high");
+        assert!(!epochs.survives(9, 9), "above high_water_mark");
         assert!(!epochs.survives(3, 3), "missing");
         assert!(epochs.survives(12, 9), "the position is used again");
         assert!(epochs.survives(13, 3), "the missing one came");

@@ -84,7 +84,7 @@ impl FromStr for EventType {
 pub enum Status {
     /// It took effect.
     Committed,
-    /// It was taken back; the file's state may have changed all the same.
+    /// It was rolled back; the file's state may have changed all the same.
     RolledBack,
     /// It failed; the file's state may have changed all the same.
     Failed,
@@ -286,9 +286,9 @@ impl OutboxEvent {
     ];
 }
 
-/// The facts of `artstore.source.levelled.v1`: how many files were compared, and what came of it.
+/// The facts of `artstore.source.backfilled.v1`: how many files were compared, and what came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SourceLevelled {
+pub struct SourceBackfilled {
     /// Files that were compared.
     pub compared: u64,
     /// Snapshots of files that are present.

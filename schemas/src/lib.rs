@@ -14,8 +14,8 @@
 //! - [`ranges`]: sets of positions, as they stand in a header
 //! - [`envelope`]: the headers
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it
-//! - [`damage`]: places of a stream that readers step over
-//! - [`record`]: what tells a relay's records from a publisher's events
+//! - [`damage`]: damaged ranges of a stream, which readers step over
+//! - [`record`]: what distinguishes a relay's records from a publisher's events
 //! - [`size`]: how large a message may be
 
 pub mod actor;

@@ -1,4 +1,4 @@
-//! A set of positions as ascending ranges, and its text in the `artstore-missing` header.
+//! A set of positions as ascending ranges, and its text in the `artstore-gaps` header.
 //!
 //! The text is a comma-separated list. Each item is the distance from the end of the range before
 //! it (from 0 for the first), followed by `+n` where the range has n more positions:

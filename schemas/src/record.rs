@@ -1,5 +1,5 @@
 //! Records: what a relay or an operator's command says in a stream about the source itself. No row
-//! causes them, and that is what tells them from a publisher's events: a publisher chooses entity,
+//! causes them, and that distinguishes them from a publisher's events: a publisher chooses entity,
 //! action and subject of its rows, but every message of a row carries the row's position, which the
 //! relay writes. Looked up by `artstore_bus::breaks`.
 
@@ -38,19 +38,19 @@ pub fn source_accepted(
     body: &[u8],
 ) -> Result<SourceAccepted, String> {
     let record: SourceAccepted = facts(source, envelope, &accepted(), body)?;
-    let same = record.high == envelope.high
-        && record.missing == envelope.missing.as_slice()
+    let same = record.high_water_mark == envelope.high_water_mark
+        && record.gaps == envelope.gaps.as_slice()
         && record.new_identity == envelope.identity;
     if !same {
         return Err("its facts differ from its headers".to_owned());
     }
-    if record.high < 0 || record.last_agreeing >= sequence {
+    if record.high_water_mark < 0 || record.last_agreeing >= sequence {
         return Err("its facts speak of positions or messages that can't be".to_owned());
     }
     Ok(record)
 }
 
-/// The facts of a record of damage, as [`source_accepted`]. Its places are ascending and lie in the
+/// The facts of a record of damage, as [`source_accepted`]. Its ranges are ascending and lie in the
 /// stream up to the record itself.
 pub fn damage_record(
     source: &Source,
@@ -60,7 +60,7 @@ pub fn damage_record(
 ) -> Result<DamageAccepted, String> {
     let record: DamageAccepted = facts(source, envelope, &damage_accepted(), body)?;
     if !record.damage.is_up_to(sequence) {
-        return Err("it lists places that its stream can't have".to_owned());
+        return Err("it lists sequences that its stream can't have".to_owned());
     }
     Ok(record)
 }
@@ -120,8 +120,8 @@ mod tests {
         read(&envelope, &body).expect("a record");
         let facts = body["operation"]["data"]["json"].clone();
         for (field, forged) in [
-            ("high", json!(0)),
-            ("missing", json!([])),
+            ("high_water_mark", json!(0)),
+            ("gaps", json!([])),
             ("new_identity", json!("another")),
             ("last_agreeing", json!(u64::MAX)),
             ("reason", json!(7)),

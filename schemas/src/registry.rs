@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::damage::DamageAccepted;
 use crate::epoch::SourceAccepted;
 use crate::event::{
-    EventType, FileDownloaded, OutboxEvent, SearchPerformed, SourceLevelled, WalEvent,
+    EventType, FileDownloaded, OutboxEvent, SearchPerformed, SourceBackfilled, WalEvent,
 };
 use crate::rules;
 use crate::source::Source;
@@ -28,7 +28,7 @@ pub enum Body {
 
 /// A form of a body: an event type and its version, or the form that outbox types share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct EventSchema {
     /// The attribute `type`, or `artstore.outbox.v<version>`.
     pub name: &'static str,
     /// What the body is made of.
@@ -38,75 +38,75 @@ pub struct Form {
 }
 
 /// All of them, old versions included. One is never removed: its messages stay in the streams.
-pub const FORMS: &[Form] = &[
-    Form {
+pub const EVENT_SCHEMAS: &[EventSchema] = &[
+    EventSchema {
         name: "artstore.file.created.v1",
         body: Body::Wal,
         meaning: "A file came to a storage element: a committed `file_create`.",
     },
-    Form {
+    EventSchema {
         name: "artstore.file.updated.v1",
         body: Body::Wal,
         meaning: "A file's metadata changed: a committed `file_update`.",
     },
-    Form {
+    EventSchema {
         name: "artstore.file.deleted.v1",
         body: Body::Wal,
         meaning: "A file left its storage element: a committed `file_delete`.",
     },
-    Form {
+    EventSchema {
         name: "artstore.element.mode-changed.v1",
         body: Body::Wal,
         meaning: "A storage element changed its mode: a committed `mode_change`.",
     },
-    Form {
+    EventSchema {
         name: "artstore.element.cache-rebuilt.v1",
         body: Body::Wal,
         meaning: "A storage element made its table of files anew: a committed `cache_rebuild`.",
     },
-    Form {
+    EventSchema {
         name: "artstore.operation.failed.v1",
         body: Body::Wal,
         meaning: "An operation of any type failed; `file` is what is there all the same.",
     },
-    Form {
+    EventSchema {
         name: "artstore.operation.rolled-back.v1",
         body: Body::Wal,
-        meaning: "An operation of any type was taken back; `file` is what is there all the same.",
+        meaning: "An operation of any type was rolled back; `file` is what is there all the same.",
     },
-    Form {
+    EventSchema {
         name: "artstore.operation.recorded.v1",
         body: Body::Wal,
         meaning: "A committed operation of a type that has no event type of its own.",
     },
-    Form {
-        name: "artstore.source.levelled.v1",
+    EventSchema {
+        name: "artstore.source.backfilled.v1",
         body: Body::Wal,
-        meaning: "The stream says of every file what its element says: the relay compared them all.",
+        meaning: "A backfill is complete: the stream has every file as its element has it. No row caused it.",
     },
-    Form {
+    EventSchema {
         name: "artstore.source.accepted.v1",
         body: Body::Wal,
         meaning: "An operator accepted a source that was set back, restored or promoted: a new epoch \
                   of the stream begins. No row caused it.",
     },
-    Form {
+    EventSchema {
         name: "artstore.source.damage-accepted.v1",
         body: Body::Wal,
-        meaning: "An operator accepted damage of the stream: the places that its readers step over. \
+        meaning: "An operator accepted damage of the stream: the ranges that its readers step over. \
                   No row caused it.",
     },
-    Form {
+    EventSchema {
         name: "artstore.search.performed.v1",
         body: Body::SearchPerformed,
         meaning: "Somebody searched. From the query module.",
     },
-    Form {
+    EventSchema {
         name: "artstore.file.downloaded.v1",
         body: Body::FileDownloaded,
         meaning: "Somebody downloaded a file. From the query module.",
     },
-    Form {
+    EventSchema {
         name: "artstore.outbox.v1",
         body: Body::Outbox,
         meaning: "Every type of the admin module, and every type of the query module that has no \
@@ -114,7 +114,7 @@ pub const FORMS: &[Form] = &[
     },
 ];
 
-impl Form {
+impl EventSchema {
     /// Where the schema is named: its `$id`, and `ce-dataschema` of the messages.
     pub fn schema_uri(&self) -> String {
         uri(self.name)
@@ -136,7 +136,7 @@ impl Form {
             (Body::FileDownloaded, _) => with_data::<FileDownloaded>(&mut schema),
             (_, "artstore.source.accepted.v1") => with_data::<SourceAccepted>(&mut schema),
             (_, "artstore.source.damage-accepted.v1") => with_data::<DamageAccepted>(&mut schema),
-            (_, "artstore.source.levelled.v1") => with_data::<SourceLevelled>(&mut schema),
+            (_, "artstore.source.backfilled.v1") => with_data::<SourceBackfilled>(&mut schema),
             (Body::Wal | Body::Outbox, _) => {}
         }
         schema.insert("$id".to_owned(), self.schema_uri().into());
@@ -151,23 +151,23 @@ impl Form {
 /// The schema of a message's body: `ce-dataschema`. An outbox takes any entity and action; types
 /// without a form of their own share one.
 pub fn schema_uri(ce_source: &str, event_type: &EventType) -> String {
-    uri(&form_name(ce_source, event_type))
+    uri(&schema_name(ce_source, event_type))
 }
 
 /// Whether a message's `ce-dataschema` names the schema of its body. Until it became an absolute
 /// URI it was a path, and such messages stay in the streams.
 pub fn names_schema(ce_source: &str, event_type: &EventType, dataschema: &str) -> bool {
-    let name = form_name(ce_source, event_type);
+    let name = schema_name(ce_source, event_type);
     dataschema == uri(&name) || dataschema == format!("/artstore/schemas/{name}.json")
 }
 
-fn form_name(ce_source: &str, event_type: &EventType) -> String {
+fn schema_name(ce_source: &str, event_type: &EventType) -> String {
     let name = event_type.to_string();
     let own = if ce_source == Source::Admin.ce_source() {
         false
     } else if ce_source == Source::Query.ce_source() {
-        let known = |form: &Form| form.name == name && form.body != Body::Wal;
-        FORMS.iter().any(known)
+        let known = |form: &EventSchema| form.name == name && form.body != Body::Wal;
+        EVENT_SCHEMAS.iter().any(known)
     } else {
         true
     };

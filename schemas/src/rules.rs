@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::event::{OutboxEvent, WalEvent};
 use crate::json::SAFE_INTEGER;
-use crate::registry::{Body, Form};
+use crate::registry::{Body, EventSchema};
 
 /// Every reader's validator takes these words; formats of Rust's integers are none of them.
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
@@ -84,7 +84,7 @@ pub(crate) fn one_text_each(schema: &mut Value) {
 }
 
 /// The rules of all bodies, and those of this form.
-pub(crate) fn body(form: &Form, schema: &mut Map<String, Value>) {
+pub(crate) fn body(form: &EventSchema, schema: &mut Map<String, Value>) {
     documents(schema);
     left_out(form, schema);
     let mut rules = match form.body {
@@ -132,13 +132,13 @@ fn documents(schema: &mut Map<String, Value>) {
 }
 
 /// `omitted` is there where something was left out, and names what can be.
-fn left_out(form: &Form, schema: &mut Map<String, Value>) {
+fn left_out(form: &EventSchema, schema: &mut Map<String, Value>) {
     at(schema, "/properties/omitted")["minItems"] = 1.into();
     at(schema, "/$defs/Omitted/properties/field")["enum"] = fields(form).collect();
     pattern(schema, "/$defs/Omitted/properties/sha256", SHA256);
 }
 
-fn fields(form: &Form) -> impl Iterator<Item = &'static str> {
+fn fields(form: &EventSchema) -> impl Iterator<Item = &'static str> {
     let fields = match form.body {
         Body::Wal => WalEvent::MAY_BE_OMITTED,
         Body::Outbox | Body::SearchPerformed | Body::FileDownloaded => OutboxEvent::MAY_BE_OMITTED,
@@ -146,7 +146,7 @@ fn fields(form: &Form) -> impl Iterator<Item = &'static str> {
     fields.iter().copied()
 }
 
-fn null_where_left_out(form: &Form) -> impl Iterator<Item = Value> {
+fn null_where_left_out(form: &EventSchema) -> impl Iterator<Item = Value> {
     fields(form).map(|field| {
         let named = json!({
             "type": "object",
@@ -168,7 +168,7 @@ fn null_where_left_out(form: &Form) -> impl Iterator<Item = Value> {
 }
 
 /// What the type of a storage element's event says of its operation and its file.
-fn operation(form: &Form) -> Vec<Value> {
+fn operation(form: &EventSchema) -> Vec<Value> {
     let (kind, status) = match form.name {
         "artstore.file.created.v1" => (json!({"enum": ["file_create", "snapshot"]}), "committed"),
         "artstore.file.updated.v1" => (json!({"const": "file_update"}), "committed"),
@@ -216,7 +216,7 @@ fn of_operation(properties: Value) -> Value {
 }
 
 /// `<entity>.<action>` of a form.
-fn own_type(form: &Form) -> &'static str {
+fn own_type(form: &EventSchema) -> &'static str {
     let name = form.name.strip_prefix("artstore.");
     let name = name.and_then(|name| name.rsplit_once(".v"));
     name.expect("a form is called artstore.<…>.v<version>").0

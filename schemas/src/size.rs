@@ -10,8 +10,8 @@ pub const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// The most bytes a message's body has: the headers always find room beside it.
 pub const MAX_BODY_BYTES: usize = MAX_MESSAGE_BYTES - MAX_HEADER_BYTES;
 
-/// The most bytes of the header that lists missing ranges.
-pub const MAX_MISSING_BYTES: usize = 24 * 1024;
+/// The most bytes of the header that lists gaps.
+pub const MAX_GAPS_BYTES: usize = 24 * 1024;
 
 /// The most bytes that are published as one atomic batch.
 pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event, FileDownloaded, OutboxEvent, SearchPerformed};
-use artstore_schemas::registry::{Body, FORMS, Form};
+use artstore_schemas::registry::{Body, EVENT_SCHEMAS, EventSchema};
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::HeaderMap;
@@ -29,7 +29,7 @@ struct Sample {
 }
 
 impl Sample {
-    fn of(form: &Form) -> Self {
+    fn of(form: &EventSchema) -> Self {
         let path = folder("samples").join(file_name(form));
         let text = fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("{} has no sample: {error}", form.name));
@@ -58,13 +58,13 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn file_name(form: &Form) -> String {
+fn file_name(form: &EventSchema) -> String {
     format!("{}.json", form.name)
 }
 
 /// Nothing but one file of every form.
 fn assert_no_strays(folder: &Path) {
-    let known: BTreeSet<String> = FORMS.iter().map(file_name).collect();
+    let known: BTreeSet<String> = EVENT_SCHEMAS.iter().map(file_name).collect();
     for entry in fs::read_dir(folder).expect("the folder exists") {
         let name = entry.expect("it can be read").file_name();
         let name = name.to_string_lossy().into_owned();
@@ -76,12 +76,12 @@ fn assert_no_strays(folder: &Path) {
     }
 }
 
-fn stored_schema(form: &Form) -> Option<Value> {
+fn stored_schema(form: &EventSchema) -> Option<Value> {
     let text = fs::read_to_string(folder("json").join(file_name(form))).ok()?;
     serde_json::from_str(&text).ok()
 }
 
-fn validator(form: &Form) -> Validator {
+fn validator(form: &EventSchema) -> Validator {
     let schema = stored_schema(form).unwrap_or_else(|| panic!("{} has no schema", form.name));
     jsonschema::options()
         .should_validate_formats(true)
@@ -110,7 +110,7 @@ fn the_schema_files_are_those_of_the_types() {
     let folder = folder("json");
     fs::create_dir_all(&folder).expect("the folder can be made");
     assert_no_strays(&folder);
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let schema = form.schema();
         if stored_schema(form).as_ref() == Some(&schema) {
             continue;
@@ -131,7 +131,7 @@ fn the_schema_files_are_those_of_the_types() {
 #[test]
 fn there_is_one_sample_of_every_form_and_nothing_else() {
     assert_no_strays(&folder("samples"));
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let sample = Sample::of(form);
         assert_eq!(
             sample.headers["ce-dataschema"],
@@ -144,7 +144,7 @@ fn there_is_one_sample_of_every_form_and_nothing_else() {
 
 #[test]
 fn a_sample_is_a_message_of_its_stream() {
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let sample = Sample::of(form);
         let (source, envelope) = (sample.source(), sample.envelope());
         assert_eq!(envelope.source, source.ce_source(), "{}", form.name);
@@ -156,7 +156,7 @@ fn a_sample_is_a_message_of_its_stream() {
         );
         let (id, key) = match sample.event() {
             Event::Wal(event) => (event.operation.id, Some(event.operation.file_id)),
-            // The key of an outbox row is not told.
+            // The key of an outbox row is not in its event.
             Event::Outbox(event) => (event.operation.id, None),
         };
         assert_eq!(envelope.id, id, "{}", form.name);
@@ -187,7 +187,7 @@ fn a_sample_is_a_message_of_its_stream() {
 /// compare those with what the first is to become.)
 #[test]
 fn a_sample_is_read_and_written_again_the_same() {
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let sample = Sample::of(form);
         let headers: BTreeMap<String, String> = sample
             .envelope()
@@ -207,7 +207,7 @@ fn typed_data_is_read_and_written_again_the_same() {
         let data: T = event::decode_data(&event_type, event.data.as_ref()).expect("typed data");
         assert_eq!(json!(data), sample.body["data"]["json"], "{event_type}");
     }
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let sample = Sample::of(form);
         match (form.body, sample.event()) {
             (Body::Wal, Event::Wal(_)) | (Body::Outbox, Event::Outbox(_)) => {}
@@ -224,7 +224,7 @@ fn typed_data_is_read_and_written_again_the_same() {
 
 #[test]
 fn a_sample_fits_its_schema() {
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let errors = errors(&validator(form), &Sample::of(form).body);
         assert!(errors.is_empty(), "{}: {errors:#?}", form.name);
     }
@@ -233,7 +233,7 @@ fn a_sample_fits_its_schema() {
 /// The schemas say no: otherwise the test above would say nothing.
 #[test]
 fn a_schema_refuses_what_a_reader_could_not_use() {
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let (validator, body) = (validator(form), Sample::of(form).body);
         let mut changes = vec![
             ("/operation/id", json!("no uuid")),
@@ -274,7 +274,7 @@ fn a_schema_refuses_what_a_reader_could_not_use() {
 #[serde(deny_unknown_fields)]
 struct Case {
     rule: String,
-    form: String,
+    schema: String,
     fits: bool,
     #[serde(default)]
     set: BTreeMap<String, Value>,
@@ -288,7 +288,7 @@ impl Case {
     }
 
     /// What the sample's body becomes.
-    fn body(&self, form: &Form) -> Value {
+    fn body(&self, form: &EventSchema) -> Value {
         let mut body = Sample::of(form).body;
         for (place, value) in &self.set {
             let (parent, field) = place.rsplit_once('/').expect("a pointer");
@@ -299,7 +299,7 @@ impl Case {
             let (parent, field) = place.rsplit_once('/').expect("a pointer");
             let parent = body.pointer_mut(parent).and_then(Value::as_object_mut);
             let removed = parent.and_then(|parent| parent.remove(field));
-            assert!(removed.is_some(), "{}: no {place}", self.form);
+            assert!(removed.is_some(), "{}: no {place}", self.schema);
         }
         body
     }
@@ -309,10 +309,10 @@ impl Case {
 fn each_rule_of_the_page_has_a_body_that_breaks_it_and_what_occurs_fits() {
     let page = contract();
     let cases = Case::all();
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let validator = validator(form);
         let mut broken = 0;
-        for case in cases.iter().filter(|case| case.form == form.name) {
+        for case in cases.iter().filter(|case| case.schema == form.name) {
             let (rule, changes) = (&case.rule, (&case.set, &case.remove));
             assert!(page.contains(rule), "the page does not say {rule:?}");
             let errors = errors(&validator, &case.body(form));
@@ -326,7 +326,7 @@ fn each_rule_of_the_page_has_a_body_that_breaks_it_and_what_occurs_fits() {
         }
         assert!(broken > 0, "{} has no rule", form.name);
     }
-    let known = |case: &Case| FORMS.iter().any(|form| form.name == case.form);
+    let known = |case: &Case| EVENT_SCHEMAS.iter().any(|form| form.name == case.schema);
     assert!(cases.iter().all(known));
 }
 
@@ -349,7 +349,7 @@ fn no_schema_has_a_format_that_is_not_json_schemas_own() {
         }
     }
     let mut found = BTreeSet::new();
-    FORMS
+    EVENT_SCHEMAS
         .iter()
         .for_each(|form| formats(&form.schema(), &mut found));
     assert_eq!(found, ["date-time", "uuid"].map(str::to_owned).into());
@@ -358,7 +358,7 @@ fn no_schema_has_a_format_that_is_not_json_schemas_own() {
 /// CloudEvents asks for an absolute URI, and readers in Node refuse anything else.
 #[test]
 fn a_message_from_before_the_absolute_uri_is_read_like_any_other() {
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         let mut sample = Sample::of(form);
         let now = sample.headers["ce-dataschema"].clone();
         assert!(now.starts_with("urn:artstore:schema:"), "{now}");
@@ -384,7 +384,10 @@ fn typed_data_may_be_written_shorter() {
                    "storage_element_id": "storage_elem_01"}),
         ),
     ] {
-        let form = FORMS.iter().find(|form| form.name == name).expect("known");
+        let form = EVENT_SCHEMAS
+            .iter()
+            .find(|form| form.name == name)
+            .expect("known");
         let validator = validator(form);
         let mut body = Sample::of(form).body;
         for data in [
@@ -423,16 +426,16 @@ fn contract() -> String {
 fn the_pages_name_every_form_and_header_and_show_the_samples() {
     const MARK: &str = "<!-- sample: ";
     let text = contract();
-    for form in FORMS {
+    for form in EVENT_SCHEMAS {
         assert!(
             text.contains(&format!("`{}`", form.name)),
-            "{} is not told of",
+            "{} is not described",
             form.name
         );
         for header in Sample::of(form).headers.keys() {
             assert!(
                 text.contains(&format!("`{header}`")),
-                "header {header} is not told of"
+                "header {header} is not described"
             );
         }
     }
@@ -440,7 +443,10 @@ fn the_pages_name_every_form_and_header_and_show_the_samples() {
     for part in text.split(MARK).skip(1) {
         let (name, rest) = part.split_once(" -->").expect("a mark that ends");
         let (name, pointer) = name.split_once(' ').unwrap_or((name, ""));
-        let form = FORMS.iter().find(|form| form.name == name).expect(name);
+        let form = EVENT_SCHEMAS
+            .iter()
+            .find(|form| form.name == name)
+            .expect(name);
         let (_, rest) = rest
             .split_once("```json\n")
             .expect("an example behind the mark");

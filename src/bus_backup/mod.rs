@@ -81,15 +81,15 @@ pub struct StreamBackup {
     pub state: Value,
 }
 
-/// What a message says, as far as it tells that stream from another one.
+/// What a message says, as far as it distinguishes that stream from another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMessage {
     /// The event; none where it is none.
     pub event_id: Option<Uuid>,
-    /// The source's high-water mark: the highest position that the stream tells of.
-    pub high: Option<i64>,
-    /// The positions below it that it does not tell of, as the header `artstore-missing` says them.
-    pub missing: Option<String>,
+    /// The source's high-water mark: the highest position in the stream.
+    pub high_water_mark: Option<i64>,
+    /// The positions below it that it does not contain, as the header `artstore-gaps` says them.
+    pub gaps: Option<String>,
     /// The database that the source had.
     pub identity: Option<String>,
     /// The digest of the body, in hex.
@@ -102,10 +102,10 @@ impl StreamBackup {
     pub fn covers(&self) -> i64 {
         let covered = || {
             let last = self.last_message.as_ref()?;
-            let missing: Ranges = last.missing.as_ref()?.parse().ok()?;
-            let first = missing.as_slice().first().map(|range| range.first - 1);
-            let high = last.high?;
-            Some(first.map_or(high, |first| first.min(high)))
+            let gaps: Ranges = last.gaps.as_ref()?.parse().ok()?;
+            let first = gaps.as_slice().first().map(|range| range.first - 1);
+            let high_water_mark = last.high_water_mark?;
+            Some(first.map_or(high_water_mark, |first| first.min(high_water_mark)))
         };
         covered().unwrap_or(0)
     }
@@ -150,8 +150,8 @@ impl LastMessage {
         let envelope = envelope.as_ref();
         Self {
             event_id: envelope.map(|envelope| envelope.id),
-            high: envelope.map(|envelope| envelope.high),
-            missing: envelope.map(|envelope| envelope.missing.to_string()),
+            high_water_mark: envelope.map(|envelope| envelope.high_water_mark),
+            gaps: envelope.map(|envelope| envelope.gaps.to_string()),
             identity: envelope.map(|envelope| envelope.identity.clone()),
             body_sha256: HEXLOWER.encode(digest(&SHA256, &message.payload).as_ref()),
         }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_backup_covers_what_is_below_the_first_gap() {
-        let covers = |high, missing: Option<&str>| {
+        let covers = |high_water_mark, gaps: Option<&str>| {
             let backup = StreamBackup {
                 stream: "ARTSTORE_WAL_elem".to_owned(),
                 source: Some("elem".to_owned()),
@@ -177,8 +177,8 @@ mod tests {
                 last_sequence: 1,
                 last_message: Some(LastMessage {
                     event_id: None,
-                    high,
-                    missing: missing.map(str::to_owned),
+                    high_water_mark,
+                    gaps: gaps.map(str::to_owned),
                     identity: None,
                     body_sha256: String::new(),
                 }),

@@ -98,7 +98,7 @@ impl Drop for Unfinished {
 
 /// How far a stream is.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress<'a> {
+pub struct BackupProgress<'a> {
     /// The stream.
     pub stream: &'a str,
     /// Its messages.
@@ -113,7 +113,7 @@ pub async fn take(
     bus: &Bus,
     streams: &[String],
     mut unfinished: Unfinished,
-    mut progress: impl FnMut(Progress<'_>),
+    mut progress: impl FnMut(BackupProgress<'_>),
 ) -> anyhow::Result<Manifest> {
     let started_at = Utc::now();
     let mut taken = Vec::new();
@@ -152,7 +152,7 @@ async fn stream_into(
     bus: &Bus,
     stream: &str,
     unfinished: &mut Unfinished,
-    progress: &mut impl FnMut(Progress<'_>),
+    progress: &mut impl FnMut(BackupProgress<'_>),
 ) -> anyhow::Result<StreamBackup> {
     let before = bus.stream_info(stream).await?;
     let file = format!("{stream}.snapshot");
@@ -221,7 +221,7 @@ async fn copy(
     bus: &Bus,
     stream: &str,
     part: &Path,
-    progress: &mut impl FnMut(Progress<'_>),
+    progress: &mut impl FnMut(BackupProgress<'_>),
 ) -> anyhow::Result<(Begun, Written)> {
     let failed = || format!("{} can't be written", part.display());
     let mut file = BufWriter::new(new_file(part).with_context(failed)?);
@@ -235,7 +235,7 @@ async fn copy(
         kept.with_context(|| format!("stream {stream}"))?;
         crash::point("bus.backup.chunk");
         let messages = begun.state["messages"].as_u64().unwrap_or(0);
-        progress(Progress {
+        progress(BackupProgress {
             stream,
             messages,
             bytes,

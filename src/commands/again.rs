@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_wait_mends_and_what_takes_too_long_ends_it() {
+    async fn what_no_wait_repairs_and_what_takes_too_long_ends_it() {
         let mut tries = 0;
         let ended: anyhow::Result<()> = again(60)
             .until(async || {

@@ -35,13 +35,13 @@ pub enum Command {
     /// Make the streams on NATS, back them up and restore them
     #[command(subcommand)]
     Bus(bus::BusCommand),
-    /// Bring an element's stream level with its files
+    /// Backfill an element's stream from its files
     #[command(subcommand)]
     Element(element::ElementCommand),
     /// Resolve operations that a dead process left pending, number rows, and prune an element's log
     #[command(subcommand)]
     Wal(wal::Wal),
-    /// Mend what people read from the streams
+    /// Repair, rebuild, pause or list what people read from the streams
     #[command(subcommand)]
     Projection(projection::Projection),
     /// Look at events that could not be applied, apply them again, or give them up

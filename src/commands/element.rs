@@ -1,4 +1,4 @@
-//! `artstore element backfill`: brings an element's stream level with its table of files, as the
+//! `artstore element backfill`: backfills an element's stream from its table of files, as the
 //! element's relay, while files change. `artstore element set-url`: where the element's API is reached.
 
 use std::io::IsTerminal as _;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use artstore_bus::bus::Bus;
-use artstore_producers::backfill::level::{FILES_OF_A_FOLD, Levelled};
+use artstore_producers::backfill::level::{BackfillCounts, FILES_PER_PASS};
 use artstore_producers::relay::api_url;
-use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::takeover;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_runtime::connection;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the progress is shown on a terminal.
 const SHOWN: Duration = Duration::from_millis(200);
 
-/// How often it is told where there is no terminal.
+/// How often progress is printed where there is no terminal.
 const TOLD: Duration = Duration::from_secs(10);
 
 /// What to do with an element.
@@ -132,40 +132,41 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
     let source = options.source.clone();
     let name = "artstore element backfill";
     let lease = takeover::acquire(&bus, &database, &source, name, PATIENCE).await?;
-    let progress = Progress::default();
+    let progress = RelayProgress::default();
     let showing = tokio::spawn(show(
         element.clone(),
         database,
         progress.clone(),
         command.json,
     ));
-    let level = relay::level(bus, options, lease, FILES_OF_A_FOLD, progress.clone(), stop).await;
+    let backfill =
+        relay::backfill(bus, options, lease, FILES_PER_PASS, progress.clone(), stop).await;
     showing.abort();
-    let done = progress.read().levelling.unwrap_or_default();
-    let is_level = level
+    let done = progress.read().backfill.unwrap_or_default();
+    let is_complete = backfill
         .with_context(|| format!("element {element}"))?
         .is_some();
-    print(&element, done, is_level, begun.elapsed(), command.json)?;
-    if !is_level && !command.json {
+    print(&element, done, is_complete, begun.elapsed(), command.json)?;
+    if !is_complete && !command.json {
         eprintln!(
             "artstore: stopped before the end. What was published stays; run \
              `artstore element backfill {element}` again for the rest"
         );
     }
-    Ok(ExitCode::from(u8::from(!is_level)))
+    Ok(ExitCode::from(u8::from(!is_complete)))
 }
 
 fn print(
     element: &ElementName,
-    done: Levelled,
-    is_level: bool,
+    done: BackfillCounts,
+    is_complete: bool,
     took: Duration,
     as_json: bool,
 ) -> anyhow::Result<()> {
     if as_json {
         let report = json!({
             "element": element.as_str(),
-            "level": is_level,
+            "complete": is_complete,
             "compared": done.compared,
             "created": done.created,
             "deleted": done.deleted,
@@ -180,14 +181,19 @@ fn print(
     line("published, new or changed", done.created);
     line("published, deleted", done.deleted);
     line("unchanged", done.unchanged);
-    if is_level {
-        println!("The stream of {element} says what its files are.");
+    if is_complete {
+        println!("The stream of {element} has every file as the element has it.");
     }
     Ok(())
 }
 
 /// Shows how far it is, until it is ended.
-async fn show(element: ElementName, database: PgConnectOptions, progress: Progress, quiet: bool) {
+async fn show(
+    element: ElementName,
+    database: PgConnectOptions,
+    progress: RelayProgress,
+    quiet: bool,
+) {
     if quiet {
         return;
     }
@@ -204,7 +210,7 @@ async fn show(element: ElementName, database: PgConnectOptions, progress: Progre
     let mut told = Instant::now();
     loop {
         tokio::time::sleep(SHOWN).await;
-        let Some(done) = progress.read().levelling else {
+        let Some(done) = progress.read().backfill else {
             bar.tick();
             continue;
         };

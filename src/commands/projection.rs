@@ -36,7 +36,7 @@ pub enum Projection {
     Pause(pause::Pause),
     /// Let a projection go on
     Resume(pause::Resume),
-    /// Mend a read model from the streams: unsound checkpoints, and the rows that are named. Sources
+    /// Repair a read model from the streams: unsound checkpoints, and the rows that are named. Sources
     /// and streams stay as they are; projectors may run
     Repair(repair::Repair),
 }

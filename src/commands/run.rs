@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use artstore_producers::relay::RelayOptions;
-use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::progress::RelayProgress;
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::query_cache::QueryCache;
@@ -133,7 +133,7 @@ async fn run_relay(
     let mut proving = Vec::new();
     let mut running = JoinSet::new();
     for options in relays {
-        let (bus, stop, progress) = (bus.clone(), stop.clone(), Progress::default());
+        let (bus, stop, progress) = (bus.clone(), stop.clone(), RelayProgress::default());
         let source = options.source.clone();
         shown.push((source.clone(), progress.clone()));
         if command.settings.verify {
@@ -266,7 +266,7 @@ async fn run_projector(
     let mut running = JoinSet::new();
     for (chosen, database) in projections {
         let projection = chosen.projection();
-        let progress = progress::Progress::default();
+        let progress = progress::ProjectorProgress::default();
         role = role.showing(projection, database.clone(), progress.clone());
         let (name, version) = (projection.name(), projection.version());
         let answering = answer::for_projector(bus.clone(), name, version, progress.clone());
@@ -276,7 +276,7 @@ async fn run_projector(
             answering.abort_handle(),
         );
         let (bus, stop) = (bus.clone(), stop.clone());
-        let at = start::Place {
+        let at = start::ProjectorContext {
             bus,
             database,
             progress,

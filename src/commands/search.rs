@@ -18,7 +18,7 @@ use artstore_projectors::search::filters::Filters;
 use artstore_projectors::search::hit::Hit;
 use artstore_projectors::search::query::Search;
 use artstore_projectors::search::search_error::SearchError;
-use artstore_projectors::search::{self, Found};
+use artstore_projectors::search::{self, SearchResult};
 use artstore_runtime::connection;
 use artstore_schemas::source::Source;
 use serde::Serialize;
@@ -195,7 +195,7 @@ struct Suggested<'a> {
 impl<'a> Answer<'a> {
     fn new(
         asked: &'a Search,
-        found: &'a Found,
+        found: &'a SearchResult,
         waited: Option<Duration>,
         event_id: Option<Uuid>,
     ) -> Self {

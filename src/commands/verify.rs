@@ -29,7 +29,7 @@ use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::watch;
 
 use self::idle::{Idle, Note};
-use self::progress::{CacheProgress, Progress};
+use self::progress::{CacheDisplay, VerifyDisplay};
 use super::again::Again;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
@@ -363,7 +363,7 @@ impl Check {
             unapplied: &self.idle.cache,
             patience: Duration::from_secs(self.command.wait),
         };
-        let mut progress = CacheProgress::new(self.command.json);
+        let mut progress = CacheDisplay::new(self.command.json);
         let report = cache::verify(&scope, &mut |now| {
             progress.show(now);
             crash::point("verify.compared");
@@ -483,7 +483,7 @@ impl Check {
             true => Duration::ZERO,
             false => Duration::from_secs(self.command.wait),
         };
-        let mut progress = Progress::new(source, state.links.last, self.command.json);
+        let mut progress = VerifyDisplay::new(source, state.links.last, self.command.json);
         let pass = source::begin(&self.bus, source, state).await?;
         let (file, stop) = (&mut self.file, &self.stop);
         let mut failed = None;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use artstore_producers::operations::pending::{self, Limits, Pending, Proposal};
-use artstore_producers::operations::resolve::{self, Decision, Refused, Resolved};
+use artstore_producers::operations::resolve::{self, Refused, Resolution, Resolved};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
@@ -94,7 +94,7 @@ pub enum Outcome {
     Committed,
     /// It did not work
     Failed,
-    /// It was taken back
+    /// It was rolled back
     #[value(alias = "rolled_back")]
     RolledBack,
 }
@@ -162,7 +162,7 @@ async fn run_resolve(config: &Config, command: &Resolve) -> anyhow::Result<ExitC
         [] => proposed(&mut elements, limits).await?,
         some => some.to_vec(),
     };
-    let mut decision = Decision {
+    let mut decision = Resolution {
         outcome: command.outcome.map(Status::from),
         actor: Actor::system().named("artstore wal resolve"),
         reason: command.reason.clone(),
@@ -175,7 +175,7 @@ async fn run_resolve(config: &Config, command: &Resolve) -> anyhow::Result<ExitC
     if asks && !operations.is_empty() {
         for id in &operations {
             let (element, ended) = resolve_one(&mut elements, *id, limits, &decision).await;
-            tell(element.as_ref(), *id, &ended);
+            print_outcome(element.as_ref(), *id, &ended);
         }
         if !agreed(operations.len())? {
             println!("nothing was changed");
@@ -191,7 +191,7 @@ async fn run_resolve(config: &Config, command: &Resolve) -> anyhow::Result<ExitC
         if command.json {
             report.push(result_json(element.as_ref(), id, &ended));
         } else {
-            tell(element.as_ref(), id, &ended);
+            print_outcome(element.as_ref(), id, &ended);
         }
     }
     if command.json {
@@ -235,7 +235,7 @@ async fn resolve_one(
     elements: &mut [Connected],
     id: Uuid,
     limits: Limits,
-    decision: &Decision,
+    decision: &Resolution,
 ) -> (Option<ElementName>, Result<Resolved, Refused>) {
     let mut unknown = None;
     for (element, connection) in elements {
@@ -307,7 +307,7 @@ fn file(pending: &Pending) -> String {
     )
 }
 
-fn tell(element: Option<&ElementName>, id: Uuid, ended: &Result<Resolved, Refused>) {
+fn print_outcome(element: Option<&ElementName>, id: Uuid, ended: &Result<Resolved, Refused>) {
     let place = element.map_or_else(String::new, |element| format!("{element} "));
     match ended {
         Ok(Resolved {

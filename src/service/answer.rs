@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use artstore_bus::bus::Bus;
-use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::progress::RelayProgress;
 use artstore_projectors::runtime::progress as projector;
-use artstore_runtime::progress as told;
+use artstore_runtime::progress as stages;
 use artstore_schemas::source::{Source, projection_status_subject};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub enum Stage {
     /// On the way to a session, or between two.
     Starting,
     /// Another one has the lock.
-    StandingBy,
+    Standby,
     /// It has the lock.
     Active,
     /// It was asked to stop.
@@ -100,9 +100,9 @@ pub struct RelayAnswer {
     /// The position of that message.
     pub position: Option<i64>,
     /// The highest position in the stream.
-    pub high: i64,
-    /// How many positions below it are neither in the stream nor void.
-    pub missing: i64,
+    pub high_water_mark: i64,
+    /// How many positions below it are neither in the stream nor aborted.
+    pub gap_positions: i64,
     /// Messages stored and acknowledged since the process started.
     pub published: u64,
     /// Finished rows that the last poll saw and that are not published; an upper bound where that
@@ -170,17 +170,17 @@ pub struct Since {
     pub stage_seconds: Option<f64>,
     /// Since the lock was last seen in somebody else's hands, in seconds.
     #[serde(default)]
-    pub stood_by_seconds: Option<f64>,
+    pub other_holder_seconds: Option<f64>,
     /// For how long something has been wrong, in seconds.
     #[serde(default)]
     pub problem_seconds: Option<f64>,
 }
 
 impl Since {
-    fn of(since: told::Since, stood_by: Option<Instant>) -> Self {
+    fn of(since: stages::Since, other_holder_seen: Option<Instant>) -> Self {
         Self {
             stage_seconds: seconds(since.stage),
-            stood_by_seconds: seconds(stood_by),
+            other_holder_seconds: seconds(other_holder_seen),
             problem_seconds: seconds(since.problem),
         }
     }
@@ -198,19 +198,19 @@ impl Process {
     }
 }
 
-impl From<told::Stage> for Stage {
-    fn from(stage: told::Stage) -> Self {
+impl From<stages::Stage> for Stage {
+    fn from(stage: stages::Stage) -> Self {
         match stage {
-            told::Stage::Starting => Self::Starting,
-            told::Stage::StandingBy => Self::StandingBy,
-            told::Stage::Active => Self::Active,
-            told::Stage::Stopping => Self::Stopping,
+            stages::Stage::Starting => Self::Starting,
+            stages::Stage::Standby => Self::Standby,
+            stages::Stage::Active => Self::Active,
+            stages::Stage::Stopping => Self::Stopping,
         }
     }
 }
 
-impl From<told::Problem> for Problem {
-    fn from(problem: told::Problem) -> Self {
+impl From<stages::Problem> for Problem {
+    fn from(problem: stages::Problem) -> Self {
         Self {
             text: problem.text,
             halted: problem.halted,
@@ -220,9 +220,9 @@ impl From<told::Problem> for Problem {
 
 impl RelayAnswer {
     /// As the relay's progress shows it now.
-    pub fn new(source: &Source, progress: &Progress, proven: Option<Proven>) -> Self {
+    pub fn new(source: &Source, progress: &RelayProgress, proven: Option<Proven>) -> Self {
         let state = progress.read();
-        let active = state.stage == told::Stage::Active;
+        let active = state.stage == stages::Stage::Active;
         Self {
             source: source.to_string(),
             process: Process::this(),
@@ -230,8 +230,8 @@ impl RelayAnswer {
             active_seconds: seconds(state.active_since.filter(|_| active)),
             sequence: state.sequence,
             position: state.position,
-            high: state.high,
-            missing: state.missing,
+            high_water_mark: state.high_water_mark,
+            gap_positions: state.gap_positions,
             published: state.published,
             backlog: state.backlog.rows,
             caught_up_seconds: seconds(state.backlog.caught_up),
@@ -239,7 +239,7 @@ impl RelayAnswer {
             stored_seconds: seconds(state.stored),
             waiting_seconds: seconds(state.waiting),
             problem: state.problem.map(Problem::from),
-            since: Since::of(state.since, state.stood_by),
+            since: Since::of(state.since, state.other_holder_seen),
             proven,
         }
     }
@@ -247,7 +247,7 @@ impl RelayAnswer {
 
 impl ProjectorAnswer {
     /// As the workers' progress shows it now.
-    pub fn new(projection: &str, version: u32, progress: &projector::Progress) -> Self {
+    pub fn new(projection: &str, version: u32, progress: &projector::ProjectorProgress) -> Self {
         let workers = progress.workers().into_iter();
         Self {
             projection: projection.to_owned(),
@@ -264,7 +264,7 @@ impl ProjectorAnswer {
                         .filter(|(at, _)| at.elapsed() < REMADE)
                         .map(|(_, reason)| reason),
                     problem: state.problem.map(Problem::from),
-                    since: Since::of(state.since, state.stood_by),
+                    since: Since::of(state.since, state.other_holder_seen),
                 })
                 .collect(),
         }
@@ -280,7 +280,7 @@ fn seconds(at: Option<Instant>) -> Option<f64> {
 /// says what is proven of a source now.
 pub async fn for_relays(
     bus: Bus,
-    relays: Vec<(Source, Progress)>,
+    relays: Vec<(Source, RelayProgress)>,
     proven: impl Fn(&Source) -> Option<Proven>,
 ) {
     let answer = |index: usize| {
@@ -296,7 +296,7 @@ pub async fn for_projector(
     bus: Bus,
     projection: &'static str,
     version: u32,
-    progress: projector::Progress,
+    progress: projector::ProjectorProgress,
 ) {
     let answer = |_| serde_json::to_vec(&ProjectorAnswer::new(projection, version, &progress));
     answer_on(&bus, vec![projection_status_subject(projection)], answer).await;

@@ -4,7 +4,7 @@
 
 use std::fmt::{Display, Write as _};
 
-/// What a scraper is told.
+/// The content type of a scrape's answer.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Metrics as text.

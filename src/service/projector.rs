@@ -13,7 +13,7 @@ use artstore_projectors::projector_error::WorkerError;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::runtime::database::connect;
 use artstore_projectors::runtime::lag::{self, Lag};
-use artstore_projectors::runtime::progress::{Durations, Progress, WorkerState};
+use artstore_projectors::runtime::progress::{Durations, ProjectorProgress, WorkerState};
 use artstore_runtime::progress::Stage;
 use artstore_schemas::source::Source;
 use chrono::Utc;
@@ -30,7 +30,7 @@ use super::readiness::{EVERY, Limits, PATIENCE, Part, Readiness, STALE, ago, is_
 /// A worker that has given no sign of life for so long is stuck.
 const SILENT: Duration = Duration::from_secs(10);
 
-/// A worker that stands by looks at the lock at least so often.
+/// A standby worker looks at the lock at least so often.
 const LOOKS: Duration = Duration::from_secs(10);
 
 /// Events wait for so long with none applied: whoever has the lock does not work.
@@ -95,7 +95,7 @@ pub struct ProjectorRole {
 struct Shown {
     projection: Projection,
     database: PgConnectOptions,
-    progress: Progress,
+    progress: ProjectorProgress,
     measured: Mutex<Measured>,
 }
 
@@ -164,7 +164,7 @@ impl ProjectorRole {
         mut self,
         projection: Projection,
         database: PgConnectOptions,
-        progress: Progress,
+        progress: ProjectorProgress,
     ) -> Self {
         self.shown.push(Shown {
             projection,
@@ -283,19 +283,19 @@ impl View<'_> {
         match state.stage {
             Stage::Starting => Some("the worker has no place yet".to_owned()),
             Stage::Stopping => Some("stopping".to_owned()),
-            Stage::StandingBy if is_fresh(state.stood_by, LOOKS) => {
+            Stage::Standby if is_fresh(state.other_holder_seen, LOOKS) => {
                 let still = self.still.map(|still| still.elapsed());
                 still.filter(|still| *still >= UNSEEN).map(|still| {
                     format!(
-                        "standing by, but events have been waiting for {} s and nobody applies \
+                        "standby, but events have been waiting for {} s and nobody applies \
                          them: `artstore status` names who has the stream's lock",
                         still.as_secs()
                     )
                 })
             }
-            Stage::StandingBy => Some(format!(
-                "standing by, but the active worker's lock was not seen {}",
-                ago(state.stood_by)
+            Stage::Standby => Some(format!(
+                "standby, but the active worker's lock was not seen {}",
+                ago(state.other_holder_seen)
             )),
             Stage::Active if !is_fresh(state.sign, SILENT) => Some(format!(
                 "the worker is stuck: it has neither committed nor found the database well {}",
@@ -344,7 +344,7 @@ impl Role for ProjectorRole {
                     source: source.to_string(),
                     stream: source.stream(),
                     ready: reason.is_none(),
-                    standing_by: state.stage == Stage::StandingBy,
+                    standby: state.stage == Stage::Standby,
                     reason,
                     lag_events: view.lag_events(),
                     lag_seconds: Some(view.lag_seconds()),
@@ -408,15 +408,15 @@ impl Role for ProjectorRole {
             &|v| flag(v.state.stage == Stage::Active),
         );
         write(
-            "artstore_projector_standing_by",
+            "artstore_projector_standby",
             Kind::Gauge,
-            "1 while another process has this stream.",
-            &|v| flag(v.state.stage == Stage::StandingBy),
+            "1 while this process is a standby: another one has this stream.",
+            &|v| flag(v.state.stage == Stage::Standby),
         );
         write(
             "artstore_projector_halted",
             Kind::Gauge,
-            "1 while a person has to act; /health/ready says why.",
+            "1 while halted: an operator has to act, and /health/ready says why.",
             &|v| flag(v.state.problem.as_ref().is_some_and(|p| p.halted)),
         );
         write(
@@ -446,7 +446,7 @@ impl Role for ProjectorRole {
         write(
             "artstore_projector_lag_seconds",
             Kind::Gauge,
-            "No message has been waiting for longer; grows while it can't be measured.",
+            "Age of the oldest message that is not applied; grows while it can't be measured.",
             &|v| Some(v.lag_seconds()),
         );
         write(
@@ -464,7 +464,7 @@ impl Role for ProjectorRole {
         write(
             "artstore_projector_parked_total",
             Kind::Counter,
-            "Events parked: they can't be applied, or wait behind such a one.",
+            "Parked events (dead letters): they can't be applied, or wait behind one that can't.",
             &|v| Some(v.state.parked as f64),
         );
         write(
@@ -533,7 +533,7 @@ mod tests {
         }
     }
 
-    fn judge(
+    fn readiness(
         state: &WorkerState,
         database: &Answer<bool>,
         lag: &Answer<Lag>,
@@ -551,7 +551,7 @@ mod tests {
     #[test]
     fn ready_means_caught_up_within_limits_and_able_to_write() {
         let well = answer(true, 0);
-        let (reason, events, seconds) = judge(&active(), &well, &answer(behind(0, 0), 0));
+        let (reason, events, seconds) = readiness(&active(), &well, &answer(behind(0, 0), 0));
         assert_eq!((reason, events), (None, Some(0)));
         assert!(seconds < 1.0);
         for (database, lag, expected) in [
@@ -560,7 +560,7 @@ mod tests {
             (well.clone(), behind(11, 1), "11 events behind"),
             (well, behind(1, 31), "31 s behind"),
         ] {
-            let (reason, ..) = judge(&active(), &database, &answer(lag, 0));
+            let (reason, ..) = readiness(&active(), &database, &answer(lag, 0));
             assert!(
                 reason.as_ref().is_some_and(|r| r.contains(expected)),
                 "{reason:?}"
@@ -571,15 +571,15 @@ mod tests {
     #[test]
     fn a_lag_that_was_measured_long_ago_is_unknown_and_grows() {
         let well = answer(true, 0);
-        let (reason, events, seconds) = judge(&active(), &well, &answer(behind(0, 0), 20));
+        let (reason, events, seconds) = readiness(&active(), &well, &answer(behind(0, 0), 20));
         assert!(reason.is_some_and(|r| r.contains("could not be measured for 20 s")));
         assert_eq!(events, None, "not 0");
         assert!((20.0..21.0).contains(&seconds), "{seconds}");
-        let (_, events, seconds) = judge(&active(), &well, &Answer::default());
+        let (_, events, seconds) = readiness(&active(), &well, &Answer::default());
         assert_eq!(events, None);
         assert!(seconds >= 50.0, "since the start: {seconds}");
         // A message of a server whose clock is ahead has been waiting all the same.
-        let (_, _, seconds) = judge(&active(), &well, &answer(behind(1, -60), 3));
+        let (_, _, seconds) = readiness(&active(), &well, &answer(behind(1, -60), 3));
         assert!(seconds >= 3.0, "{seconds}");
     }
 
@@ -588,13 +588,13 @@ mod tests {
         let well = answer(true, 0);
         let mut state = active();
         state.sign = Some(ago_by(11));
-        let (reason, ..) = judge(&state, &well, &answer(behind(0, 0), 0));
+        let (reason, ..) = readiness(&state, &well, &answer(behind(0, 0), 0));
         assert!(reason.is_some_and(|r| r.contains("stuck")));
         state.problem = Some(Problem {
             text: "a hole".to_owned(),
             halted: true,
         });
-        let (reason, events, _) = judge(&state, &well, &answer(behind(0, 0), 0));
+        let (reason, events, _) = readiness(&state, &well, &answer(behind(0, 0), 0));
         assert_eq!(reason.as_deref(), Some("halted: a hole"));
         assert_eq!(events, None, "it is not believed");
     }

@@ -52,7 +52,7 @@ pub struct Part {
     /// Whether it is ready.
     pub ready: bool,
     /// Whether another process has it, and this one would take over.
-    pub standing_by: bool,
+    pub standby: bool,
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

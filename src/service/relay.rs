@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use artstore_bus::bus::Bus;
-use artstore_producers::relay::progress::{Progress, RelayState};
+use artstore_producers::relay::progress::{RelayProgress, RelayState};
 use artstore_runtime::progress::Stage;
 use artstore_schemas::source::Source;
 use chrono::Utc;
@@ -12,20 +12,20 @@ use chrono::Utc;
 use super::Role;
 use super::metrics::{Kind, Text};
 use super::readiness::{EVERY, Limits, PATIENCE, Part, Readiness, STALE, ago, is_fresh};
-use artstore_verification::finding::Kind as Found;
+use artstore_verification::finding::Kind as FindingKind;
 use artstore_verification::proven::{Proven, ProvenState};
 
 /// What a check of a source can find.
-const FOUND: [Found; 9] = [
-    Found::MessageMissing,
-    Found::MessageExtra,
-    Found::MessageDoubled,
-    Found::MessageChanged,
-    Found::MessageDisordered,
-    Found::StreamHole,
-    Found::StreamBroken,
-    Found::MessageForeign,
-    Found::RowUnnumbered,
+const FINDING_KINDS: [FindingKind; 9] = [
+    FindingKind::MessageMissing,
+    FindingKind::MessageExtra,
+    FindingKind::MessageDoubled,
+    FindingKind::MessageChanged,
+    FindingKind::MessageDisordered,
+    FindingKind::StreamHole,
+    FindingKind::StreamBroken,
+    FindingKind::MessageForeign,
+    FindingKind::RowUnnumbered,
 ];
 
 /// Rows wait for so long with nothing stored: whoever has the lock does not get on.
@@ -41,7 +41,7 @@ pub struct RelayRole {
 
 struct Watched {
     source: Source,
-    progress: Progress,
+    progress: RelayProgress,
     reached: Mutex<Reached>,
     /// Where the source is checked continuously.
     proven: Option<Proven>,
@@ -56,7 +56,11 @@ struct Reached {
 
 impl RelayRole {
     /// Of these sources.
-    pub fn new(sources: Vec<(Source, Progress)>, poll_interval: Duration, limits: Limits) -> Self {
+    pub fn new(
+        sources: Vec<(Source, RelayProgress)>,
+        poll_interval: Duration,
+        limits: Limits,
+    ) -> Self {
         let sources = sources.into_iter().map(|(source, progress)| Watched {
             source,
             progress,
@@ -105,13 +109,13 @@ impl RelayRole {
             reached: &watched.reached(),
         };
         let reason = view.reason(self.limits);
-        let active = state.stage != Stage::StandingBy;
+        let active = state.stage != Stage::Standby;
         Part {
             projection: None,
             source: watched.source.to_string(),
             stream: watched.source.stream(),
             ready: reason.is_none(),
-            standing_by: state.stage == Stage::StandingBy,
+            standby: state.stage == Stage::Standby,
             reason,
             lag_events: view.lag_events().filter(|_| active),
             lag_seconds: active.then(|| view.lag_seconds()),
@@ -163,7 +167,7 @@ impl RelayRole {
             "What does not agree, by kind; `artstore verify` lists it.",
         );
         for (source, state) in &proven {
-            for kind in FOUND {
+            for kind in FINDING_KINDS {
                 let count = state.findings.get(&kind).copied().unwrap_or(0);
                 let (source, kind) = (source.to_string(), kind.to_string());
                 family.sample(&[("source", &source), ("kind", &kind)], count);
@@ -205,19 +209,19 @@ impl View<'_> {
         match state.stage {
             Stage::Starting => Some("not elected yet".to_owned()),
             Stage::Stopping => Some("stopping".to_owned()),
-            Stage::StandingBy if is_fresh(state.stood_by, STALE) => {
+            Stage::Standby if is_fresh(state.other_holder_seen, STALE) => {
                 let waiting = state.waiting.map(|waiting| waiting.elapsed());
                 waiting.filter(|waiting| *waiting >= UNSEEN).map(|waiting| {
                     format!(
-                        "standing by, but rows have been waiting for {} s and nothing is stored: \
+                        "standby, but rows have been waiting for {} s and nothing is stored: \
                          `artstore status` says why",
                         waiting.as_secs()
                     )
                 })
             }
-            Stage::StandingBy => Some(format!(
-                "standing by, but the active relay's lock was not seen {}",
-                ago(state.stood_by)
+            Stage::Standby => Some(format!(
+                "standby, but the active relay's lock was not seen {}",
+                ago(state.other_holder_seen)
             )),
             Stage::Active if !self.measured() => Some(format!(
                 "the source has not answered a poll {}",
@@ -284,8 +288,8 @@ impl Role for RelayRole {
             }
         };
         let flag = |on: bool| Some(f64::from(u8::from(on)));
-        // A relay that stands by knows nothing of the lag; the active one says it.
-        let mine = |view: &View<'_>| view.state.stage != Stage::StandingBy;
+        // A standby relay knows nothing of the lag; the active one says it.
+        let mine = |view: &View<'_>| view.state.stage != Stage::Standby;
         let read = |view: &View<'_>| mine(view) && view.state.polled.is_some();
         write(
             "artstore_relay_active",
@@ -294,15 +298,15 @@ impl Role for RelayRole {
             &|v| flag(v.state.stage == Stage::Active),
         );
         write(
-            "artstore_relay_standing_by",
+            "artstore_relay_standby",
             Kind::Gauge,
-            "1 while another relay has this source.",
-            &|v| flag(v.state.stage == Stage::StandingBy),
+            "1 while this relay is a standby: another one has this source.",
+            &|v| flag(v.state.stage == Stage::Standby),
         );
         write(
             "artstore_relay_halted",
             Kind::Gauge,
-            "1 while a person has to act; /health/ready says why.",
+            "1 while halted: an operator has to act, and /health/ready says why.",
             &|v| flag(v.state.problem.as_ref().is_some_and(|p| p.halted)),
         );
         write(
@@ -318,22 +322,22 @@ impl Role for RelayRole {
             &|v| v.state.position.map(|position| position as f64),
         );
         write(
-            "artstore_relay_high_position",
+            "artstore_relay_high_water_mark",
             Kind::Gauge,
-            "Highest position in the stream, as this relay knows it.",
-            &|v| read(v).then_some(v.state.high as f64),
+            "High-water mark: the highest position in the stream, as this relay knows it.",
+            &|v| read(v).then_some(v.state.high_water_mark as f64),
         );
         write(
-            "artstore_relay_missing_positions",
+            "artstore_relay_gap_positions",
             Kind::Gauge,
-            "Positions below the highest that are neither in the stream nor void.",
-            &|v| read(v).then_some(v.state.missing as f64),
+            "Positions in gaps: below the high-water mark, neither in the stream nor known to be aborted.",
+            &|v| read(v).then_some(v.state.gap_positions as f64),
         );
         write(
-            "artstore_relay_void_positions_total",
+            "artstore_relay_aborted_positions_total",
             Kind::Counter,
-            "Positions found void: drawn by transactions that were taken back.",
-            &|v| Some(v.state.void as f64),
+            "Aborted positions: drawn from the sequence by transactions that rolled back.",
+            &|v| Some(v.state.aborted as f64),
         );
         write(
             "artstore_relay_stream_sequence",
@@ -374,7 +378,7 @@ impl Role for RelayRole {
         write(
             "artstore_relay_lag_seconds",
             Kind::Gauge,
-            "No finished row has been waiting for longer; grows while it can't be measured.",
+            "Age of the oldest finished row that is not published; grows while it can't be measured.",
             &|v| mine(v).then(|| v.lag_seconds()),
         );
         write(
@@ -395,7 +399,10 @@ mod tests {
     use super::super::readiness::tests::{LIMITS, ago_by};
     use super::*;
 
-    fn judge(state: &RelayState, reached: Option<Instant>) -> (Option<String>, Option<u64>, f64) {
+    fn readiness(
+        state: &RelayState,
+        reached: Option<Instant>,
+    ) -> (Option<String>, Option<u64>, f64) {
         let reached = Reached {
             last: reached,
             error: None,
@@ -424,10 +431,10 @@ mod tests {
 
     #[test]
     fn ready_while_polls_are_answered_and_the_stream_is_reached() {
-        let (reason, events, seconds) = judge(&well(), Some(Instant::now()));
+        let (reason, events, seconds) = readiness(&well(), Some(Instant::now()));
         assert_eq!((reason, events), (None, Some(0)));
         assert!(seconds < 1.0);
-        let (reason, ..) = judge(&well(), Some(ago_by(20)));
+        let (reason, ..) = readiness(&well(), Some(ago_by(20)));
         assert!(reason.is_some_and(|r| r.contains("not reached for 20 s")));
     }
 
@@ -436,7 +443,7 @@ mod tests {
         let mut state = well();
         state.polled = Some(ago_by(20));
         state.backlog.caught_up = Some(ago_by(20));
-        let (reason, events, seconds) = judge(&state, Some(Instant::now()));
+        let (reason, events, seconds) = readiness(&state, Some(Instant::now()));
         assert!(reason.is_some_and(|r| r.contains("has not answered a poll for 20 s")));
         assert_eq!(events, None);
         assert!((20.0..21.0).contains(&seconds));
@@ -446,30 +453,30 @@ mod tests {
     fn a_backlog_counts_by_its_rows_and_by_its_age() {
         let mut state = well();
         state.backlog.rows = 11;
-        let (reason, ..) = judge(&state, Some(Instant::now()));
+        let (reason, ..) = readiness(&state, Some(Instant::now()));
         assert!(reason.is_some_and(|r| r.contains("11 events behind")));
         state.backlog.rows = 1;
         state.backlog.caught_up = Some(ago_by(31));
-        let (reason, ..) = judge(&state, Some(Instant::now()));
+        let (reason, ..) = readiness(&state, Some(Instant::now()));
         assert!(reason.is_some_and(|r| r.contains("31 s behind")));
         // Never caught up: the rows' own time counts, and one in the future counts for nothing.
         state.backlog.caught_up = None;
         state.backlog.oldest = Some(Utc::now() - chrono::TimeDelta::seconds(100));
-        assert!(judge(&state, None).2 > 99.0);
+        assert!(readiness(&state, None).2 > 99.0);
         state.backlog.oldest = Some(Utc::now() + chrono::TimeDelta::days(1));
-        assert!(judge(&state, None).2 >= 40.0);
+        assert!(readiness(&state, None).2 >= 40.0);
     }
 
     #[test]
     fn a_relay_that_stands_by_is_ready_as_long_as_it_sees_the_active_one() {
         let mut state = RelayState {
-            stage: Stage::StandingBy,
-            stood_by: Some(Instant::now()),
+            stage: Stage::Standby,
+            other_holder_seen: Some(Instant::now()),
             ..RelayState::default()
         };
-        assert_eq!(judge(&state, Some(Instant::now())).0, None);
-        state.stood_by = Some(ago_by(9));
-        assert!(judge(&state, Some(Instant::now())).0.is_some());
+        assert_eq!(readiness(&state, Some(Instant::now())).0, None);
+        state.other_holder_seen = Some(ago_by(9));
+        assert!(readiness(&state, Some(Instant::now())).0.is_some());
     }
 
     #[test]
@@ -479,7 +486,7 @@ mod tests {
             text: "set back".to_owned(),
             halted: true,
         });
-        let (reason, events, _) = judge(&state, Some(Instant::now()));
+        let (reason, events, _) = readiness(&state, Some(Instant::now()));
         assert_eq!(reason.as_deref(), Some("halted: set back"));
         assert_eq!(events, None);
     }

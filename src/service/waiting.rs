@@ -56,7 +56,7 @@ pub struct Wait<'a, E> {
 }
 
 impl<E: Display> Wait<'_, E> {
-    /// After this error, tries again and again until a try succeeds, fails with what no wait mends, or the
+    /// After this error, tries again and again until a try succeeds, fails with an error that no wait fixes, or the
     /// patience is over; returns what the last try gave.
     pub async fn after<T, F>(&self, mut error: E, mut attempt: impl FnMut() -> F) -> Result<T, E>
     where

@@ -15,11 +15,11 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::answers::Answers;
 use super::database::{Checkpoint, SourceFacts};
-use super::judge::{self, Seen};
-use super::look::{Asked, Counted, Holds, Looked, Places, read_by};
+use super::judge::{self, PaceInput};
+use super::look::{Asked, Holds, ProjectionRows, SourceCounts, StreamLook, read_by};
 use super::{
-    Mirror, Pace, Place, ProjectionStatus, Relays, Server, SourceStatus, StreamFacts, StreamStatus,
-    Workers, Working,
+    Mirror, Pace, ProjectionStatus, ProjectionStream, Relays, Server, SourceStatus, StreamFacts,
+    StreamStatus, Workers, Working,
 };
 use crate::service::answer::{Process, ProjectorAnswer, RelayAnswer, Stage};
 
@@ -55,11 +55,11 @@ fn since(time: DateTime<Utc>) -> f64 {
 }
 
 /// A stream; `looked`: none where NATS could not be asked.
-pub(super) fn of_stream(source: &Source, looked: Option<&Asked<Looked>>) -> StreamStatus {
+pub(super) fn of_stream(source: &Source, looked: Option<&Asked<StreamLook>>) -> StreamStatus {
     let (facts, problem) = match looked {
         Some(Ok(looked)) => (
             Some(looked.facts.clone()),
-            looked.tail.as_ref().err().cloned(),
+            looked.resume_state.as_ref().err().cloned(),
         ),
         Some(Err(error)) => (None, Some(error.clone())),
         None => (None, Some("not known without NATS".to_owned())),
@@ -77,12 +77,12 @@ pub(super) fn of_source(
     source: &Source,
     options: &PgConnectOptions,
     facts: Asked<SourceFacts>,
-    count: Option<Asked<Counted>>,
-    looked: Option<&Looked>,
+    count: Option<Asked<SourceCounts>>,
+    looked: Option<&StreamLook>,
     answers: Option<Vec<RelayAnswer>>,
 ) -> SourceStatus {
-    let tail = looked.and_then(|looked| looked.tail.as_ref().ok());
-    let missing = tail.map(|tail| tail.gaps.missing());
+    let resume_state = looked.and_then(|looked| looked.resume_state.as_ref().ok());
+    let gaps = resume_state.map(|resume_state| resume_state.seen_positions.gaps());
     let counted = count.as_ref().and_then(|count| count.as_ref().ok());
     let unpublished = counted.map(|counted| counted.unpublished);
     let problem = match (&facts, &count) {
@@ -117,13 +117,14 @@ pub(super) fn of_source(
             (None, Some(facts)) => Some(facts.position),
             (None, None) => None,
         },
-        high: tail.map(|tail| tail.gaps.high()),
-        missing: missing.as_ref().map(|missing| missing.positions()),
-        missing_ranges: missing.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
+        high_water_mark: resume_state
+            .map(|resume_state| resume_state.seen_positions.high_water_mark()),
+        gap_positions: gaps.as_ref().map(|gaps| gaps.positions()),
+        gaps: gaps.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
         held_by: counted.and_then(|counted| counted.held_by.clone()),
         unpublished,
         pending: facts.map(|facts| facts.pending),
-        // One that stands by checks nothing.
+        // A standby checks nothing.
         proven: answers
             .iter()
             .flatten()
@@ -133,7 +134,7 @@ pub(super) fn of_source(
             state,
             lock_held,
             holder,
-            standing_by: of(Stage::StandingBy).count(),
+            standby: of(Stage::Standby).count(),
             problem: relay_problem,
             stuck_seconds: match state {
                 Working::Active | Working::TakingOver | Working::Waiting => {
@@ -148,11 +149,11 @@ pub(super) fn of_source(
 }
 
 /// What a database with projections said.
-pub(super) struct Said<'a> {
+pub(super) struct DatabaseAnswer<'a> {
     pub(super) holds: Holds,
     /// The checkpoints, `elapsed` seconds before the places.
     pub(super) before: &'a [Checkpoint],
-    pub(super) places: &'a Asked<Places>,
+    pub(super) places: &'a Asked<ProjectionRows>,
     pub(super) elapsed: f64,
     /// Which projections it had when it last said so.
     pub(super) remembered: &'a BTreeMap<String, Vec<Source>>,
@@ -160,12 +161,12 @@ pub(super) struct Said<'a> {
 
 /// All projections of a database, from what it said, the streams and the processes.
 pub(super) fn projections(
-    said: &Said<'_>,
+    said: &DatabaseAnswer<'_>,
     listed: &[Source],
-    streams: &BTreeMap<&Source, &Asked<Looked>>,
+    streams: &BTreeMap<&Source, &Asked<StreamLook>>,
     answers: Option<&Answers>,
 ) -> Vec<ProjectionStatus> {
-    let Said {
+    let DatabaseAnswer {
         holds,
         before,
         places,
@@ -216,7 +217,7 @@ pub(super) fn projections(
                 .map(|time| since(*time));
             let halted = workers.state == Working::Halted;
             let (state, state_seconds) = match (sequence, looked) {
-                (Some(_), Some(looked)) => judge::pace(Seen {
+                (Some(_), Some(looked)) => judge::pace(PaceInput {
                     checkpoint: checkpoint.as_ref(),
                     stream: &looked.facts,
                     oldest,
@@ -230,12 +231,12 @@ pub(super) fn projections(
             };
             let lag = sequence.and_then(|at| Some(looked?.facts.last_sequence.saturating_sub(at)));
             let lag = lag.filter(|_| state != Pace::OffTheStream);
-            Place {
+            ProjectionStream {
                 source: source.to_string(),
                 stream,
                 sequence,
                 parked: checkpoint.as_ref().map(|checkpoint| checkpoint.parked),
-                high: checkpoint.map(|checkpoint| checkpoint.high),
+                high_water_mark: checkpoint.map(|checkpoint| checkpoint.high_water_mark),
                 lag_events: lag,
                 lag_seconds: lag.and_then(|lag| if lag == 0 { Some(0.0) } else { oldest }),
                 rate,
@@ -332,7 +333,7 @@ fn workers_of(
         lock_held,
         holder: present.and_then(|present| present.holder),
         active: of(Stage::Active).next(),
-        standing_by: of(Stage::StandingBy).collect(),
+        standby: of(Stage::Standby).collect(),
         remade: answers
             .iter()
             .flatten()

@@ -43,7 +43,7 @@ pub struct Checkpoint {
     /// The sequence of the last message applied.
     pub sequence: u64,
     /// The source's highest position that the rows show.
-    pub high: i64,
+    pub high_water_mark: i64,
     /// When its stream was made.
     pub stream_created_at: chrono::DateTime<chrono::Utc>,
     /// Since it last moved, in seconds.
@@ -138,13 +138,13 @@ async fn position(connection: &mut PgConnection, source: &Source) -> Result<i64,
         .await
 }
 
-/// Finished rows that are above `high` or among the `missing`, and the last position that was given
+/// Finished rows that are above `high_water_mark` or in `gaps`, and the last position that was given
 /// out. Asked after the stream was read, so that the source is never taken to be behind it.
 pub async fn unpublished(
     connection: &mut PgConnection,
     source: &Source,
-    high: i64,
-    missing: &Ranges,
+    high_water_mark: i64,
+    gaps: &Ranges,
 ) -> Result<(Rows, i64), sqlx::Error> {
     let time = match source {
         Source::Element(_) => "coalesce(t.completed_at, t.started_at)",
@@ -153,9 +153,9 @@ pub async fn unpublished(
     let sql = include_str!("sql/unpublished.sql")
         .replace("{time}", &bounded(time))
         .replace("{table}", SourceTable::of(source).name());
-    let ranges = missing.as_slice();
+    let ranges = gaps.as_slice();
     let row = sqlx::query(AssertSqlSafe(sql))
-        .bind(high)
+        .bind(high_water_mark)
         .bind(ranges.iter().map(|range| range.first).collect::<Vec<_>>())
         .bind(ranges.iter().map(|range| range.last).collect::<Vec<_>>())
         .bind(MOST)
@@ -215,7 +215,7 @@ pub async fn checkpoints(connection: &mut PgConnection) -> Result<Vec<Checkpoint
                 stream: row.try_get("stream")?,
                 version: row.try_get("version")?,
                 sequence: u64::try_from(row.try_get::<i64, _>("last_sequence")?).unwrap_or(0),
-                high: row.try_get("source_high")?,
+                high_water_mark: row.try_get("source_high")?,
                 stream_created_at: row.try_get("stream_created_at")?,
                 moved_seconds: row.try_get::<f64, _>("moved")?.max(0.0),
                 parked: u64::try_from(row.try_get::<i64, _>("parked")?).unwrap_or(0),

@@ -17,8 +17,8 @@ use chrono::{DateTime, Utc};
 use super::database::Checkpoint;
 use super::look::UNANSWERED;
 use super::{
-    Pace, Place, ProjectionStatus, Rows, Server, SourceStatus, Status, StreamFacts, Trouble,
-    Working,
+    Pace, ProjectionStatus, ProjectionStream, Rows, Server, SourceStatus, Status, StreamFacts,
+    Trouble, Working,
 };
 use crate::service::answer::{Problem, Process, RelayAnswer, Since, Stage};
 use artstore_verification::proven;
@@ -112,7 +112,7 @@ pub fn taking_over(
 ) -> Working {
     let lately = |since: Since| {
         let lately = |seconds: Option<f64>| seconds.is_some_and(|seconds| seconds < MOMENT);
-        lately(since.stage_seconds) || lately(since.stood_by_seconds)
+        lately(since.stage_seconds) || lately(since.other_holder_seconds)
     };
     match state {
         Working::Waiting if others.any(lately) => Working::TakingOver,
@@ -152,7 +152,7 @@ fn active_stuck(relay: &RelayAnswer, unpublished: Option<Rows>) -> Option<f64> {
 
 /// What decides how a projection gets on in a stream.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct PaceInput<'a> {
     /// None where nothing was applied yet.
     pub checkpoint: Option<&'a Checkpoint>,
     /// Read after the checkpoint.
@@ -170,7 +170,7 @@ pub struct Seen<'a> {
 }
 
 /// How a projection gets on in a stream, and the seconds that belong to that.
-pub fn pace(seen: Seen<'_>) -> (Pace, Option<f64>) {
+pub fn pace(seen: PaceInput<'_>) -> (Pace, Option<f64>) {
     let stream = seen.stream;
     let sequence = seen.checkpoint.map_or(0, |checkpoint| checkpoint.sequence);
     // A mirror that is behind its origin will get there.
@@ -214,7 +214,7 @@ fn same(kept: DateTime<Utc>, created: DateTime<Utc>) -> bool {
 
 /// Everything that is wrong, the most important first.
 pub fn troubles(status: &Status) -> Vec<Trouble> {
-    let mut found = Found::default();
+    let mut found = Troubles::default();
     let nats = status.nats.problem.is_none();
     if let Some(problem) = &status.nats.problem {
         found.add(
@@ -314,9 +314,9 @@ fn is_of_heads(problem: &Problem) -> bool {
 }
 
 #[derive(Default)]
-struct Found(Vec<(Weight, Trouble)>);
+struct Troubles(Vec<(Weight, Trouble)>);
 
-impl Found {
+impl Troubles {
     fn add(
         &mut self,
         weight: Weight,
@@ -372,7 +372,7 @@ struct Silent<'a> {
 }
 
 /// Databases that say nothing. Those of one server that all say the same have one cause.
-fn databases(found: &mut Found, status: &Status) {
+fn databases(found: &mut Troubles, status: &Status) {
     let read_models = [
         (&status.read_model, "query database", "QUERY_DATABASE_URL"),
         (&status.audit_log, "admin database", "ADMIN_DATABASE_URL"),
@@ -429,18 +429,18 @@ fn databases(found: &mut Found, status: &Status) {
     }
 }
 
-fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
+fn of_source(found: &mut Troubles, source: &SourceStatus, nats: bool) {
     let name = &source.source;
-    if let (Some(position), Some(high)) = (source.position, source.high)
+    if let (Some(position), Some(high_water_mark)) = (source.position, source.high_water_mark)
         // Read in this order where the rows could be counted.
         && source.unpublished.is_some()
-        && position < high
+        && position < high_water_mark
     {
         found.add(
             Weight::Damage,
             name,
             format!(
-                "the stream has position {high}, but the source gave out only {position}: it was \
+                "the stream has position {high_water_mark}, but the source gave out only {position}: it was \
                  set back to an earlier state"
             ),
             "restore a newer state of it, or accept it as it is",
@@ -456,7 +456,7 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
                     "source and stream do not agree: findings: {}",
                     proven.findings
                 ),
-                "list them, with what mends each",
+                "list them, each with the command that repairs it",
                 Some(format!("artstore verify --source {name}")),
             );
         }
@@ -501,7 +501,7 @@ fn of_source(found: &mut Found, source: &SourceStatus, nats: bool) {
     }
 }
 
-fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
+fn of_relays(found: &mut Troubles, source: &SourceStatus, nats: bool) {
     let (name, relays) = (source.source.as_str(), &source.relay);
     let reached = !is_down(&source.database);
     let answers = relays.answers.as_deref().unwrap_or_default();
@@ -588,7 +588,7 @@ fn of_relays(found: &mut Found, source: &SourceStatus, nats: bool) {
     }
     if let Some(held_by) = &source.held_by {
         let transaction = held_by.transaction.as_deref().unwrap_or("without an id");
-        let ranges = source.missing_ranges.len();
+        let ranges = source.gaps.len();
         found.add(
             Weight::Stuck,
             name,
@@ -625,7 +625,7 @@ fn is_of_a_command(holder: &Holder) -> bool {
     name.starts_with("artstore ") && !name.starts_with("artstore relay")
 }
 
-fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts) {
+fn of_stream(found: &mut Troubles, source: &str, stream: &str, facts: &StreamFacts) {
     if facts.replicas_current < facts.replicas {
         let (current, wanted) = (facts.replicas_current, facts.replicas);
         found.add(
@@ -665,9 +665,9 @@ fn of_stream(found: &mut Found, source: &str, stream: &str, facts: &StreamFacts)
 
 /// `stream`: whether NATS is reached, and which limit the stream has.
 fn of_place(
-    found: &mut Found,
+    found: &mut Troubles,
     of: &ProjectionStatus,
-    place: &Place,
+    place: &ProjectionStream,
     stream: (bool, Option<&str>),
     reached: bool,
 ) {
@@ -695,7 +695,7 @@ fn of_place(
             },
         );
     }
-    // A pause is told once, of the projection, and a limit of its stream or of the one of heads.
+    // A pause is reported once, for the projection, and a limit of its stream or of the one of heads.
     let told = |problem: &&Problem| {
         let text = problem.text.as_str();
         paused.is_some_and(|paused| text.starts_with(paused))
@@ -727,10 +727,10 @@ fn of_place(
             ),
             &match projection {
                 QueryCache::NAME => {
-                    "see why and mend that, then `artstore parked retry`".to_owned()
+                    "find and fix the cause, then `artstore parked retry`".to_owned()
                 }
                 _ => format!(
-                    "see why and mend that, then `artstore parked retry --projection {projection}`"
+                    "find and fix the cause, then `artstore parked retry --projection {projection}`"
                 ),
             },
             match projection {

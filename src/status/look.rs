@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_producers::relay::election;
-use artstore_producers::relay::tail::{self, Tail};
+use artstore_producers::relay::tail::{self, ResumeState};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
@@ -193,7 +193,7 @@ impl Watcher {
         };
         let (facts, (places, streams)) = tokio::join!(facts, streams);
         let (facts, relays): (Vec<_>, Vec<_>) = facts.into_iter().unzip();
-        let streams: BTreeMap<&Source, &Asked<Looked>> = listed
+        let streams: BTreeMap<&Source, &Asked<StreamLook>> = listed
             .iter()
             .zip(&streams)
             .filter_map(|(source, looked)| Some((source, looked.as_ref()?)))
@@ -201,18 +201,25 @@ impl Watcher {
         let until = Instant::now() + PATIENCE / 2;
         let counts = self.sources.iter_mut().zip(&facts);
         let counts = join_all(counts.map(async |((source, database), facts)| {
-            let tail = streams.get(&*source)?.as_ref().ok()?.tail.as_ref().ok()?;
+            let resume_state = streams
+                .get(&*source)?
+                .as_ref()
+                .ok()?
+                .resume_state
+                .as_ref()
+                .ok()?;
             facts.as_ref().ok()?;
-            let gaps = &tail.gaps;
+            let seen_positions = &resume_state.seen_positions;
             let count = async |c: &mut PgConnection| {
-                let (high, missing) = (gaps.high(), gaps.missing());
+                let (high_water_mark, gaps) =
+                    (seen_positions.high_water_mark(), seen_positions.gaps());
                 let (unpublished, position) =
-                    database::unpublished(c, source, high, &missing).await?;
-                let held_by = match gaps.is_full() {
+                    database::unpublished(c, source, high_water_mark, &gaps).await?;
+                let held_by = match seen_positions.is_full() {
                     true => database::held_by(c, source).await?,
                     false => None,
                 };
-                Ok(Counted {
+                Ok(SourceCounts {
                     unpublished,
                     position,
                     held_by,
@@ -242,7 +249,7 @@ impl Watcher {
         {
             let elapsed = read_at.duration_since(*asked).as_secs_f64();
             let before = before.as_deref().unwrap_or_default();
-            let said = compose::Said {
+            let said = compose::DatabaseAnswer {
                 holds: model.holds,
                 before,
                 places,
@@ -449,7 +456,7 @@ async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
 }
 
 /// What a database with projections says.
-pub(super) struct Places {
+pub(super) struct ProjectionRows {
     pub(super) checkpoints: Vec<Checkpoint>,
     /// Which streams each projection reads: as it says itself, and as its checkpoints say.
     pub(super) read_by: BTreeMap<String, Vec<Source>>,
@@ -463,7 +470,7 @@ async fn places(
     connection: &mut PgConnection,
     holds: Holds,
     listed: &[Source],
-) -> Result<Places, sqlx::Error> {
+) -> Result<ProjectionRows, sqlx::Error> {
     let checkpoints = database::checkpoints(connection).await?;
     let read_by = read_by(holds, &checkpoints, listed);
     let (mut workers, mut pauses) = (BTreeMap::new(), BTreeMap::new());
@@ -475,7 +482,7 @@ async fn places(
             workers.insert((projection.clone(), source.clone()), present);
         }
     }
-    Ok(Places {
+    Ok(ProjectionRows {
         checkpoints,
         read_by,
         workers,
@@ -518,7 +525,7 @@ pub(super) fn read_by(
 }
 
 /// The sequences of this stream up to which projections have read it.
-fn ends(places: &[(Asked<Places>, Instant)], source: &Source) -> BTreeSet<u64> {
+fn ends(places: &[(Asked<ProjectionRows>, Instant)], source: &Source) -> BTreeSet<u64> {
     let stream = source.stream();
     let known = places.iter().filter_map(|(places, _)| places.as_ref().ok());
     let of_stream = known
@@ -529,7 +536,7 @@ fn ends(places: &[(Asked<Places>, Instant)], source: &Source) -> BTreeSet<u64> {
 }
 
 /// What a source says besides, once its stream is known.
-pub(super) struct Counted {
+pub(super) struct SourceCounts {
     pub(super) unpublished: Rows,
     /// The last position that was given out.
     pub(super) position: i64,
@@ -538,18 +545,18 @@ pub(super) struct Counted {
 }
 
 /// What NATS says of a stream.
-pub(super) struct Looked {
+pub(super) struct StreamLook {
     pub(super) facts: StreamFacts,
-    pub(super) tail: Asked<Tail>,
+    pub(super) resume_state: Asked<ResumeState>,
     /// When the message behind a sequence was stored.
     pub(super) behind: BTreeMap<u64, DateTime<Utc>>,
 }
 
-async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Asked<Looked> {
+async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Asked<StreamLook> {
     let stream = source.stream();
     let info = bus.stream_info(&stream).await.map_err(|e| e.to_string())?;
     let last = info.state.last_sequence;
-    let tail = tail::read(bus, source).await.map_err(|e| e.to_string());
+    let resume_state = tail::read(bus, source).await.map_err(|e| e.to_string());
     let mut behind = BTreeMap::new();
     for end in ends.iter().filter(|end| **end < last) {
         let next = (end + 1).max(info.state.first_sequence);
@@ -558,9 +565,9 @@ async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Ask
             behind.insert(*end, message.time);
         }
     }
-    Ok(Looked {
+    Ok(StreamLook {
         facts: compose::stream_facts(&info),
-        tail,
+        resume_state,
         behind,
     })
 }

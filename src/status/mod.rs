@@ -86,12 +86,12 @@ pub struct SourceStatus {
     /// The last position that was given out.
     pub position: Option<i64>,
     /// The highest position in the stream; 0 before the first.
-    pub high: Option<i64>,
-    /// How many positions below it are neither in the stream nor known to be void.
-    pub missing: Option<i64>,
+    pub high_water_mark: Option<i64>,
+    /// How many positions below it are neither in the stream nor known to be aborted.
+    pub gap_positions: Option<i64>,
     /// Which ones.
     #[serde(serialize_with = "ranges")]
-    pub missing_ranges: Vec<Range>,
+    pub gaps: Vec<Range>,
     /// Where there is no room for more of them: the oldest transaction that holds some. Rows above
     /// the oldest of them wait for it.
     pub held_by: Option<Holder>,
@@ -126,8 +126,8 @@ pub struct Relays {
     pub lock_held: Option<bool>,
     /// Which session has it; it may be no relay's.
     pub holder: Option<Holder>,
-    /// How many stand by, of those that answered.
-    pub standing_by: usize,
+    /// How many are standby, of those that answered.
+    pub standby: usize,
     /// What each of them says; none where NATS could not be asked.
     pub answers: Option<Vec<RelayAnswer>>,
     /// What is wrong with the one that matters most.
@@ -220,13 +220,13 @@ pub struct ProjectionStatus {
     pub paused: Option<String>,
     /// The processes that answered.
     pub processes: Vec<Process>,
-    /// Its place in each stream.
-    pub streams: Vec<Place>,
+    /// Its checkpoint and lag in each stream.
+    pub streams: Vec<ProjectionStream>,
 }
 
-/// A projection's place in a stream.
+/// A projection's checkpoint and lag in a stream.
 #[derive(Debug, Clone, Serialize)]
-pub struct Place {
+pub struct ProjectionStream {
     /// The stream's source.
     pub source: String,
     /// The stream.
@@ -234,7 +234,7 @@ pub struct Place {
     /// The sequence of the last message applied; 0 at the start.
     pub sequence: Option<u64>,
     /// The source's highest position that the rows show.
-    pub high: Option<i64>,
+    pub high_water_mark: Option<i64>,
     /// How many messages are not applied.
     pub lag_events: Option<u64>,
     /// How long the oldest of them has been in the stream, in seconds; 0 where there is none.
@@ -290,7 +290,7 @@ pub struct Workers {
     /// Who works on it, of those that answered.
     pub active: Option<Process>,
     /// Who would take over.
-    pub standing_by: Vec<Process>,
+    pub standby: Vec<Process>,
     /// Why a consumer was made anew in the last minute; none where none was.
     pub remade: Option<String>,
     /// What is wrong with the one that matters most.

@@ -2,7 +2,9 @@
 //! say everything; colour only helps to find it. Pure: the status goes in, text comes out.
 
 use super::lines::{Line, Row, Table, Tone, age, events, grouped, wrapped};
-use super::{Pace, Place, ProjectionStatus, Rows, SourceStatus, Status, StreamStatus, Working};
+use super::{
+    Pace, ProjectionStatus, ProjectionStream, Rows, SourceStatus, Status, StreamStatus, Working,
+};
 use crate::service::answer::{Process, Stage};
 use crate::terminal;
 use artstore_runtime::count::counted;
@@ -116,7 +118,7 @@ fn sources(sources: &[SourceStatus]) -> Table {
             ("POSITION", true),
             ("PUBLISHED", true),
             ("UNPUBLISHED", true),
-            ("MISSING", true),
+            ("GAPS", true),
             ("PENDING", true),
             ("RELAY", false),
         ],
@@ -126,9 +128,9 @@ fn sources(sources: &[SourceStatus]) -> Table {
                 name: source.source.clone(),
                 cells: vec![
                     number(source.position),
-                    number(source.high),
+                    number(source.high_water_mark),
                     rows(source.unpublished),
-                    number(source.missing),
+                    number(source.gap_positions),
                     rows(source.pending),
                     relay(source),
                 ],
@@ -154,8 +156,8 @@ fn source_notes(source: &SourceStatus) -> Vec<String> {
         notes.push(format!("STUCK: no progress for {}", age(seconds)));
     }
     let mut facts = Vec::new();
-    if !source.missing_ranges.is_empty() {
-        let ranges = source.missing_ranges.iter().take(4).map(|range| {
+    if !source.gaps.is_empty() {
+        let ranges = source.gaps.iter().take(4).map(|range| {
             if range.first == range.last {
                 range.first.to_string()
             } else {
@@ -163,12 +165,8 @@ fn source_notes(source: &SourceStatus) -> Vec<String> {
             }
         });
         let ranges: Vec<String> = ranges.collect();
-        let more = if source.missing_ranges.len() > 4 {
-            ", …"
-        } else {
-            ""
-        };
-        facts.push(format!("missing {}{more}", ranges.join(", ")));
+        let more = if source.gaps.len() > 4 { ", …" } else { "" };
+        facts.push(format!("gaps {}{more}", ranges.join(", ")));
     }
     let oldest = |rows: Option<Rows>| rows.and_then(|rows| rows.oldest_seconds);
     if let Some(seconds) = oldest(source.unpublished) {
@@ -193,7 +191,7 @@ fn rows(rows: Option<Rows>) -> String {
 
 fn relay(source: &SourceStatus) -> String {
     let state = worked(source.relay.state);
-    match source.relay.standing_by {
+    match source.relay.standby {
         0 => state.to_owned(),
         others => format!("{state} +{others}"),
     }
@@ -241,9 +239,9 @@ fn relays(sources: &[SourceStatus], width: usize) -> Vec<Line> {
 }
 
 fn processes(projection: &ProjectionStatus, width: usize) -> Vec<Line> {
-    let of = |place: &'_ Place| {
+    let of = |place: &'_ ProjectionStream| {
         let active = place.workers.active.iter().map(|p| (p.clone(), true));
-        let others = place.workers.standing_by.iter().map(|p| (p.clone(), false));
+        let others = place.workers.standby.iter().map(|p| (p.clone(), false));
         active.chain(others).collect::<Vec<_>>()
     };
     let all: Vec<(Process, bool)> = projection.streams.iter().flat_map(of).collect();
@@ -378,7 +376,7 @@ fn places(projection: &ProjectionStatus) -> Table {
 }
 
 /// The database counts all; those that answered are those that are known by name.
-fn workers(place: &Place) -> String {
+fn workers(place: &ProjectionStream) -> String {
     let workers = &place.workers;
     // Its lock says that it is there, and its checkpoint how it gets on.
     let state = match workers.state {
@@ -387,7 +385,7 @@ fn workers(place: &Place) -> String {
     };
     let others = match workers.sessions {
         Some(sessions) => sessions - i64::from(workers.lock_held == Some(true)),
-        None => i64::try_from(workers.standing_by.len()).unwrap_or(0),
+        None => i64::try_from(workers.standby.len()).unwrap_or(0),
     };
     if others > 0 {
         format!("{state} +{others}")
@@ -396,7 +394,7 @@ fn workers(place: &Place) -> String {
     }
 }
 
-fn state(place: &Place) -> String {
+fn state(place: &ProjectionStream) -> String {
     match (place.state, place.state_seconds) {
         (Pace::UpToDate, None) => "nothing yet".to_owned(),
         (Pace::UpToDate, Some(seconds)) => format!("nothing new for {}", age(seconds)),

@@ -4,7 +4,7 @@ use chrono::{TimeZone as _, Utc};
 
 use super::answers::Answers;
 use super::database::Checkpoint;
-use super::judge::{Seen, lasting, pace, stuck, taking_over, troubles, working};
+use super::judge::{PaceInput, lasting, pace, stuck, taking_over, troubles, working};
 use super::look::gets_on;
 use super::*;
 use crate::service::answer::{Process, Since, Stage};
@@ -31,8 +31,8 @@ fn answer(source: &str, process: Process, stage: Stage) -> RelayAnswer {
         active_seconds: (stage == Stage::Active).then_some(HOUR),
         sequence: 4_700,
         position: Some(4_711),
-        high: 4_711,
-        missing: 0,
+        high_water_mark: 4_711,
+        gap_positions: 0,
         published: 12,
         backlog: 0,
         caught_up_seconds: Some(0.1),
@@ -54,9 +54,9 @@ fn source(name: &str) -> SourceStatus {
             problem: None,
         },
         position: Some(4_711),
-        high: Some(4_711),
-        missing: Some(0),
-        missing_ranges: Vec::new(),
+        high_water_mark: Some(4_711),
+        gap_positions: Some(0),
+        gaps: Vec::new(),
         held_by: None,
         unpublished: Some(none()),
         pending: Some(none()),
@@ -64,10 +64,10 @@ fn source(name: &str) -> SourceStatus {
             state: Working::Active,
             lock_held: Some(true),
             holder: None,
-            standing_by: 1,
+            standby: 1,
             answers: Some(vec![
                 answer(name, process("alpha", 41), Stage::Active),
-                answer(name, process("beta", 7), Stage::StandingBy),
+                answer(name, process("beta", 7), Stage::Standby),
             ]),
             problem: None,
             stuck_seconds: None,
@@ -113,12 +113,12 @@ fn stream(name: &str) -> StreamStatus {
     }
 }
 
-fn place(name: &str) -> Place {
-    Place {
+fn place(name: &str) -> ProjectionStream {
+    ProjectionStream {
         source: name.to_owned(),
         stream: format!("ARTSTORE_WAL_{name}"),
         sequence: Some(4_700),
-        high: Some(4_711),
+        high_water_mark: Some(4_711),
         lag_events: Some(0),
         lag_seconds: Some(0.0),
         rate: Some(0.0),
@@ -131,7 +131,7 @@ fn place(name: &str) -> Place {
             lock_held: Some(true),
             holder: None,
             active: Some(process("alpha", 42)),
-            standing_by: vec![process("beta", 8)],
+            standby: vec![process("beta", 8)],
             remade: None,
             problem: None,
         },
@@ -188,10 +188,10 @@ fn the_screen_when_all_is_well() {
         "\
 artstore, 2027-01-15 08:00:00 UTC
 
-SOURCE           POSITION  PUBLISHED  UNPUBLISHED  MISSING  PENDING  RELAY
-storage_elem_01     4,711      4,711            0        0        0  active +1
+SOURCE           POSITION  PUBLISHED  UNPUBLISHED  GAPS  PENDING  RELAY
+storage_elem_01     4,711      4,711            0     0        0  active +1
 storage_elem_with_a_name_so_long_1
-                    4,711      4,711            0        0        0  active +1
+                    4,711      4,711            0     0        0  active +1
 proven up to: storage_elem_01 4,711 (12 s ago),
     storage_elem_with_a_name_so_long_1 4,711 (12 s ago)
 relays: alpha 41 active for 2, beta 7 active for 0 of 2
@@ -218,8 +218,8 @@ fn unhealthy() -> Status {
         panic!("two sources");
     };
     first.position = Some(1_204_711);
-    first.missing = Some(4);
-    first.missing_ranges = vec![
+    first.gap_positions = Some(4);
+    first.gaps = vec![
         Range {
             first: 12,
             last: 14,
@@ -278,12 +278,11 @@ fn the_screen_when_much_is_wrong() {
         "\
 artstore, 2027-01-15 08:00:00 UTC
 
-SOURCE            POSITION  PUBLISHED  UNPUBLISHED  MISSING  PENDING  RELAY
-storage_elem_01  1,204,711      4,711     100,000+        4        3  HALTED +1
-    missing 12-14, 20; oldest unpublished row 3 min; oldest pending operation 2
-      d
+SOURCE            POSITION  PUBLISHED  UNPUBLISHED  GAPS  PENDING  RELAY
+storage_elem_01  1,204,711      4,711     100,000+     4        3  HALTED +1
+    gaps 12-14, 20; oldest unpublished row 3 min; oldest pending operation 2 d
 storage_elem_with_a_name_so_long_1
-                         ?      4,711            ?        0        ?  active +1
+                         ?      4,711            ?     0        ?  active +1
     database artstore_storage_elem_with_a_name_so_long_1 at db:5432: does not
       answer within 2 s
 proven up to: not verified
@@ -338,9 +337,13 @@ fn what_is_not_known_is_never_shown_as_nothing() {
     let mut status = healthy();
     status.nats.problem = Some("does not answer within 2 s".to_owned());
     for source in &mut status.sources {
-        (source.high, source.missing, source.unpublished) = (None, None, None);
+        (
+            source.high_water_mark,
+            source.gap_positions,
+            source.unpublished,
+        ) = (None, None, None);
         source.relay.answers = None;
-        source.relay.standing_by = 0;
+        source.relay.standby = 0;
     }
     for stream in &mut status.streams {
         (stream.facts, stream.problem) = (None, Some("not known without NATS".to_owned()));
@@ -353,7 +356,7 @@ fn what_is_not_known_is_never_shown_as_nothing() {
     assert_eq!(status.troubles.len(), 1, "{:?}", status.troubles);
     let text = shown(&status);
     for row in [
-        "storage_elem_01     4,711          ?            ?        ?        0  active\n",
+        "storage_elem_01     4,711          ?            ?     ?        0  active\n",
         "storage_elem_01                            ?     ?             ?         ?\n",
         "storage_elem_01     4,700       ?    ?     ?  active +1  not known\n",
         "NOT WELL: NATS: nats://nats:4222: does not answer within 2 s\n",
@@ -373,14 +376,14 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         stream: "ARTSTORE_WAL_elem".to_owned(),
         version: 1,
         sequence,
-        high: 1,
+        high_water_mark: 1,
         // As PostgreSQL keeps it: to the microsecond.
         stream_created_at: Utc.timestamp_opt(1_700_000_000, 123_457_000).unwrap(),
         moved_seconds,
         parked: 0,
     };
     let judge = |checkpoint: Option<Checkpoint>, oldest, rate, halted| {
-        pace(Seen {
+        pace(PaceInput {
             checkpoint: checkpoint.as_ref(),
             stream: &stream,
             oldest,
@@ -419,7 +422,7 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         ..stream.clone()
     };
     let ahead = checkpoint(1_000_001, 1.0);
-    let seen = Seen {
+    let seen = PaceInput {
         checkpoint: Some(&ahead),
         stream: &mirror,
         oldest: None,
@@ -429,14 +432,14 @@ fn a_lag_is_judged_by_progress_and_not_by_its_size() {
         active: None,
     };
     assert_eq!(pace(seen).0, Pace::UpToDate, "the mirror will get there");
-    let paused = Seen {
+    let paused = PaceInput {
         paused: Some(7.0),
         ..seen
     };
     assert_eq!(pace(paused), (Pace::Paused, Some(7.0)));
     // Behind for an hour because of a pause, and its worker has just begun.
     let resumed = checkpoint(999_000, HOUR);
-    let resumed = |active| Seen {
+    let resumed = |active| PaceInput {
         checkpoint: Some(&resumed),
         stream: &stream,
         oldest: Some(HOUR),
@@ -468,9 +471,9 @@ fn what_passes_within_a_moment_is_no_trouble() {
     };
     assert_eq!(lasting(Some(&halted), since(Some(0.0))), Some(&halted));
 
-    let waits = |stage, stood_by| Since {
+    let waits = |stage, other_holder_seen| Since {
         stage_seconds: Some(stage),
-        stood_by_seconds: Some(stood_by),
+        other_holder_seconds: Some(other_holder_seen),
         problem_seconds: None,
     };
     let waiting = |since| taking_over(Working::Waiting, false, [since].into_iter());
@@ -588,7 +591,7 @@ fn a_relay_is_stuck_when_rows_wait_and_nothing_moves() {
     relay.active_seconds = Some(2.0);
     assert_eq!(stuck(&relay, rows(7)), None, "it has just taken over");
     relay.active_seconds = None;
-    assert_eq!(stuck(&relay, rows(7)), None, "it stands by");
+    assert_eq!(stuck(&relay, rows(7)), None, "it is a standby");
 }
 
 /// The disk of JetStream is full: the source is polled, the lock changes hands, and nothing is stored.
@@ -597,7 +600,7 @@ fn a_relay_is_stuck_however_often_the_lock_changes_hands() {
     let rows = |rows| Some(Rows { rows, ..none() });
     let mut active = answer("elem", process("alpha", 1), Stage::Active);
     (active.active_seconds, active.waiting_seconds) = (Some(2.0), Some(1.5));
-    let mut standby = answer("elem", process("beta", 2), Stage::StandingBy);
+    let mut standby = answer("elem", process("beta", 2), Stage::Standby);
     (standby.stored_seconds, standby.waiting_seconds) = (Some(140.0), Some(140.0));
     let both = [active.clone(), standby.clone()];
     assert_eq!(stuck(&both, rows(250)), Some(140.0));
@@ -652,12 +655,12 @@ fn who_works_is_told_from_locks_and_answers_together() {
     let state = |lock, others, answers: Answers<'_>| {
         working(lock, others, answers.as_ref().map(|a| a.iter().copied()))
     };
-    use Stage::{Active, StandingBy, Starting};
+    use Stage::{Active, Standby, Starting};
     let cases: [(Option<bool>, i64, Answers<'_>, Working); 11] = [
         (
             Some(true),
             0,
-            Some(vec![(Active, None), (StandingBy, None)]),
+            Some(vec![(Active, None), (Standby, None)]),
             Working::Active,
         ),
         (
@@ -678,16 +681,11 @@ fn who_works_is_told_from_locks_and_answers_together() {
             Some(vec![(Starting, Some(&halted))]),
             Working::Halted,
         ),
-        (
-            Some(true),
-            0,
-            Some(vec![(StandingBy, None)]),
-            Working::Silent,
-        ),
+        (Some(true), 0, Some(vec![(Standby, None)]), Working::Silent),
         (
             Some(false),
             0,
-            Some(vec![(StandingBy, None)]),
+            Some(vec![(Standby, None)]),
             Working::Waiting,
         ),
         (Some(false), 1, Some(vec![]), Working::Waiting),

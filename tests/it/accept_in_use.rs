@@ -119,7 +119,7 @@ fn a_file_whose_move_was_lost_is_found_hidden_and_shown_again() {
             panic!("{report:#}");
         };
         assert_eq!(finding["id"], id.to_string(), "{finding}");
-        let command = finding["mend"].as_str().unwrap();
+        let command = finding["repair"].as_str().unwrap();
         let words: Vec<&str> = command.split(' ').skip(1).collect();
         let (status, log) = world.command(&words).finish().await;
         assert!(status.success(), "{command}: {log}");

@@ -190,7 +190,7 @@ fn a_source_is_set_back_twice_and_accepted() {
             .collect();
         assert_eq!(ids, lost);
         assert_eq!(before["new"]["rows"], 3);
-        assert_eq!(before["high"], 5);
+        assert_eq!(before["high_water_mark"], 5);
         assert_eq!(
             world.last_sequence(&source).await,
             9,
@@ -200,9 +200,9 @@ fn a_source_is_set_back_twice_and_accepted() {
         accepted(&world).await;
         let messages = world.messages(&source).await;
         let (record, last) = (&messages[9], messages.last().unwrap());
-        assert!(record.levelling, "the files are to be compared");
-        assert_eq!((record.high, record.position), (5, None));
-        assert!(!last.levelling, "they were");
+        assert!(record.backfill_due, "the files are to be compared");
+        assert_eq!((record.high_water_mark, record.position), (5, None));
+        assert!(!last.backfill_due, "they were");
         let gone = messages.iter().filter(|m| m.snapshot.is_some()).count();
         assert_eq!(gone, 4, "the lost files, and no others");
         goes_on(&world).await;
@@ -227,11 +227,11 @@ fn a_source_is_set_back_twice_and_accepted() {
         assert_eq!(world.last_sequence(&source).await, sequence + 1);
         files(&world, 20).await;
         goes_on(&world).await;
-        // The relay found that the files are not level, and the command that was to do it dead.
+        // The relay found that a backfill is due, and that the command that was to do it is dead.
         let relay = world.relay(0).start();
-        eventually("the files are level", || async {
+        eventually("the files are backfilled", || async {
             let last = world.messages(&source).await.pop()?;
-            (!last.levelling).then_some(())
+            (!last.backfill_due).then_some(())
         })
         .await;
         relay.kill().await;
@@ -391,7 +391,7 @@ fn a_standby_that_was_promoted_without_the_tail_is_accepted() {
         refused(&world, "restored, promoted or replaced").await;
         let before = shown(&world).await;
         assert_eq!(before["lost"]["messages"], 3);
-        assert_eq!(before["high"], 6);
+        assert_eq!(before["high_water_mark"], 6);
         accepted(&world).await;
         files(&world, 4).await;
         goes_on(&world).await;
@@ -434,7 +434,7 @@ fn a_restore_to_a_point_in_time_is_accepted() {
         refused(&world, "restored, promoted or replaced").await;
         let before = shown(&world).await;
         assert_eq!(
-            (&before["lost"]["messages"], &before["high"]),
+            (&before["lost"]["messages"], &before["high_water_mark"]),
             (&3.into(), &8.into())
         );
         accepted(&world).await;

@@ -90,7 +90,7 @@ fn whoever_publishes_says_the_elements_own_url() {
             finding.detail.contains("of 2 rows, http://a.example"),
             "{finding:?}"
         );
-        verify_cache::mend(&world, &report.findings).await;
+        verify_cache::repair(&world, &report.findings).await;
         world.projected().await;
         assert_eq!(shown(&mut query).await, some("http://b.example"));
         verify_cache::clean(&world).await;

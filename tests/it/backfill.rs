@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use artstore_producers::backfill::level::Levelled;
+use artstore_producers::backfill::level::BackfillCounts;
 use artstore_producers::publish::files::{self, FileUpdate};
 use artstore_producers::publish::wal::{self, Begin, OperationType};
-use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::publish::PublishMode;
 use artstore_producers::relay::takeover;
 use artstore_producers::relay::{self, RelayOptions};
@@ -82,7 +82,7 @@ async fn backfill(world: &World) -> Value {
     let status = process.ended().await;
     assert!(status.success(), "{}", process.log());
     let report: Value = serde_json::from_str(&process.output()).unwrap();
-    assert_eq!(report["level"], true);
+    assert_eq!(report["complete"], true);
     report
 }
 
@@ -145,7 +145,7 @@ fn twenty_thousand_files_are_backfilled_while_some_change_and_some_are_deleted()
         while let Some(ended) = writers.join_next().await {
             ended.unwrap();
         }
-        relay.says("stood down").await;
+        relay.says("stepped aside").await;
         let operations: i64 = value(&mut connection, "select count(*) from elem_wal").await;
         let deleted: i64 = value(
             &mut connection,
@@ -193,10 +193,10 @@ fn files_that_changed_came_and_went_without_rows_are_found_and_an_empty_checksum
         let projector = world.projector().start();
         // No relay runs.
         assert_eq!(counts(&backfill(&world).await), (3_000, 0, 0));
-        let levelled = messages(&world).await.pop().unwrap();
+        let backfilled = messages(&world).await.pop().unwrap();
         assert_eq!(
-            levelled.event_type.to_string(),
-            "artstore.source.levelled.v1"
+            backfilled.event_type.to_string(),
+            "artstore.source.backfilled.v1"
         );
         world.projected().await;
 
@@ -277,7 +277,7 @@ fn a_chunk_counts_only_behind_the_rows_of_its_moment() {
         let projector = world.projector().start();
         let mut command = world
             .command(&["element", "backfill", "elem"])
-            .stop_at("level.compared", 1)
+            .stop_at("backfill.compared", 1)
             .start();
         command.frozen().await;
         transaction.commit().await.unwrap();
@@ -294,13 +294,13 @@ fn killed_anywhere_the_next_run_ends_it_and_the_service_goes_on() {
     const POINTS: [(&str, usize); 9] = [
         ("relay.reconciled", 1),
         ("relay.polled", 3),
-        ("level.compared", 1),
-        ("level.compared", 4),
+        ("backfill.compared", 1),
+        ("backfill.compared", 4),
         ("relay.publishing", 1_500),
         ("relay.published", 1),
         ("relay.published", 3),
-        ("level.stored", 2),
-        ("level.level", 1),
+        ("backfill.stored", 2),
+        ("backfill.complete", 1),
     ];
     run(async {
         let world = World::new(&["elem"]).await;
@@ -378,8 +378,8 @@ fn with_little_memory_it_takes_several_passes() {
                 .await
                 .unwrap();
             // At most some 300 files at a time: fourteen groups.
-            let progress = Progress::default();
-            let level = relay::level(
+            let progress = RelayProgress::default();
+            let backfill = relay::backfill(
                 world.bus.clone(),
                 options,
                 lease,
@@ -387,7 +387,7 @@ fn with_little_memory_it_takes_several_passes() {
                 progress,
                 stop.clone(),
             );
-            let done: Levelled = level.await.unwrap().unwrap();
+            let done: BackfillCounts = backfill.await.unwrap().unwrap();
             assert_eq!((done.created, done.deleted, done.unchanged), expected);
         }
         let projector = world.projector().start();
@@ -427,9 +427,9 @@ fn a_lock_that_is_not_let_go_is_named_and_a_wrong_element_is_refused() {
     });
 }
 
-/// A stream whose last message says that it is not level: whatever relay is active does it.
+/// A stream whose last message says that a backfill is due: whatever relay is active does it.
 #[test]
-fn a_relay_that_finds_the_stream_marked_as_not_level_brings_it_level_by_itself() {
+fn a_relay_that_finds_a_backfill_due_does_it_by_itself() {
     run(async {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
@@ -444,7 +444,7 @@ fn a_relay_that_finds_the_stream_marked_as_not_level_brings_it_level_by_itself()
         last.previous = Some(last.id);
         last.id = Uuid::new_v4();
         last.position = None;
-        last.levelling = true;
+        last.backfill_due = true;
         let stream = world
             .bus
             .jetstream
@@ -462,19 +462,19 @@ fn a_relay_that_finds_the_stream_marked_as_not_level_brings_it_level_by_itself()
         sent.await.unwrap();
         // Killed on the way, twice.
         for times in [1, 2] {
-            let mut killed = world.relay(0).crash_at("level.stored", times).start();
+            let mut killed = world.relay(0).crash_at("backfill.stored", times).start();
             assert_eq!(killed.ended().await.code(), None);
             let last = messages(&world).await.pop().unwrap();
-            assert!(last.levelling, "{last:?}");
+            assert!(last.backfill_due, "{last:?}");
         }
         let relay = world.relay(0).start();
-        eventually("the stream is level", || async {
+        eventually("the stream is backfilled", || async {
             let last = messages(&world).await.pop().unwrap();
-            (!last.levelling).then_some(())
+            (!last.backfill_due).then_some(())
         })
         .await;
         let last = messages(&world).await.pop().unwrap();
-        assert_eq!(last.event_type.to_string(), "artstore.source.levelled.v1");
+        assert_eq!(last.event_type.to_string(), "artstore.source.backfilled.v1");
         let projector = world.projector().start();
         world.projected().await;
         relay.kill().await;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::audit::Audited;
 use crate::followed_advice::follow_with;
-use crate::prune::{agrees, files, floor, prune, rows, world};
+use crate::prune::{agrees, files, prune, prune_mark, rows, world};
 use crate::support::*;
 use crate::verify::{all, deletable, replace};
 
@@ -99,7 +99,7 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
             audited.projector().start(),
         ];
         agrees(&world).await;
-        audited.level().await;
+        audited.caught_up().await;
 
         let (to, manifest) = backed_up(&world, &[]).await;
         let names: Vec<&str> = manifest.streams.iter().map(|b| b.stream.as_str()).collect();
@@ -140,7 +140,7 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
         files(&mut element, 10, 0).await;
         published(&world, 3_512).await;
         world.projected().await;
-        audited.level().await;
+        audited.caught_up().await;
 
         lose(&world).await;
         let report = restore_all(&world, &to).await;
@@ -156,7 +156,7 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
         published(&world, 3_512).await;
         agrees(&world).await;
         world.projected().await;
-        audited.level().await;
+        audited.caught_up().await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
         // Each once, in its place.
@@ -259,7 +259,7 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
         };
         let (code, report) = prune_with(&to).await;
         assert_eq!(
-            (code, &report["removed"], &report["floor"]),
+            (code, &report["removed"], &report["prune_mark"]),
             (Some(0), &500.into(), &500.into()),
             "{report}"
         );
@@ -279,7 +279,7 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
             let (status, log) = crate::prune::command(&world, &words).finish().await;
             assert_eq!(status.code(), Some(1), "{log}");
             assert!(log.contains(why), "{why}: {log}");
-            assert_eq!(floor(&mut world.element(0).await).await.0, 500);
+            assert_eq!(prune_mark(&mut world.element(0).await).await.0, 500);
         };
         let (others, _) = backed_up(&world, &["--source", "query"]).await;
         refused(&others, "does not have stream ARTSTORE_WAL_elem").await;
@@ -300,7 +300,7 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
         assert_eq!(code, Some(0), "{report}");
         assert_eq!(report["plan"]["stays"]["why"]["reason"], "last", "{report}");
         assert_eq!(
-            rows(&mut element, report["floor"].as_i64().unwrap())
+            rows(&mut element, report["prune_mark"].as_i64().unwrap())
                 .await
                 .0,
             0
@@ -668,7 +668,7 @@ fn what_is_not_whole_or_not_wanted_is_refused_by_name() {
         change("{", "");
         refused(restored(&world, &to, &one), 1, "manifest.json is damaged").await;
         // What came back is held against the manifest.
-        change("\"high\": 300", "\"high\": 301");
+        change("\"high_water_mark\": 300", "\"high_water_mark\": 301");
         refused(
             restored(&world, &to, &one),
             1,

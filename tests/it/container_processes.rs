@@ -180,7 +180,7 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
         relay.client.flush().await.unwrap();
         let command = connect(&nats.url("relay", &variables)).await;
         let answer = tokio::spawn(async move {
-            let answer = command.client.request(asked, "stand down".into()).await;
+            let answer = command.client.request(asked, "step aside".into()).await;
             answer.unwrap().payload
         });
         let request = requests.next().await.unwrap();
@@ -190,7 +190,7 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
         for user in ["setup", "reader"] {
             let bus = connect(&nats.url(user, &variables)).await;
             bus.client
-                .publish(asked, "stand down".into())
+                .publish(asked, "step aside".into())
                 .await
                 .unwrap();
             bus.client.flush().await.unwrap();
@@ -487,7 +487,7 @@ fn what_compose_starts_works_as_plain_processes() {
         assert_eq!(processes[0]["pid"], audit_pid, "{processes:#}");
 
         // A file from before the bus, which `tools` backfills: its user may publish, and asks the running
-        // relay to stand down.
+        // relay to step aside.
         let mut storage = pg(&url(role, "STORAGE_01_DB_PASSWORD", database)).await;
         let unknown = uuid::Uuid::new_v4();
         let sql = format!(

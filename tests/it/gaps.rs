@@ -43,14 +43,14 @@ fn a_number_drawn_first_and_committed_last_is_not_lost() {
         }
         let messages = world.messages(&source).await;
         assert_eq!(messages.len(), 20);
-        assert!(messages.last().unwrap().missing.is_empty());
+        assert!(messages.last().unwrap().gaps.is_empty());
     });
 }
 
 /// Rows are written until every hole can be seen to be settled: the last message has none.
 async fn all_settled(world: &World) {
     let source = world.source(0);
-    eventually("aborted numbers become void", || async {
+    eventually("aborted positions are settled", || async {
         // Each try is a row whose message tells what is missing.
         let mut connection = world.element(0).await;
         execute(&mut connection, finished_row()).await;
@@ -64,7 +64,7 @@ async fn all_settled(world: &World) {
         let last = world.last_sequence(&source).await;
         let last = stream.get_raw_message(last).await.unwrap();
         let envelope = Envelope::from_headers(&last.headers).unwrap();
-        envelope.missing.is_empty().then_some(())
+        envelope.gaps.is_empty().then_some(())
     })
     .await;
     world.messages(&source).await;
@@ -132,7 +132,7 @@ fn holes_are_settled_while_another_database_holds_xmin_back() {
             })
             .await;
             let last = world.messages(&source).await.pop().unwrap();
-            most = most.max(last.missing.as_slice().len());
+            most = most.max(last.gaps.as_slice().len());
         }
         assert!((300..1_000).contains(&most), "{most} holes at most");
         // A number that is held is not given up with the others.
@@ -153,7 +153,7 @@ fn holes_are_settled_while_another_database_holds_xmin_back() {
 /// More holes than a header holds, all of them alive: the relay takes nothing more until some are
 /// settled, and then everything, once.
 #[test]
-fn more_holes_than_a_header_holds_are_waited_for() {
+fn more_gaps_than_a_header_holds_are_waited_for() {
     run(async {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
@@ -164,11 +164,11 @@ fn more_holes_than_a_header_holds_are_waited_for() {
             execute(&mut connection, finished_row()).await;
         }
         let relay = world.relay(0).start();
-        relay.says("too many numbers are missing").await;
+        relay.says("too many gaps").await;
         assert_eq!(world.last_sequence(&source).await, 1_000);
         relay.kill().await;
         let relay = world.relay(0).start();
-        relay.says("too many numbers are missing").await;
+        relay.says("too many gaps").await;
         assert_eq!(world.last_sequence(&source).await, 1_000);
         // Who holds them is named, with the one thing that helps.
         let pid: i32 = value(&mut holder, "select pg_backend_pid()").await;
@@ -194,7 +194,7 @@ fn more_holes_than_a_header_holds_are_waited_for() {
         );
         assert!(about.next().is_none(), "{said:#}");
         let log = relay.log();
-        assert_eq!(log.matches("too many numbers").count(), 1, "{log}");
+        assert_eq!(log.matches("too many gaps").count(), 1, "{log}");
         execute(&mut holder, "commit").await;
         world.published(0).await;
         assert_eq!(world.last_sequence(&source).await, 2_400);

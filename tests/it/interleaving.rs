@@ -187,12 +187,12 @@ fn received(id: Uuid, element: &ElementName, says: Says, number: usize) -> Recei
             time: at(9),
             traceparent: None,
             position: Some(number as i64 + 1),
-            high: 0,
-            missing: artstore_schemas::ranges::Ranges::default(),
+            high_water_mark: 0,
+            gaps: artstore_schemas::ranges::Ranges::default(),
             identity: "test".to_owned(),
             previous: None,
             snapshot: None,
-            levelling: false,
+            backfill_due: false,
         },
         event: Event::Wal(Box::new(WalEvent {
             operation: Operation {

@@ -154,7 +154,7 @@ fn the_main_paths_end_as_they_do_everywhere() {
         let log = audited.projector().start();
         passed(&world).await;
         world.projected().await;
-        usual.level().await;
+        usual.caught_up().await;
 
         let search = ["search", "report", "--limit", "1000", "--json"];
         let (status, found) = strange.command(&search).output().await;
@@ -182,7 +182,7 @@ fn the_main_paths_end_as_they_do_everywhere() {
             assert!(status.success(), "{arguments:?}: {said}");
         }
         world.projected().await;
-        usual.level().await;
+        usual.caught_up().await;
         eventually("status says that all is well", || async {
             let (status, said) = audited.command(&["status"]).output().await;
             assert!(!said.contains("migrate up"), "{said}");

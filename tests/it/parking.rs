@@ -1,5 +1,5 @@
 //! An event that can't be applied is parked with those of its key behind it; everything else flows,
-//! and trying again brings the key level.
+//! and trying again lets the key catch up.
 
 use artstore_schemas::source::Source;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::load::{create, new_file, update};
 use crate::support::*;
 
 /// The cache's table refuses a negative size.
-pub const MEND: &str = "alter table file_metadata_cache drop constraint check_file_size_positive";
+pub const REPAIR: &str = "alter table file_metadata_cache drop constraint check_file_size_positive";
 
 /// A file that the cache does not take, and so many updates of it.
 pub async fn poison(world: &World, updates: usize) -> Uuid {
@@ -87,7 +87,7 @@ pub async fn retry(world: &World) -> (bool, Value) {
 }
 
 /// Everything agrees, and nothing is parked.
-pub async fn level(world: &World) {
+pub async fn caught_up(world: &World) {
     assert_eq!(parked(world).await, []);
     let (status, said) = world.command(&["parked", "list"]).output().await;
     assert!(
@@ -151,21 +151,21 @@ fn one_poisoned_file_among_ten_thousand_waits_and_all_others_flow() {
         assert!(said.contains("\"file_size\": -1"), "{said}");
         let report = crate::verify_cache::verify(&world).await;
         assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
-        let mend = format!("artstore parked retry --key {poisoned}");
-        assert_eq!(report.findings[0].mend, mend);
+        let repair = format!("artstore parked retry --key {poisoned}");
+        assert_eq!(report.findings[0].repair, repair);
 
-        // Before the cause is mended nothing moves; then everything does.
+        // Before the cause is repaired nothing moves; then everything does.
         let (ok, said) = retry(&world).await;
         assert!(!ok && said["applied"] == 0 && said["stuck"] == 1, "{said}");
         assert_eq!(parked(&world).await.len(), 5);
-        execute(&mut world.query().await, MEND).await;
+        execute(&mut world.query().await, REPAIR).await;
         let (ok, said) = retry(&world).await;
         assert!(ok && said["applied"] == 5, "{said}");
         // The fence is gone: what comes now flows.
         update(&mut element, poisoned, "flows").await.unwrap();
         passed(&world).await;
         assert_eq!(cached(&world).await, 10_000);
-        level(&world).await;
+        caught_up(&world).await;
         let events: i64 = value(
             &mut world.query().await,
             "select count(*) from event_outbox where entity = 'projection' and action = 'retry' \
@@ -181,7 +181,7 @@ fn one_poisoned_file_among_ten_thousand_waits_and_all_others_flow() {
 }
 
 #[test]
-fn killed_at_any_step_parked_events_stay_in_order_and_come_level() {
+fn killed_at_any_step_parked_events_stay_in_order_and_catch_up() {
     run(async {
         let world = World::new(&["elem"]).await;
         let relay = world.relay(0).start();
@@ -217,7 +217,7 @@ fn killed_at_any_step_parked_events_stay_in_order_and_come_level() {
             let reasons: Vec<bool> = of_file.map(|parked| parked.2.is_some()).collect();
             assert_eq!(reasons, [true, false, false, false], "{point}");
         }
-        execute(&mut world.query().await, MEND).await;
+        execute(&mut world.query().await, REPAIR).await;
         let projector = world.projector().start();
         let file = parked(&world).await[0].1.unwrap();
         for (point, times) in [
@@ -242,7 +242,7 @@ fn killed_at_any_step_parked_events_stay_in_order_and_come_level() {
         let (ok, said) = retry(&world).await;
         assert!(ok, "{said}");
         assert_eq!(cached(&world).await, 204);
-        level(&world).await;
+        caught_up(&world).await;
         projector.kill().await;
         relay.kill().await;
     });
@@ -263,7 +263,7 @@ fn a_retry_under_load_keeps_the_order_of_the_key() {
                 .await
                 .unwrap();
             if round == 3 {
-                execute(&mut world.query().await, MEND).await;
+                execute(&mut world.query().await, REPAIR).await;
             }
             if round > 3 {
                 retry(&world).await;
@@ -278,7 +278,7 @@ fn a_retry_under_load_keeps_the_order_of_the_key() {
         )
         .await;
         assert_eq!(description, "round 9");
-        level(&world).await;
+        caught_up(&world).await;
         for projector in projectors {
             projector.kill().await;
         }
@@ -309,12 +309,12 @@ fn twenty_in_a_row_are_a_bug_and_halt_the_stream() {
             .says("20 events one after another can't be applied")
             .await;
         assert!(parked(&world).await.len() < 20);
-        execute(&mut world.query().await, MEND).await;
+        execute(&mut world.query().await, REPAIR).await;
         passed(&world).await;
         let (ok, said) = retry(&world).await;
         assert!(ok, "{said}");
         assert_eq!(cached(&world).await, 35);
-        level(&world).await;
+        caught_up(&world).await;
         projector.kill().await;
         relay.kill().await;
     });
@@ -394,7 +394,7 @@ fn a_discard_is_taken_back_and_the_key_keeps_its_order() {
         };
         let (status, said) = undo("1").finish().await;
         assert!(
-            status.code() == Some(2) && said.contains("was not given up"),
+            status.code() == Some(2) && said.contains("was not discarded"),
             "{said}"
         );
         for sequence in ["1", "2"] {
@@ -404,7 +404,7 @@ fn a_discard_is_taken_back_and_the_key_keeps_its_order() {
                 format!("artstore parked undiscard --projection query-cache {stream} {sequence}");
             assert!(status.success() && said.contains(&advice), "{said}");
         }
-        execute(&mut world.query().await, MEND).await;
+        execute(&mut world.query().await, REPAIR).await;
         let (ok, said) = retry(&world).await;
         assert!(ok && said["applied"] == 1, "{said}");
         let mut element = (world.elements[0].0.clone(), world.element(0).await);
@@ -436,7 +436,7 @@ fn a_discard_is_taken_back_and_the_key_keeps_its_order() {
         assert!(said.contains("\"poison") && said.contains("ago"), "{said}");
         let (ok, said) = retry(&world).await;
         assert!(ok && said["applied"] == 4, "{said}");
-        level(&world).await;
+        caught_up(&world).await;
         let description: String = value(
             &mut world.query().await,
             format!("select description from file_metadata_cache where id = '{file}'"),
@@ -469,7 +469,7 @@ fn of_a_retry_and_a_discard_at_once_one_happens_and_is_recorded() {
         poison(&world, 0).await;
         passed(&world).await;
         let mut query = world.query().await;
-        execute(&mut query, MEND).await;
+        execute(&mut query, REPAIR).await;
         let retry = world
             .command(&["parked", "retry"])
             .stop_at("parked.applied", 1)
@@ -532,7 +532,7 @@ fn a_paused_projection_commits_nothing_until_it_is_resumed() {
         files(&world, 50).await;
         world.published(0).await;
         let other = world.projector().start();
-        eventually("status tells of it", async || {
+        eventually("status reports it", async || {
             let (_, said) = world.command(&["status", "--json"]).output().await;
             said.contains("a test; to go on: artstore projection resume query-cache")
                 .then_some(())
@@ -555,7 +555,7 @@ fn a_paused_projection_commits_nothing_until_it_is_resumed() {
         .await
         .unwrap();
         assert_eq!(events, ["pause", "resume"]);
-        level(&world).await;
+        caught_up(&world).await;
         for process in [relay, projector, other] {
             process.kill().await;
         }

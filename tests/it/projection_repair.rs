@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::load::{Load, create, new_file, update};
 use crate::support::*;
-use crate::verify_cache::{Filled, clean, filled, mend, verify};
+use crate::verify_cache::{Filled, clean, filled, repair, verify};
 
 const CHECKPOINT: &str = "update projection_checkpoints set";
 
@@ -57,7 +57,7 @@ fn checkpoints_moved_by_hand_are_found_and_brought_back_to_where_their_event_sta
             assert_eq!(finding.kind, Kind::Checkpoint);
             assert_eq!(finding.source, "elem_a");
             assert!(finding.detail.contains(says), "{}", finding.detail);
-            mend(world, &report.findings).await;
+            repair(world, &report.findings).await;
             assert_eq!(place(&mut query).await, right, "{what}");
             clean(world).await;
         }
@@ -94,7 +94,7 @@ fn a_projector_goes_on_where_the_repair_puts_its_checkpoint() {
         };
         assert_eq!(finding.kind, Kind::Checkpoint);
         assert_eq!(report.in_flight, 5);
-        mend(&world, &report.findings).await;
+        repair(&world, &report.findings).await;
         world.applied().await;
         clean(&world).await;
 
@@ -145,7 +145,7 @@ fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
             &format!(
                 "last_sequence = last_sequence + 1, last_event_id = '{}', source_high = {}, \
                  source_missing = '{}'",
-                last.id, last.high, last.missing
+                last.id, last.high_water_mark, last.gaps
             ),
         )
         .await;
@@ -155,7 +155,7 @@ fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
         };
         assert_eq!(finding.kind, Kind::RowMissing);
         assert_eq!(finding.id, Some(skipped.id));
-        mend(world, &report.findings).await;
+        repair(world, &report.findings).await;
         filled.projector.signal("-CONT").await;
         world.applied().await;
         clean(world).await;
@@ -166,7 +166,7 @@ fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
 /// Back to an earlier place, right in itself, or away altogether, while no projector runs: there is
 /// nothing to set anew, and the command that is named is the projector.
 #[test]
-fn a_checkpoint_moved_back_to_a_sound_place_is_mended_by_the_projector() {
+fn a_checkpoint_moved_back_to_a_sound_place_is_repaired_by_the_projector() {
     run(async {
         let Filled {
             world,
@@ -193,7 +193,7 @@ fn a_checkpoint_moved_back_to_a_sound_place_is_mended_by_the_projector() {
                 panic!("{:#?}", report.findings);
             };
             assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
-            assert_eq!(finding.mend, "artstore run projector");
+            assert_eq!(finding.repair, "artstore run projector");
             let projector = world.projector().start();
             world.applied().await;
             clean(&world).await;
@@ -229,7 +229,7 @@ fn a_repair_that_is_killed_leaves_the_old_rows_or_the_right_ones() {
         }
         let report = verify(world).await;
         assert_eq!(report.findings.len(), 1, "{:#?}", report.findings);
-        mend(world, &report.findings).await;
+        repair(world, &report.findings).await;
         clean(world).await;
         // Recorded with what it did, and not by those that were killed.
         let recorded: Vec<serde_json::Value> = sqlx::query_scalar(
@@ -334,7 +334,7 @@ fn a_report_that_is_none_is_refused_before_anything_is_changed() {
             ("{", "no JSON"),
             ("{}", "no findings in it"),
             (
-                "[{\"mend\": \"artstore projection repair query-cache --file x\"}]",
+                "[{\"repair\": \"artstore projection repair query-cache --file x\"}]",
                 "--from",
             ),
         ] {

@@ -63,15 +63,16 @@ pub async fn prune(world: &World, more: &[&str]) -> (Option<i32>, Value) {
     (status.code(), report[0].clone())
 }
 
-pub async fn floor(element: &mut PgConnection) -> (i64, i64) {
-    let floor = value(element, "select floor from elem_wal_pruned").await;
+pub async fn prune_mark(element: &mut PgConnection) -> (i64, i64) {
+    let prune_mark = value(element, "select floor from elem_wal_pruned").await;
     let operations = value(element, "select operations from elem_wal_pruned").await;
-    (floor, operations)
+    (prune_mark, operations)
 }
 
 /// Rows at or below a position, and above it.
-pub async fn rows(element: &mut PgConnection, floor: i64) -> (i64, i64) {
-    let count = |what: &str| format!("select count(*) from elem_wal where position {what} {floor}");
+pub async fn rows(element: &mut PgConnection, prune_mark: i64) -> (i64, i64) {
+    let count =
+        |what: &str| format!("select count(*) from elem_wal where position {what} {prune_mark}");
     let below = value(element, count("<=")).await;
     (below, value(element, count(">")).await)
 }
@@ -94,7 +95,7 @@ fn what_is_old_and_proven_goes_and_everything_works_on() {
         assert_eq!(report["plan"]["stays"]["why"]["reason"], "young");
         assert_eq!(report["removed"], 0);
         assert_eq!(rows(&mut element, 2_000).await, (2_000, 1_550));
-        assert_eq!(floor(&mut element).await, (0, 0));
+        assert_eq!(prune_mark(&mut element).await, (0, 0));
 
         // Who compares meanwhile sees rows go, and nothing wrong.
         let checks = async {
@@ -108,14 +109,14 @@ fn what_is_old_and_proven_goes_and_everything_works_on() {
         );
         assert_eq!(code, Some(0), "{report}");
         assert_eq!(
-            (&report["removed"], &report["floor"]),
+            (&report["removed"], &report["prune_mark"]),
             (&2_000.into(), &2_000.into())
         );
-        assert_eq!(floor(&mut element).await, (2_000, 2_000));
+        assert_eq!(prune_mark(&mut element).await, (2_000, 2_000));
         assert_eq!(
             rows(&mut element, 2_000).await,
             (0, 1_552),
-            "one tells of each thousand"
+            "one operation records each thousand"
         );
         assert_eq!(report["event_position"], 3_552);
         let source = world.source(0);
@@ -255,7 +256,7 @@ fn what_is_not_proven_or_may_be_needed_stays() {
         // 2,500 files and the event of the first pruning: the last 1,000 stay.
         let (code, report) = prune(&world, &["--yes"]).await;
         assert_eq!(
-            (code, &report["floor"]),
+            (code, &report["prune_mark"]),
             (Some(0), &1_501.into()),
             "{report}"
         );
@@ -280,7 +281,7 @@ fn nothing_goes_where_a_message_is_missing_or_says_something_else() {
         assert_eq!((code, &report["removed"]), (Some(1), &0.into()), "{report}");
         assert_eq!(report["findings"]["message-missing"], 3_461, "{report}");
         assert_eq!(rows(&mut element, 3_500).await, (3_500, 0));
-        assert_eq!(floor(&mut element).await, (0, 0));
+        assert_eq!(prune_mark(&mut element).await, (0, 0));
 
         // A row that is another one than its message says.
         let relay = world.relay(0).start();
@@ -303,7 +304,7 @@ fn nothing_goes_where_a_message_is_missing_or_says_something_else() {
 }
 
 #[test]
-fn killed_at_any_step_every_row_is_there_or_below_the_floor() {
+fn killed_at_any_step_every_row_is_there_or_below_the_prune_mark() {
     run(async {
         let (world, mut element) = world().await;
         let relay = world.relay(0).start();
@@ -324,13 +325,17 @@ fn killed_at_any_step_every_row_is_there_or_below_the_floor() {
                 killed.log()
             );
             // The server takes back what it had open.
-            eventually("the floor is free", || async {
+            eventually("the prune mark is free", || async {
                 let mut element = world.element(0).await;
                 let free = "select floor from elem_wal_pruned for update nowait";
                 try_execute(&mut element, free).await.ok()
             })
             .await;
-            assert_eq!(floor(&mut element).await, (expected, expected), "{point}");
+            assert_eq!(
+                prune_mark(&mut element).await,
+                (expected, expected),
+                "{point}"
+            );
             let events: i64 = value(
                 &mut element,
                 "select count(*) from elem_wal where operation_type = 'wal_prune'",
@@ -347,7 +352,7 @@ fn killed_at_any_step_every_row_is_there_or_below_the_floor() {
             (Some(0), &1_000.into()),
             "{report}"
         );
-        assert_eq!(floor(&mut element).await, (2_000, 2_000));
+        assert_eq!(prune_mark(&mut element).await, (2_000, 2_000));
         agrees(&world).await;
         projector.kill().await;
         relay.kill().await;
@@ -391,7 +396,7 @@ fn a_role_of_its_own_may_prune_and_no_more() {
         let pruned = command(&world, &words).env("ARTSTORE_ELEMENTS", &format!("elem={url}"));
         let (status, log) = pruned.finish().await;
         assert!(status.success(), "{log}");
-        assert_eq!(floor(&mut element).await, (2_000, 2_000));
+        assert_eq!(prune_mark(&mut element).await, (2_000, 2_000));
         let mut as_role = pg(&url).await;
         for change in ["delete from elem_files", "drop table elem_wal_pruned"] {
             let refused = try_execute(&mut as_role, change).await.unwrap_err();

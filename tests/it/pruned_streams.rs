@@ -4,7 +4,7 @@
 use artstore_verification::reader::Message;
 use sqlx::PgConnection;
 
-use crate::prune::{agrees, command, floor, prune, relayed, world};
+use crate::prune::{agrees, command, prune, prune_mark, relayed, world};
 use crate::support::*;
 use crate::verify::{all, found, replace};
 
@@ -100,7 +100,7 @@ fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anyth
             "{log}"
         );
         assert!(said.contains("\"removed\": 0"), "{said}");
-        assert_eq!(floor(&mut element).await, (0, 0));
+        assert_eq!(prune_mark(&mut element).await, (0, 0));
     });
 }
 
@@ -120,7 +120,7 @@ fn what_is_pruned_beside_a_running_relay_is_not_told_void() {
         relay.frozen().await;
         frozen.signal("-CONT").await;
         assert_eq!(frozen.ended().await.code(), Some(1), "{}", frozen.log());
-        assert_eq!(floor(&mut element).await, (1_000, 1_000));
+        assert_eq!(prune_mark(&mut element).await, (1_000, 1_000));
         relay.signal("-CONT").await;
         relay.says("pruned up to position 1000").await;
         assert_eq!(world.last_sequence(&source).await, 20);

@@ -337,10 +337,10 @@ async fn forge(world: &World, previous: Uuid) {
         id: Uuid::new_v4(),
         event_type: event_type.clone(),
         subject: None,
-        position: Some(last.high),
+        position: Some(last.high_water_mark),
         previous: Some(previous),
         snapshot: None,
-        levelling: false,
+        backfill_due: false,
         ..last
     };
     let subject = artstore_schemas::subject::subject(&source, None, &event_type);

@@ -31,7 +31,7 @@ pub async fn exact(world: &World, registered: usize) {
         world.published(index).await;
         let source = Source::Element(name.clone());
         let last = i64::try_from(world.last_sequence(&source).await).unwrap();
-        eventually("the registry is level", || async {
+        eventually("the registry is caught up", || async {
             let mut admin = pg(&world.admin_url).await;
             let at: Option<i64> = sqlx::query_scalar(
                 "select last_sequence from projection_checkpoints \

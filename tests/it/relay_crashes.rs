@@ -140,12 +140,12 @@ fn a_second_relay_stands_by_and_takes_over_when_the_first_dies_or_freezes() {
         let first = world.relay(0).start();
         first.says("relay active").await;
         let second = world.relay(0).start();
-        second.says("standing by").await;
+        second.says("standby").await;
         first.kill().await;
         second.says("relay active").await;
 
         let third = world.relay(0).start();
-        third.says("standing by").await;
+        third.says("standby").await;
         second.signal("-STOP").await;
         third.says("relay active").await;
         let before = world.last_sequence(&source).await;
@@ -154,7 +154,7 @@ fn a_second_relay_stands_by_and_takes_over_when_the_first_dies_or_freezes() {
         })
         .await;
         second.signal("-CONT").await;
-        second.says("standing by").await;
+        second.says("standby").await;
         end(&stop, writers).await;
         world.published(0).await;
         third.kill().await;
@@ -221,7 +221,7 @@ fn frozen_while_publishing(mode: &'static str) {
         })
         .await;
         frozen.signal("-CONT").await;
-        frozen.says("standing by").await;
+        frozen.says("standby").await;
         other.kill().await;
         frozen.says("relay active").await;
         world.published(0).await;

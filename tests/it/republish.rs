@@ -95,7 +95,7 @@ async fn shown(world: &World) -> Value {
 }
 
 /// Put right, relay and projector go on, and a second run finds nothing.
-async fn mended(world: &World) {
+async fn repaired(world: &World) {
     let (status, output) = republish(world, YES).output().await;
     assert!(status.success(), "{output}");
     goes_on(world).await;
@@ -149,7 +149,7 @@ fn a_message_that_was_cut_out_is_published_again() {
         halts(&world, "the stream was spliced or rewritten").await;
         relay_halts(&world, "does not follow the message before it").await;
         let damage = shown(&world).await;
-        assert_eq!(damage["places"][0]["first"], 4);
+        assert_eq!(damage["damaged_ranges"][0]["first"], 4);
         assert_eq!(damage["rows"]["count"], 1);
         assert_eq!(damage["rows"]["list"][0]["position"], 4);
         // The record stays for ever, and names whoever gave the command.
@@ -187,8 +187,8 @@ fn removed_messages_are_published_again_even_after_a_crash_in_between() {
         }
         relay_halts(&world, "its last message was removed").await;
         let damage = shown(&world).await;
-        assert_eq!(damage["places"][0]["first"], 2);
-        assert_eq!(damage["places"][0]["last"], 3);
+        assert_eq!(damage["damaged_ranges"][0]["first"], 2);
+        assert_eq!(damage["damaged_ranges"][0]["last"], 3);
         for (point, code) in [("republish.recording", 1), ("republish.recorded", 1)] {
             let (status, _) = republish(&world, YES).crash_at(point, code).finish().await;
             assert_eq!(status.code(), None, "killed at {point}");
@@ -199,7 +199,7 @@ fn removed_messages_are_published_again_even_after_a_crash_in_between() {
             .finish()
             .await;
         assert_eq!(status.code(), None, "{log}");
-        mended(&world).await;
+        repaired(&world).await;
     });
 }
 
@@ -225,8 +225,8 @@ fn a_checkpoint_at_accepted_damage_is_left_alone() {
         let repair = ["projection", "repair", "query-cache", "--json"];
         let (status, output) = world.command(&repair).output().await;
         assert!(status.success(), "{output}");
-        let mended: Value = serde_json::from_str(&output).unwrap();
-        assert_eq!(mended["checkpoints"], serde_json::json!([]), "{output}");
+        let repaired: Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(repaired["checkpoints"], serde_json::json!([]), "{output}");
         goes_on(&world).await;
     });
 }
@@ -242,9 +242,9 @@ fn a_doubled_message_is_passed_over() {
         remake(&world, &source, messages).await;
         halts(&world, "the stream was spliced or rewritten").await;
         let damage = shown(&world).await;
-        assert_eq!(damage["places"][0]["first"], 6);
-        assert_eq!(damage["places"].as_array().unwrap().len(), 1);
-        mended(&world).await;
+        assert_eq!(damage["damaged_ranges"][0]["first"], 6);
+        assert_eq!(damage["damaged_ranges"].as_array().unwrap().len(), 1);
+        repaired(&world).await;
     });
 }
 
@@ -265,13 +265,13 @@ fn changed_messages_are_passed_over_and_their_rows_published_again() {
         remake(&world, &source, messages).await;
         halts(&world, "can't be applied").await;
         let damage = shown(&world).await;
-        let places = damage["places"].as_array().unwrap();
+        let places = damage["damaged_ranges"].as_array().unwrap();
         let numbers: Vec<u64> = places
             .iter()
             .map(|p| p["first"].as_u64().unwrap())
             .collect();
         assert_eq!(numbers, [3, 4, 6, 7], "and the ones that followed them");
-        mended(&world).await;
+        repaired(&world).await;
     });
 }
 
@@ -289,7 +289,7 @@ fn messages_that_changed_places_end_in_the_present_state() {
         remake(&world, &source, messages).await;
         halts(&world, "the stream was spliced or rewritten").await;
         relay_halts(&world, "does not follow the message before it").await;
-        mended(&world).await;
+        repaired(&world).await;
     });
 }
 
@@ -306,8 +306,11 @@ fn a_foreign_message_is_passed_over() {
         let previous = last.headers.get("ce-id").unwrap().as_str().to_owned();
         forged.headers.insert("artstore-previous", previous);
         forged.headers.insert(
-            "artstore-high",
-            last.headers.get("artstore-high").unwrap().as_str(),
+            "artstore-high-water-mark",
+            last.headers
+                .get("artstore-high-water-mark")
+                .unwrap()
+                .as_str(),
         );
         messages.push(forged);
         // One without any of our headers, and of another source.
@@ -330,13 +333,13 @@ fn a_foreign_message_is_passed_over() {
         halts(&world, "can't be applied").await;
         relay_halts(&world, "it comes from /artstore/elements/other").await;
         let damage = shown(&world).await;
-        let places = damage["places"].as_array().unwrap();
+        let places = damage["damaged_ranges"].as_array().unwrap();
         let numbers: Vec<u64> = places
             .iter()
             .map(|p| p["first"].as_u64().unwrap())
             .collect();
         assert_eq!(numbers, [count - 2, count - 1, count]);
-        mended(&world).await;
+        repaired(&world).await;
     });
 }
 
@@ -351,27 +354,29 @@ fn forged_records_have_no_say_and_are_passed_over() {
         let mut messages = raw(&world, &source).await;
         let last = messages.last().unwrap().clone();
         let count = messages.len() as u64;
-        let forge = |action: &str, facts: Option<Value>, chained: bool, high: Option<i64>| {
-            let mut envelope = Envelope::from_headers(&last.headers).unwrap();
-            envelope.previous = Some(envelope.id).filter(|_| chained).or(envelope.previous);
-            envelope.id = Uuid::new_v4();
-            envelope.event_type = EventType::new("source", action, 1);
-            (envelope.position, envelope.subject) = (None, None);
-            envelope.high = high.unwrap_or(envelope.high);
-            if high == Some(0) {
-                envelope.missing = Ranges::default();
-            }
-            let mut message = last.clone();
-            message.subject = subject(&source, None, &envelope.event_type).into();
-            message.headers = envelope.to_headers();
-            let mut body: Value = serde_json::from_slice(&last.payload).unwrap();
-            body["operation"]["data"] = facts.map_or(Value::Null, |facts| json!({"json": facts}));
-            message.payload = body.to_string().into();
-            message
-        };
+        let forge =
+            |action: &str, facts: Option<Value>, chained: bool, high_water_mark: Option<i64>| {
+                let mut envelope = Envelope::from_headers(&last.headers).unwrap();
+                envelope.previous = Some(envelope.id).filter(|_| chained).or(envelope.previous);
+                envelope.id = Uuid::new_v4();
+                envelope.event_type = EventType::new("source", action, 1);
+                (envelope.position, envelope.subject) = (None, None);
+                envelope.high_water_mark = high_water_mark.unwrap_or(envelope.high_water_mark);
+                if high_water_mark == Some(0) {
+                    envelope.gaps = Ranges::default();
+                }
+                let mut message = last.clone();
+                message.subject = subject(&source, None, &envelope.event_type).into();
+                message.headers = envelope.to_headers();
+                let mut body: Value = serde_json::from_slice(&last.payload).unwrap();
+                body["operation"]["data"] =
+                    facts.map_or(Value::Null, |facts| json!({"json": facts}));
+                message.payload = body.to_string().into();
+                message
+            };
         let identity = Envelope::from_headers(&last.headers).unwrap().identity;
         let accepted = json!({
-            "old_identity": identity, "new_identity": identity, "high": 0, "missing": [],
+            "old_identity": identity, "new_identity": identity, "high_water_mark": 0, "gaps": [],
             "last_agreeing": 0, "lost_messages": 0, "lost_positions": [], "lost_files": 0,
             "files": [], "new_rows": 0, "new_positions": [], "reason": "x", "accepted_by": "x",
         });
@@ -390,7 +395,7 @@ fn forged_records_have_no_say_and_are_passed_over() {
         messages.push(forge("damage-accepted", Some(holes), true, None));
         remake(&world, &source, messages).await;
 
-        relay_halts(&world, "it lists places that its stream can't have").await;
+        relay_halts(&world, "it lists sequences that its stream can't have").await;
         halts(&world, "the stream was spliced or rewritten").await;
         let report = world.checked(&source, &mut world.element(0).await).await;
         let mut named: Vec<u64> = report.findings.iter().filter_map(|f| f.sequence).collect();
@@ -403,13 +408,13 @@ fn forged_records_have_no_say_and_are_passed_over() {
         let (status, said) = world.command(&accept).output().await;
         assert!(said.contains("nothing to accept"), "{status} {said}");
         let shown = shown(&world).await;
-        let places = shown["places"].as_array().unwrap();
+        let places = shown["damaged_ranges"].as_array().unwrap();
         let places: Vec<u64> = places
             .iter()
             .map(|place| place["first"].as_u64().unwrap())
             .collect();
         assert_eq!(places, forged);
         assert_eq!(shown["rows"]["count"], 0);
-        mended(&world).await;
+        repaired(&world).await;
     });
 }

@@ -47,7 +47,7 @@ fn a_publishers_row_with_a_reserved_name_is_an_event_like_any_other() {
         .await;
         let search = json!({"query_text": "x", "search_mode": "exact", "results_count": 0, "response_time_ms": 1});
         let accepted = json!({
-            "old_identity": "", "new_identity": "", "high": 0, "missing": [], "last_agreeing": 0,
+            "old_identity": "", "new_identity": "", "high_water_mark": 0, "gaps": [], "last_agreeing": 0,
             "lost_messages": 0, "lost_positions": [], "lost_files": 0, "files": [], "new_rows": 0,
             "new_positions": [], "reason": "x", "accepted_by": "x",
         });
@@ -60,7 +60,7 @@ fn a_publishers_row_with_a_reserved_name_is_an_event_like_any_other() {
             row("source", "accepted", &json!({})),
             row("source", "accepted", &accepted),
             row("source", "damage-accepted", &json!({})),
-            row("source", "levelled", &json!({})),
+            row("source", "backfilled", &json!({})),
             row("source", "damage-accepted", &damage),
             row("search", "performed", &search),
         ];

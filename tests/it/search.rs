@@ -19,7 +19,7 @@ mod visible;
 
 use artstore_migrations::Module;
 use artstore_projectors::search::query::Search;
-use artstore_projectors::search::{self, Found};
+use artstore_projectors::search::{self, SearchResult};
 use sqlx::PgConnection;
 
 use crate::support::*;
@@ -31,15 +31,15 @@ async fn empty(hint: &str) -> (String, PgConnection) {
     (url, connection)
 }
 
-async fn ask(connection: &mut PgConnection, question: &Search) -> Found {
+async fn ask(connection: &mut PgConnection, question: &Search) -> SearchResult {
     search::search(connection, question).await.unwrap()
 }
 
-fn names(found: &Found) -> Vec<&str> {
+fn names(found: &SearchResult) -> Vec<&str> {
     found.hits.iter().map(|hit| hit.filename.as_str()).collect()
 }
 
-fn ids(found: &Found) -> Vec<String> {
+fn ids(found: &SearchResult) -> Vec<String> {
     found.hits.iter().map(|hit| hit.id.clone()).collect()
 }
 

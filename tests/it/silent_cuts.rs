@@ -126,7 +126,7 @@ async fn audit_log(to: To, cut: (Cut, Duration)) {
         u64::try_from(size).unwrap()
     };
     cut_and_back(&who, &world, &proxy, cut, reached).await;
-    audited.level().await;
+    audited.caught_up().await;
     let verdict = audited.verify(&["--against-stream"]).await;
     assert!(verdict.is_clean(), "{}", verdict.0);
     projector.kill().await;

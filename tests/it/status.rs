@@ -134,7 +134,7 @@ fn what_it_says_agrees_with_the_databases_and_all_is_well() {
             code == 0
                 && ["elem_a", LONG, "admin", "query"].iter().all(|source| {
                     let relay = &of(&said["sources"], source)["relay"];
-                    relay["state"] == "active" && relay["standing_by"] == 1
+                    relay["state"] == "active" && relay["standby"] == 1
                 })
         })
         .await;
@@ -146,9 +146,9 @@ fn what_it_says_agrees_with_the_databases_and_all_is_well() {
         )
         .await;
         assert_eq!(a["position"], position);
-        assert_eq!(a["high"], position);
+        assert_eq!(a["high_water_mark"], position);
         assert_eq!(
-            (&a["missing"], &a["missing_ranges"]),
+            (&a["gap_positions"], &a["gaps"]),
             (&1.into(), &serde_json::json!([[4, 4]]))
         );
         assert_eq!(a["unpublished"]["rows"], 0);
@@ -208,7 +208,7 @@ fn what_it_says_agrees_with_the_databases_and_all_is_well() {
             "active +1",
             "nothing new for",
             "not verified",
-            "missing 4",
+            "gaps 4",
             "10 min",
         ] {
             assert!(shown.contains(words), "{words}");
@@ -422,7 +422,7 @@ fn one_database_is_down_and_the_rest_is_shown() {
             );
             // Its relay answers, and its stream is there.
             assert_eq!(
-                (&b["relay"]["state"], &b["high"]),
+                (&b["relay"]["state"], &b["high_water_mark"]),
                 (&"active".into(), &0.into())
             );
             assert_eq!(said["troubles"].as_array().unwrap().len(), 1, "{said:#}");
@@ -483,7 +483,7 @@ fn frozen_servers_do_not_keep_it_and_the_rest_is_shown() {
         );
         let elem = of(&said["sources"], "elem");
         assert_eq!(
-            (&elem["position"], &elem["high"]),
+            (&elem["position"], &elem["high_water_mark"]),
             (&1.into(), &Value::Null)
         );
         assert_eq!(elem["relay"]["state"], "active", "by its lock");

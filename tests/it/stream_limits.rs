@@ -156,7 +156,7 @@ fn a_limit_of_the_stream_of_heads_is_noticed_and_can_be_taken_away() {
             troubles.into_iter().filter(named).collect::<Vec<_>>()
         };
         event().await;
-        audited.level_with(&Source::Query, 1).await;
+        audited.caught_up_with(&Source::Query, 1).await;
         assert_eq!(of_heads().await, Vec::<Value>::new());
 
         let mut config = world.bus.stream_info(AUDIT_HEADS).await.unwrap().config;
@@ -188,7 +188,7 @@ fn a_limit_of_the_stream_of_heads_is_noticed_and_can_be_taken_away() {
         let init = world.command(&["bus", "init", "--remove-limits"]);
         let (done, said) = init.output().await;
         assert!(done.success() && said.contains("limits removed"), "{said}");
-        audited.level_with(&Source::Query, 3).await;
+        audited.caught_up_with(&Source::Query, 3).await;
         eventually("status names it no more", async || {
             of_heads().await.is_empty().then_some(())
         })

@@ -1,5 +1,5 @@
 //! `verify` of the read model: each kind of damage is found, named exactly, with the command that
-//! mends it, and nothing else is named. And no false alarm, whoever writes.
+//! repairs it, and nothing else is named. And no false alarm, whoever writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,11 +50,11 @@ pub async fn clean(world: &World) {
 }
 
 /// Runs the commands that findings name.
-pub async fn mend(world: &World, findings: &[Finding]) {
+pub async fn repair(world: &World, findings: &[Finding]) {
     for finding in findings {
-        let words: Vec<&str> = finding.mend.split(' ').skip(1).collect();
+        let words: Vec<&str> = finding.repair.split(' ').skip(1).collect();
         let (status, log) = world.command(&words).finish().await;
-        assert!(status.success(), "{}: {log}", finding.mend);
+        assert!(status.success(), "{}: {log}", finding.repair);
     }
 }
 
@@ -259,7 +259,7 @@ const CHANGES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_changed_field_of_a_cache_row_is_found_named_and_mended() {
+fn a_changed_field_of_a_cache_row_is_found_named_and_repaired() {
     run(async {
         let filled = filled(CHANGES.len()).await;
         let world = &filled.world;
@@ -278,7 +278,7 @@ fn a_changed_field_of_a_cache_row_is_found_named_and_mended() {
             assert_eq!(finding.kind, Kind::RowDifferent, "{finding:?}");
             let id = finding.id.unwrap();
             let command = format!("artstore projection repair query-cache --file {id}");
-            assert_eq!(finding.mend, command);
+            assert_eq!(finding.repair, command);
             let fields: Vec<&str> = finding
                 .detail
                 .split("; ")
@@ -300,8 +300,8 @@ fn a_changed_field_of_a_cache_row_is_found_named_and_mended() {
         let (status, output) = command.output().await;
         std::fs::remove_file(&path).unwrap();
         assert!(status.success(), "{output}");
-        let mended: serde_json::Value = serde_json::from_str(&output).unwrap();
-        assert_eq!(mended["files"].as_array().unwrap().len(), CHANGES.len());
+        let repaired: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(repaired["files"].as_array().unwrap().len(), CHANGES.len());
         clean(world).await;
         assert_eq!(all_rows(&mut query).await, before);
         filled.end().await;
@@ -309,7 +309,7 @@ fn a_changed_field_of_a_cache_row_is_found_named_and_mended() {
 }
 
 #[test]
-fn rows_deleted_added_renamed_or_disowned_are_found_named_and_mended() {
+fn rows_deleted_added_renamed_or_disowned_are_found_named_and_repaired() {
     run(async {
         let filled = filled(6).await;
         let world = &filled.world;
@@ -346,7 +346,7 @@ fn rows_deleted_added_renamed_or_disowned_are_found_named_and_mended() {
         found.sort();
         expected.sort();
         assert_eq!(found, expected);
-        mend(world, &report.findings).await;
+        repair(world, &report.findings).await;
         clean(world).await;
         assert_eq!(all_rows(&mut query).await, before);
         filled.end().await;
@@ -354,7 +354,7 @@ fn rows_deleted_added_renamed_or_disowned_are_found_named_and_mended() {
 }
 
 #[test]
-fn searches_and_downloads_are_found_named_and_mended() {
+fn searches_and_downloads_are_found_named_and_repaired() {
     run(async {
         let filled = filled(1).await;
         let world = &filled.world;
@@ -407,7 +407,7 @@ fn searches_and_downloads_are_found_named_and_mended() {
             detail.contains("username: is Some(\"x\"), should be Some(\"ann\")"),
             "{detail}"
         );
-        mend(world, &report.findings).await;
+        repair(world, &report.findings).await;
         clean(world).await;
         assert_eq!(all_rows(&mut query).await, before);
         filled.end().await;
@@ -439,7 +439,7 @@ fn files_changed_without_an_operation_are_named_with_the_command_for_their_eleme
         let mut found: Vec<(Kind, Uuid)> = Vec::new();
         for finding in &report.findings {
             assert_eq!(
-                finding.mend, "artstore element backfill elem_a",
+                finding.repair, "artstore element backfill elem_a",
                 "{finding:?}"
             );
             assert_eq!(finding.source, "elem_a");

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use artstore_producers::operations::pending::{self, Limits, Proposal};
-use artstore_producers::operations::resolve::{self, Decision, Refused};
+use artstore_producers::operations::resolve::{self, Refused, Resolution};
 use artstore_producers::publish::files::{self, FileUpdate};
 use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
@@ -329,7 +329,7 @@ fn what_files_does_not_tell_is_left_to_a_person() {
             assert!(unclear, "{pending:#?}");
         }
         // Nothing of it is taken as proposed, and data that is no object stays readable.
-        let take = Decision {
+        let take = Resolution {
             outcome: None,
             actor: Actor::system(),
             reason: None,
@@ -340,7 +340,7 @@ fn what_files_does_not_tell_is_left_to_a_person() {
             let ended =
                 resolve::resolve(&mut connection, &element, pending.id, AT_ONCE, &take).await;
             assert!(matches!(ended, Err(Refused::Unclear(_))), "{ended:?}");
-            let failed = Decision {
+            let failed = Resolution {
                 outcome: Some(Status::Failed),
                 ..take.clone()
             };

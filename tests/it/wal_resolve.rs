@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use artstore_producers::operations::pending::{self, Limits};
-use artstore_producers::operations::resolve::{self, Decision, Refused};
+use artstore_producers::operations::resolve::{self, Refused, Resolution};
 use artstore_producers::publish::wal::{self, Begin, OperationType, PublishError};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::event::Status;
@@ -98,7 +98,7 @@ fn what_may_still_be_running_or_is_finished_is_refused() {
             older_than: Duration::ZERO,
             open_for: Duration::ZERO,
         };
-        let take = Decision {
+        let take = Resolution {
             outcome: None,
             actor: Actor::system(),
             reason: None,
@@ -180,7 +180,7 @@ fn of_two_who_resolve_one_wins_and_a_slow_process_is_told() {
         }
         let everybody = operations.iter().map(async |operation| {
             let each = [Status::Committed, Status::Failed].map(async |outcome| {
-                let decision = Decision {
+                let decision = Resolution {
                     outcome: Some(outcome),
                     actor: Actor::system(),
                     reason: None,

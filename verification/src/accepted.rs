@@ -52,8 +52,8 @@ impl Accepted {
 
     /// The decision that a message is, if it is one: a record of one, which nobody has found to be
     /// forged.
-    pub fn decision(&self, envelope: &Envelope, sequence: u64) -> Option<Decision> {
-        let decision = Decision::of(envelope)?;
+    pub fn decision(&self, envelope: &Envelope, sequence: u64) -> Option<RecordedDecision> {
+        let decision = RecordedDecision::of(envelope)?;
         (sequence > self.end || self.knows(decision, sequence)).then_some(decision)
     }
 
@@ -62,22 +62,25 @@ impl Accepted {
         self.epochs.survives(sequence, position)
     }
 
-    /// Rows above this position are told of behind a break that is still to come.
+    /// Rows above this position have their messages behind a break that is still to come.
     pub fn horizon(&self, sequence: u64) -> i64 {
         let after = self.epochs.0.iter().filter(|e| e.sequence > sequence);
-        after.map(|epoch| epoch.high).min().unwrap_or(i64::MAX)
+        after
+            .map(|epoch| epoch.high_water_mark)
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
     /// Whether a decision is known that stands here.
-    pub fn knows(&self, decision: Decision, sequence: u64) -> bool {
+    pub fn knows(&self, decision: RecordedDecision, sequence: u64) -> bool {
         match decision {
-            Decision::Epoch => self.epochs.0.iter().any(|epoch| epoch.sequence == sequence),
+            RecordedDecision::Epoch => self.epochs.0.iter().any(|epoch| epoch.sequence == sequence),
             // A record lists all places of those before it.
-            Decision::Damage => sequence <= self.damage_at,
+            RecordedDecision::Damage => sequence <= self.damage_at,
         }
     }
 
-    /// How many messages do not count, or are gone, by a decision: what they told of is not known.
+    /// How many messages do not count, or are gone, by a decision: what they contained is not known.
     pub fn damaged(&self) -> u64 {
         let lists = self.damage.holes.iter().chain(&self.damage.ignored);
         lists.map(|range| range.last - range.first + 1).sum()
@@ -98,14 +101,14 @@ impl Accepted {
 
 /// An operator's decision about what stands before it in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum RecordedDecision {
     /// A new epoch of the source begins with it: positions begin anew.
     Epoch,
     /// Damage is stepped over.
     Damage,
 }
 
-impl Decision {
+impl RecordedDecision {
     /// The decision that a message says it is.
     fn of(envelope: &Envelope) -> Option<Self> {
         if envelope.is_record_of(&epoch::accepted()) {
@@ -126,10 +129,10 @@ mod tests {
 
     #[test]
     fn rows_above_what_a_later_break_keeps_are_told_of_behind_it() {
-        let epoch = |sequence, high| Epoch {
+        let epoch = |sequence, high_water_mark| Epoch {
             sequence,
-            high,
-            missing: artstore_schemas::ranges::Ranges::default(),
+            high_water_mark,
+            gaps: artstore_schemas::ranges::Ranges::default(),
             last_agreeing: sequence - 1,
             pruned_up_to: None,
         };

@@ -31,7 +31,7 @@ pub struct Candidate {
     pub detail: String,
 }
 
-/// By what they are told apart: the position of a missing message, the id of a row without a
+/// What distinguishes them: the position of a missing message, the id of a row without a
 /// position, the sequence of the rest.
 type Key = (i64, u64, Option<Uuid>);
 

@@ -1,5 +1,5 @@
 //! A source against its stream for as long as the relay runs: the same pass, which never ends.
-//! What it finds is logged, counted in [`super::proven`], and told in the admin module's outbox.
+//! What it finds is logged, counted in [`super::proven`], and reported in the admin module's outbox.
 //! It works a quarter of the time at most, so that the relay is not slowed.
 
 use std::collections::{BTreeMap, HashSet};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::bus::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
-use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::rows;
 use artstore_runtime::connection;
 use artstore_runtime::progress::Stage;
@@ -54,7 +54,7 @@ const KEEP: Duration = Duration::from_secs(60);
 /// How often what is new is looked at again, at most.
 const SOON: Duration = Duration::from_secs(2);
 
-/// How often findings are looked at again: a command may have mended them.
+/// How often findings are looked at again: a command may have repaired them.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// How often the table is read for rows without a position.
@@ -63,13 +63,13 @@ const WHOLE_TABLE: Duration = Duration::from_secs(3_600);
 /// The most events about one kind of finding at a time.
 const EVENTS: usize = 100;
 
-/// The namespace of the events' ids: the same finding is told of once.
+/// The namespace of the events' ids: the same finding is reported once.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6b1f_4b4e_9d57_4c1b_8a53_0d2c_5c3c_71aa);
 
 /// What outlives an error.
 #[derive(Default)]
 struct Known {
-    /// Findings that were told of.
+    /// Findings that were reported.
     told: HashSet<Uuid>,
     stream: Option<Kept>,
 }
@@ -103,10 +103,10 @@ pub struct Continuous {
     pub source: Source,
     /// Its database.
     pub database: PgConnectOptions,
-    /// The admin module's database, where findings are told of.
+    /// The admin module's database, where findings are reported.
     pub admin: Option<PgConnectOptions>,
-    /// The relay beside it: while that one stands by, another process checks.
-    pub relay: Progress,
+    /// The relay beside it: while that one is a standby, another process checks.
+    pub relay: RelayProgress,
     /// What it knows.
     pub proven: Proven,
 }
@@ -177,7 +177,7 @@ impl Continuous {
         let kept = known.stream.as_ref().filter(|kept| kept.created == created);
         let state = kept.map(|kept| kept.state.clone()).unwrap_or_default();
         let mut pass = source::begin(&self.bus, &self.source, state).await?;
-        pass.begin_floor(&mut connection).await?;
+        pass.begin_prune_mark(&mut connection).await?;
         Ok(Session {
             created,
             end: info.state.last_sequence,
@@ -258,7 +258,7 @@ impl Continuous {
 
     /// Whether this process is the one to check: it has the relay's lock, or nobody is known to.
     fn is_ours(&self) -> bool {
-        self.relay.read().stage != Stage::StandingBy
+        self.relay.read().stage != Stage::Standby
     }
 
     /// Logs what is new, and writes it into the admin module's outbox.
@@ -267,7 +267,7 @@ impl Continuous {
         for (kind, count) in pass.state.candidates.counts() {
             let before = new.len();
             for candidate in pass.state.candidates.of(kind) {
-                // The rest is told of next time.
+                // The rest is reported next time.
                 if new.len() - before >= EVENTS {
                     break;
                 }
@@ -292,7 +292,7 @@ impl Continuous {
                     sequence = finding.sequence,
                     position = finding.position,
                     event = finding.id.map(|id| id.to_string()),
-                    mend = finding.mend,
+                    repair = finding.repair,
                     "{}; `artstore verify --source {}` lists all",
                     finding.detail,
                     self.source

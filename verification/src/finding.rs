@@ -1,4 +1,4 @@
-//! What does not agree: which event, which file, where, and the command that mends it.
+//! What does not agree: which event, which file, where, and the command that repairs it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -55,8 +55,8 @@ pub struct Finding {
     pub position: Option<i64>,
     /// What exactly, for people: which field, what is there and what should be.
     pub detail: String,
-    /// The command that mends it, as it can be typed.
-    pub mend: String,
+    /// The command that repairs it, as it can be typed.
+    pub repair: String,
 }
 
 impl std::fmt::Display for Kind {

@@ -8,7 +8,7 @@
 //! - [`candidates`]: what does not seem to agree
 //! - [`pass`]: one pass over stream and source, with bounded memory
 //! - `settle`: candidates become findings, or turn out to be nothing
-//! - [`finding`]: what does not agree, and the command that mends it
+//! - [`finding`]: what does not agree, and the command that repairs it
 //! - [`source`]: a source against its stream, from beginning to end
 //! - [`resume`]: a pass that goes on where an earlier process left it
 //! - [`continuous`]: the same for as long as a relay runs

@@ -2,7 +2,7 @@
 //! the right source and readable, and the relay's state in it as it follows from the message
 //! before. A message that belongs there goes on to [`super::matching`].
 
-use crate::stream::fingerprint::Said;
+use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::form;
 use artstore_schemas::damage::Sequences;
 use artstore_schemas::envelope::{Envelope, Snapshot};
@@ -12,7 +12,7 @@ use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::accepted::{Accepted, Decision};
+use super::accepted::{Accepted, RecordedDecision};
 use super::finding::Kind;
 use super::matching::Entry;
 use super::reader::{self, Message};
@@ -26,13 +26,13 @@ pub struct Links {
     /// doesn't belong there also the one before it. None at the start and behind a hole.
     before: Vec<Uuid>,
     /// The highest position in the stream, as its last message says.
-    pub high: i64,
-    /// The highest that a message has said which follows from the one before it: above `high` only
+    pub high_water_mark: i64,
+    /// The highest that a message has said which follows from the one before it: above `high_water_mark` only
     /// behind damage.
     pub reached: i64,
     /// What is missing below it.
     #[serde(with = "super::as_text")]
-    pub missing: Ranges,
+    pub gaps: Ranges,
     identity: Option<String>,
 }
 
@@ -53,24 +53,24 @@ pub struct Flaw {
     pub detail: String,
 }
 
-/// What a message is to its source.
+/// What a message means for the comparison with its source.
 #[derive(Debug)]
-pub enum Place {
+pub enum MessageRole {
     /// Nothing to be compared with a row.
     None,
-    /// It tells of the row at this position.
+    /// It is the message of the row at this position.
     Row(i64, Entry),
     /// An operator's decision about what stands before it.
-    Decision(Decision),
+    Decision(RecordedDecision),
 }
 
 /// A message that was looked at.
 #[derive(Debug)]
-pub struct Seen {
+pub struct ReadMessage {
     /// What is wrong.
     pub flaws: Vec<Flaw>,
     /// What it is to its source.
-    pub place: Place,
+    pub place: MessageRole,
     /// The file that it changes, where its place among the file's changes means something.
     pub file: Option<Uuid>,
 }
@@ -78,7 +78,7 @@ pub struct Seen {
 impl Links {
     /// The highest position that any message speaks of: nothing above it was published.
     pub fn highest(&self) -> i64 {
-        self.high.max(self.reached)
+        self.high_water_mark.max(self.reached)
     }
 
     /// The event of the last message, where it is known.
@@ -87,11 +87,11 @@ impl Links {
     }
 
     /// Looks at the next message.
-    pub fn see(&mut self, source: &Source, accepted: &Accepted, message: &Message) -> Seen {
+    pub fn see(&mut self, source: &Source, accepted: &Accepted, message: &Message) -> ReadMessage {
         let sequence = message.sequence;
-        let mut seen = Seen {
+        let mut seen = ReadMessage {
             flaws: self.hole(accepted, sequence),
-            place: Place::None,
+            place: MessageRole::None,
             file: None,
         };
         let after_hole = sequence != self.last + 1;
@@ -130,27 +130,31 @@ impl Links {
             }
         };
         let decision = accepted.decision(&envelope, sequence);
-        let epoch = decision == Some(Decision::Epoch);
+        let epoch = decision == Some(RecordedDecision::Epoch);
         // An operator has accepted that it stands where it stands.
         let accepted_here = accepted.damage.covers_break(sequence);
         let chained = match envelope.previous {
             None => first || (after_hole && sequence > 1),
             Some(id) => self.before.contains(&id) || (self.before.is_empty() && !first),
         };
-        let again = !accepted_here && form::comes_again(self.high, &self.missing, &envelope);
+        let again =
+            !accepted_here && form::comes_again(self.high_water_mark, &self.gaps, &envelope);
         // Behind a message that does not count it is not known whose state was gone on from.
         // A decision has looked at the whole stream for its state.
         let trusted = chained && decision.is_none() && (first || self.before.len() == 1);
         let problem = if !chained {
             Some("it does not follow the message before it (artstore-previous)".to_owned())
-        } else if trusted && !again && !form::state_follows(self.high, &self.missing, &envelope) {
+        } else if trusted
+            && !again
+            && !form::state_follows(self.high_water_mark, &self.gaps, &envelope)
+        {
             Some(format!(
                 "it says that positions up to {} were seen, without {:?}, which does not follow \
                  from the message before it: up to {}, without {:?}",
-                envelope.high,
-                envelope.missing.to_string(),
-                self.high,
-                self.missing.to_string()
+                envelope.high_water_mark,
+                envelope.gaps.to_string(),
+                self.high_water_mark,
+                self.gaps.to_string()
             ))
         } else if !epoch
             && self
@@ -167,10 +171,10 @@ impl Links {
             None
         };
         if problem.is_none() {
-            self.reached = self.reached.max(envelope.high);
+            self.reached = self.reached.max(envelope.high_water_mark);
         }
         if epoch {
-            self.reached = envelope.high;
+            self.reached = envelope.high_water_mark;
         }
         if let Some(detail) = problem.filter(|_| !accepted_here) {
             seen.flaws.push(Flaw {
@@ -183,20 +187,20 @@ impl Links {
             });
         }
         self.before = vec![envelope.id];
-        self.high = envelope.high;
-        self.missing = envelope.missing.clone();
+        self.high_water_mark = envelope.high_water_mark;
+        self.gaps = envelope.gaps.clone();
         self.identity = Some(envelope.identity.clone());
         seen.place = match envelope.position {
-            _ if decision.is_some() => decision.map_or(Place::None, Place::Decision),
+            _ if decision.is_some() => decision.map_or(MessageRole::None, MessageRole::Decision),
             Some(position) if accepted.survives(sequence, position) => {
                 let republished = envelope.snapshot == Some(Snapshot::Republish);
-                let judged = !republished && !accepted_here;
-                if matches!(source, Source::Element(_)) && judged {
+                let is_checked = !republished && !accepted_here;
+                if matches!(source, Source::Element(_)) && is_checked {
                     let subject = envelope.subject.as_deref();
                     seen.file = subject.and_then(|subject| subject.parse().ok());
                 }
                 let whole = said.digest();
-                Place::Row(
+                MessageRole::Row(
                     position,
                     Entry {
                         id: envelope.id,
@@ -209,7 +213,7 @@ impl Links {
                     },
                 )
             }
-            Some(_) | None => Place::None,
+            Some(_) | None => MessageRole::None,
         };
         seen
     }
@@ -251,11 +255,19 @@ impl Flaw {
 }
 
 /// Whether a message belongs into its source's stream and can be read: what it says, or why not.
-fn belongs(source: &Source, envelope: &Envelope, message: &Message) -> Result<Said, String> {
+fn belongs(
+    source: &Source,
+    envelope: &Envelope,
+    message: &Message,
+) -> Result<ComparableEvent, String> {
     if let Some(problem) = form::foreign(source, &message.subject, &message.headers, envelope) {
         return Err(problem);
     }
     let event = event::decode(source, &envelope.event_type, &message.body)
         .map_err(|error| error.to_string())?;
-    Ok(Said::by_message(&message.subject, envelope, event))
+    Ok(ComparableEvent::from_message(
+        &message.subject,
+        envelope,
+        event,
+    ))
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::stream::fingerprint::{Digest, Said};
+use crate::stream::fingerprint::{ComparableEvent, Digest};
 use artstore_producers::relay::source::SourceRow;
 use artstore_producers::relay::translate::Translator;
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl RowPrint {
             translator.source(),
             artstore_schemas::source::Source::Element(_)
         );
-        let said = Said::by_row(translator, row);
+        let said = ComparableEvent::from_row(translator, row);
         Self {
             id,
             position,
@@ -71,7 +71,7 @@ pub struct Matching {
     pub cursor: i64,
     /// Finished rows that were read.
     pub rows: u64,
-    /// Messages that tell of rows.
+    /// Messages of rows.
     pub messages: u64,
     /// Messages of other writers' rows that stand behind a higher position of the same file.
     pub overtaken: u64,
@@ -109,13 +109,13 @@ impl Matching {
         &mut self,
         rows: Vec<RowPrint>,
         complete: i64,
-        floor: i64,
+        prune_mark: i64,
         owes: impl Fn(i64) -> bool,
         found: &mut Candidates,
     ) {
         for row in rows {
             self.rows += 1;
-            self.strangers(row.position, floor, found);
+            self.strangers(row.position, prune_mark, found);
             let mut here = Vec::new();
             while let Some(first) = self.open.first_entry() {
                 if first.key().0 != row.position {
@@ -125,7 +125,7 @@ impl Matching {
             }
             self.settle(&row, here, &owes, found);
         }
-        self.strangers(complete.saturating_add(1), floor, found);
+        self.strangers(complete.saturating_add(1), prune_mark, found);
         self.cursor = self.cursor.max(complete);
         self.settle_owed(owes, found);
     }
@@ -142,20 +142,26 @@ impl Matching {
     }
 
     /// Messages below a position whose rows were read without finding theirs.
-    fn strangers(&mut self, below: i64, floor: i64, found: &mut Candidates) {
+    fn strangers(&mut self, below: i64, prune_mark: i64, found: &mut Candidates) {
         while let Some(first) = self.open.first_entry() {
             let position = first.key().0;
             if position >= below {
                 break;
             }
             let entry = first.remove();
-            self.without_row(position, &entry, floor, found);
+            self.without_row(position, &entry, prune_mark, found);
         }
     }
 
     /// A message whose row is not there: it was pruned, or the message is none of the source's.
-    fn without_row(&mut self, position: i64, entry: &Entry, floor: i64, found: &mut Candidates) {
-        if position > floor {
+    fn without_row(
+        &mut self,
+        position: i64,
+        entry: &Entry,
+        prune_mark: i64,
+        found: &mut Candidates,
+    ) {
+        if position > prune_mark {
             extra(position, entry, found);
         } else if entry.republished {
             self.count_pruned(position);
@@ -169,16 +175,18 @@ impl Matching {
 
     fn count_pruned(&mut self, position: i64) {
         self.pruned += 1;
-        let before = self.gone_before.is_some_and(|(floor, _)| position <= floor);
+        let before = self
+            .gone_before
+            .is_some_and(|(prune_mark, _)| position <= prune_mark);
         self.pruned_before += u64::from(before);
     }
 
     /// Up to where, and how many, operations were pruned before the first message was read whose
     /// messages the stream does not have.
     pub fn lost_pruned(&self) -> Option<(i64, u64)> {
-        let (floor, operations) = self.gone_before?;
+        let (prune_mark, operations) = self.gone_before?;
         let lost = operations.saturating_sub(self.pruned_before);
-        (lost > 0).then_some((floor, lost))
+        (lost > 0).then_some((prune_mark, lost))
     }
 
     fn settle(
@@ -248,11 +256,11 @@ impl Matching {
         position: i64,
         entry: Entry,
         row: Option<&RowPrint>,
-        floor: i64,
+        prune_mark: i64,
         found: &mut Candidates,
     ) {
         let row = match row {
-            None => return self.without_row(position, &entry, floor, found),
+            None => return self.without_row(position, &entry, prune_mark, found),
             Some(row) if row.id != entry.id => return extra(position, &entry, found),
             Some(row) => row,
         };
@@ -273,9 +281,9 @@ impl Matching {
         }
     }
 
-    /// Behind a break of the source, rows above what agreed are told of anew.
-    pub fn begin_epoch(&mut self, high: i64) {
-        self.cursor = self.cursor.min(high);
+    /// Behind a break of the source, rows above what agreed are published anew.
+    pub fn begin_epoch(&mut self, high_water_mark: i64) {
+        self.cursor = self.cursor.min(high_water_mark);
     }
 
     /// Rows that were read and whose messages the stream still owes.
@@ -284,14 +292,14 @@ impl Matching {
     }
 
     /// Messages above the cursor that came up to a sequence: their rows can't be seen.
-    pub fn take_open_up_to(&mut self, sequence: u64, floor: i64, found: &mut Candidates) {
+    pub fn take_open_up_to(&mut self, sequence: u64, prune_mark: i64, found: &mut Candidates) {
         let (of_then, later) = std::mem::take(&mut self.open)
             .into_iter()
             .partition(|((_, at), _)| *at <= sequence);
         self.open = later;
         let of_then: BTreeMap<(i64, u64), Entry> = of_then;
         for ((position, _), entry) in of_then {
-            self.without_row(position, &entry, floor, found);
+            self.without_row(position, &entry, prune_mark, found);
         }
     }
 

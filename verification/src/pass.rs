@@ -15,10 +15,10 @@ use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::accepted::{Accepted, Decision};
+use super::accepted::{Accepted, RecordedDecision};
 use super::candidates::{Candidate, Candidates, MOST};
 use super::finding::Kind;
-use super::links::{Flaw, Links, Place};
+use super::links::{Flaw, Links, MessageRole};
 use super::matching::{Entry, Matching, RowPrint};
 use super::reader::Message;
 
@@ -64,7 +64,7 @@ pub struct Pass {
 pub struct Newer {
     /// The sequence; none: nobody asked.
     pub behind: Option<u64>,
-    /// The lowest position that one of them tells of. Low ones are there where rows were published
+    /// The lowest position of one of them. Low ones are there where rows were published
     /// again.
     pub lowest: Option<i64>,
 }
@@ -113,14 +113,14 @@ impl Pass {
         self.translator.source()
     }
 
-    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the first message is read: nobody but the stream tells of
+    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the first message is read: nothing but the stream contains
     /// it any more.
-    pub async fn begin_floor(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
+    pub async fn begin_prune_mark(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         source_check::shows_all(connection, &self.table).await?;
         if self.state.links.last == 0 {
             let pruned = floor::pruned(connection, &self.table).await?;
             let operations = u64::try_from(pruned.operations).unwrap_or(0);
-            self.state.matching.gone_before = Some((pruned.floor, operations));
+            self.state.matching.gone_before = Some((pruned.prune_mark, operations));
         }
         Ok(())
     }
@@ -132,23 +132,23 @@ impl Pass {
         self.state.candidates = found;
     }
 
-    /// Pruned operations that the stream does not tell of, and whose loss nobody accepted.
+    /// Pruned operations that the stream does not contain, and whose loss nobody accepted.
     pub fn add_lost_pruned(&self, found: &mut Candidates) {
         // It is the only one without an event.
         found.retain(Kind::MessageMissing, |candidate| candidate.id.is_some());
         let lost = self.state.matching.lost_pruned();
-        let Some((floor, lost)) = lost.filter(|_| !self.accepted.lacks_pruned()) else {
+        let Some((prune_mark, lost)) = lost.filter(|_| !self.accepted.lacks_pruned()) else {
             return;
         };
-        // Accepted damage may have told of them.
+        // Accepted damage may have contained them.
         if lost <= self.accepted.damaged() {
             return;
         }
         let candidate = Candidate {
             position: Some(1),
             detail: format!(
-                "{lost} of the operations that were pruned up to position {floor} have no message: \
-                 only a backup of the stream tells of them"
+                "{lost} of the operations that were pruned up to position {prune_mark} have no message: \
+                 only a backup of the stream can contain them"
             ),
             ..Candidate::default()
         };
@@ -163,25 +163,29 @@ impl Pass {
     ) -> anyhow::Result<()> {
         let mut late = Vec::new();
         for message in messages {
-            let high = self.state.links.high;
+            let high_water_mark = self.state.links.high_water_mark;
             let source = self.translator.source();
             let seen = self.state.links.see(source, &self.accepted, message);
             for flaw in seen.flaws {
-                self.state.sound.get_or_insert(high);
+                self.state.sound.get_or_insert(high_water_mark);
                 self.flaw(flaw);
             }
             match seen.place {
-                Place::None => {}
-                Place::Decision(decision) if !self.accepted.knows(decision, message.sequence) => {
+                MessageRole::None => {}
+                MessageRole::Decision(decision)
+                    if !self.accepted.knows(decision, message.sequence) =>
+                {
                     let source_name = self.source().clone();
                     return Err(NewDecision { source_name }.into());
                 }
-                Place::Decision(Decision::Damage) => {}
-                Place::Decision(Decision::Epoch) => {
+                MessageRole::Decision(RecordedDecision::Damage) => {}
+                MessageRole::Decision(RecordedDecision::Epoch) => {
                     self.state.order.clear();
-                    self.state.matching.begin_epoch(self.state.links.high);
+                    self.state
+                        .matching
+                        .begin_epoch(self.state.links.high_water_mark);
                 }
-                Place::Row(position, mut entry) => {
+                MessageRole::Row(position, mut entry) => {
                     self.newer.see(message.sequence, position);
                     let younger = |(last, highest)| message.sequence > last && position > highest;
                     if self.fixed.is_some_and(younger) {
@@ -201,9 +205,9 @@ impl Pass {
     /// The stream has given out sequences up to this one, and nothing stands behind the last
     /// message.
     pub fn end(&mut self, sequence: u64) {
-        let high = self.state.links.high;
+        let high_water_mark = self.state.links.high_water_mark;
         for flaw in self.state.links.end(&self.accepted, sequence) {
-            self.state.sound.get_or_insert(high);
+            self.state.sound.get_or_insert(high_water_mark);
             self.flaw(flaw);
         }
     }
@@ -235,7 +239,7 @@ impl Pass {
         }
         let positions: Vec<i64> = late.iter().map(|(position, _)| *position).collect();
         let rows = rows::at(connection, &self.table, &positions).await?;
-        let floor = floor::read(connection, &self.table).await?;
+        let prune_mark = floor::read(connection, &self.table).await?;
         let rows: BTreeMap<i64, RowPrint> = rows
             .into_iter()
             .map(|row| (row.position, RowPrint::of(&self.translator, row)))
@@ -243,7 +247,9 @@ impl Pass {
         for (position, entry) in late {
             let row = rows.get(&position);
             let found = &mut self.state.candidates;
-            self.state.matching.late(position, entry, row, floor, found);
+            self.state
+                .matching
+                .late(position, entry, row, prune_mark, found);
         }
         Ok(())
     }
@@ -277,14 +283,14 @@ impl Pass {
         while self.state.matching.cursor < target && self.state.matching.rows < most {
             let first = self.state.matching.cursor + 1;
             let (rows, complete) = rows::between(connection, &self.table, first, target).await?;
-            let floor = floor::read(connection, &self.table).await?;
+            let prune_mark = floor::read(connection, &self.table).await?;
             let translator = &self.translator;
             let rows = rows.into_iter().map(|row| RowPrint::of(translator, row));
             let state = &mut self.state;
             let owes = owes(&state.links, &self.accepted);
             let found = &mut state.candidates;
             let rows = rows.collect();
-            state.matching.rows(rows, complete, floor, owes, found);
+            state.matching.rows(rows, complete, prune_mark, owes, found);
         }
         let state = &mut self.state;
         let owes = owes(&state.links, &self.accepted);
@@ -293,10 +299,10 @@ impl Pass {
     }
 
     /// Every position up to this one has its row and its message, and they agree, or belongs to a
-    /// transaction that was taken back.
+    /// transaction that was rolled back.
     pub fn proven(&self) -> i64 {
         let state = &self.state;
-        let open = state.links.missing.first().map(|range| range.first - 1);
+        let open = state.links.gaps.first().map(|range| range.first - 1);
         let owed = state.matching.owed().keys().next().map(|first| first - 1);
         let found = state
             .candidates
@@ -310,7 +316,7 @@ impl Pass {
             .max(0)
     }
 
-    /// Messages whose place among those of their file could not be judged.
+    /// Messages whose place among those of their file could not be checked.
     pub fn order_unchecked(&self) -> u64 {
         self.state.order.unchecked
     }
@@ -323,8 +329,8 @@ impl Pass {
 
 fn owes(links: &Links, accepted: &Accepted) -> impl Fn(i64) -> bool {
     |position| {
-        position > links.high
-            || links.missing.contains(position)
+        position > links.high_water_mark
+            || links.gaps.contains(position)
             || !accepted.survives(links.last, position)
     }
 }

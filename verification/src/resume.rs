@@ -1,6 +1,6 @@
 //! The state of a check in a file, so that a later process goes on where an earlier one was
 //! stopped or killed. The file is replaced as a whole, and refused where stream or source is
-//! another one than it tells of.
+//! another one than it is about.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -112,14 +112,14 @@ impl ResumeFile {
         };
         if saved.about.identity != about.identity {
             return Err(refuse(format!(
-                "it tells of database {} of source {source}, which is {} now",
+                "it is about database {} of source {source}, which is {} now",
                 saved.about.identity, about.identity
             ))
             .into());
         }
         if saved.about != *about {
             return Err(refuse(format!(
-                "it tells of a stream {} that was made at {}; the one that is there was made at {}",
+                "it is about a stream {} created at {}; the present one was created at {}",
                 saved.about.stream, saved.about.created, about.created
             ))
             .into());
@@ -133,7 +133,7 @@ impl ResumeFile {
         let message = reader::message(bus, source, last).await?;
         if message.and_then(|m| reader::id_of(&m)) != Some(id) {
             return Err(refuse(format!(
-                "message {last} of stream {} is not the one that it tells of ({id})",
+                "message {last} of stream {} is not the one recorded in it ({id})",
                 about.stream
             ))
             .into());

@@ -1,9 +1,9 @@
 //! Candidates are looked at again, each by itself, with its row and its message as they stand
-//! now. What remains is a finding: what it is about, and the command that mends it.
+//! now. What remains is a finding: what it is about, and the command that repairs it.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::stream::fingerprint::Said;
+use crate::stream::fingerprint::ComparableEvent;
 use artstore_bus::bus::Bus;
 use artstore_producers::relay::floor;
 use artstore_producers::relay::rows;
@@ -51,10 +51,13 @@ async fn strangers(
         known.extend(rows::positions(connection, &pass.table, &ids).await?);
     }
     // Read behind the rows: pruned since the pass looked for them.
-    let floor = floor::read(connection, &pass.table).await?;
+    let prune_mark = floor::read(connection, &pass.table).await?;
     let pruned = |candidate: &Candidate| {
         let known = candidate.id.is_some_and(|id| known.contains_key(&id));
-        !known && candidate.position.is_some_and(|position| position <= floor)
+        !known
+            && candidate
+                .position
+                .is_some_and(|position| position <= prune_mark)
     };
     let unmatched: HashSet<i64> = left
         .of(Kind::MessageMissing)
@@ -121,7 +124,7 @@ async fn changed(
                 Source::Element(_) => row.is_recorded() && !candidate.republished,
                 Source::Admin | Source::Query => true,
             };
-            let by_row = Said::by_row(&pass.translator, row.clone());
+            let by_row = ComparableEvent::from_row(&pass.translator, row.clone());
             let fields = if whole {
                 said.differences(&by_row)
             } else {
@@ -146,8 +149,12 @@ async fn changed(
             }
         }
     });
-    let floor = floor::read(connection, &pass.table).await?;
-    gone.retain(|candidate| candidate.position.is_none_or(|position| position > floor));
+    let prune_mark = floor::read(connection, &pass.table).await?;
+    gone.retain(|candidate| {
+        candidate
+            .position
+            .is_none_or(|position| position > prune_mark)
+    });
     for candidate in gone {
         let detail = "its row is gone".to_owned();
         left.add(
@@ -165,7 +172,7 @@ async fn said_by_message(
     source: &Source,
     bus: &Bus,
     sequence: u64,
-) -> anyhow::Result<Option<Said>> {
+) -> anyhow::Result<Option<ComparableEvent>> {
     let Some(message) = reader::message(bus, source, sequence).await? else {
         return Ok(None);
     };
@@ -175,7 +182,7 @@ async fn said_by_message(
     let decoded = event::decode(source, &envelope.event_type, &message.body);
     Ok(decoded
         .ok()
-        .map(|event| Said::by_message(&message.subject, &envelope, event)))
+        .map(|event| ComparableEvent::from_message(&message.subject, &envelope, event)))
 }
 
 async fn rows_of(
@@ -284,7 +291,7 @@ fn unchained(left: &mut Candidates) {
     }
 }
 
-/// Names the source, and the command that mends it.
+/// Names the source, and the command that repairs it.
 pub(super) fn finding(pass: &Pass, kind: Kind, candidate: &Candidate) -> Finding {
     let source = pass.source();
     let waits = kind == Kind::MessageMissing
@@ -296,7 +303,7 @@ pub(super) fn finding(pass: &Pass, kind: Kind, candidate: &Candidate) -> Finding
     } else {
         candidate.detail.clone()
     };
-    let mend = match kind {
+    let repair = match kind {
         // What was pruned: no row of it is there to be published again.
         Kind::MessageMissing if candidate.id.is_none() => {
             format!("artstore relay accept-source --source {source}")
@@ -322,6 +329,6 @@ pub(super) fn finding(pass: &Pass, kind: Kind, candidate: &Candidate) -> Finding
         sequence: candidate.sequence,
         position: candidate.position,
         detail,
-        mend,
+        repair,
     }
 }

@@ -34,9 +34,9 @@ pub struct Report {
     pub stream: String,
     /// Finished rows that were checked.
     pub rows: u64,
-    /// Messages that tell of rows.
+    /// Messages of rows.
     pub messages: u64,
-    /// How many of them tell of rows that were pruned.
+    /// How many of them are of rows that were pruned.
     pub pruned: u64,
     /// The last sequence that was read.
     pub sequence: u64,
@@ -45,7 +45,7 @@ pub struct Report {
     pub last_event: Option<Uuid>,
     /// Every position up to this one agrees.
     pub proven: i64,
-    /// The highest position that the stream tells of.
+    /// The stream's high-water mark.
     pub published: i64,
     /// The lowest position that a message behind the sequence tells of which the pass was asked
     /// about ([`super::pass::Newer`]).
@@ -57,7 +57,7 @@ pub struct Report {
     /// a finding: two of their transactions may finish side by side, and then either order is
     /// right.
     pub overtaken: u64,
-    /// Messages whose place among those of their file could not be judged: they came too long
+    /// Messages whose place among those of their file could not be checked: they came too long
     /// after the others.
     pub order_unchecked: u64,
     /// How many findings of each kind there are.
@@ -136,7 +136,7 @@ pub async fn run(
     // The stream first: every row of its messages is visible afterwards.
     let sequence = bus.stream_info(&source.stream()).await?.state.last_sequence;
     let position = rows::highest(connection, &pass.table).await?;
-    pass.begin_floor(connection).await?;
+    pass.begin_prune_mark(connection).await?;
     let fixed = Fixed { sequence, position };
     pass.fixed = Some((sequence, position));
     let mut reader = Reader::new(bus, &source, pass.state.links.last);
@@ -162,15 +162,15 @@ pub async fn run(
     let mut deadline = Instant::now() + wait;
     loop {
         pass.rows_up_to(connection, position).await?;
-        let (high, owed) = (
+        let (high_water_mark, owed) = (
             pass.state.links.highest().min(position),
             pass.state.matching.owed().len(),
         );
-        if high >= position && owed == 0 {
+        if high_water_mark >= position && owed == 0 {
             break;
         }
-        if high > progress.0 || owed < progress.1 {
-            progress = (high, owed);
+        if high_water_mark > progress.0 || owed < progress.1 {
+            progress = (high_water_mark, owed);
             deadline = Instant::now() + wait;
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -196,12 +196,12 @@ async fn unpublished(
     connection: &mut PgConnection,
     position: i64,
 ) -> anyhow::Result<()> {
-    let floor = floor::read(connection, &pass.table).await?;
+    let prune_mark = floor::read(connection, &pass.table).await?;
     let state = &mut pass.state;
     let found = &mut state.candidates;
     state.matching.give_up(found);
     if let Some((sequence, _)) = pass.fixed {
-        state.matching.take_open_up_to(sequence, floor, found);
+        state.matching.take_open_up_to(sequence, prune_mark, found);
     }
     let mut cursor = state.matching.cursor;
     while cursor < position {
@@ -244,7 +244,7 @@ async fn report(
         sequence: pass.state.links.last,
         last_event: pass.state.links.last_id(),
         proven: pass.proven().min(fixed.position),
-        published: pass.state.links.high,
+        published: pass.state.links.high_water_mark,
         lowest_newer: pass.newer.lowest,
         in_flight: rows::above(connection, &pass.table, fixed.position).await?,
         overtaken: pass.state.matching.overtaken,

@@ -1,8 +1,8 @@
-//! What an element's stream says last of each file: its messages, folded. The relay reads them up to
+//! The last known state of each file in an element's stream. The relay reads the messages up to
 //! the stream's end, and adds what it publishes itself from then on. [`crate::backfill::level`] compares the
 //! result with `_files`.
 //!
-//! Memory is bounded by taking some partitions at a time: a file is in one partition, so the fold of
+//! Memory is bounded by taking some partitions at a time: a file is in one partition, so the states of
 //! a group of them knows everything of the files in it. About 100 bytes a file.
 
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ use uuid::Uuid;
 use crate::backfill::state::{self, State};
 use crate::relay::relay_error::{Halt, RelayError};
 
-/// What the stream said last of a file.
+/// The last known state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Last {
+pub struct LastKnown {
     /// The message.
     pub sequence: u64,
     /// The file's state; none: it is not there.
@@ -35,7 +35,7 @@ pub struct Last {
     pub api_url: u64,
 }
 
-/// Puts the partitions into groups, so that the fold of each holds at most about `files` files of a
+/// Puts the partitions into groups, so that the states of each hold at most about `files` files of a
 /// stream with so many messages. At most one partition a group: beyond sixteen times `files`
 /// messages, a group may hold more.
 pub fn groups(messages: u64, files: u64) -> Vec<Vec<u32>> {
@@ -46,11 +46,11 @@ pub fn groups(messages: u64, files: u64) -> Vec<Vec<u32>> {
     (0..groups).map(group).collect()
 }
 
-/// The fold of some partitions of an element's stream.
-pub struct Fold {
+/// The last known states of the files in some partitions of an element's stream.
+pub struct LastKnownStates {
     source: Source,
     partitions: Vec<u32>,
-    files: BTreeMap<Uuid, Last>,
+    files: BTreeMap<Uuid, LastKnown>,
     /// Messages that readers pass over.
     damage: Damage,
     /// Where the record of them stands; 0 where there is none. A snapshot that it counts as gone is
@@ -66,7 +66,7 @@ struct Reading {
     target: u64,
 }
 
-impl Fold {
+impl LastKnownStates {
     /// Begins to read these partitions of an element's stream, up to `end`, its last sequence.
     pub async fn open(
         bus: &Bus,
@@ -79,7 +79,7 @@ impl Fold {
         let target = last_of(bus, source, &filters, end).await?;
         let record = breaks::damage_record(bus, source).await?;
         let (damage_at, damage) = record.unwrap_or_default();
-        let mut fold = Self {
+        let mut states = Self {
             source: source.clone(),
             partitions,
             files: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Fold {
             reading: None,
         };
         if target == 0 {
-            return Ok(fold);
+            return Ok(states);
         }
         let config = pull::Config {
             deliver_policy: DeliverPolicy::All,
@@ -100,8 +100,8 @@ impl Fold {
             ..pull::Config::default()
         };
         let messages = Deliveries::open(bus, &stream, config, Pull::default()).await?;
-        fold.reading = Some(Reading { messages, target });
-        Ok(fold)
+        states.reading = Some(Reading { messages, target });
+        Ok(states)
     }
 
     /// Reads on for about so long. True: it has read up to the end that it was opened with.
@@ -137,20 +137,20 @@ impl Fold {
 
     /// Adds a message. Of two of a file the later one counts, whichever is added first.
     pub fn add(&mut self, sequence: u64, event: &WalEvent) {
-        let Some((file, state)) = state::said(event) else {
+        let Some((file, state)) = state::stated_by(event) else {
             return;
         };
         if !self.covers(file) {
             return;
         }
-        let said = Last {
+        let stated = LastKnown {
             sequence,
             state,
             api_url: state::of_url(event.element.api_url.as_deref()),
         };
-        let last = self.files.entry(file).or_insert(said);
+        let last = self.files.entry(file).or_insert(stated);
         if sequence >= last.sequence {
-            *last = said;
+            *last = stated;
         }
     }
 
@@ -159,8 +159,8 @@ impl Fold {
         self.partitions.contains(&subject::partition(Some(file)))
     }
 
-    /// What the stream said last of a file.
-    pub fn last(&self, file: Uuid) -> Option<Last> {
+    /// The last known state of a file.
+    pub fn last(&self, file: Uuid) -> Option<LastKnown> {
         self.files.get(&file).copied()
     }
 
@@ -169,7 +169,7 @@ impl Fold {
         &self,
         after: Option<Uuid>,
         upto: Option<Uuid>,
-    ) -> impl Iterator<Item = (Uuid, Last)> {
+    ) -> impl Iterator<Item = (Uuid, LastKnown)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let to = upto.map_or(Bound::Unbounded, Bound::Included);
         self.files.range((from, to)).map(|(id, last)| (*id, *last))

@@ -50,7 +50,7 @@ impl State {
     }
 
     /// Whether the element holds the file as the stream says; `held`: the element's state, of the
-    /// file `file`. Where the element lost the checksum, an operation's result may have told it,
+    /// file `file`. Where the element lost the checksum, an operation's result may have stated it,
     /// with the size: neither is compared then.
     pub fn is_held_as(&self, held: &Self, file: &File) -> bool {
         self.rest == held.rest && (self.content == held.content || file.checksum.is_empty())
@@ -64,7 +64,7 @@ impl State {
 
 /// What an event of an element says of a file: which one, and its state or that it is not there.
 /// None for an event that is about no file.
-pub fn said(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
+pub fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
     match &event.file {
         Some(file) => Some((file.id, Some(State::of(file, &event.omitted)))),
         None => Some((event.operation.file_id?, None)),

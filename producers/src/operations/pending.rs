@@ -81,7 +81,7 @@ pub struct Present {
 pub enum Proposal {
     /// `_files` leaves no doubt.
     Certain(Status, String),
-    /// `_files` does not tell; a person has to.
+    /// `_files` does not decide it; an operator has to.
     Unclear(String),
     /// Its process may be alive.
     MayBeRunning(String),
@@ -94,7 +94,7 @@ impl Proposal {
             Self::Certain(Status::Committed, _) => "committed",
             Self::Certain(Status::RolledBack, _) => "rolled-back",
             Self::Certain(Status::Failed, _) => "failed",
-            Self::Unclear(_) => "can't tell",
+            Self::Unclear(_) => "unclear",
             Self::MayBeRunning(_) => "may still be running",
         }
     }
@@ -301,7 +301,7 @@ fn propose(
     if ours {
         return certain(
             RolledBack,
-            "its writer changes _files and finishes in one transaction, which was taken back",
+            "its writer changes _files and finishes in one transaction, which was rolled back",
         );
     }
     if !matches!(

@@ -1,13 +1,13 @@
 //! Removing finished operations of an element that its stream holds, the oldest first and without a
-//! gap: the first that has to stay keeps everything behind it. The new floor ([`crate::relay::floor`]) is
+//! gap: the first that has to stay keeps everything behind it. The new prune mark ([`crate::relay::floor`]) is
 //! recorded in the transaction that removes them, so at every moment either the row is there or the
-//! floor says that it was pruned.
+//! prune mark says that it was pruned.
 //!
 //! Nothing is removed that was not proven a moment before: row and message compared, position by
 //! position, in one reading of the whole stream. Before each batch the stream must still be that one:
 //! it must have the last event that was compared at the same place, and say that it lacks nothing that
 //! is about to go. A process that is frozen between that look and its commit can't know better; the
-//! relay does, which reads the floor in the snapshot of each poll (`crate::relay::round`).
+//! relay does, which reads the prune mark in the snapshot of each poll (`crate::relay::round`).
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
@@ -62,13 +62,13 @@ pub enum PruneError {
          again; nothing more was removed: `artstore verify` shows whether it is whole"
     )]
     OtherStream(String),
-    /// Somebody holds the floor: another pruning.
+    /// Somebody holds the prune mark: another pruning.
     #[error(
         "element {0} is being pruned by somebody else, or its tables are locked; nothing more was \
          removed: try again"
     )]
     Busy(ElementName),
-    /// The operation that tells of it was not recorded.
+    /// The operation that records it was not written.
     #[error("the pruning could not be recorded: {0}; nothing was removed")]
     Record(#[from] PublishError),
 }
@@ -86,9 +86,9 @@ pub struct Limits {
     pub finished_before: DateTime<Utc>,
     /// Row and message agree up to this position.
     pub proven: i64,
-    /// The highest position that the stream tells of.
+    /// The high-water mark of the stream.
     pub published: i64,
-    /// A backup of the stream tells of everything up to this position; none: nobody asked for one.
+    /// A backup of the stream contains everything up to this position; none: nobody asked for one.
     pub backed_up: Option<i64>,
 }
 
@@ -98,7 +98,7 @@ pub struct Limits {
 pub enum Stays {
     /// It was finished too lately.
     Young,
-    /// An older one is pending, and what came since may tell what became of it.
+    /// An older one is pending, and later rows may show its outcome.
     Pending {
         /// The pending operation.
         operation: Uuid,
@@ -107,7 +107,7 @@ pub enum Stays {
     },
     /// Position and message are not compared yet, or a transaction below it is open.
     NotProven,
-    /// The backup of the stream does not tell of it.
+    /// The backup of the stream does not contain it.
     NotBackedUp,
     /// It is one of the last [`KEPT`].
     Last,
@@ -117,8 +117,8 @@ pub enum Stays {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// Everything up to this position was pruned before.
-    pub floor: i64,
-    /// Everything up to this position can go; the floor, where nothing can.
+    pub prune_mark: i64,
+    /// Everything up to this position can go; the prune mark, where nothing can.
     pub up_to: i64,
     /// How many operations that is.
     pub operations: i64,
@@ -131,9 +131,9 @@ pub struct Plan {
 pub struct Removed {
     /// How many operations are gone.
     pub operations: i64,
-    /// The new floor.
-    pub floor: i64,
-    /// The position of the operation that tells of it.
+    /// The new prune mark.
+    pub prune_mark: i64,
+    /// The position of the operation that records it.
     pub event: i64,
 }
 
@@ -178,9 +178,9 @@ pub async fn begin(
         .stream_info(&source.stream())
         .await
         .map_err(RelayError::from)?;
-    let tail = tail::read(bus, &source).await?;
+    let resume_state = tail::read(bus, &source).await?;
     let here = snapshot(connection, &table.sequence).await?.identity;
-    if let Some(in_stream) = tail.identity.filter(|in_stream| *in_stream != here) {
+    if let Some(in_stream) = resume_state.identity.filter(|in_stream| *in_stream != here) {
         return Err(PruneError::OtherIdentity {
             element: element.clone(),
             stream: source.stream(),
@@ -204,7 +204,7 @@ pub async fn plan(
     element: &ElementName,
     limits: Limits,
 ) -> Result<Plan, PruneError> {
-    let floor = floor::read(connection, &table(element)).await?;
+    let prune_mark = floor::read(connection, &table(element)).await?;
     let mut stays: Vec<(i64, Stays)> = Vec::new();
     let first_since = async |connection: &mut PgConnection, time: DateTime<Utc>, unknown: &str| {
         let sql = format!(
@@ -212,7 +212,7 @@ pub async fn plan(
              where position > $1 and coalesce(completed_at, {unknown}) >= $2"
         );
         sqlx::query_scalar::<_, Option<i64>>(AssertSqlSafe(sql))
-            .bind(floor)
+            .bind(prune_mark)
             .bind(time)
             .fetch_one(connection)
             .await
@@ -247,23 +247,25 @@ pub async fn plan(
         .fetch_optional(&mut *connection)
         .await?;
     // Where there are fewer, all of them.
-    stays.push((kept.unwrap_or(floor + 1), Stays::Last));
+    stays.push((kept.unwrap_or(prune_mark + 1), Stays::Last));
     stays.push((limits.proven + 1, Stays::NotProven));
     let not_backed_up = limits.backed_up.map(|backed_up| backed_up + 1);
-    stays.extend(not_backed_up.map(|position| (position.max(floor + 1), Stays::NotBackedUp)));
+    stays.extend(not_backed_up.map(|position| (position.max(prune_mark + 1), Stays::NotBackedUp)));
     let first = stays.into_iter().min_by_key(|(position, _)| *position);
-    let below = first.as_ref().map_or(floor, |(position, _)| position - 1);
+    let below = first
+        .as_ref()
+        .map_or(prune_mark, |(position, _)| position - 1);
     let count = format!(
         "select count(*), max(position) from public.{element}_wal where position > $1 and position <= $2"
     );
     let (operations, highest): (i64, Option<i64>) = sqlx::query_as(AssertSqlSafe(count))
-        .bind(floor)
+        .bind(prune_mark)
         .bind(below)
         .fetch_one(connection)
         .await?;
     Ok(Plan {
-        floor,
-        up_to: highest.unwrap_or(floor),
+        prune_mark,
+        up_to: highest.unwrap_or(prune_mark),
         operations,
         stays: first,
     })
@@ -308,10 +310,10 @@ async fn check_stream(bus: &Bus, compared: &Compared, up_to: i64) -> Result<(), 
     } = compared;
     let stream = source.stream();
     let info = bus.stream_info(&stream).await.map_err(RelayError::from)?;
-    let tail = tail::read(bus, source).await?;
+    let resume_state = tail::read(bus, source).await?;
     let same = info.created.to_string() == *created
-        && tail.sequence >= *sequence
-        && floor::is_held(up_to, &tail.gaps)
+        && resume_state.sequence >= *sequence
+        && floor::is_held(up_to, &resume_state.seen_positions)
         && tail::event_at(bus, source, *sequence).await? == *event_id;
     match same {
         true => Ok(()),
@@ -319,7 +321,7 @@ async fn check_stream(bus: &Bus, compared: &Compared, up_to: i64) -> Result<(), 
     }
 }
 
-/// What the operation `wal_prune` tells.
+/// The facts of the operation `wal_prune`.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Who prunes, as an actor.
@@ -338,8 +340,8 @@ async fn remove(
         .execute(&mut *transaction)
         .await?;
     // One at a time.
-    let floor = format!("select floor from public.{element}_wal_pruned for update");
-    let floor: i64 = sqlx::query_scalar(AssertSqlSafe(floor))
+    let prune_mark = format!("select floor from public.{element}_wal_pruned for update");
+    let prune_mark: i64 = sqlx::query_scalar(AssertSqlSafe(prune_mark))
         .fetch_one(&mut *transaction)
         .await?;
     let delete = format!(
@@ -349,11 +351,11 @@ async fn remove(
          select count(*), max(position) from gone"
     );
     let (operations, highest): (i64, Option<i64>) = sqlx::query_as(AssertSqlSafe(delete))
-        .bind(floor)
+        .bind(prune_mark)
         .bind(up_to)
         .fetch_one(&mut *transaction)
         .await?;
-    let (above, Some(floor)) = (floor, highest) else {
+    let (above, Some(prune_mark)) = (prune_mark, highest) else {
         return Ok(None);
     };
     let raise = format!(
@@ -361,18 +363,18 @@ async fn remove(
          set floor = $1, operations = operations + $2, pruned_at = clock_timestamp()"
     );
     sqlx::query(AssertSqlSafe(raise))
-        .bind(floor)
+        .bind(prune_mark)
         .bind(operations)
         .execute(&mut *transaction)
         .await?;
     let mut data = facts.data.clone();
     data.insert("above_position".to_owned(), above.into());
-    data.insert("up_to_position".to_owned(), floor.into());
+    data.insert("up_to_position".to_owned(), prune_mark.into());
     data.insert("operations".to_owned(), operations.into());
     let event = record(transaction, element, facts.actor.clone(), data).await?;
     Ok(Some(Removed {
         operations,
-        floor,
+        prune_mark,
         event,
     }))
 }

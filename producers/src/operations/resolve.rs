@@ -23,7 +23,7 @@ const LOCKED: &str = "55P03";
 
 /// What was decided.
 #[derive(Debug, Clone)]
-pub struct Decision {
+pub struct Resolution {
     /// How the operation ends; none takes what is proposed, where that is certain.
     pub outcome: Option<Status>,
     /// Who decided.
@@ -111,7 +111,7 @@ pub async fn resolve(
     element: &ElementName,
     id: Uuid,
     limits: Limits,
-    decision: &Decision,
+    decision: &Resolution,
 ) -> Result<Resolved, Refused> {
     let mut transaction = connection.begin().await?;
     let resolved = within(&mut transaction, element, id, limits, decision).await;
@@ -128,7 +128,7 @@ async fn within(
     element: &ElementName,
     id: Uuid,
     limits: Limits,
-    decision: &Decision,
+    decision: &Resolution,
 ) -> Result<Resolved, Refused> {
     // `nowait` is for the row; a migration may have locked the table.
     sqlx::query("set local lock_timeout = '5s'")
@@ -187,7 +187,7 @@ async fn lock(
     Ok(())
 }
 
-fn decide(pending: &Pending, decision: &Decision) -> Result<(Status, String), Refused> {
+fn decide(pending: &Pending, decision: &Resolution) -> Result<(Status, String), Refused> {
     if let (Proposal::MayBeRunning(reason), false) = (&pending.proposal, decision.force) {
         return Err(Refused::MayBeRunning(reason.clone()));
     }

@@ -1,5 +1,5 @@
 //! Publishing from the admin and query modules: a row in the outbox, in the transaction that does
-//! what it tells of. The relay takes it to the bus.
+//! what it reports. The relay takes it to the bus.
 
 use artstore_schemas::actor::Actor;
 use artstore_schemas::record;

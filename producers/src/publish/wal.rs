@@ -23,7 +23,7 @@ const MARKER: u32 = 1;
 /// Room for what only the relay knows: where the element's API is reached.
 const ELEMENT_BYTES: usize = 2 * 1024;
 
-/// What this API keeps in `operation_data`. The marker tells the relay that a committed row
+/// What this API keeps in `operation_data`. The marker means for the relay that a committed row
 /// carries the file's full state, so that it is published as it says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recorded {
@@ -173,7 +173,7 @@ pub struct PendingOperation {
 }
 
 /// Opens an operation: one pending row, in a transaction of its own if `connection` is in none.
-/// The row tells an operator what was going on when the process dies.
+/// The row shows an operator what was going on when the process dies.
 pub async fn begin(
     connection: &mut PgConnection,
     element: &ElementName,

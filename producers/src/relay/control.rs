@@ -1,4 +1,4 @@
-//! Standing down for an operator's command: it asks on the source's control subject, and every relay
+//! Stepping aside for an operator's command: it asks on the source's control subject, and every relay
 //! of the source stops asking for the lock for a moment. The active one first finishes what it has in
 //! hand and lets the lock go. [`crate::relay::takeover`] is the other side.
 
@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use crate::relay::relay_error::RelayError;
 
 /// What a command asks for.
-pub(crate) const STAND_DOWN: &str = "stand down";
+pub(crate) const STEP_ASIDE: &str = "step aside";
 
-/// How long a relay that stood down leaves the lock to the command.
+/// How long a relay that stepped aside leaves the lock to the command.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 
 /// How long the connection may take to take the answer.
@@ -40,7 +40,7 @@ impl Control {
     pub(crate) async fn request(&mut self) -> Message {
         loop {
             match self.requests.next().await {
-                Some(message) if message.payload == STAND_DOWN.as_bytes() => return message,
+                Some(message) if message.payload == STEP_ASIDE.as_bytes() => return message,
                 Some(_) => tracing::debug!("a request that is not known"),
                 // The client is closed: the relay ends for other reasons.
                 None => std::future::pending().await,
@@ -55,7 +55,7 @@ impl Control {
             return;
         };
         // The command looks at the lock anyway.
-        let answered = self.bus.client.publish(reply, "stood down".into());
+        let answered = self.bus.client.publish(reply, "stepped aside".into());
         if !matches!(timeout(ANSWER, answered).await, Ok(Ok(()))) {
             tracing::debug!("the command got no answer that the lock is free");
         }

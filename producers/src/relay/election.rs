@@ -65,7 +65,7 @@ impl Lease {
     pub(crate) async fn lost(&self) -> RelayError {
         let mut beats = self.beats.clone();
         while beats.changed().await.is_ok() {}
-        RelayError::StoodDown(ENDED)
+        RelayError::LockLost(ENDED)
     }
 
     /// Lets the lock go: once this returns, another relay has it or can have it. An error where
@@ -95,10 +95,10 @@ impl Lease {
     pub fn check(&self) -> Result<(), RelayError> {
         let last = *lock(&self.last_heartbeat);
         if self.heartbeat.is_finished() {
-            return Err(RelayError::StoodDown(ENDED));
+            return Err(RelayError::LockLost(ENDED));
         }
         if last.elapsed() >= SILENCE {
-            return Err(RelayError::StoodDown(
+            return Err(RelayError::LockLost(
                 "it was frozen, or its lock's session was",
             ));
         }

@@ -1,11 +1,11 @@
 //! How far an element's finished operations were pruned ([`crate::operations::prune`]). Up to that position, its
-//! *floor*, the stream alone tells of them: a message needs no row there, and a stream that ends below
-//! the floor, or misses a position at or below it, lacks what nobody else has.
+//! *prune mark*, the stream alone contains them: a message needs no row there, and a stream that ends below
+//! the prune mark, or misses a position at or below it, lacks what nobody else has.
 
 use artstore_schemas::ranges::{Range, Ranges};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::relay::gaps::Gaps;
+use crate::relay::gaps::SeenPositions;
 use crate::relay::relay_error::{Halt, RelayError};
 use crate::relay::source::SourceTable;
 
@@ -15,17 +15,17 @@ const UNDEFINED_TABLE: &str = "42P01";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Everything up to this position is gone; 0 where nothing is, as of every outbox.
-    pub floor: i64,
-    /// So many operations, all of them at or below the floor.
+    pub prune_mark: i64,
+    /// So many operations, all of them at or below the prune mark.
     pub operations: i64,
 }
 
-/// The floor of a source; 0 where nothing was pruned, as of every outbox.
+/// The prune mark of a source; 0 where nothing was pruned, as of every outbox.
 ///
 /// Read it *behind* the rows that it shall explain: it is raised in the transaction that removes them.
 /// Read it *before* the stream that it is compared with: it is raised only when the stream holds them.
 pub async fn read(connection: &mut PgConnection, table: &SourceTable) -> Result<i64, RelayError> {
-    Ok(pruned(connection, table).await?.floor)
+    Ok(pruned(connection, table).await?.prune_mark)
 }
 
 /// As [`read`], with how many operations that was. A record that is not there is an error: without it
@@ -42,8 +42,11 @@ pub async fn pruned(
         .fetch_optional(connection)
         .await;
     match found {
-        Ok(Some((floor, operations))) => Ok(Pruned { floor, operations }),
-        Ok(None) => Err(Halt::NoFloor {
+        Ok(Some((prune_mark, operations))) => Ok(Pruned {
+            prune_mark,
+            operations,
+        }),
+        Ok(None) => Err(Halt::NoPruneMark {
             table: format!("{element}_wal_pruned"),
         }
         .into()),
@@ -58,18 +61,23 @@ pub async fn pruned(
     }
 }
 
-/// Whether a stream with this state has everything up to the floor. No number at or below it can be
-/// told void any more: its row may have been pruned.
-pub fn is_held(floor: i64, gaps: &Gaps) -> bool {
-    let first_missing = gaps.missing().as_slice().first().map(|range| range.first);
-    gaps.high() >= floor && first_missing.is_none_or(|first| first > floor)
+/// Whether a stream with this state has everything up to the prune mark. No number at or below it can be
+/// taken for aborted any more: its row may have been pruned.
+pub fn is_held(prune_mark: i64, seen_positions: &SeenPositions) -> bool {
+    let first_gap = seen_positions
+        .gaps()
+        .as_slice()
+        .first()
+        .map(|range| range.first);
+    seen_positions.high_water_mark() >= prune_mark
+        && first_gap.is_none_or(|first| first > prune_mark)
 }
 
-/// All positions up to the floor.
-pub fn below(floor: i64) -> Ranges {
+/// All positions up to the prune mark.
+pub fn below(prune_mark: i64) -> Ranges {
     let range = Range {
         first: 1,
-        last: floor,
+        last: prune_mark,
     };
-    (floor > 0).then_some(range).into_iter().collect()
+    (prune_mark > 0).then_some(range).into_iter().collect()
 }

@@ -1,89 +1,89 @@
-//! What has been seen of a source, and what is missing below it. The relay feeds it with the rows
-//! of each poll; every message carries it as it is after that message.
+//! The high-water mark of a source and the gaps below it. The relay feeds it with the rows of each
+//! poll; every message carries it as it is after that message.
 //!
 //! Positions are drawn from a sequence, so they become visible out of order and some never do. A
-//! *hole* is a range below the highest position seen that was not seen itself. Each hole has a
+//! *gap* is a range below the highest position seen that was not seen itself. Each gap has a
 //! *bound*: a transaction id above the id of every transaction that can hold one of its numbers.
 //! Once all transactions below the bound have ended and a poll that looked did not find a number,
-//! nobody will ever write it: it is *void*.
+//! nobody will ever write it: it is *aborted*.
 
 use artstore_schemas::ranges::{Range, Ranges};
-use artstore_schemas::size::MAX_MISSING_BYTES;
+use artstore_schemas::size::MAX_GAPS_BYTES;
 
-/// How many holes are kept at most; beyond that nothing new is taken until some are settled.
-pub const MAX_HOLES: usize = 1_000;
+/// How many gaps are kept at most; beyond that nothing new is taken until some are settled.
+pub const MAX_GAPS: usize = 1_000;
 
-/// Beyond this many holes, the lock that `nextval` leaves tells who still holds a number.
+/// Beyond this many gaps, the lock that `nextval` leaves shows who still holds a number.
 /// (`xmin` is held back by every writer of the whole cluster.)
-pub const MANY_HOLES: usize = 300;
+pub const MANY_GAPS: usize = 300;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hole {
+struct Gap {
     range: Range,
     /// None until a poll took one.
     bound: Option<u64>,
 }
 
-/// The highest position seen and the holes below it.
+/// The highest position seen and the gaps below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gaps {
-    high: i64,
-    holes: Vec<Hole>,
+pub struct SeenPositions {
+    high_water_mark: i64,
+    gaps: Vec<Gap>,
 }
 
-impl Gaps {
+impl SeenPositions {
     /// As a message in the stream says. Bounds are taken afresh by the next poll, which is safe:
     /// a later bound only waits longer.
-    pub fn from_stream(high: i64, missing: &Ranges) -> Self {
-        let hole = |range: &Range| Hole {
+    pub fn from_stream(high_water_mark: i64, gaps: &Ranges) -> Self {
+        let gap = |range: &Range| Gap {
             range: *range,
             bound: None,
         };
         Self {
-            high,
-            holes: missing.as_slice().iter().map(hole).collect(),
+            high_water_mark,
+            gaps: gaps.as_slice().iter().map(gap).collect(),
         }
     }
 
-    /// The highest position seen.
-    pub fn high(&self) -> i64 {
-        self.high
+    /// The high-water mark: the highest position seen.
+    pub fn high_water_mark(&self) -> i64 {
+        self.high_water_mark
     }
 
-    /// What is missing below it, as a message carries it.
-    pub fn missing(&self) -> Ranges {
-        self.holes.iter().map(|hole| hole.range).collect()
+    /// The gaps below it, as a message carries them.
+    pub fn gaps(&self) -> Ranges {
+        self.gaps.iter().map(|gap| gap.range).collect()
     }
 
-    /// How many holes there are.
-    pub fn holes(&self) -> usize {
-        self.holes.len()
+    /// How many gaps there are.
+    pub fn gap_count(&self) -> usize {
+        self.gaps.len()
     }
 
-    /// The ranges that a poll reads, ascending: every hole, and everything above `high`.
+    /// The ranges that a poll reads, ascending: every gap, and everything above `high_water_mark`.
     pub fn wanted(&self) -> (Vec<i64>, Vec<i64>) {
         let above = Range {
-            first: self.high.saturating_add(1),
+            first: self.high_water_mark.saturating_add(1),
             last: i64::MAX,
         };
-        self.holes
+        self.gaps
             .iter()
-            .map(|hole| hole.range)
+            .map(|gap| gap.range)
             .chain([above])
             .map(|range| (range.first, range.last))
             .unzip()
     }
 
-    /// Takes a position that was just seen, if there is room for the holes that it leaves.
+    /// Records a position that was just seen, if there is room for the gap that it leaves.
     /// False: there is not, and nothing was changed.
     ///
     /// A position that was seen before can't come: a poll reads only what is missing or new.
     #[must_use]
     pub fn see(&mut self, position: i64) -> bool {
-        if self.adds_hole(position) && self.is_full() {
+        if self.adds_gap(position) && self.is_full() {
             return false;
         }
-        if position > self.high {
+        if position > self.high_water_mark {
             self.extend(position);
         } else {
             self.fill(position);
@@ -91,99 +91,99 @@ impl Gaps {
         true
     }
 
-    /// Whether a hole has no bound yet, so that the poll has to take one.
+    /// Whether a gap has no bound yet, so that the poll has to take one.
     pub fn needs_bound(&self) -> bool {
-        self.holes.iter().any(|hole| hole.bound.is_none())
+        self.gaps.iter().any(|gap| gap.bound.is_none())
     }
 
-    /// Gives every hole without a bound this one: a transaction id that was assigned after the
+    /// Gives every gap without a bound this one: a transaction id that was assigned after the
     /// snapshot in which those numbers turned out to be missing.
     pub fn bound(&mut self, bound: u64) {
-        for hole in &mut self.holes {
-            hole.bound.get_or_insert(bound);
+        for gap in &mut self.gaps {
+            gap.bound.get_or_insert(bound);
         }
     }
 
-    /// Forgets numbers that nobody can write any more, and returns how many. `horizon`: every
+    /// Settles aborted positions, which nobody can write any more, and returns how many. `xmin_horizon`: every
     /// transaction below it had ended before the poll's snapshot. `complete`: the poll read
     /// everything up to this position. `found`: what it saw, ascending.
-    pub fn settle(&mut self, horizon: u64, complete: i64, found: &[i64]) -> i64 {
-        let mut void = 0;
-        let mut left = Vec::with_capacity(self.holes.len());
-        for hole in &self.holes {
-            let decided = hole.bound.is_some_and(|bound| bound <= horizon);
-            if !decided || hole.range.last > complete {
-                left.push(*hole);
+    pub fn settle(&mut self, xmin_horizon: u64, complete: i64, found: &[i64]) -> i64 {
+        let mut aborted = 0;
+        let mut left = Vec::with_capacity(self.gaps.len());
+        for gap in &self.gaps {
+            let decided = gap.bound.is_some_and(|bound| bound <= xmin_horizon);
+            if !decided || gap.range.last > complete {
+                left.push(*gap);
                 continue;
             }
-            let from = found.partition_point(|p| *p < hole.range.first);
-            let to = found.partition_point(|p| *p <= hole.range.last);
-            // What was found stays a hole until its message is in the stream.
-            left.extend(found[from..to].iter().map(|position| Hole {
+            let from = found.partition_point(|p| *p < gap.range.first);
+            let to = found.partition_point(|p| *p <= gap.range.last);
+            // What was found stays a gap until its message is in the stream.
+            left.extend(found[from..to].iter().map(|position| Gap {
                 range: Range {
                     first: *position,
                     last: *position,
                 },
-                bound: hole.bound,
+                bound: gap.bound,
             }));
             let found_here = i64::try_from(to - from).unwrap_or(i64::MAX);
-            void += hole.range.last - hole.range.first + 1 - found_here;
+            aborted += gap.range.last - gap.range.first + 1 - found_here;
         }
-        self.holes = left;
-        void
+        self.gaps = left;
+        aborted
     }
 
-    fn adds_hole(&self, position: i64) -> bool {
-        if position > self.high {
-            return position - 1 > self.high;
+    fn adds_gap(&self, position: i64) -> bool {
+        if position > self.high_water_mark {
+            return position - 1 > self.high_water_mark;
         }
-        let range = self.holes[self.index_of(position)].range;
+        let range = self.gaps[self.index_of(position)].range;
         range.first < position && position < range.last
     }
 
-    /// Whether one hole more could pass a limit. An item of the header's text is at most the
+    /// Whether one gap more could pass a limit. An item of the header's text is at most the
     /// digits of two 63-bit numbers, a plus sign and a comma.
     pub fn is_full(&self) -> bool {
         const LONGEST_ITEM: usize = 40;
-        self.holes.len() >= MAX_HOLES
-            || (self.holes.len() * LONGEST_ITEM > MAX_MISSING_BYTES
-                && self.missing().to_string().len() + LONGEST_ITEM > MAX_MISSING_BYTES)
+        self.gaps.len() >= MAX_GAPS
+            || (self.gaps.len() * LONGEST_ITEM > MAX_GAPS_BYTES
+                && self.gaps().to_string().len() + LONGEST_ITEM > MAX_GAPS_BYTES)
     }
 
     fn extend(&mut self, position: i64) {
-        if position - 1 > self.high {
-            self.holes.push(Hole {
+        if position - 1 > self.high_water_mark {
+            self.gaps.push(Gap {
                 range: Range {
-                    first: self.high + 1,
+                    first: self.high_water_mark + 1,
                     last: position - 1,
                 },
                 bound: None,
             });
         }
-        self.high = position;
+        self.high_water_mark = position;
     }
 
     fn fill(&mut self, position: i64) {
         let index = self.index_of(position);
-        let hole = self.holes[index];
-        let Range { first, last } = hole.range;
-        let piece = |first: i64, last: i64| Hole {
+        let gap = self.gaps[index];
+        let Range { first, last } = gap.range;
+        let piece = |first: i64, last: i64| Gap {
             range: Range { first, last },
-            bound: hole.bound,
+            bound: gap.bound,
         };
         // Either end may be the end of all numbers.
         let lower = (first < position).then(|| piece(first, position - 1));
         let upper = (position < last).then(|| piece(position + 1, last));
         let pieces = [lower, upper].into_iter().flatten();
-        self.holes.splice(index..=index, pieces);
+        self.gaps.splice(index..=index, pieces);
     }
 
     fn index_of(&self, position: i64) -> usize {
-        self.holes
-            .partition_point(|hole| hole.range.first <= position)
+        self.gaps
+            .partition_point(|gap| gap.range.first <= position)
             .checked_sub(1)
-            .filter(|index| self.holes[*index].range.last >= position)
-            .expect("a poll reads only what is missing or above high")
+            .filter(|index| self.gaps[*index].range.last >= position)
+            .expect("a poll reads only gaps and what is above the high-water mark")
     }
 }
 
@@ -192,94 +192,105 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn seen(positions: &[i64]) -> Gaps {
-        let mut gaps = Gaps::default();
+    fn seen(positions: &[i64]) -> SeenPositions {
+        let mut seen = SeenPositions::default();
         for position in positions {
-            assert!(gaps.see(*position));
+            assert!(seen.see(*position));
         }
-        gaps
+        seen
     }
 
     #[test]
     fn a_late_number_fills_its_hole_and_no_other() {
-        let gaps = seen(&[2, 5, 9, 3]);
-        assert_eq!(gaps.high(), 9);
+        let positions = seen(&[2, 5, 9, 3]);
+        assert_eq!(positions.high_water_mark(), 9);
         // 1, 4, 6..8
-        assert_eq!(gaps.missing().to_string(), "1,3,2+2");
-        assert_eq!(gaps.wanted(), (vec![1, 4, 6, 10], vec![1, 4, 8, i64::MAX]));
+        assert_eq!(positions.gaps().to_string(), "1,3,2+2");
+        assert_eq!(
+            positions.wanted(),
+            (vec![1, 4, 6, 10], vec![1, 4, 8, i64::MAX])
+        );
     }
 
     #[test]
     fn a_number_is_void_only_after_its_bound_and_a_look_that_reached_it() {
-        let mut gaps = seen(&[5]);
-        assert!(gaps.needs_bound());
-        assert_eq!(gaps.settle(u64::MAX, i64::MAX, &[]), 0, "no bound yet");
-        gaps.bound(100);
-        assert_eq!(gaps.settle(99, i64::MAX, &[]), 0, "a holder may be alive");
+        let mut positions = seen(&[5]);
+        assert!(positions.needs_bound());
+        assert_eq!(positions.settle(u64::MAX, i64::MAX, &[]), 0, "no bound yet");
+        positions.bound(100);
         assert_eq!(
-            gaps.settle(100, 3, &[]),
+            positions.settle(99, i64::MAX, &[]),
+            0,
+            "a holder may be alive"
+        );
+        assert_eq!(
+            positions.settle(100, 3, &[]),
             0,
             "the poll was cut before the end"
         );
-        assert_eq!(gaps.settle(100, i64::MAX, &[2]), 3, "1, 3 and 4");
-        assert_eq!(gaps.missing().to_string(), "2", "found, not yet published");
-        assert!(gaps.see(2));
-        assert!(gaps.missing().is_empty());
+        assert_eq!(positions.settle(100, i64::MAX, &[2]), 3, "1, 3 and 4");
+        assert_eq!(
+            positions.gaps().to_string(),
+            "2",
+            "found, not yet published"
+        );
+        assert!(positions.see(2));
+        assert!(positions.gaps().is_empty());
     }
 
     #[test]
     fn a_later_hole_keeps_its_own_later_bound() {
-        let mut gaps = seen(&[2]);
-        gaps.bound(10);
-        assert!(gaps.see(4));
-        gaps.bound(20);
-        assert_eq!(gaps.settle(10, i64::MAX, &[]), 1);
-        assert_eq!(gaps.missing().to_string(), "3");
+        let mut positions = seen(&[2]);
+        positions.bound(10);
+        assert!(positions.see(4));
+        positions.bound(20);
+        assert_eq!(positions.settle(10, i64::MAX, &[]), 1);
+        assert_eq!(positions.gaps().to_string(), "3");
     }
 
     #[test]
     fn a_hole_may_reach_the_end_of_all_numbers() {
         let range = |first, last| Range { first, last };
         let all = Ranges::from_iter([range(1, i64::MAX)]);
-        let mut gaps = Gaps::from_stream(i64::MAX, &all);
-        assert!(gaps.see(i64::MAX) && gaps.see(1));
-        assert_eq!(gaps.missing().as_slice(), [range(2, i64::MAX - 1)]);
-        let mut gaps = Gaps::default();
-        assert!(gaps.see(i64::MAX));
-        assert_eq!(gaps.missing().as_slice(), [range(1, i64::MAX - 1)]);
+        let mut positions = SeenPositions::from_stream(i64::MAX, &all);
+        assert!(positions.see(i64::MAX) && positions.see(1));
+        assert_eq!(positions.gaps().as_slice(), [range(2, i64::MAX - 1)]);
+        let mut positions = SeenPositions::default();
+        assert!(positions.see(i64::MAX));
+        assert_eq!(positions.gaps().as_slice(), [range(1, i64::MAX - 1)]);
     }
 
     #[test]
     fn a_full_state_takes_what_adds_no_hole() {
-        let mut gaps = Gaps::default();
+        let mut positions = SeenPositions::default();
         let mut position = 0;
-        while gaps.see(position + 2) {
+        while positions.see(position + 2) {
             position += 2;
         }
-        assert_eq!(gaps.holes(), MAX_HOLES);
-        assert!(gaps.missing().to_string().len() <= MAX_MISSING_BYTES);
-        assert!(gaps.see(position + 1), "the next number leaves no hole");
-        assert!(gaps.see(1), "the oldest hole is filled");
-        assert!(gaps.see(position + 3), "and there is room again");
+        assert_eq!(positions.gap_count(), MAX_GAPS);
+        assert!(positions.gaps().to_string().len() <= MAX_GAPS_BYTES);
+        assert!(positions.see(position + 1), "the next number leaves no gap");
+        assert!(positions.see(1), "the oldest gap is filled");
+        assert!(positions.see(position + 3), "and there is room again");
     }
 
     proptest! {
         /// Whatever the order in which numbers become visible: seen + missing is everything up to
-        /// high, and a state read back from a message goes on the same.
+        /// high-water mark, and a state read back from a message goes on the same.
         #[test]
         fn nothing_is_both_seen_and_missing(order in Just((1..60_i64).collect::<Vec<_>>()).prop_shuffle(), cut in 0_usize..59) {
-            let mut gaps = Gaps::default();
+            let mut positions = SeenPositions::default();
             for (index, position) in order.iter().enumerate() {
-                prop_assert!(gaps.see(*position));
+                prop_assert!(positions.see(*position));
                 if index == cut {
-                    gaps = Gaps::from_stream(gaps.high(), &gaps.missing());
+                    positions = SeenPositions::from_stream(positions.high_water_mark(), &positions.gaps());
                 }
-                let missing = gaps.missing();
-                for p in 1..=gaps.high() {
+                let missing = positions.gaps();
+                for p in 1..=positions.high_water_mark() {
                     prop_assert_eq!(missing.contains(p), !order[..=index].contains(&p));
                 }
             }
-            prop_assert!(gaps.missing().is_empty());
+            prop_assert!(positions.gaps().is_empty());
         }
     }
 }

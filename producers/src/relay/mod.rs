@@ -39,4 +39,4 @@ pub mod takeover;
 pub mod translate;
 
 pub(crate) use supervise::Relay;
-pub use supervise::{RelayOptions, check, level, run};
+pub use supervise::{RelayOptions, backfill, check, run};

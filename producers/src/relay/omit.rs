@@ -101,7 +101,7 @@ pub(crate) fn encode<T: Serialize>(body: &T) -> Bytes {
         .into()
 }
 
-/// A document's text, as its size and digest are told where it is left out.
+/// A document's text, whose size and digest are stated where it is left out.
 pub(crate) fn text(document: Document) -> String {
     match document {
         Document::Json(value) => value.to_string(),

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use crate::backfill::chunk::{self, Chunk, Wanted};
 use crate::relay::api_url::{self, ApiUrl};
 use crate::relay::floor;
-use crate::relay::gaps::{Gaps, MANY_HOLES};
+use crate::relay::gaps::{MANY_GAPS, SeenPositions};
 use crate::relay::relay_error::RelayError;
 use crate::relay::source::{SourceRow, SourceTable, number, size, snapshot};
 
@@ -29,7 +29,7 @@ pub struct Poll {
     /// Everything wanted up to this position was read.
     pub complete: i64,
     /// Every transaction below this one had ended before the snapshot.
-    pub horizon: u64,
+    pub xmin_horizon: u64,
     /// The bound of numbers that this poll is the first to miss; taken only when there are some.
     pub bound: Option<u64>,
     /// The source's identity, as this poll's snapshot shows it.
@@ -37,7 +37,7 @@ pub struct Poll {
     /// The last number that the sequence gave out.
     pub sequence_value: i64,
     /// Up to where the source was pruned, in this poll's snapshot: rows at or below it are not seen.
-    pub floor: i64,
+    pub prune_mark: i64,
     /// Where the element says that its API is reached; none where nobody has set it.
     pub(crate) api_url: Option<ApiUrl>,
     /// The chunk of `_files` that was asked for; only where everything wanted was read.
@@ -65,12 +65,12 @@ impl Poller {
     pub(crate) async fn poll(
         &mut self,
         connection: &mut PgConnection,
-        gaps: &Gaps,
+        seen_positions: &SeenPositions,
         files: Option<Wanted>,
     ) -> Result<Poll, RelayError> {
         // Read before the snapshot: who holds no lock now has ended by then, visibly.
-        let holders = if gaps.holes() > MANY_HOLES {
-            Some(self.horizon_of_holders(connection).await?)
+        let holders = if seen_positions.gap_count() > MANY_GAPS {
+            Some(self.xmin_horizon_of_holders(connection).await?)
         } else {
             None
         };
@@ -78,8 +78,8 @@ impl Poller {
             .begin_with("begin isolation level repeatable read read only")
             .await?;
         let seen = snapshot(&mut transaction, &self.table.sequence).await?;
-        let (rows, cut) = self.rows(&mut transaction, gaps).await?;
-        let floor = floor::read(&mut transaction, &self.table).await?;
+        let (rows, cut) = self.rows(&mut transaction, seen_positions).await?;
+        let prune_mark = floor::read(&mut transaction, &self.table).await?;
         let api_url = api_url::stored(&mut transaction, &self.table).await?;
         let complete = match rows.last() {
             Some(last) if cut => last.position,
@@ -94,7 +94,7 @@ impl Poller {
             _ => None,
         };
         // Assigned after the snapshot: above the id of whoever holds a number below those seen.
-        let bound = if leaves_holes(gaps, &rows) {
+        let bound = if leaves_gaps(seen_positions, &rows) {
             let id: String = sqlx::query_scalar("select pg_current_xact_id()::text")
                 .fetch_one(&mut *transaction)
                 .await?;
@@ -106,11 +106,11 @@ impl Poller {
         Ok(Poll {
             rows,
             complete,
-            horizon: holders.unwrap_or(seen.xmin),
+            xmin_horizon: holders.unwrap_or(seen.xmin),
             bound,
             identity: seen.identity,
             sequence_value: seen.sequence_value,
-            floor,
+            prune_mark,
             api_url,
             chunk,
         })
@@ -119,9 +119,9 @@ impl Poller {
     async fn rows(
         &mut self,
         connection: &mut PgConnection,
-        gaps: &Gaps,
+        seen_positions: &SeenPositions,
     ) -> Result<(Vec<SourceRow>, bool), RelayError> {
-        let (first, last) = gaps.wanted();
+        let (first, last) = seen_positions.wanted();
         let poll = self.table.poll(connection).await?;
         let query = sqlx::query(AssertSqlSafe(poll))
             .bind(first)
@@ -153,7 +153,10 @@ impl Poller {
     /// drew one has ended. Without holders nobody does; a holder that stays without an id means
     /// wait. Who showed no id and is gone at the next look had ended: on a busy source there is
     /// always one of those.
-    async fn horizon_of_holders(&self, connection: &mut PgConnection) -> Result<u64, RelayError> {
+    async fn xmin_horizon_of_holders(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<u64, RelayError> {
         const LOOKS: usize = 4;
         let mut least = u64::MAX;
         let mut unknown: Option<HashSet<String>> = None;
@@ -212,15 +215,15 @@ fn widen(id: i64, next: u64) -> u64 {
     }
 }
 
-fn leaves_holes(gaps: &Gaps, rows: &[SourceRow]) -> bool {
-    let mut high = gaps.high();
-    gaps.needs_bound()
+fn leaves_gaps(seen_positions: &SeenPositions, rows: &[SourceRow]) -> bool {
+    let mut high_water_mark = seen_positions.high_water_mark();
+    seen_positions.needs_bound()
         || rows
             .iter()
-            .filter(|row| row.position > gaps.high())
+            .filter(|row| row.position > seen_positions.high_water_mark())
             .any(|row| {
-                let skipped = row.position > high + 1;
-                high = row.position;
+                let skipped = row.position > high_water_mark + 1;
+                high_water_mark = row.position;
                 skipped
             })
 }

@@ -1,4 +1,4 @@
-//! What a relay tells of itself while it runs: plain numbers, written by [`crate::relay`], read at
+//! What a relay reports of itself while it runs: plain numbers, written by [`crate::relay`], read at
 //! any time by whoever shows them. Nothing here decides anything.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,13 @@ use std::time::Instant;
 use artstore_runtime::progress::{Problem, Since, Stage};
 use chrono::{DateTime, Utc};
 
-use crate::backfill::level::Levelled;
+use crate::backfill::level::BackfillCounts;
 
 /// One relay's numbers. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<RelayState>>);
+pub struct RelayProgress(Arc<Mutex<RelayState>>);
 
-impl Progress {
+impl RelayProgress {
     /// As they are now, all of one moment.
     pub fn read(&self) -> RelayState {
         self.lock().clone()
@@ -55,11 +55,11 @@ pub struct RelayState {
     /// The position of that message.
     pub position: Option<i64>,
     /// The highest position in the stream.
-    pub high: i64,
-    /// How many positions below it are neither in the stream nor known to be void.
-    pub missing: i64,
-    /// How many positions were found void: numbers of transactions that were taken back.
-    pub void: u64,
+    pub high_water_mark: i64,
+    /// How many positions below it are neither in the stream nor known to be aborted.
+    pub gap_positions: i64,
+    /// How many aborted positions were found: numbers of transactions that rolled back.
+    pub aborted: u64,
     /// How many messages were stored and acknowledged.
     pub published: u64,
     /// How often the relay went back to read the stream's end, or started again.
@@ -70,8 +70,8 @@ pub struct RelayState {
     pub stored: Option<Instant>,
     /// What was left to publish after the last poll and what was published since.
     pub backlog: Backlog,
-    /// What was compared so far, while the stream is brought level with its element.
-    pub levelling: Option<Levelled>,
+    /// What was compared so far, while the stream is backfilled from its element.
+    pub backfill: Option<BackfillCounts>,
     /// Since when the relay has taken nothing above the oldest gap, because there is no room for more
     /// gaps; none where it takes everything.
     pub full: Option<Instant>,
@@ -79,7 +79,7 @@ pub struct RelayState {
     /// when the lock changes hands.
     pub waiting: Option<Instant>,
     /// When the lock was last seen in another relay's hands.
-    pub stood_by: Option<Instant>,
+    pub other_holder_seen: Option<Instant>,
     /// Why the last session ended; none once a later one has published or has found nothing to
     /// publish.
     pub problem: Option<Problem>,

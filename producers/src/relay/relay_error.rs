@@ -28,7 +28,7 @@ pub enum RelayError {
     Bus(#[from] BusError),
     /// The election was lost, or its connection. Another relay may be active now.
     #[error("this relay is no longer the source's only one: {0}")]
-    StoodDown(&'static str),
+    LockLost(&'static str),
     /// It was asked to stop, and something did not end in time.
     #[error(
         "stopped before everything was settled: {0}; nothing is lost: the next start goes on from \
@@ -50,7 +50,7 @@ pub enum RelayError {
         /// What to do.
         advice: &'static str,
     },
-    /// Something is wrong that no further try can mend.
+    /// Something is wrong that no retry can fix.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
 }
@@ -90,7 +90,7 @@ impl RelayError {
         match self {
             Self::Database(error) | Self::Connect { cause: error, .. } => is_permanent(error),
             Self::Bus(error) => !error.is_transient(),
-            Self::StoodDown(_) | Self::NotDrained(_) | Self::Held { .. } => false,
+            Self::LockLost(_) | Self::NotDrained(_) | Self::Held { .. } => false,
             Self::Halt(_) => true,
         }
     }
@@ -103,7 +103,7 @@ impl RelayError {
         match self {
             Self::Database(error) | Self::Connect { cause: error, .. } => is_unavailable(error),
             Self::Bus(error) => error.is_transient(),
-            Self::StoodDown(_) | Self::NotDrained(_) | Self::Held { .. } | Self::Halt(_) => false,
+            Self::LockLost(_) | Self::NotDrained(_) | Self::Held { .. } | Self::Halt(_) => false,
         }
     }
 
@@ -116,7 +116,7 @@ impl RelayError {
             Self::Database(_)
             | Self::Connect { .. }
             | Self::Bus(_)
-            | Self::StoodDown(_)
+            | Self::LockLost(_)
             | Self::NotDrained(_)
             | Self::Held { .. } => false,
         }
@@ -132,12 +132,12 @@ impl Halt {
             | Self::TooOld { .. }
             | Self::Unfit(_)
             | Self::Pooler { .. } => false,
-            Self::NoFloor { .. }
+            Self::NoPruneMark { .. }
             | Self::Status { .. }
             | Self::OtherIdentity { .. }
             | Self::SequenceBehind { .. }
             | Self::SetBack { .. }
-            | Self::BelowFloor { .. }
+            | Self::BehindPruneMark { .. }
             | Self::ForeignStream { .. }
             | Self::Duplicate { .. } => true,
         }
@@ -155,8 +155,8 @@ fn advice(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// Wrong password, no such database, no right to log in or to read, a text that can't be read: only a
-/// person mends these.
+/// Wrong password, no such database, no right to log in or to read, a text that can't be read: only an
+/// operator can fix these.
 fn is_permanent(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
@@ -170,7 +170,7 @@ fn is_permanent(error: &sqlx::Error) -> bool {
     }
 }
 
-/// What only a person can mend. Each text says what happened and what to do.
+/// What only an operator can fix. Each text says what happened and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
     /// The source is a standby.
@@ -215,10 +215,10 @@ pub enum Halt {
     /// The record of what was pruned is gone.
     #[error(
         "table {table} is empty: how far finished operations were pruned is not known, so a stream \
-         that lacks them can't be told from a whole one; put its one row back from a backup (if \
+         that lacks them can't be distinguished from a complete one; put its one row back from a backup (if \
          nothing was ever pruned: `insert into {table} default values`)"
     )]
-    NoFloor {
+    NoPruneMark {
         /// The table.
         table: String,
     },
@@ -259,9 +259,9 @@ pub enum Halt {
     },
     /// The sequence is behind the stream.
     #[error(
-        "stream {stream} has position {high}, but the source's sequence is at {sequence}: the \
+        "stream {stream} has position {high_water_mark}, but the source's sequence is at {sequence}: the \
          source was set back to an earlier state; nothing was published. Restore it to a state \
-         that holds position {high}; if its loss is accepted, `artstore relay accept-source --source \
+         that holds position {high_water_mark}; if its loss is accepted, `artstore relay accept-source --source \
          {source_name}` shows what it lost and goes on from it (docs/recovery.md#accepting-another-source)"
     )]
     SequenceBehind {
@@ -270,7 +270,7 @@ pub enum Halt {
         /// The stream.
         stream: String,
         /// The highest position seen.
-        high: i64,
+        high_water_mark: i64,
         /// The sequence's last value.
         sequence: i64,
     },
@@ -302,30 +302,30 @@ pub enum Halt {
     },
     /// The stream lacks operations that were pruned.
     #[error(
-        "the operations of {source_name} were pruned up to position {floor}, and stream {stream} does \
-         not have all of them (it goes up to position {high}, missing: {missing}): it was made anew or \
-         set back, and nobody else tells of them; nothing was published. Restore the stream; if its \
-         loss is accepted, `artstore relay accept-source --source {source_name}` goes on without what \
-         they told (docs/pruning.md)"
+        "the operations of {source_name} were pruned up to position {prune_mark}, and stream {stream} does \
+         not have all of them (it goes up to position {high_water_mark}, gaps: {gaps}): it was made anew or \
+         set back, and no other copy of them is known; nothing was published. Restore the stream; if its \
+         loss is accepted, `artstore relay accept-source --source {source_name}` goes on without \
+         them (docs/pruning.md)"
     )]
-    BelowFloor {
+    BehindPruneMark {
         /// The source.
         source_name: String,
         /// The stream.
         stream: String,
         /// Up to where the source was pruned.
-        floor: i64,
+        prune_mark: i64,
         /// The highest position that the stream has seen.
-        high: i64,
+        high_water_mark: i64,
         /// What it misses below it.
-        missing: String,
+        gaps: String,
     },
     /// The stream is not one that this relay wrote.
     #[error(
         "stream {stream}, message {sequence}: {problem}; it was not written by a relay of this \
          source, or the stream was changed: nothing was published. `artstore relay republish \
-         --source {source_name}` shows all of the damage and puts the stream right; restoring the \
-         stream undamaged does too"
+         --source {source_name}` shows all of the damage and repairs the stream; restoring an \
+         undamaged stream does too"
     )]
     ForeignStream {
         /// The source.

@@ -1,4 +1,4 @@
-//! A round: poll, settle, publish, again, from one reading of the stream's end to the next. What is
+//! The poll loop: poll, settle, publish, again, from one reading of the stream's end to the next. What is
 //! in hand is one poll's rows; on any publish error it is forgotten.
 
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::backfill::chunk::Chunk;
-use crate::backfill::level::{self, Levelling};
+use crate::backfill::level::{self, Backfill};
 use crate::relay::Relay;
 use crate::relay::api_url::ApiUrl;
 use crate::relay::election::Lease;
@@ -26,7 +26,7 @@ use crate::relay::poll::{Poll, Poller};
 use crate::relay::progress::RelayState;
 use crate::relay::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::relay_error::{Halt, RelayError};
-use crate::relay::tail::Tail;
+use crate::relay::tail::ResumeState;
 use crate::relay::translate::Translated;
 
 /// The first wait after a poll that found nothing.
@@ -39,53 +39,53 @@ const NOT_STORED: &str = "the rows wait in the source, and nothing is lost. Look
 /// The least that a batch may have, in bytes, beside a message of its own.
 const SMALLEST_BATCH: usize = 64 * 1024;
 
-/// How a round ended.
-pub(crate) enum End {
+/// How the poll loop ended.
+pub(crate) enum LoopEnd {
     /// It was asked to stop, and has nothing in flight.
     Stop,
     /// Only the stream knows what is stored.
     ReadAgain,
-    /// The stream is level with its element, and nothing else was asked for.
-    Level,
+    /// The backfill is complete, and nothing else was asked for.
+    Backfilled,
 }
 
 /// From one reading of the stream's end to the next.
-pub(crate) struct Round<'a> {
+pub(crate) struct PollLoop<'a> {
     pub(crate) relay: &'a Relay,
     pub(crate) lease: &'a Lease,
     pub(crate) connection: &'a mut PgConnection,
     pub(crate) poller: Poller,
-    pub(crate) tail: Tail,
+    pub(crate) resume_state: ResumeState,
     pub(crate) mode: PublishMode,
     /// The end of the stream at which the server last spoke of a duplicate.
     pub(crate) suspect: &'a mut Option<u64>,
-    /// What there is to bring level. It outlives the round.
-    pub(crate) levelling: &'a mut Option<Levelling>,
+    /// The backfill that is under way. It outlives the poll loop.
+    pub(crate) backfill: &'a mut Option<Backfill>,
     /// Whether to end once it is.
-    pub(crate) until_level: bool,
+    pub(crate) until_backfilled: bool,
     /// What is said of the element's API while its own table says nothing.
     pub(crate) assumed_url: &'a ApiUrl,
 }
 
-/// How far a step of levelling came.
-enum Step {
+/// What a step of the backfill did.
+enum BackfillStep {
     /// There was nothing that it could do.
     Nothing,
     /// There is more to do.
     More,
-    /// The stream is level.
-    Level,
+    /// The backfill is complete.
+    Backfilled,
     /// Only the stream knows what is stored.
     ReadAgain,
 }
 
-impl Round<'_> {
+impl PollLoop<'_> {
     /// Polls and publishes until it is asked to stop, or no longer knows what is stored.
-    pub(crate) async fn go(
+    pub(crate) async fn run(
         &mut self,
         nudges: &mut async_nats::Subscriber,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<End, RelayError> {
+    ) -> Result<LoopEnd, RelayError> {
         let longest = self.relay.options.poll_interval.max(SHORTEST_WAIT);
         let mut wait = SHORTEST_WAIT;
         loop {
@@ -94,36 +94,38 @@ impl Round<'_> {
             if self.relay.is_exchanged() {
                 let source = &self.relay.options.source;
                 tracing::warn!(%source, "the stream was made again or lost its end: reading it again");
-                return Ok(End::ReadAgain);
+                return Ok(LoopEnd::ReadAgain);
             }
             let polled = Instant::now();
-            let files = self.levelling.as_ref().and_then(Levelling::wanted);
+            let files = self.backfill.as_ref().and_then(Backfill::wanted);
             let mut poll = tokio::select! {
-                poll = self.poller.poll(self.connection, &self.tail.gaps, files) => poll?,
+                poll = self.poller.poll(self.connection, &self.resume_state.seen_positions, files) => poll?,
                 // It only reads: nothing is lost when it is cut off.
-                () = stopped(stop) => return Ok(End::Stop),
+                () = stopped(stop) => return Ok(LoopEnd::Stop),
             };
             crash::point("relay.polled");
             let api_url = poll.api_url.take();
             let api_url = api_url.unwrap_or_else(|| self.assumed_url.clone());
             self.relay.translator.reached_at(api_url);
             let chunk = poll.chunk.take();
-            let left = self.take(poll, polled)?;
+            let pending = self.build_messages(poll, polled)?;
             crash::point("relay.built");
-            let quiet = left.messages.is_empty();
+            let quiet = pending.messages.is_empty();
             // The chunk is of the same moment as these rows: it counts only behind all of them.
-            let chunk = chunk.filter(|_| left.all);
-            if !self.publish_all(left, stop).await? {
-                return Ok(End::ReadAgain);
+            let chunk = chunk.filter(|_| pending.complete);
+            if !self.publish_all(pending, stop).await? {
+                return Ok(LoopEnd::ReadAgain);
             }
             if *stop.borrow() {
-                return Ok(End::Stop);
+                return Ok(LoopEnd::Stop);
             }
-            match self.level(chunk, stop).await? {
-                Step::ReadAgain => return Ok(End::ReadAgain),
-                Step::Level if self.until_level => return Ok(End::Level),
-                Step::Level | Step::More => continue,
-                Step::Nothing => {}
+            match self.backfill_step(chunk, stop).await? {
+                BackfillStep::ReadAgain => return Ok(LoopEnd::ReadAgain),
+                BackfillStep::Backfilled if self.until_backfilled => {
+                    return Ok(LoopEnd::Backfilled);
+                }
+                BackfillStep::Backfilled | BackfillStep::More => continue,
+                BackfillStep::Nothing => {}
             }
             if !quiet {
                 wait = SHORTEST_WAIT;
@@ -132,7 +134,7 @@ impl Round<'_> {
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(longest),
                 Some(_) = nudges.next() => wait = SHORTEST_WAIT,
-                () = stopped(stop) => return Ok(End::Stop),
+                () = stopped(stop) => return Ok(LoopEnd::Stop),
             }
         }
     }
@@ -141,16 +143,16 @@ impl Round<'_> {
     /// only the stream knows what is stored.
     async fn publish_all(
         &mut self,
-        left: Left,
+        pending: PendingMessages,
         stop: &watch::Receiver<bool>,
     ) -> Result<bool, RelayError> {
-        if !self.publish_in_batches(left.messages, stop).await? {
+        if !self.publish_in_batches(pending.messages, stop).await? {
             return Ok(false);
         }
         self.relay.progress.update(|state| {
-            state.saw(&self.tail);
-            if left.all && !*stop.borrow() {
-                state.backlog.caught_up = Some(left.polled);
+            state.record(&self.resume_state);
+            if pending.complete && !*stop.borrow() {
+                state.backlog.caught_up = Some(pending.polled);
                 state.backlog.oldest = None;
                 state.problem = None;
             }
@@ -177,22 +179,22 @@ impl Round<'_> {
             }
             let count = batch.len() as u64;
             let last = batch.last().and_then(|message| message.position);
-            let before = self.tail.sequence;
-            let bodies = self.levelling.as_ref().map(|_| level::bodies(&batch));
+            let before = self.resume_state.sequence;
+            let bodies = self.backfill.as_ref().map(|_| level::bodies(&batch));
             let span = tracing::info_span!(
                 "batch",
                 stream = self.relay.options.source.stream(),
-                stream.sequence = self.tail.sequence + 1,
+                stream.sequence = self.resume_state.sequence + 1,
                 events = count,
             );
             if !self.publish(batch).instrument(span).await? {
                 return Ok(false);
             }
-            if let (Some(levelling), Some(bodies)) = (&mut self.levelling, bodies) {
-                levelling.published(before, &bodies);
+            if let (Some(backfill), Some(bodies)) = (&mut self.backfill, bodies) {
+                backfill.published(before, &bodies);
             }
             progress.update(|state| {
-                state.sequence = self.tail.sequence;
+                state.sequence = self.resume_state.sequence;
                 state.position = last;
                 state.published += count;
                 state.stored = Some(Instant::now());
@@ -205,80 +207,84 @@ impl Round<'_> {
         Ok(true)
     }
 
-    /// A step of bringing the stream level: the stream read for a moment, or a chunk compared and
+    /// A step of the backfill: the stream read for a moment, or a chunk compared and
     /// its snapshots published. The rows of the chunk's poll are in the stream.
-    async fn level(
+    async fn backfill_step(
         &mut self,
         chunk: Option<Chunk>,
         stop: &watch::Receiver<bool>,
-    ) -> Result<Step, RelayError> {
+    ) -> Result<BackfillStep, RelayError> {
         let relay = self.relay;
-        let Some(levelling) = self.levelling.as_mut() else {
-            return Ok(Step::Nothing);
+        let Some(backfill) = self.backfill.as_mut() else {
+            return Ok(BackfillStep::Nothing);
         };
-        if levelling.is_level() {
-            return self.tell_that_it_is_level(stop).await;
+        if backfill.is_complete() {
+            return self.publish_backfilled(stop).await;
         }
         let Some(chunk) = chunk else {
-            if levelling.wanted().is_some() {
-                return Ok(Step::Nothing);
+            if backfill.wanted().is_some() {
+                return Ok(BackfillStep::Nothing);
             }
             let source = &relay.options.source;
-            let end = self.tail.sequence;
-            let read = levelling.read(&relay.bus, source, end);
+            let end = self.resume_state.sequence;
+            let read = backfill.read(&relay.bus, source, end);
             kept_alive(self.connection, read).await??;
-            return Ok(Step::More);
+            return Ok(BackfillStep::More);
         };
-        let mut compared = levelling.compare(chunk, &relay.translator);
+        let mut compared = backfill.compare(chunk, &relay.translator);
         let events = std::mem::take(&mut compared.events);
         let messages = events.into_iter().map(|event| self.message(event));
         let messages = messages.collect();
         pulse::ask(self.connection).await?;
-        crash::point("level.compared");
+        crash::point("backfill.compared");
         if !self.publish_in_batches(messages, stop).await? {
-            return Ok(Step::ReadAgain);
+            return Ok(BackfillStep::ReadAgain);
         }
-        crash::point("level.stored");
+        crash::point("backfill.stored");
         // After a stop perhaps not all of them are: the chunk does not count.
-        if let Some(levelling) = self.levelling.as_mut().filter(|_| !*stop.borrow()) {
-            levelling.passed(&compared);
-            let done = levelling.done();
-            relay.progress.update(|state| state.levelling = Some(done));
+        if let Some(backfill) = self.backfill.as_mut().filter(|_| !*stop.borrow()) {
+            backfill.passed(&compared);
+            let done = backfill.done();
+            relay.progress.update(|state| state.backfill = Some(done));
         }
-        Ok(Step::More)
+        Ok(BackfillStep::More)
     }
 
-    /// Ends the levelling, and says so in the stream where it was due or found anything.
-    async fn tell_that_it_is_level(
+    /// Ends the backfill, and publishes `source.backfilled` where it was due or published anything.
+    async fn publish_backfilled(
         &mut self,
         stop: &watch::Receiver<bool>,
-    ) -> Result<Step, RelayError> {
-        let Some(levelling) = self.levelling.as_ref() else {
-            return Ok(Step::Nothing);
+    ) -> Result<BackfillStep, RelayError> {
+        let Some(backfill) = self.backfill.as_ref() else {
+            return Ok(BackfillStep::Nothing);
         };
-        let (before, done) = (self.tail.sequence, levelling.done());
-        if self.tail.levelling || done.published() > 0 {
-            let event = levelling.levelled(&self.relay.translator, before);
-            self.tail.levelling = false;
+        let (before, done) = (self.resume_state.sequence, backfill.done());
+        if self.resume_state.backfill_due || done.published() > 0 {
+            let event = backfill.backfilled(&self.relay.translator, before);
+            self.resume_state.backfill_due = false;
             let message = self.message(event);
-            crash::point("level.level");
+            crash::point("backfill.complete");
             if !self.publish_in_batches(vec![message], stop).await? {
-                return Ok(Step::ReadAgain);
+                return Ok(BackfillStep::ReadAgain);
             }
-            if self.tail.sequence == before {
+            if self.resume_state.sequence == before {
                 // It was asked to stop first.
-                return Ok(Step::More);
+                return Ok(BackfillStep::More);
             }
         }
         let source = &self.relay.options.source;
-        tracing::info!(%source, ?done, "the stream is level with its element");
-        *self.levelling = None;
-        Ok(Step::Level)
+        tracing::info!(%source, ?done, "backfill complete: the stream has every file as its element has it");
+        *self.backfill = None;
+        Ok(BackfillStep::Backfilled)
     }
 
-    /// Settles what the poll proved void, then makes one message of each row, carrying the state
+    /// Settles what the poll proved aborted, then makes one message of each row, carrying the state
     /// after this message and no later one.
-    fn take(&mut self, poll: Poll, polled: Instant) -> Result<Left, RelayError> {
+    fn build_messages(
+        &mut self,
+        poll: Poll,
+        polled: Instant,
+    ) -> Result<PendingMessages, RelayError> {
         let relay = self.relay;
         let rows = poll.rows.len();
         // A poll that was cut at its limit knows no more than how far the sequence is.
@@ -290,46 +296,50 @@ impl Round<'_> {
         };
         let mut oldest: Option<DateTime<Utc>> = None;
         let source = &relay.options.source;
-        self.tail
+        self.resume_state
             .check_state(source, &poll.identity, poll.sequence_value)?;
-        // What is missing at or below it was pruned, or may have been: it must not be told void.
-        self.tail.check_floor(source, poll.floor)?;
+        // What is missing at or below it was pruned, or may have been: it must not be taken for aborted.
+        self.resume_state
+            .check_prune_mark(source, poll.prune_mark)?;
         let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();
-        let void = self.tail.gaps.settle(poll.horizon, poll.complete, &found);
-        if void > 0 {
-            tracing::debug!(source = %relay.options.source, void, "numbers of aborted transactions");
+        let aborted =
+            self.resume_state
+                .seen_positions
+                .settle(poll.xmin_horizon, poll.complete, &found);
+        if aborted > 0 {
+            tracing::debug!(source = %relay.options.source, aborted, "aborted positions settled");
         }
         let mut messages = Vec::with_capacity(poll.rows.len());
         let mut full = false;
         for row in poll.rows {
-            if !self.tail.gaps.see(row.position) {
+            if !self.resume_state.seen_positions.see(row.position) {
                 full = true;
                 break;
             }
             let event = relay.translator.translate(row);
             oldest = Some(oldest.map_or(event.time, |oldest| oldest.min(event.time)));
-            self.tail
+            self.resume_state
                 .identity
                 .get_or_insert_with(|| poll.identity.clone());
             messages.push(self.message(event));
         }
         if let Some(bound) = poll.bound {
-            self.tail.gaps.bound(bound);
+            self.resume_state.seen_positions.bound(bound);
         }
-        self.tail.identity.get_or_insert(poll.identity);
+        self.resume_state.identity.get_or_insert(poll.identity);
         let was_full = relay.progress.read().full;
         if full && was_full.is_none() {
             tracing::warn!(
                 source = %relay.options.source,
-                holes = self.tail.gaps.holes(),
-                "too many numbers are missing: waiting for the transactions that hold them; \
+                gaps = self.resume_state.seen_positions.gap_count(),
+                "too many gaps: waiting for the transactions that hold them; \
                  `artstore status` names the oldest"
             );
         }
         relay.progress.update(|state| {
             state.full = full.then(|| was_full.unwrap_or_else(Instant::now));
             state.polled = Some(Instant::now());
-            state.void += u64::try_from(void).unwrap_or(0);
+            state.aborted += u64::try_from(aborted).unwrap_or(0);
             state.backlog.rows = rows as u64 + above;
             state.waiting = (rows > 0).then(|| state.waiting.unwrap_or_else(Instant::now));
             // Until everything was published once, the rows' own times are all there is.
@@ -337,8 +347,8 @@ impl Round<'_> {
                 state.backlog.oldest = oldest;
             }
         });
-        Ok(Left {
-            all: above == 0 && poll.complete == i64::MAX && messages.len() == rows,
+        Ok(PendingMessages {
+            complete: above == 0 && poll.complete == i64::MAX && messages.len() == rows,
             messages,
             polled,
         })
@@ -357,14 +367,14 @@ impl Round<'_> {
             time: event.time,
             traceparent: event.traceparent,
             position: event.position,
-            high: self.tail.gaps.high(),
-            missing: self.tail.gaps.missing(),
-            identity: self.tail.identity.clone().unwrap_or_default(),
-            previous: self.tail.last_id,
+            high_water_mark: self.resume_state.seen_positions.high_water_mark(),
+            gaps: self.resume_state.seen_positions.gaps(),
+            identity: self.resume_state.identity.clone().unwrap_or_default(),
+            previous: self.resume_state.last_id,
             snapshot: event.snapshot,
-            levelling: self.tail.levelling,
+            backfill_due: self.resume_state.backfill_due,
         };
-        self.tail.last_id = Some(event.id);
+        self.resume_state.last_id = Some(event.id);
         Outgoing {
             id: event.id,
             position: event.position,
@@ -378,7 +388,7 @@ impl Round<'_> {
     async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<bool, RelayError> {
         self.lease.check()?;
         self.relay.check_limits()?;
-        let expected = self.tail.sequence;
+        let expected = self.resume_state.sequence;
         let count = batch.len() as u64;
         let suspected = *self.suspect == Some(expected);
         // One by one, the server says which message it knows already.
@@ -398,7 +408,7 @@ impl Round<'_> {
                 let bytes = relay.batch_bytes.load(Ordering::Relaxed) * 2;
                 let bytes = bytes.min(MAX_BATCH_BYTES);
                 relay.batch_bytes.store(bytes, Ordering::Relaxed);
-                self.tail.sequence += count;
+                self.resume_state.sequence += count;
                 Ok(true)
             }
             Err(PublishFailure::Duplicate { id, position }) if suspected => Err(Halt::Duplicate {
@@ -458,16 +468,16 @@ fn batches(messages: Vec<Outgoing>, most: usize) -> Vec<Vec<Outgoing>> {
 }
 
 /// What a poll left to publish.
-struct Left {
+struct PendingMessages {
     messages: Vec<Outgoing>,
     /// When the poll began: everything that was finished by then is in `messages`, where `all`.
     polled: Instant,
-    all: bool,
+    complete: bool,
 }
 
 impl RelayState {
-    pub(crate) fn saw(&mut self, tail: &Tail) {
-        self.high = tail.gaps.high();
-        self.missing = tail.gaps.missing().positions();
+    pub(crate) fn record(&mut self, resume_state: &ResumeState) {
+        self.high_water_mark = resume_state.seen_positions.high_water_mark();
+        self.gap_positions = resume_state.seen_positions.gaps().positions();
     }
 }

@@ -21,7 +21,7 @@ use crate::texts::{self, Texts};
 
 /// Which row it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct RowRef {
     /// Its position.
     pub position: i64,
     /// Its UUID.
@@ -252,7 +252,7 @@ impl SourceTable {
         connection: &mut PgConnection,
         ranges: &[Range],
         limit: i64,
-    ) -> Result<Vec<Found>, RelayError> {
+    ) -> Result<Vec<RowRef>, RelayError> {
         let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
         let file = match self.element {
             Some(_) => "file_id::text",
@@ -274,7 +274,7 @@ impl SourceTable {
             .await?;
         rows.iter()
             .map(|row| {
-                Ok(Found {
+                Ok(RowRef {
                     position: row.try_get("position")?,
                     id: row.try_get("id")?,
                     file: optional(row, "file")?,
@@ -351,7 +351,7 @@ pub(crate) fn size(row: &PgRow) -> usize {
 
 /// What the first statement of a poll says.
 #[derive(Debug)]
-pub struct Seen {
+pub struct SourceSnapshot {
     /// What tells this database from another: system identifier, database, table.
     pub identity: String,
     /// No transaction below it is in flight.
@@ -362,7 +362,10 @@ pub struct Seen {
 
 /// Takes the snapshot of the transaction that the connection is in. A standby is refused: it does
 /// not know the transactions in flight.
-pub async fn snapshot(connection: &mut PgConnection, sequence: &str) -> Result<Seen, RelayError> {
+pub async fn snapshot(
+    connection: &mut PgConnection,
+    sequence: &str,
+) -> Result<SourceSnapshot, RelayError> {
     let row = sqlx::query(include_str!("sql/snapshot.sql"))
         .bind(sequence)
         .fetch_one(connection)
@@ -373,7 +376,7 @@ pub async fn snapshot(connection: &mut PgConnection, sequence: &str) -> Result<S
     let system: String = row.try_get("system_identifier")?;
     let database: String = row.try_get("database_oid")?;
     let timeline: String = row.try_get("timeline")?;
-    Ok(Seen {
+    Ok(SourceSnapshot {
         identity: format!("{system}-{database}-{timeline}"),
         xmin: number(&row.try_get::<String, _>("xmin")?)?,
         sequence_value: row.try_get("sequence_value")?,

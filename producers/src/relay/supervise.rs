@@ -1,5 +1,5 @@
-//! A relay's life: elected, the stream's end read and compared with the source, rounds of
-//! [`crate::relay::round`], and again. It holds nothing that the stream does not hold; whatever goes wrong,
+//! A relay's life: elected, the stream's end read and compared with the source, the poll loop
+//! ([`crate::relay::round`]), and again. It holds nothing that the stream does not hold; whatever goes wrong,
 //! it forgets what it knew and reads the stream's end.
 //!
 //! ```text
@@ -27,20 +27,20 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use crate::backfill::level::{self, Levelled, Levelling};
+use crate::backfill::level::{self, Backfill, BackfillCounts};
 use crate::relay::api_url::{self, ApiUrl};
 use crate::relay::control::{Control, PAUSE};
 use crate::relay::election::{self, Lease};
 use crate::relay::floor;
 use crate::relay::poll::Poller;
-use crate::relay::progress::{Progress, RelayState};
+use crate::relay::progress::{RelayProgress, RelayState};
 use crate::relay::publish::PublishMode;
 use crate::relay::relay_error::RelayError;
-use crate::relay::round::{End, Round};
+use crate::relay::round::{LoopEnd, PollLoop};
 use crate::relay::rows;
 use crate::relay::source::{SourceTable, snapshot};
 use crate::relay::source_check;
-use crate::relay::tail::{self, Tail};
+use crate::relay::tail::{self, ResumeState};
 use crate::relay::translate::Translator;
 
 /// How long a relay may take to settle what is in flight when it is asked to stop.
@@ -55,7 +55,7 @@ const HANDED_OVER: Duration = Duration::from_secs(10);
 /// How often the stream's settings are looked at.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How often a relay that stands by looks whether the active one gets on.
+/// How often a standby relay looks whether the active one gets on.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long the stream's end may take to be read for that.
@@ -87,7 +87,7 @@ pub struct RelayOptions {
 
 /// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
 pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
-    let relay = Relay::new(bus.clone(), options.clone(), Progress::default());
+    let relay = Relay::new(bus.clone(), options.clone(), RelayProgress::default());
     relay.checked().await?;
     Ok(())
 }
@@ -102,7 +102,7 @@ pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> 
 pub async fn run(
     bus: Bus,
     options: RelayOptions,
-    progress: Progress,
+    progress: RelayProgress,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
     let span = tracing::error_span!("relay", source = %options.source);
@@ -124,44 +124,44 @@ async fn overdue(stop: &mut watch::Receiver<bool>) {
     tokio::time::sleep(DRAIN).await;
 }
 
-/// Brings an element's stream level with its `_files`, as the relay that holds `lease`: live changes
-/// are published meanwhile, as by any relay. Every file is compared with what the stream said last of
-/// it, and what differs is published as a snapshot; a second run publishes nothing. Ends with
-/// `source.levelled`, if there was anything to publish, or if the stream was marked as not level.
-/// The lock is let go at the end. None: `stop` came first; what was compared by then is level.
+/// Backfills an element's stream from its `_files`, as the relay that holds `lease`: live changes
+/// are published meanwhile, as by any relay. Every file is compared with its last known state in the
+/// stream, and each difference is published as a snapshot; a second run publishes nothing. Ends with
+/// `source.backfilled`, if there was anything to publish, or if the stream was marked as due for one.
+/// The lock is let go at the end. None: `stop` came first; what was compared by then is published.
 ///
-/// `files_of_a_fold`: how many files are held in memory at a time, usually
-/// [`level::FILES_OF_A_FOLD`]. An error leaves the stream as any relay would: a later run goes on.
-pub async fn level(
+/// `files_per_pass`: how many files are held in memory at a time, usually
+/// [`level::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run goes on.
+pub async fn backfill(
     bus: Bus,
     options: RelayOptions,
     lease: Lease,
-    files_of_a_fold: u64,
-    progress: Progress,
+    files_per_pass: u64,
+    progress: RelayProgress,
     mut stop: watch::Receiver<bool>,
-) -> Result<Option<Levelled>, RelayError> {
-    let span = tracing::error_span!("level", source = %options.source);
+) -> Result<Option<BackfillCounts>, RelayError> {
+    let span = tracing::error_span!("backfill", source = %options.source);
     let source = options.source.clone();
     let relay = Relay::new(bus, options, progress.clone());
-    let mut levelling = Some(Levelling::new(files_of_a_fold));
+    let mut backfill = Some(Backfill::new(files_per_pass));
     let worked = async {
         tokio::select! {
-            worked = relay.work_until_level(&lease, &mut levelling, &mut stop) => worked,
+            worked = relay.work_until_backfilled(&lease, &mut backfill, &mut stop) => worked,
             error = lease.lost() => Err(error),
         }
     };
     let worked = worked.instrument(span).await;
     lease.release(&source).await?;
     worked?;
-    let done = progress.read().levelling;
-    Ok(done.filter(|_| levelling.is_none()))
+    let done = progress.read().backfill;
+    Ok(done.filter(|_| backfill.is_none()))
 }
 
 pub(crate) struct Relay {
     pub(crate) bus: Bus,
     pub(crate) options: RelayOptions,
     pub(crate) translator: Translator,
-    pub(crate) progress: Progress,
+    pub(crate) progress: RelayProgress,
     /// A batch was sent whose fate is not known: the stream was not read since.
     pub(crate) unsettled: AtomicBool,
     /// The most bytes of a batch: fewer after the connection was lost with one on its way.
@@ -174,7 +174,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    fn new(bus: Bus, options: RelayOptions, progress: Progress) -> Self {
+    fn new(bus: Bus, options: RelayOptions, progress: RelayProgress) -> Self {
         Self {
             progress,
             unsettled: AtomicBool::new(false),
@@ -203,34 +203,34 @@ impl Relay {
         }
         let mut control = Control::open(&self.bus, &self.options.source).await?;
         let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
-        let mut stood_at = None;
+        let mut halted_at = None;
         loop {
             let begun = Instant::now();
             let (ended, asked) = self.session_or_request(&mut control, &mut stop).await;
             let stopping = *stop.borrow();
             let error = match (ended, asked) {
                 (Ok(()), Some(request)) if !stopping => {
-                    self.stand_down(&control, request, &mut stop).await;
+                    self.step_aside(&control, request, &mut stop).await;
                     None
                 }
-                (Ok(()), _) => return self.settled(stood_at),
+                (Ok(()), _) => return self.settled(halted_at),
                 (Err(error @ RelayError::NotDrained(_)), _) if stopping => return Err(error),
                 (Err(error), _) => Some(error),
             };
             if let Some(error) = error {
                 let halted = error.needs_a_person();
-                self.tell(&error, begun.elapsed(), &mut restarts, Stage::Starting);
+                self.report(&error, begun.elapsed(), &mut restarts, Stage::Starting);
                 tokio::select! {
                     _ = restarts.goes_on(&mut stop) => {}
                     // No lock is held here.
                     request = control.request() => {
-                        self.stand_down(&control, request, &mut stop).await;
+                        self.step_aside(&control, request, &mut stop).await;
                     }
                 }
-                stood_at = halted.then_some(error);
+                halted_at = halted.then_some(error);
             }
             if *stop.borrow() {
-                return self.settled(stood_at);
+                return self.settled(halted_at);
             }
         }
     }
@@ -253,17 +253,17 @@ impl Relay {
     }
 
     /// The lock is let go: a command has a moment to take it.
-    async fn stand_down(
+    async fn step_aside(
         &self,
         control: &Control,
         request: Message,
         stop: &mut watch::Receiver<bool>,
     ) {
         let source = self.options.source.to_string();
-        tracing::info!(source, "stood down: a command asked for the lock");
+        tracing::info!(source, "stepped aside: a command asked for the lock");
         self.progress.update(|state| {
-            state.stage = Stage::StandingBy;
-            state.stood_by = Some(Instant::now());
+            state.stage = Stage::Standby;
+            state.other_holder_seen = Some(Instant::now());
             state.backlog.caught_up = None;
         });
         control.answer(request).await;
@@ -273,8 +273,8 @@ impl Relay {
         }
     }
 
-    /// Says what a session that lived for so long has ended with.
-    fn tell(&self, error: &RelayError, lived: Duration, restarts: &mut Restarts, stage: Stage) {
+    /// Logs and shows why a session ended that lived for so long.
+    fn report(&self, error: &RelayError, lived: Duration, restarts: &mut Restarts, stage: Stage) {
         let text = error.to_string();
         let halted = error.needs_a_person();
         if restarts.is_news(lived, &text) {
@@ -294,9 +294,9 @@ impl Relay {
 
     /// What a stop ends with: the halt that the relay still stands at, or an error where nobody knows
     /// what became of the last batch.
-    fn settled(&self, stood_at: Option<RelayError>) -> Result<(), RelayError> {
+    fn settled(&self, halted_at: Option<RelayError>) -> Result<(), RelayError> {
         let problem = self.progress.read().problem;
-        if let Some(error) = stood_at.filter(|_| problem.is_some_and(|p| p.halted)) {
+        if let Some(error) = halted_at.filter(|_| problem.is_some_and(|p| p.halted)) {
             return Err(error);
         }
         if self.unsettled.load(Ordering::Relaxed) {
@@ -323,10 +323,11 @@ impl Relay {
         election::refuse_pooler(&self.options.database).await?;
         let mut connection = self.connect().await?;
         let notes = Server::read(&mut connection).await?.notes(Holds::Source);
-        let floor = floor::read(&mut connection, &self.table).await?;
+        let prune_mark = floor::read(&mut connection, &self.table).await?;
         api_url::stored(&mut connection, &self.table).await?;
-        let tail = tail::read(&self.bus, &self.options.source).await?;
-        self.compare(&tail, floor, &mut connection).await?;
+        let resume_state = tail::read(&self.bus, &self.options.source).await?;
+        self.compare(&resume_state, prune_mark, &mut connection)
+            .await?;
         Ok(notes)
     }
 
@@ -344,9 +345,9 @@ impl Relay {
             () = stopped(stop) => return Ok(()),
         };
         crash::point("relay.elected");
-        let mut levelling = None;
+        let mut backfill = None;
         tokio::select! {
-            worked = self.work_while_held(&lease, &mut levelling, stop) => worked?,
+            worked = self.work_while_held(&lease, &mut backfill, stop) => worked?,
             () = self.watch_stream() => {}
             // Its other sessions have the same server: they end with it.
             error = lease.lost() => return Err(error),
@@ -365,7 +366,7 @@ impl Relay {
         let source = &options.source;
         let mut connection =
             election::connect(&options.database, "artstore relay (election)").await?;
-        let mut told = false;
+        let mut logged = false;
         let mut waiting = Waiting::of(&progress.read());
         let lease = loop {
             // Another relay may have a connection.
@@ -378,16 +379,16 @@ impl Relay {
             if within(pulse::ANSWER, locked).await? {
                 break Lease::held(connection, asked);
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut logged, true) {
                 let holder = election::holder(&mut connection, source);
                 let holder = within(pulse::ANSWER, holder).await?;
                 let holder = holder.map_or_else(String::new, |holder| holder.to_string());
-                tracing::info!(%source, holder, "standing by: another relay is active");
+                tracing::info!(%source, holder, "standby: another relay is active");
             }
             let waiting = waiting.look(self, &mut connection).await?;
             progress.update(|state| {
-                state.stage = Stage::StandingBy;
-                state.stood_by = Some(Instant::now());
+                state.stage = Stage::Standby;
+                state.other_holder_seen = Some(Instant::now());
                 state.waiting = waiting;
                 state.backlog.caught_up = None;
                 state.problem = None;
@@ -431,21 +432,21 @@ impl Relay {
     async fn work_while_held(
         &self,
         lease: &Lease,
-        levelling: &mut Option<Levelling>,
+        backfill: &mut Option<Backfill>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), RelayError> {
         let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
             let begun = Instant::now();
-            let error = match Box::pin(self.work(lease, levelling, false, stop)).await {
+            let error = match Box::pin(self.work(lease, backfill, false, stop)).await {
                 Err(RelayError::Bus(error)) if error.is_transient() => RelayError::Bus(error),
                 ended => return ended,
             };
             lease.check()?;
             // The lock is held: it is still the active one.
-            self.tell(&error, begun.elapsed(), &mut restarts, Stage::Active);
-            if let Some(levelling) = levelling {
-                levelling.forget();
+            self.report(&error, begun.elapsed(), &mut restarts, Stage::Active);
+            if let Some(backfill) = backfill {
+                backfill.forget();
             }
             if !restarts.goes_on(stop).await {
                 return Ok(());
@@ -454,13 +455,13 @@ impl Relay {
     }
 
     /// One life as the only relay of its source. Ends without an error when it was asked to stop
-    /// and knows what became of everything that it sent; `until_level`: also once the stream is
-    /// level, when `levelling` is none.
+    /// and knows what became of everything that it sent; `until_backfilled`: also once the stream is
+    /// backfilled, when `backfill` is none.
     async fn work(
         &self,
         lease: &Lease,
-        levelling: &mut Option<Levelling>,
-        until_level: bool,
+        backfill: &mut Option<Backfill>,
+        until_backfilled: bool,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
@@ -480,12 +481,12 @@ impl Relay {
         let mut published = self.progress.read().published;
         loop {
             lease.check()?;
-            let tail = if self.unsettled.load(Ordering::Relaxed) {
+            let resume_state = if self.unsettled.load(Ordering::Relaxed) {
                 // Not cut off by a stop: it says what became of the last batch.
                 self.reconcile(&mut connection).await?
             } else {
                 tokio::select! {
-                    tail = self.reconcile(&mut connection) => tail?,
+                    resume_state = self.reconcile(&mut connection) => resume_state?,
                     () = stopped(stop) => return Ok(()),
                 }
             };
@@ -493,27 +494,27 @@ impl Relay {
                 return Ok(());
             }
             crash::point("relay.reconciled");
-            if tail.levelling && levelling.is_none() {
-                tracing::info!(%source, "the stream is to be brought level with its element");
-                *levelling = Some(Levelling::new(level::FILES_OF_A_FOLD));
+            if resume_state.backfill_due && backfill.is_none() {
+                tracing::info!(%source, "backfill due: comparing the stream with its element");
+                *backfill = Some(Backfill::new(level::FILES_PER_PASS));
             }
-            let mut round = Round {
+            let mut poll_loop = PollLoop {
                 relay: self,
                 lease,
                 connection: &mut connection,
                 poller: Poller::new(source),
-                tail,
+                resume_state,
                 mode,
                 suspect: &mut suspect,
-                levelling,
-                until_level,
+                backfill,
+                until_backfilled,
                 assumed_url: &assumed_url,
             };
-            match Box::pin(round.go(&mut nudges, stop)).await? {
-                End::Stop | End::Level => return Ok(()),
-                End::ReadAgain => {
-                    if let Some(levelling) = levelling {
-                        levelling.forget();
+            match Box::pin(poll_loop.run(&mut nudges, stop)).await? {
+                LoopEnd::Stop | LoopEnd::Backfilled => return Ok(()),
+                LoopEnd::ReadAgain => {
+                    if let Some(backfill) = backfill {
+                        backfill.forget();
                     }
                     self.progress.update(|state| state.retries += 1);
                     self.unsettled.store(true, Ordering::Relaxed);
@@ -531,22 +532,22 @@ impl Relay {
     }
 
     /// Goes on after what may pass by itself, as long as the lock is held and it gets on.
-    async fn work_until_level(
+    async fn work_until_backfilled(
         &self,
         lease: &Lease,
-        levelling: &mut Option<Levelling>,
+        backfill: &mut Option<Backfill>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), RelayError> {
         let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut failures = 0;
         let mut before = self.progress.read();
         loop {
-            let error = match Box::pin(self.work(lease, levelling, true, stop)).await {
+            let error = match Box::pin(self.work(lease, backfill, true, stop)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             let now = self.progress.read();
-            if (now.published, now.levelling) > (before.published, before.levelling) {
+            if (now.published, now.backfill) > (before.published, before.backfill) {
                 failures = 0;
                 retry.succeeded();
             }
@@ -557,8 +558,8 @@ impl Relay {
             }
             let source = self.options.source.to_string();
             tracing::warn!(source, %error, "tried again");
-            if let Some(levelling) = levelling {
-                levelling.forget();
+            if let Some(backfill) = backfill {
+                backfill.forget();
             }
             tokio::select! {
                 _ = retry.wait() => {}
@@ -651,40 +652,40 @@ impl Relay {
     }
 
     /// Reads the stream's end and compares it with the source.
-    async fn reconcile(&self, connection: &mut PgConnection) -> Result<Tail, RelayError> {
-        let floor = floor::read(connection, &self.table).await?;
-        let tail = tail::read(&self.bus, &self.options.source);
-        let tail = kept_alive(connection, tail).await??;
+    async fn reconcile(&self, connection: &mut PgConnection) -> Result<ResumeState, RelayError> {
+        let prune_mark = floor::read(connection, &self.table).await?;
+        let resume_state = tail::read(&self.bus, &self.options.source);
+        let resume_state = kept_alive(connection, resume_state).await??;
         self.unsettled.store(false, Ordering::Relaxed);
-        self.compare(&tail, floor, connection).await?;
+        self.compare(&resume_state, prune_mark, connection).await?;
         self.progress.update(|state| {
-            state.sequence = tail.sequence;
-            state.position = tail.position;
-            state.saw(&tail);
+            state.sequence = resume_state.sequence;
+            state.position = resume_state.position;
+            state.record(&resume_state);
         });
-        Ok(tail)
+        Ok(resume_state)
     }
 
     /// Whether the source is the one that the stream was written from, and still has it all; and
     /// whether the stream has what was pruned from the source. `floor`: read before the stream.
     async fn compare(
         &self,
-        tail: &Tail,
-        floor: i64,
+        resume_state: &ResumeState,
+        prune_mark: i64,
         connection: &mut PgConnection,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
         // First the stream by itself: what its last message says is believed afterwards.
-        let recent = tail::recent(&self.bus, source, tail);
+        let recent = tail::recent(&self.bus, source, resume_state);
         let recent = kept_alive(connection, recent).await??;
         let seen = snapshot(connection, &self.table.sequence).await?;
-        tail.check_state(source, &seen.identity, seen.sequence_value)?;
-        tail.check_floor(source, floor)?;
+        resume_state.check_state(source, &seen.identity, seen.sequence_value)?;
+        resume_state.check_prune_mark(source, prune_mark)?;
         tail::compare(source, recent, connection).await
     }
 }
 
-/// What a relay that stands by knows of the one that has the lock: whether rows wait that nobody
+/// What a standby relay knows of the one that has the lock: whether rows wait that nobody
 /// publishes. Any session can hold the lock, and be no relay.
 struct Waiting {
     looked: Option<Instant>,
@@ -715,12 +716,12 @@ impl Waiting {
             self.looked = Some(Instant::now());
             let read = tail::read(&relay.bus, &relay.options.source);
             let read = tokio::time::timeout(LOOK_PATIENCE, read);
-            if let Ok(Ok(tail)) = kept_alive(connection, read).await? {
-                let high = tail.gaps.high();
-                let wait = rows::any_above(connection, &relay.table, high);
+            if let Ok(Ok(resume_state)) = kept_alive(connection, read).await? {
+                let high_water_mark = resume_state.seen_positions.high_water_mark();
+                let wait = rows::any_above(connection, &relay.table, high_water_mark);
                 let wait = within(pulse::ANSWER, wait).await?;
-                let known = self.since.filter(|_| self.end == tail.sequence);
-                self.end = tail.sequence;
+                let known = self.since.filter(|_| self.end == resume_state.sequence);
+                self.end = resume_state.sequence;
                 self.since = wait.then(|| known.unwrap_or_else(Instant::now));
             }
         }

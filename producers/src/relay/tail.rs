@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::relay::floor;
-use crate::relay::gaps::Gaps;
+use crate::relay::gaps::SeenPositions;
 use crate::relay::relay_error::{Halt, RelayError};
 use crate::relay::source::SourceTable;
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The state of a stream after its last message; the default one is that of an empty stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tail {
+pub struct ResumeState {
     /// The last sequence; 0 for an empty stream.
     pub sequence: u64,
     /// `ce-id` of the last message.
@@ -36,13 +36,13 @@ pub struct Tail {
     pub position: Option<i64>,
     /// The source's identity in the last message.
     pub identity: Option<String>,
-    /// What was seen of the source.
-    pub gaps: Gaps,
-    /// Whether the stream still has to be brought level with its source.
-    pub levelling: bool,
+    /// The high-water mark and the gaps.
+    pub seen_positions: SeenPositions,
+    /// Whether a backfill is due.
+    pub backfill_due: bool,
 }
 
-impl Tail {
+impl ResumeState {
     /// Whether a source with this identity, whose sequence stands here, is the one that the stream was
     /// written from, and was not set back.
     pub(crate) fn check_state(
@@ -61,11 +61,11 @@ impl Tail {
             }
             .into());
         }
-        if sequence < self.gaps.high() {
+        if sequence < self.seen_positions.high_water_mark() {
             return Err(Halt::SequenceBehind {
                 source_name: source.to_string(),
                 stream,
-                high: self.gaps.high(),
+                high_water_mark: self.seen_positions.high_water_mark(),
                 sequence,
             }
             .into());
@@ -74,16 +74,20 @@ impl Tail {
     }
 
     /// Whether the stream has what was pruned up to this position.
-    pub(crate) fn check_floor(&self, source: &Source, floor: i64) -> Result<(), RelayError> {
-        if floor::is_held(floor, &self.gaps) {
+    pub(crate) fn check_prune_mark(
+        &self,
+        source: &Source,
+        prune_mark: i64,
+    ) -> Result<(), RelayError> {
+        if floor::is_held(prune_mark, &self.seen_positions) {
             return Ok(());
         }
-        Err(Halt::BelowFloor {
+        Err(Halt::BehindPruneMark {
             source_name: source.to_string(),
             stream: source.stream(),
-            floor,
-            high: self.gaps.high(),
-            missing: match self.gaps.missing().as_slice().first() {
+            prune_mark,
+            high_water_mark: self.seen_positions.high_water_mark(),
+            gaps: match self.seen_positions.gaps().as_slice().first() {
                 None => "none".to_owned(),
                 Some(range) => format!("from {}", range.first),
             },
@@ -93,13 +97,13 @@ impl Tail {
 }
 
 /// Reads the stream's last message, from its leader.
-pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
+pub async fn read(bus: &Bus, source: &Source) -> Result<ResumeState, RelayError> {
     let stream = source.stream();
     loop {
         let info = bus.stream_info(&stream).await?;
         let sequence = info.state.last_sequence;
         if sequence == 0 {
-            return Ok(Tail::default());
+            return Ok(ResumeState::default());
         }
         let Some(message) = bus.message(&stream, sequence).await? else {
             // Recreated between the two calls: look again.
@@ -116,12 +120,12 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<Tail, RelayError> {
             continue;
         };
         let envelope = envelope(source, sequence, &message.headers)?;
-        return Ok(Tail {
+        return Ok(ResumeState {
             sequence,
             last_id: Some(envelope.id),
             position: envelope.position,
-            gaps: Gaps::from_stream(envelope.high, &envelope.missing),
-            levelling: envelope.levelling,
+            seen_positions: SeenPositions::from_stream(envelope.high_water_mark, &envelope.gaps),
+            backfill_due: envelope.backfill_due,
             identity: Some(envelope.identity),
         });
     }
@@ -150,8 +154,12 @@ pub struct Recent(Vec<Published>);
 /// have to follow each other, and no message may pass itself off as a record, or nobody could say what
 /// the last message's state is worth. What was lost at an accepted break and damage that was accepted
 /// is passed over.
-pub async fn recent(bus: &Bus, source: &Source, tail: &Tail) -> Result<Recent, RelayError> {
-    if tail.sequence == 0 {
+pub async fn recent(
+    bus: &Bus,
+    source: &Source,
+    resume_state: &ResumeState,
+) -> Result<Recent, RelayError> {
+    if resume_state.sequence == 0 {
         return Ok(Recent::default());
     }
     let Breaks {
@@ -169,7 +177,7 @@ pub async fn recent(bus: &Bus, source: &Source, tail: &Tail) -> Result<Recent, R
         }
         .into());
     }
-    let first = tail.sequence.saturating_sub(COMPARED - 1).max(1);
+    let first = resume_state.sequence.saturating_sub(COMPARED - 1).max(1);
     let mut published = Vec::new();
     if let Some(last) = epochs.last().filter(|epoch| epoch.sequence >= first) {
         // Before the break the stream may end with more lost messages than are compared.
@@ -177,7 +185,7 @@ pub async fn recent(bus: &Bus, source: &Source, tail: &Tail) -> Result<Recent, R
         let first = last.saturating_sub(COMPARED - 1).max(1);
         published = messages(bus, source, first, last, &damage).await?;
     }
-    published.extend(messages(bus, source, first, tail.sequence, &damage).await?);
+    published.extend(messages(bus, source, first, resume_state.sequence, &damage).await?);
     let survives = |m: &Published| m.position.is_none_or(|p| epochs.survives(m.sequence, p));
     published.retain(survives);
     Ok(Recent(published))
@@ -203,7 +211,7 @@ pub async fn compare(
         .bind(positions)
         .fetch_all(&mut *connection)
         .await?;
-    let floor = floor::read(connection, &table).await?;
+    let prune_mark = floor::read(connection, &table).await?;
     let mut held = HashMap::with_capacity(rows.len());
     for row in rows {
         held.insert(
@@ -216,20 +224,22 @@ pub async fn compare(
         .filter(|m| {
             m.position.is_some_and(|p| match held.get(&p) {
                 Some(id) => *id != m.id,
-                None => p > floor,
+                None => p > prune_mark,
             })
         })
         .collect();
     let (Some(first), positions) = (lost.first(), lost.iter().filter_map(|m| m.position)) else {
         return Ok(());
     };
-    let (low, high) = positions.fold((i64::MAX, 0), |(low, high), p| (low.min(p), high.max(p)));
+    let (lowest, highest) = positions.fold((i64::MAX, 0), |(lowest, highest), p| {
+        (lowest.min(p), highest.max(p))
+    });
     Err(Halt::SetBack {
         source_name: source.to_string(),
         stream: source.stream(),
         count: lost.len(),
-        first: low,
-        last: high,
+        first: lowest,
+        last: highest,
         sequence: first.sequence,
         id: first.id,
     }

@@ -1,5 +1,5 @@
 //! Becoming a source's only relay for as long as an operator's command takes. It asks the relays to
-//! stand down (`crate::relay::control`) and takes their lock; where none runs, or one stands halted, the
+//! step aside (`crate::relay::control`) and takes their lock; where none runs, or one stands halted, the
 //! lock is just taken. Once the command ends, however it ends, the lock is free and a relay goes on.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use async_nats::client::Request;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::relay::control::STAND_DOWN;
+use crate::relay::control::STEP_ASIDE;
 use crate::relay::election::{self, Lease};
 use crate::relay::relay_error::RelayError;
 
@@ -55,13 +55,13 @@ pub async fn acquire(
 /// answer. But a user who may not ask would wait for nothing.
 async fn ask(bus: &Bus, source: &Source) -> Result<(), BusError> {
     let request = Request::new()
-        .payload(STAND_DOWN.into())
+        .payload(STEP_ASIDE.into())
         .timeout(Some(ASKED_AGAIN));
     let subject = source.control_subject();
     let answer = bus.client.send_request(subject.clone(), request);
     let is_its = |refused: &str| refused == subject;
     if let Err(error) = bus.refusals.unless_refused(is_its, answer).await? {
-        tracing::debug!(%error, "no relay says that it stood down");
+        tracing::debug!(%error, "no relay answered that it stepped aside");
     }
     Ok(())
 }

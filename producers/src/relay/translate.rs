@@ -36,7 +36,7 @@ pub struct Translated {
     pub id: Uuid,
     /// The row's position; none where no row caused the event.
     pub position: Option<i64>,
-    /// Why a present state is told that no new row caused.
+    /// Why the present state is published although no new row caused it.
     pub snapshot: Option<Snapshot>,
     /// `ce-type`.
     pub event_type: EventType,
@@ -118,15 +118,18 @@ impl Translator {
     }
 
     /// The event of a row with nothing left out; its body is empty here.
-    pub fn tell(&self, row: SourceRow) -> (Translated, Event) {
+    pub fn typed(&self, row: SourceRow) -> (Translated, Event) {
         match row.content {
             Content::Wal(wal) => {
-                let told = wal_told(row.id, row.position, &wal);
-                (told, Event::Wal(Box::new(self.wal_body(row.id, *wal))))
+                let translated = wal_translated(row.id, row.position, &wal);
+                (
+                    translated,
+                    Event::Wal(Box::new(self.wal_body(row.id, *wal))),
+                )
             }
             Content::Outbox(outbox) => {
-                let (told, body) = outbox_told(row.id, row.position, *outbox);
-                (told, Event::Outbox(Box::new(body)))
+                let (translated, body) = outbox_translated(row.id, row.position, *outbox);
+                (translated, Event::Outbox(Box::new(body)))
             }
         }
     }
@@ -136,7 +139,7 @@ impl Translator {
         encode(&self.wal_body(id, row)).len()
     }
 
-    /// The event that tells a file's present state, or that it is not there, without a row. `large`:
+    /// The event with a file's present state, or its absence, without a row. `large`:
     /// what of it was too large to be fetched.
     pub fn snapshot(
         &self,
@@ -164,20 +167,20 @@ impl Translator {
         }
     }
 
-    /// The event that says that a stream tells of every file what its element says.
-    pub(crate) fn levelled(
+    /// The record that ends a backfill.
+    pub(crate) fn backfilled(
         &self,
         id: Uuid,
         at: DateTime<Utc>,
         data: serde_json::Value,
     ) -> Translated {
-        let mut body = self.rowless(id, "source.levelled", at);
+        let mut body = self.rowless(id, "source.backfilled", at);
         body.operation.data = Document::from_value(data);
         Translated {
             id,
             position: None,
             snapshot: None,
-            event_type: EventType::new("source", "levelled", 1),
+            event_type: EventType::new("source", "backfilled", 1),
             key: None,
             subject: None,
             time: at,
@@ -212,11 +215,11 @@ impl Translator {
     }
 
     fn wal_event(&self, id: Uuid, position: i64, row: WalRow) -> Translated {
-        let told = wal_told(id, position, &row);
+        let translated = wal_translated(id, position, &row);
         let mut body = self.wal_body(id, row);
         Translated {
             body: fit(&mut body, WAL_FIELDS),
-            ..told
+            ..translated
         }
     }
 
@@ -274,7 +277,7 @@ impl Translator {
     }
 }
 
-fn wal_told(id: Uuid, position: i64, row: &WalRow) -> Translated {
+fn wal_translated(id: Uuid, position: i64, row: &WalRow) -> Translated {
     let (entity, action) = name(&row.operation_type, row.status);
     Translated {
         id,
@@ -289,7 +292,7 @@ fn wal_told(id: Uuid, position: i64, row: &WalRow) -> Translated {
     }
 }
 
-/// `entity` and `action` of an operation; one that is not known is still told of.
+/// `entity` and `action` of an operation; an unknown one is published too.
 fn name(operation_type: &str, status: Status) -> (&'static str, &'static str) {
     match (status, operation_type) {
         (Status::Failed, _) => ("operation", "failed"),
@@ -321,14 +324,14 @@ fn with_checksum(mut file: File, operation_data: &str) -> File {
 }
 
 fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
-    let (told, mut body) = outbox_told(id, position, row);
+    let (translated, mut body) = outbox_translated(id, position, row);
     Translated {
         body: fit(&mut body, OUTBOX_FIELDS),
-        ..told
+        ..translated
     }
 }
 
-fn outbox_told(id: Uuid, position: i64, row: OutboxRow) -> (Translated, OutboxEvent) {
+fn outbox_translated(id: Uuid, position: i64, row: OutboxRow) -> (Translated, OutboxEvent) {
     let actor = serde_json::from_str(&row.actor).unwrap_or_else(|_| unreadable(&row.actor));
     let body = OutboxEvent {
         operation: OutboxOperation {
@@ -341,7 +344,7 @@ fn outbox_told(id: Uuid, position: i64, row: OutboxRow) -> (Translated, OutboxEv
         data: Document::from_text(&row.data),
         omitted: row.large,
     };
-    let told = Translated {
+    let translated = Translated {
         id,
         position: Some(position),
         snapshot: None,
@@ -354,7 +357,7 @@ fn outbox_told(id: Uuid, position: i64, row: OutboxRow) -> (Translated, OutboxEv
         traceparent: row.traceparent.filter(|text| is_traceparent(text)),
         body: Bytes::new(),
     };
-    (told, body)
+    (translated, body)
 }
 
 /// An outbox row may come from any program; an actor that can't be read is kept as it stands.

@@ -67,7 +67,7 @@ pub async fn draw(connection: &mut PgConnection) -> Result<Boundary, sqlx::Error
 /// Waits until every transaction that was running has ended.
 async fn wait_for_older(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let begun = Instant::now();
-    let mut told = false;
+    let mut logged = false;
     loop {
         let alone: bool = sqlx::query_scalar(
             "select pg_current_xact_id() = pg_snapshot_xmin(pg_current_snapshot())",
@@ -77,7 +77,7 @@ async fn wait_for_older(connection: &mut PgConnection) -> Result<(), sqlx::Error
         if alone {
             return Ok(());
         }
-        if begun.elapsed() > SILENCE && !std::mem::replace(&mut told, true) {
+        if begun.elapsed() > SILENCE && !std::mem::replace(&mut logged, true) {
             tracing::warn!(
                 "the audit log begins when the transactions that are running in this PostgreSQL have ended; \
                  the oldest ones: select pid, xact_start, query from pg_stat_activity order by xact_start"

@@ -56,7 +56,7 @@ use self::mapping::{NEWEST, RawMessage, Record};
 use self::note::{SignerKey, VerifierKey};
 use self::session::{Known, forked, other_head};
 use self::tile::{Tiles, Wanted};
-use crate::projector::{At, Projector, Rejection, Taken};
+use crate::projector::{At, Projector, ReadMessage, Rejection};
 use crate::projector_error::WorkerError;
 use crate::runtime::checkpoint::Checkpoint;
 
@@ -251,7 +251,7 @@ fn beside(stream: &str) -> Rejection {
     )))
 }
 
-impl Taken for Record {
+impl ReadMessage for Record {
     const EVERYTHING: bool = true;
 
     fn of_message(

@@ -72,7 +72,7 @@ impl VerifierKey {
         &self.name
     }
 
-    /// Four bytes that tell keys of one name apart.
+    /// Four bytes that distinguish keys of one name.
     pub fn id(&self) -> [u8; 4] {
         let mut named = self.name.as_bytes().to_vec();
         named.extend([b'\n', ED25519_TYPE]);

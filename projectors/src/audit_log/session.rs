@@ -241,7 +241,11 @@ impl AuditLog {
         let before = ahead.len();
         ahead.retain(|size, _| *size > last);
         if before > 0 && ahead.is_empty() {
-            tracing::info!(stream, rows = last, "level with the last published head");
+            tracing::info!(
+                stream,
+                rows = last,
+                "caught up with the last published head"
+            );
         }
     }
 

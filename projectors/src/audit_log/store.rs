@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::canonical;
 use super::head::Boundary;
 use super::row::{FORMAT, Hash, Row};
-use super::tile::{Place, Tiles};
+use super::tile::{TileId, Tiles};
 
 /// How far a stream's log has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub async fn advance(
 pub async fn tiles(
     connection: &mut PgConnection,
     stream: &str,
-    places: &[Place],
+    places: &[TileId],
 ) -> Result<Tiles, sqlx::Error> {
     let rows = sqlx::query(
         "select t.level, t.tile, t.hashes from public.audit_tiles t \
@@ -96,7 +96,7 @@ pub async fn tiles(
     .await?;
     let mut tiles = Tiles::default();
     for row in rows {
-        let place = Place {
+        let place = TileId {
             level: u32::try_from(row.try_get::<i16, _>("level")?).unwrap_or(u32::MAX),
             index: unsigned(row.try_get("tile")?),
         };
@@ -396,7 +396,7 @@ fn read(
     })
 }
 
-fn level(place: Place) -> i16 {
+fn level(place: TileId) -> i16 {
     i16::try_from(place.level).unwrap_or(i16::MAX)
 }
 

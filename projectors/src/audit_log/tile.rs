@@ -15,7 +15,7 @@ const HEIGHT: u32 = 8;
 
 /// Where a tile is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct TileId {
     /// 0 for leaves.
     pub level: u32,
     /// Which one of its level.
@@ -27,7 +27,7 @@ pub struct Place {
 #[error("tile {} of level {} does not hold what a tree of {size} leaves has there", place.index, place.level)]
 pub struct TileError {
     /// The tile.
-    pub place: Place,
+    pub place: TileId,
     /// The leaves of the tree.
     pub size: u64,
 }
@@ -42,14 +42,14 @@ pub struct Edge {
 
 impl Edge {
     /// The tiles that the edge of a tree of this size consists of, and how many hashes each has.
-    pub fn places(size: u64) -> Vec<(Place, usize)> {
+    pub fn places(size: u64) -> Vec<(TileId, usize)> {
         let mut places = Vec::new();
         let (mut level, mut hashes) = (0, size);
         while hashes > 0 {
             let open = usize::try_from(hashes % WIDTH as u64).unwrap_or(0);
             let index = hashes / WIDTH as u64;
             if open > 0 {
-                places.push((Place { level, index }, open));
+                places.push((TileId { level, index }, open));
             }
             hashes = index;
             level += 1;
@@ -101,7 +101,7 @@ impl Edge {
                 hash = perfect(&full);
                 hashes /= WIDTH as u64;
                 let index = hashes - 1;
-                changed.0.insert(Place { level, index }, full);
+                changed.0.insert(TileId { level, index }, full);
             }
         }
         for (place, _) in Self::places(self.size) {
@@ -128,7 +128,7 @@ impl Subtrees for Edge {
 
 /// Stored tiles, as far as they were loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tiles(pub BTreeMap<Place, Vec<Hash>>);
+pub struct Tiles(pub BTreeMap<TileId, Vec<Hash>>);
 
 impl Subtrees for Tiles {
     fn subtree(&self, height: u32, index: u64) -> Option<Hash> {
@@ -138,11 +138,11 @@ impl Subtrees for Tiles {
 }
 
 /// The tile that holds what a subtree is made of, and the subtree's height above its hashes.
-fn place_of(height: u32, index: u64) -> (Place, u32) {
+fn place_of(height: u32, index: u64) -> (TileId, u32) {
     let level = height / HEIGHT;
     let height = height % HEIGHT;
     let index = index >> (HEIGHT - height);
-    (Place { level, index }, height)
+    (TileId { level, index }, height)
 }
 
 /// A subtree inside the tile with this index.
@@ -155,11 +155,11 @@ fn within(tile: &[Hash], tile_index: u64, height: u32, index: u64) -> Option<Has
 
 /// Finds out which tiles a computation needs: it is run once with this in place of the tree.
 #[derive(Debug, Default)]
-pub struct Wanted(std::cell::RefCell<std::collections::BTreeSet<Place>>);
+pub struct Wanted(std::cell::RefCell<std::collections::BTreeSet<TileId>>);
 
 impl Wanted {
     /// The tiles.
-    pub fn places(self) -> Vec<Place> {
+    pub fn places(self) -> Vec<TileId> {
         self.0.into_inner().into_iter().collect()
     }
 }
@@ -242,7 +242,7 @@ mod tests {
     fn a_tile_that_is_too_short_is_named() {
         let mut edge = Edge::default();
         let mut stored = edge.append(&leaves(300));
-        let place = Place { level: 0, index: 1 };
+        let place = TileId { level: 0, index: 1 };
         stored.0.get_mut(&place).expect("44 leaves").pop();
         assert_eq!(Edge::of(300, &stored), Err(TileError { place, size: 300 }));
     }

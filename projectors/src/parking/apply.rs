@@ -1,4 +1,4 @@
-//! A batch is applied without what can't be applied: what was given up is passed over, what is fenced is
+//! A batch is applied without what can't be applied: what was discarded is passed over, what is fenced is
 //! parked, and an event that the projector refuses is found by halves, each in a savepoint, and parked.
 //! All of it is in the caller's transaction.
 
@@ -42,7 +42,7 @@ pub enum Refused {
     TooMany(Box<Parked>),
 }
 
-/// Whether the batch may be applied as a whole, as nearly all are: nothing of it is fenced or given up.
+/// Whether the batch may be applied as a whole, as nearly all are: nothing of it is fenced or discarded.
 pub fn is_plain<P: Projector>(
     projector: &P,
     entries: &[Entry<P::Message>],

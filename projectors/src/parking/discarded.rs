@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::store::{self, Parked};
 
-/// Events of a stream that were given up, by sequence.
+/// Events of a stream that were discarded, by sequence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Discarded(HashMap<u64, Option<Uuid>>);
 
 impl Discarded {
-    /// Whether an event was given up. In a stream that was made anew, another event may stand at the
+    /// Whether an event was discarded. In a stream that was made anew, another event may stand at the
     /// same sequence: it was not.
     pub fn has(&self, sequence: u64, event_id: Option<Uuid>) -> bool {
         self.0.get(&sequence) == Some(&event_id)
@@ -73,7 +73,7 @@ pub async fn discard(
     Ok(true)
 }
 
-/// What is remembered of an event that was given up.
+/// What is remembered of an event that was discarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenUp {
     /// Its sequence in the stream.
@@ -82,7 +82,7 @@ pub struct GivenUp {
     pub key: Option<Uuid>,
     /// The event.
     pub event_id: Option<Uuid>,
-    /// Why it was given up.
+    /// Why it was discarded.
     pub reason: String,
 }
 
@@ -111,7 +111,7 @@ pub async fn list(
 
 /// Takes a discard back: it is forgotten, and the event is parked again with all later ones of its key,
 /// up to the checkpoint, in the transaction that has renewed it. Those were applied without it, or wait;
-/// a retry applies them all, in order. The first of `events` is the one that was given up. False: it is
+/// a retry applies them all, in order. The first of `events` is the one that was discarded. False: it is
 /// not among the discarded ones any more, and nothing is changed.
 pub async fn take_back(
     connection: &mut PgConnection,
@@ -137,7 +137,7 @@ pub async fn take_back(
     Ok(true)
 }
 
-/// Takes out of the parked events in a schema what was given up meanwhile.
+/// Takes out of the parked events in a schema what was discarded meanwhile.
 pub(crate) async fn take_out(
     connection: &mut PgConnection,
     schema: &str,

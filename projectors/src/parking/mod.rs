@@ -5,7 +5,7 @@
 //!
 //! - [`apply`]: a batch, without what can't be applied
 //! - [`store`]: the table `projection_parked`
-//! - [`discarded`]: the table `projection_discarded`: what was given up is passed over
+//! - [`discarded`]: the table `projection_discarded`: what was discarded is passed over
 //! - [`retry`]: applying parked events of a key, in order
 
 pub mod apply;
@@ -38,7 +38,7 @@ pub struct Fences {
 pub struct Keys {
     /// Keys with parked events: later ones wait behind them.
     pub parked: HashSet<Uuid>,
-    /// Events that were given up. A worker meets them where its checkpoint went back, a rebuild on its
+    /// Events that were discarded. A worker meets them where its checkpoint went back, a rebuild on its
     /// way.
     pub discarded: Arc<Discarded>,
 }

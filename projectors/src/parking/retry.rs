@@ -7,7 +7,7 @@ use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};
 
 use super::store::{self, Parked, Which};
-use crate::projector::{At, Projector, Rejection, Taken as _};
+use crate::projector::{At, Projector, ReadMessage as _, Rejection};
 
 /// Events of a key that are applied in one transaction.
 const BATCH: i64 = 500;

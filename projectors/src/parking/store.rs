@@ -43,7 +43,7 @@ pub struct Parked {
 
 impl Parked {
     /// Logs that it was parked.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn log(&self) {
         let stream = &self.stream;
         match &self.reason {
             Some(reason) => tracing::error!(
@@ -81,7 +81,7 @@ pub struct Which<'a> {
     pub sequence: Option<u64>,
 }
 
-/// The keys of a stream that are fenced, and the events that were given up.
+/// The keys of a stream that are fenced, and the events that were discarded.
 pub async fn fences(
     connection: &mut PgConnection,
     projection: &str,

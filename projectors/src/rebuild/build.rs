@@ -12,9 +12,9 @@ use tokio::sync::watch;
 
 use super::compare::{Comparison, Sides, compare};
 use super::fill::{Fill, Target};
-use super::parked::Seen;
+use super::parked::ParkedInBoth;
 use super::session::{live_checkpoints, open, reader, run, use_schema};
-use super::{RebuildError, Told, likeness, shadow, shadow_schema};
+use super::{OnStep, RebuildError, likeness, shadow, shadow_schema};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 use crate::runtime::checkpoint;
@@ -38,7 +38,7 @@ pub struct Rebuild<'a, P> {
     pub(crate) schema: String,
     pub(crate) stop: watch::Receiver<bool>,
     /// What was parked when the tables were compared.
-    pub(crate) seen: Seen,
+    pub(crate) seen: ParkedInBoth,
     resumed: bool,
 }
 
@@ -75,7 +75,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
             connection,
             schema,
             stop,
-            seen: Seen::default(),
+            seen: ParkedInBoth::default(),
             resumed,
         })
     }
@@ -96,20 +96,24 @@ impl<'a, P: Projector> Rebuild<'a, P> {
     }
 
     /// Applies the streams up to these places.
-    pub async fn fill(&mut self, targets: &[Target], told: Told<'_>) -> Result<(), RebuildError> {
+    pub async fn fill(
+        &mut self,
+        targets: &[Target],
+        on_step: OnStep<'_>,
+    ) -> Result<(), RebuildError> {
         let mut fill = Fill {
             projector: &self.projector,
             bus: self.bus,
             stop: self.stop.clone(),
             deadline: None,
         };
-        fill.fill(&mut self.connection, targets, told).await?;
+        fill.fill(&mut self.connection, targets, on_step).await?;
         Ok(())
     }
 
     /// Applies the streams until nearly everything is applied that the live tables have, and nothing
     /// else. Each round leaves what came meanwhile, so it goes on for as long as that becomes less.
-    pub async fn catch_up(&mut self, told: Told<'_>) -> Result<(), RebuildError> {
+    pub async fn catch_up(&mut self, on_step: OnStep<'_>) -> Result<(), RebuildError> {
         let mut before = u64::MAX;
         for _ in 0..ROUNDS {
             let targets = targets(&mut self.connection, &self.projector, self.bus).await?;
@@ -117,7 +121,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
             if behind == 0 {
                 return Ok(());
             }
-            self.fill(&targets, &mut *told).await?;
+            self.fill(&targets, &mut *on_step).await?;
             if behind <= CLOSE || (behind <= NEAR && behind >= before) {
                 return Ok(());
             }
@@ -142,10 +146,10 @@ impl<'a, P: Projector> Rebuild<'a, P> {
     }
 
     /// Builds the indexes.
-    pub async fn index(&mut self, told: Told<'_>) -> Result<(), RebuildError> {
+    pub async fn index(&mut self, on_step: OnStep<'_>) -> Result<(), RebuildError> {
         let mut stop = self.stop.clone();
         tokio::select! {
-            indexed = likeness::index::<P>(&mut self.connection, &self.schema, told) => indexed?,
+            indexed = likeness::index::<P>(&mut self.connection, &self.schema, on_step) => indexed?,
             () = stopped(&mut stop) => return Err(RebuildError::Stopped),
         }
         crash::point("rebuild.complete");
@@ -154,11 +158,11 @@ impl<'a, P: Projector> Rebuild<'a, P> {
 
     /// Compares it with the live tables under one snapshot of these, at the checkpoints that it shows.
     /// What was parked on the way is tried again before.
-    pub async fn compare(&mut self, told: Told<'_>) -> Result<Comparison, RebuildError> {
+    pub async fn compare(&mut self, on_step: OnStep<'_>) -> Result<Comparison, RebuildError> {
         let mut live = reader::<P>(self.database).await?;
         run(&mut live, "begin isolation level repeatable read read only").await?;
         let targets = targets(&mut live, &self.projector, self.bus).await?;
-        self.fill(&targets, &mut *told).await?;
+        self.fill(&targets, &mut *on_step).await?;
         for target in &targets {
             let stream = target.source.stream();
             let at = checkpoint::load(&mut self.connection, P::NAME, &stream).await?;
@@ -172,7 +176,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
             }
         }
         self.retry_parked().await?;
-        self.seen = Seen::read::<P>(&mut live, &mut self.connection, &self.schema).await?;
+        self.seen = ParkedInBoth::read::<P>(&mut live, &mut self.connection, &self.schema).await?;
         let parked = self.seen.keys();
         let mut stop = self.stop.clone();
         let mut sides = Sides {
@@ -182,7 +186,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
             parked: &parked,
         };
         let compared = tokio::select! {
-            compared = compare::<P>(&mut sides, told) => compared?,
+            compared = compare::<P>(&mut sides, on_step) => compared?,
             () = stopped(&mut stop) => return Err(RebuildError::Stopped),
         };
         live.close().await?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{RebuildError, Step, Told};
+use super::{OnStep, RebuildError, Step};
 use crate::projector::{Projector, Table};
 
 /// So many differences are kept with their fields; all are counted.
@@ -19,7 +19,7 @@ pub const MOST: usize = 10_000;
 /// Rows that are looked at with their fields at once.
 const AT_ONCE: usize = 500;
 
-/// Progress is told after so many rows.
+/// Progress is reported after so many rows.
 const EVERY: u64 = 5_000;
 
 /// What came of a comparison.
@@ -89,7 +89,7 @@ pub struct Difference {
     pub about: String,
 }
 
-/// What a row tells of its last event.
+/// What a row states about its last event.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Event {
     /// Its id.
@@ -138,7 +138,7 @@ pub(crate) struct Sides<'a> {
 /// Compares all tables of a projection.
 pub(crate) async fn compare<P: Projector>(
     sides: &mut Sides<'_>,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
 ) -> Result<Comparison, RebuildError> {
     let mut comparison = Comparison::default();
     for table in P::REBUILT {
@@ -156,7 +156,7 @@ pub(crate) async fn compare<P: Projector>(
         let mut some = Vec::new();
         let live = rows(sides.live, digests("public", table, &columns));
         let shadow = rows(sides.shadow, digests(sides.schema, table, &columns));
-        merge(live, shadow, &mut compared, &mut some, &mut *told).await?;
+        merge(live, shadow, &mut compared, &mut some, &mut *on_step).await?;
         for part in some.chunks(AT_ONCE) {
             let found = describe(sides, table, &columns, part).await?;
             compared.parked += found.iter().filter(|difference| difference.parked).count() as u64;
@@ -178,7 +178,7 @@ async fn merge(
     shadow: impl Stream<Item = Result<(String, Uuid), sqlx::Error>>,
     compared: &mut TableComparison,
     some: &mut Vec<Key>,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
 ) -> Result<(), sqlx::Error> {
     let (mut live, mut shadow) = (std::pin::pin!(live), std::pin::pin!(shadow));
     let (mut here, mut there) = (live.try_next().await?, shadow.try_next().await?);
@@ -220,10 +220,10 @@ async fn merge(
         seen += 1;
         if seen.is_multiple_of(EVERY) {
             let table = compared.table;
-            told(Step::Comparing { table, rows: seen });
+            on_step(Step::Comparing { table, rows: seen });
         }
     }
-    told(Step::Comparing {
+    on_step(Step::Comparing {
         table: compared.table,
         rows: seen,
     });

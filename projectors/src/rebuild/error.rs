@@ -102,7 +102,7 @@ pub enum RebuildError {
     Unlike(String),
     /// An operator has decided about parked events.
     #[error(
-        "message {sequence} of {stream} was parked, retried or given up (`artstore parked list`) after \
+        "message {sequence} of {stream} was parked, retried or discarded (`artstore parked list`) after \
          the tables were compared, so what was compared does not hold any more; nothing is swapped, and what \
          was built is kept: the same command compares again"
     )]

@@ -12,13 +12,13 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::PgConnection;
 use tokio::sync::watch;
 
-use super::{RebuildError, Step, Told};
+use super::{OnStep, RebuildError, Step};
 use crate::parking::{Fences, store};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::commit::Commit;
-use crate::runtime::consumer::{Place, StreamReader};
+use crate::runtime::consumer::{ReadPosition, StreamReader};
 
 const MOST_MESSAGES: usize = 1_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -64,7 +64,7 @@ impl<P: Projector> Fill<'_, P> {
         &mut self,
         connection: &mut PgConnection,
         targets: &[Target],
-        told: Told<'_>,
+        on_step: OnStep<'_>,
     ) -> Result<Filled, RebuildError> {
         let mut applied = 0;
         let mut streams = Vec::new();
@@ -77,16 +77,16 @@ impl<P: Projector> Fill<'_, P> {
         }
         let total = streams.iter().map(|(_, events)| events).sum();
         for (target, _) in streams {
-            let mut tell = |more: u64| {
+            let mut report = |more: u64| {
                 applied += more;
-                told(Step::Filling {
+                on_step(Step::Filling {
                     stream: target.source.stream(),
                     applied,
                     total,
                 });
             };
-            tell(0);
-            if self.stream(connection, target, &mut tell).await? == Filled::Late {
+            report(0);
+            if self.stream(connection, target, &mut report).await? == Filled::Late {
                 return Ok(Filled::Late);
             }
         }
@@ -98,7 +98,7 @@ impl<P: Projector> Fill<'_, P> {
         &mut self,
         connection: &mut PgConnection,
         target: &Target,
-        tell: &mut (dyn FnMut(u64) + Send),
+        report: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Filled, RebuildError> {
         let stream = target.source.stream();
         let bus = self.bus;
@@ -130,7 +130,7 @@ impl<P: Projector> Fill<'_, P> {
                 hole_at: hole_at.take(),
                 moved,
             };
-            let error = match self.read(connection, &mut reading, tell).await {
+            let error = match self.read(connection, &mut reading, report).await {
                 Ok(filled) => return Ok(filled),
                 Err(error) => error,
             };
@@ -158,7 +158,7 @@ impl<P: Projector> Fill<'_, P> {
         &mut self,
         connection: &mut PgConnection,
         reading: &mut Reading<'_>,
-        tell: &mut (dyn FnMut(u64) + Send),
+        report: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Filled, RebuildError> {
         let target = reading.target;
         let stream = target.source.stream();
@@ -166,7 +166,7 @@ impl<P: Projector> Fill<'_, P> {
             keys: store::fences(connection, P::NAME, &stream).await?,
             in_row: reading.checkpoint.as_ref().map_or(0, |at| at.parks_in_row),
         };
-        let last = Place::behind(reading.checkpoint.as_ref());
+        let last = ReadPosition::behind(reading.checkpoint.as_ref());
         let opened = StreamReader::open(self.bus, P::NAME, &target.source, last, reading.hole_at);
         let Some(reader) = self.in_time(opened).await? else {
             return Ok(Filled::Late);
@@ -197,7 +197,7 @@ impl<P: Projector> Fill<'_, P> {
                 commit.batch(connection, reading.checkpoint.as_ref(), &fences, &mut batch);
             let (reached, applied) = committed.await?;
             crash::point("rebuild.filled");
-            tell(reached.last_sequence - at);
+            report(reached.last_sequence - at);
             reading.checkpoint = Some(reached);
             reading.moved = Instant::now();
             fences = applied.fences;

@@ -6,31 +6,31 @@ use artstore_runtime::crash;
 use sqlx::PgConnection;
 
 use super::session::run;
-use super::{RebuildError, Step, Told};
+use super::{OnStep, RebuildError, Step};
 use crate::projector::Projector;
 
 /// Gives the tables in a schema what the live ones have: quick where nothing has changed.
-pub(crate) async fn level<P: Projector>(
+pub(crate) async fn copy_properties<P: Projector>(
     connection: &mut PgConnection,
     schema: &str,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
 ) -> Result<(), RebuildError> {
-    if is_level::<P>(connection, schema).await? {
+    if has_same_properties::<P>(connection, schema).await? {
         return Ok(());
     }
     for table in P::REBUILT {
         copy(connection, schema, table.name).await?;
         drop_indexes(connection, schema, table.name).await?;
     }
-    index::<P>(connection, schema, told).await?;
-    match is_level::<P>(connection, schema).await? {
+    index::<P>(connection, schema, on_step).await?;
+    match has_same_properties::<P>(connection, schema).await? {
         true => Ok(()),
         false => Err(RebuildError::Unlike(schema.to_owned())),
     }
 }
 
 /// Whether they have the same.
-pub(crate) async fn is_level<P: Projector>(
+pub(crate) async fn has_same_properties<P: Projector>(
     connection: &mut PgConnection,
     schema: &str,
 ) -> Result<bool, sqlx::Error> {
@@ -136,14 +136,14 @@ pub(crate) async fn indexes(
 pub(crate) async fn index<P: Projector>(
     connection: &mut PgConnection,
     schema: &str,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
 ) -> Result<(), sqlx::Error> {
     let mut all = Vec::new();
     for table in P::REBUILT {
         all.extend(indexes(connection, schema, table.name, false).await?);
     }
     for (number, (name, statement)) in all.iter().enumerate() {
-        told(Step::Indexing {
+        on_step(Step::Indexing {
             index: name.clone(),
             number: number + 1,
             of: all.len(),

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
 
 use super::session::run;
-use super::{RebuildError, Step, Told};
+use super::{OnStep, RebuildError, Step};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 
@@ -32,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(3);
 const SNAPSHOTS: Duration = Duration::from_secs(60);
 
 /// How often it says for whom.
-const TELL: Duration = Duration::from_secs(2);
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// Tries again and again.
 pub(crate) struct Attempts {
@@ -52,7 +52,7 @@ impl Attempts {
     pub(crate) async fn locked<P: Projector>(
         &mut self,
         connection: &mut PgConnection,
-        told: Told<'_>,
+        on_step: OnStep<'_>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), RebuildError> {
         let holders = holders::<P>(connection).await?;
@@ -63,7 +63,7 @@ impl Attempts {
                 holders,
             });
         }
-        told(Step::Waiting {
+        on_step(Step::Waiting {
             attempt: self.attempt,
             holders,
         });
@@ -193,7 +193,7 @@ fn database_code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
 /// tables that take the live ones' place would be empty. Nobody waits behind it.
 pub(crate) async fn wait_for_snapshots(
     connection: &mut PgConnection,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), RebuildError> {
     let begun = Instant::now();
@@ -202,7 +202,7 @@ pub(crate) async fn wait_for_snapshots(
         .fetch_one(&mut *connection)
         .await?;
     let mut before = snapshots(connection, &built, None).await?;
-    let mut tell = Instant::now() + TELL;
+    let mut next_report = Instant::now() + REPORT_EVERY;
     let mut attempt = 0;
     while !before.is_empty() {
         if begun.elapsed() >= SNAPSHOTS {
@@ -212,9 +212,9 @@ pub(crate) async fn wait_for_snapshots(
             });
         }
         attempt += 1;
-        if Instant::now() >= tell {
-            tell = Instant::now() + TELL;
-            told(Step::Waiting {
+        if Instant::now() >= next_report {
+            next_report = Instant::now() + REPORT_EVERY;
+            on_step(Step::Waiting {
                 attempt,
                 holders: before.iter().map(|s| s.shown.clone()).collect(),
             });

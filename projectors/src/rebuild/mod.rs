@@ -98,5 +98,5 @@ pub enum Step {
     },
 }
 
-/// Is told of each step.
-pub type Told<'a> = &'a mut (dyn FnMut(Step) + Send);
+/// Called at each step.
+pub type OnStep<'a> = &'a mut (dyn FnMut(Step) + Send);

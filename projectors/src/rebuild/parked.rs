@@ -21,12 +21,12 @@ type Parked = BTreeMap<(String, i64), Option<Uuid>>;
 
 /// What was parked in both sets of tables at some time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ParkedInBoth {
     live: Parked,
     shadow: Parked,
 }
 
-impl Seen {
+impl ParkedInBoth {
     /// Reads both in one session.
     pub(crate) async fn read_both<P: Projector>(
         connection: &mut PgConnection,
@@ -56,7 +56,7 @@ impl Seen {
         all.flatten().map(Uuid::to_string).collect()
     }
 
-    /// Where an operator has retried or given up something since it was seen: none of what was parked
+    /// Where an operator has retried or discarded something since it was seen: none of what was parked
     /// is gone otherwise, and what was parked since is parked on both sides. Of a key that one side
     /// has parked already, the other one may have applied what came since.
     pub(crate) fn decided(&self, now: &Self) -> Option<(String, i64)> {
@@ -85,7 +85,7 @@ impl Seen {
 }
 
 impl<P: Projector> Rebuild<'_, P> {
-    /// Follows what operators and time have done since the tables were filled: events that were given up
+    /// Follows what operators and time have done since the tables were filled: events that were discarded
     /// are taken out, and the others are tried again.
     pub(crate) async fn retry_parked(&mut self) -> Result<(), RebuildError> {
         discarded::take_out(&mut self.connection, &self.schema, P::NAME).await?;
@@ -174,8 +174,8 @@ mod tests {
         places.iter().map(place).collect()
     }
 
-    fn seen(live: &[(i64, u128)], shadow: &[(i64, u128)]) -> Seen {
-        Seen {
+    fn seen(live: &[(i64, u128)], shadow: &[(i64, u128)]) -> ParkedInBoth {
+        ParkedInBoth {
             live: parked(live),
             shadow: parked(shadow),
         }

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::session::run;
 use super::shadow::sequences;
-use super::{Step, Told};
+use super::{OnStep, Step};
 use crate::projector::{Projector, Table};
 
 /// The server's statistics may be from before these rows came: in its view there are none, and it looks at
@@ -18,9 +18,9 @@ pub(crate) async fn bring_along<P: Projector>(
     connection: &mut PgConnection,
     from: &str,
     to: &str,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
 ) -> Result<(), sqlx::Error> {
-    level::<P>(connection, from, to, told).await?;
+    sync_rows::<P>(connection, from, to, on_step).await?;
     for table in P::REBUILT.iter().filter(|table| table.shared.is_some()) {
         run(connection, &format!("analyze {to}.{}", table.name)).await?;
     }
@@ -29,24 +29,24 @@ pub(crate) async fn bring_along<P: Projector>(
 
 /// Makes the product's rows in `to` the same as in `from`. Done before anybody has to wait, and once more
 /// when nobody writes, it is quick the second time: an index has these rows, and it reads no others.
-pub(crate) async fn level<P: Projector>(
+pub(crate) async fn sync_rows<P: Projector>(
     connection: &mut PgConnection,
     from: &str,
     to: &str,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
 ) -> Result<(), sqlx::Error> {
     run(connection, NO_NESTED_LOOPS).await?;
     for table in P::REBUILT {
         let Some(id) = table.shared else {
             continue;
         };
-        told(Step::Copying { table: table.name });
-        level_table(connection, table, id, from, to).await?;
+        on_step(Step::Copying { table: table.name });
+        sync_table(connection, table, id, from, to).await?;
     }
     run(connection, "reset enable_nestloop").await
 }
 
-async fn level_table(
+async fn sync_table(
     connection: &mut PgConnection,
     table: &Table,
     id: &str,
@@ -73,7 +73,7 @@ async fn level_table(
     .fetch_all(&mut *connection)
     .await?;
     let columns = columns.join(", ");
-    // Where the id is the row's key, a row that an event tells of has taken its place.
+    // Where the id is the row's key, a row of an event has taken its place.
     let unless = match key == id {
         true => format!("on conflict ({id}) do nothing"),
         false => format!(
@@ -89,7 +89,7 @@ async fn level_table(
 }
 
 /// No id that was given in `from` is given again in `to`.
-pub(crate) async fn level_ids<P: Projector>(
+pub(crate) async fn sync_sequences<P: Projector>(
     connection: &mut PgConnection,
     from: &str,
     to: &str,

@@ -11,7 +11,7 @@ use super::build::Streams;
 use super::lock::{Attempts, is_lock, take_tables, too_long};
 use super::session::{open, run, schema_exists, use_schema};
 use super::swap::{Exchanged, Record, Swapped, applied_in, move_memory, move_tables, note, settle};
-use super::{RebuildError, Told, likeness, previous_schema, product, shadow};
+use super::{OnStep, RebuildError, likeness, previous_schema, product, shadow};
 use crate::parking::discarded;
 use crate::projector::Projector;
 
@@ -21,7 +21,7 @@ pub async fn rollback<P: Projector>(
     bus: &Bus,
     database: &PgConnectOptions,
     mut stop: watch::Receiver<bool>,
-    told: Told<'_>,
+    on_step: OnStep<'_>,
     record: &mut impl Record,
 ) -> Result<Swapped, RebuildError> {
     let mut connection = open::<P>(database).await?;
@@ -30,10 +30,10 @@ pub async fn rollback<P: Projector>(
     shadow::check::<P>(&mut connection).await?;
     check::<P>(&mut connection, &previous).await?;
     let mut attempts = Attempts::new();
-    product::bring_along::<P>(&mut connection, "public", &previous, &mut *told).await?;
+    product::bring_along::<P>(&mut connection, "public", &previous, &mut *on_step).await?;
     loop {
-        likeness::level::<P>(&mut connection, &previous, &mut *told).await?;
-        product::level::<P>(&mut connection, "public", &previous, &mut *told).await?;
+        likeness::copy_properties::<P>(&mut connection, &previous, &mut *on_step).await?;
+        product::sync_rows::<P>(&mut connection, "public", &previous, &mut *on_step).await?;
         let streams = Streams::list(&mut connection, projector, bus).await?;
         // From here on it is done or not done.
         if *stop.borrow() {
@@ -52,7 +52,7 @@ pub async fn rollback<P: Projector>(
             Exchanged::Late => attempts.late(&mut stop).await?,
             Exchanged::Locked => {
                 attempts
-                    .locked::<P>(&mut connection, &mut *told, &mut stop)
+                    .locked::<P>(&mut connection, &mut *on_step, &mut stop)
                     .await?;
             }
         }
@@ -110,12 +110,12 @@ async fn exchange<P: Projector>(
     shadow::check_dependents::<P>(&mut transaction).await?;
     // A migration may have come meanwhile.
     check::<P>(&mut transaction, previous).await?;
-    if !likeness::is_level::<P>(&mut transaction, previous).await? {
+    if !likeness::has_same_properties::<P>(&mut transaction, previous).await? {
         transaction.rollback().await?;
         return Ok(Exchanged::Late);
     }
-    product::level::<P>(&mut transaction, "public", previous, &mut |_| {}).await?;
-    product::level_ids::<P>(&mut transaction, "public", previous).await?;
+    product::sync_rows::<P>(&mut transaction, "public", previous, &mut |_| {}).await?;
+    product::sync_sequences::<P>(&mut transaction, "public", previous).await?;
     for statement in shadow::triggers::<P>(&mut transaction, previous).await? {
         run(&mut transaction, &statement).await?;
     }
@@ -132,7 +132,7 @@ async fn exchange<P: Projector>(
         let sql = format!("create table {previous}.{table} (like public.{table} including all)");
         run(&mut transaction, &sql).await?;
     }
-    // What was given up since is not parked again.
+    // What was discarded since is not parked again.
     discarded::take_out(&mut transaction, &returning, P::NAME).await?;
     move_memory::<P>(&mut transaction, &returning, previous).await?;
     note::<P>(&mut transaction, previous).await?;

@@ -12,9 +12,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use super::build::{Rebuild, Streams};
 use super::fill::{Fill, Filled};
 use super::lock::{Attempts, is_lock, take_tables, too_long, wait_for_snapshots};
-use super::parked::Seen;
+use super::parked::ParkedInBoth;
 use super::session::{run, use_schema};
-use super::{RebuildError, Told, likeness, previous_schema, product, shadow};
+use super::{OnStep, RebuildError, likeness, previous_schema, product, shadow};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 
@@ -49,34 +49,35 @@ impl<P: Projector> Rebuild<'_, P> {
     /// Swaps, as soon as it gets the live tables for a moment.
     pub async fn swap(
         &mut self,
-        told: Told<'_>,
+        on_step: OnStep<'_>,
         record: &mut impl Record,
     ) -> Result<Swapped, RebuildError> {
         let mut attempts = Attempts::new();
         let mut stop = self.stop.clone();
         tokio::select! {
-            brought = product::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *told) => brought?,
+            brought = product::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *on_step) => brought?,
             () = stopped(&mut stop) => return Err(RebuildError::Stopped),
         }
         loop {
-            self.catch_up(&mut *told).await?;
+            self.catch_up(&mut *on_step).await?;
             tokio::select! {
-                levelled = likeness::level::<P>(&mut self.connection, &self.schema, &mut *told) => levelled?,
+                copied = likeness::copy_properties::<P>(&mut self.connection, &self.schema, &mut *on_step) => copied?,
                 () = stopped(&mut stop) => return Err(RebuildError::Stopped),
             }
             // What changed since.
-            product::level::<P>(&mut self.connection, "public", &self.schema, &mut *told).await?;
+            product::sync_rows::<P>(&mut self.connection, "public", &self.schema, &mut *on_step)
+                .await?;
             crash::point("rebuild.copied");
-            wait_for_snapshots(&mut self.connection, &mut *told, &mut stop).await?;
+            wait_for_snapshots(&mut self.connection, &mut *on_step, &mut stop).await?;
             // All of that took its time: what came meanwhile may be more than fits the last stretch.
-            self.catch_up(&mut *told).await?;
+            self.catch_up(&mut *on_step).await?;
             // Nobody has to wait for what the bus says of its streams.
             let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;
             // From here on it is done or not done.
             if *stop.borrow() {
                 return Err(RebuildError::Stopped);
             }
-            let exchanged = match self.exchange(&streams, &mut *told, record).await {
+            let exchanged = match self.exchange(&streams, &mut *on_step, record).await {
                 Err(error) if is_lock(&error) => {
                     tracing::debug!(%error, "the live tables could not be had");
                     Exchanged::Locked
@@ -88,7 +89,7 @@ impl<P: Projector> Rebuild<'_, P> {
                 Exchanged::Late => attempts.late(&mut stop).await?,
                 Exchanged::Locked => {
                     attempts
-                        .locked::<P>(&mut self.connection, &mut *told, &mut stop)
+                        .locked::<P>(&mut self.connection, &mut *on_step, &mut stop)
                         .await?;
                 }
             }
@@ -99,7 +100,7 @@ impl<P: Projector> Rebuild<'_, P> {
     async fn exchange(
         &mut self,
         streams: &Streams,
-        told: Told<'_>,
+        on_step: OnStep<'_>,
         record: &mut impl Record,
     ) -> Result<Exchanged, RebuildError> {
         let mut transaction = self.connection.begin().await?;
@@ -114,7 +115,7 @@ impl<P: Projector> Rebuild<'_, P> {
         {
             return Err(RebuildError::Changed);
         }
-        let alike = likeness::is_level::<P>(&mut transaction, &self.schema).await?;
+        let alike = likeness::has_same_properties::<P>(&mut transaction, &self.schema).await?;
         // Nobody reads or writes: these are the last places.
         let places = streams.places::<P>(&mut transaction).await?;
         let deadline = Instant::now() + STRETCH;
@@ -125,20 +126,20 @@ impl<P: Projector> Rebuild<'_, P> {
             deadline: Some(deadline),
         };
         let filled = match places {
-            Some(places) if alike => fill.fill(&mut transaction, &places, &mut *told).await?,
+            Some(places) if alike => fill.fill(&mut transaction, &places, &mut *on_step).await?,
             Some(_) | None => Filled::Late,
         };
         if filled == Filled::Late {
             transaction.rollback().await?;
             return Ok(Exchanged::Late);
         }
-        let seen = Seen::read_both::<P>(&mut transaction, &self.schema).await?;
+        let seen = ParkedInBoth::read_both::<P>(&mut transaction, &self.schema).await?;
         if let Some((stream, sequence)) = self.seen.decided(&seen) {
             return Err(RebuildError::Decided { stream, sequence });
         }
-        product::level::<P>(&mut transaction, "public", &self.schema, told).await?;
-        product::level_ids::<P>(&mut transaction, "public", &self.schema).await?;
-        crash::point("rebuild.levelled");
+        product::sync_rows::<P>(&mut transaction, "public", &self.schema, on_step).await?;
+        product::sync_sequences::<P>(&mut transaction, "public", &self.schema).await?;
+        crash::point("rebuild.synced");
         for statement in shadow::triggers::<P>(&mut transaction, &self.schema).await? {
             run(&mut transaction, &statement).await?;
         }

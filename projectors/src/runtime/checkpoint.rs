@@ -16,7 +16,7 @@ pub struct Checkpoint {
     pub stream_created_at: DateTime<Utc>,
     /// The version of the projector that built the tables.
     pub version: i32,
-    /// The source's highest position that the applied messages tell of.
+    /// The high-water mark of the applied messages: the highest position of the source in them.
     pub source_high: i64,
     /// The positions below it that they do not.
     pub source_missing: String,

@@ -56,8 +56,8 @@ impl<P: Projector> Commit<'_, P> {
             last_event_id: last.event_id,
             stream_created_at: self.stream_created_at,
             version: i32::try_from(P::VERSION).unwrap_or(i32::MAX),
-            source_high: last.high,
-            source_missing: last.missing.to_string(),
+            source_high: last.high_water_mark,
+            source_missing: last.gaps.to_string(),
             generation: generation + i64::from(!applied.parked.is_empty()),
             parks_in_row: applied.fences.in_row,
         };

@@ -18,24 +18,24 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::message::Message;
 use uuid::Uuid;
 
-use crate::projector::{At, RawMessage, Taken};
+use crate::projector::{At, RawMessage, ReadMessage};
 use crate::projector_error::{Halt, Previous, WorkerError};
 use crate::runtime::checkpoint::Checkpoint;
 
-/// A place in a stream, and what the messages up to it tell.
+/// A position in a stream, with the state of the source as of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct ReadPosition {
     /// The sequence of the last message; 0 at the start.
     pub sequence: u64,
     /// The last event that counts; none at the start.
     pub event_id: Option<Uuid>,
-    /// The source's highest position that it tells of.
-    pub high: i64,
-    /// The positions below it that are missing.
-    pub missing: Ranges,
+    /// The source's high-water mark, as the message states it.
+    pub high_water_mark: i64,
+    /// The gaps below it.
+    pub gaps: Ranges,
 }
 
-impl Place {
+impl ReadPosition {
     /// Behind what was applied.
     pub fn behind(checkpoint: Option<&Checkpoint>) -> Self {
         let Some(checkpoint) = checkpoint else {
@@ -44,9 +44,9 @@ impl Place {
         Self {
             sequence: checkpoint.last_sequence,
             event_id: checkpoint.last_event_id,
-            high: checkpoint.source_high,
+            high_water_mark: checkpoint.source_high,
             // Only what the relay wrote gets there.
-            missing: checkpoint.source_missing.parse().unwrap_or_default(),
+            gaps: checkpoint.source_missing.parse().unwrap_or_default(),
         }
     }
 }
@@ -57,7 +57,7 @@ pub struct Batch<M> {
     /// At least one.
     pub entries: Vec<Entry<M>>,
     /// The last one's place.
-    pub last: Place,
+    pub last: ReadPosition,
 }
 
 /// A message, and what was made of it.
@@ -73,7 +73,7 @@ pub struct Entry<M> {
     pub taken: Option<M>,
 }
 
-impl<M: Taken> Entry<M> {
+impl<M: ReadMessage> Entry<M> {
     /// Gives out what the projector takes, which has to come back; none where there is nothing.
     pub(crate) fn lend(&mut self) -> Option<M> {
         self.taken.take()
@@ -92,27 +92,27 @@ pub struct StreamReader<M> {
     stream: String,
     messages: Deliveries,
     /// The last message that was read.
-    last: Place,
+    last: ReadPosition,
     /// Nothing behind this sequence is given out.
     until: Option<u64>,
     /// Read, and not given out yet.
-    taken: VecDeque<(Entry<M>, Place)>,
+    taken: VecDeque<(Entry<M>, ReadPosition)>,
     bus: Bus,
     /// The places that an operator accepted; looked up again at each that is not among them.
     damage: Damage,
     /// Where the consumer was made anew because of a hole already.
     hole_at: Option<u64>,
-    /// What came behind the messages that were given out: it is told with the next call.
+    /// What came behind the messages that were given out: it is returned by the next call.
     failed: Option<WorkerError>,
 }
 
-impl<M: Taken> StreamReader<M> {
+impl<M: ReadMessage> StreamReader<M> {
     /// Reads on behind `last`.
     pub async fn open(
         bus: &Bus,
         projection: &'static str,
         source: &Source,
-        last: Place,
+        last: ReadPosition,
         hole_at: Option<u64>,
     ) -> Result<Self, WorkerError> {
         let stream = source.stream();
@@ -180,7 +180,7 @@ impl<M: Taken> StreamReader<M> {
             self.take(&first).await?;
         }
         let mut entries = Vec::new();
-        let mut last = Place::default();
+        let mut last = ReadPosition::default();
         let mut bytes = 0;
         loop {
             while !self.is_at_end()
@@ -305,11 +305,11 @@ impl<M: Taken> StreamReader<M> {
         }
         self.last.sequence = sequence;
         if let Some(envelope) = &envelope {
-            self.last = Place {
+            self.last = ReadPosition {
                 sequence,
                 event_id: Some(envelope.id),
-                high: envelope.high,
-                missing: envelope.missing.clone(),
+                high_water_mark: envelope.high_water_mark,
+                gaps: envelope.gaps.clone(),
             };
         }
         let entry = Entry {

@@ -1,4 +1,4 @@
-//! A projection that a person has stopped: its workers stand by until it is resumed. A pause waits for
+//! A projection that a person has stopped: its workers are standby until it is resumed. A pause waits for
 //! the batches in hand, and changes the generation of every checkpoint; a worker looks for a pause
 //! behind the checkpoint that it goes on from, and where a stream has none yet, the first one is not
 //! written. So no worker commits that has not seen it.

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Row as _};
 /// The sessions of one stream's workers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Presence {
-    /// How many there are: active and standing by.
+    /// How many there are: active and standby.
     pub sessions: i64,
     /// Whether one of them has the stream's lock.
     pub held: bool,

@@ -1,4 +1,4 @@
-//! What the workers of a projection tell of themselves while they run: plain numbers, written by
+//! What the workers of a projection report of themselves while they run: plain numbers, written by
 //! [`crate::runtime::runner`] and [`crate::runtime::workers`], read at any time by whoever shows them. Nothing here
 //! decides anything.
 
@@ -11,7 +11,7 @@ use artstore_schemas::source::Source;
 
 /// The numbers of all workers of one projection. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<State>>);
+pub struct ProjectorProgress(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
     workers: BTreeMap<Source, WorkerState>,
 }
 
-impl Progress {
+impl ProjectorProgress {
     /// Each worker's numbers, all of one moment.
     pub fn workers(&self) -> BTreeMap<Source, WorkerState> {
         self.lock().workers.clone()
@@ -61,7 +61,7 @@ impl Progress {
 /// One worker's part of it.
 #[derive(Debug, Clone)]
 pub struct WorkerProgress {
-    all: Progress,
+    all: ProjectorProgress,
     source: Source,
 }
 
@@ -92,7 +92,7 @@ pub struct WorkerState {
     /// The last successful commit, or question to the database while there was nothing to commit.
     pub sign: Option<Instant>,
     /// When the lock was last seen in another worker's hands.
-    pub stood_by: Option<Instant>,
+    pub other_holder_seen: Option<Instant>,
     /// Why its stream removes messages, or will; none where it does not.
     pub limited: Option<String>,
     /// When and why its consumer was last made anew because it delivered nothing.

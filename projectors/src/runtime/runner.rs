@@ -21,11 +21,11 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::parking::{Fences, store};
-use crate::projector::{Projector, Taken as _};
+use crate::projector::{Projector, ReadMessage as _};
 use crate::projector_error::{Halt, Previous, WorkerError};
 use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::commit::Commit;
-use crate::runtime::consumer::{Place, StreamReader};
+use crate::runtime::consumer::{ReadPosition, StreamReader};
 use crate::runtime::database::{connect, lock, release};
 use crate::runtime::pause;
 use crate::runtime::presence;
@@ -38,7 +38,7 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// How long a quiet worker waits before it shows the database that it is alive.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// How often a worker that stands by tries the lock.
+/// How often a standby worker tries the lock.
 const STANDBY: Duration = Duration::from_millis(500);
 
 /// For so long a process that has its share of the streams leaves a free one to others.
@@ -69,7 +69,7 @@ pub(crate) struct Task<P> {
 }
 
 /// Runs a worker until `stop` says so. Errors are logged once each and tried again: a person or
-/// a restart may mend them. When it is asked to stop, it commits the batch in hand and lets its
+/// a restart may repair them. When it is asked to stop, it commits the batch in hand and lets its
 /// lock go. Returns the error that it stood at when it was stopped.
 pub(crate) async fn run<P: Projector>(
     task: Task<P>,
@@ -150,8 +150,8 @@ pub(crate) async fn run<P: Projector>(
 
 /// Between two sessions of which the first ended in order.
 fn stands_by(state: &mut WorkerState) {
-    state.stage = Stage::StandingBy;
-    state.stood_by = Some(Instant::now());
+    state.stage = Stage::Standby;
+    state.other_holder_seen = Some(Instant::now());
 }
 
 /// What a stop ends with: the halt that the worker still stands at, which it may have been looking
@@ -224,16 +224,16 @@ impl<P: Projector> Worker<P> {
         // Others count this process by its sessions, and would leave it streams that it can't reach.
         self.task.bus.stream_info(&self.stream).await?;
         let mut connection = connect::<P>(&self.task.database, &name).await?;
-        let mut told = false;
+        let mut logged = false;
         let mut left = Instant::now();
         // It has just let the lock go, or has never asked: it has its share, and looks within moments.
-        progress.update(|state| state.stood_by = Some(left));
+        progress.update(|state| state.other_holder_seen = Some(left));
         loop {
             if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
                 let text = format!("{pause}; to go on: artstore projection resume {}", P::NAME);
                 progress.update(|state| {
-                    state.stage = Stage::StandingBy;
-                    state.stood_by = Some(Instant::now());
+                    state.stage = Stage::Standby;
+                    state.other_holder_seen = Some(Instant::now());
                     state.problem = Some(Problem {
                         text,
                         halted: false,
@@ -248,18 +248,18 @@ impl<P: Projector> Worker<P> {
                 if lock(&mut connection, key).await? {
                     break;
                 }
-                progress.update(|state| state.stood_by = Some(left));
-                if !std::mem::replace(&mut told, true) {
+                progress.update(|state| state.other_holder_seen = Some(left));
+                if !std::mem::replace(&mut logged, true) {
                     let stream = &self.stream;
                     tracing::info!(
                         projection = P::NAME,
                         stream,
-                        "standing by: another worker is active"
+                        "standby: another worker is active"
                     );
                 }
             }
             progress.update(|state| {
-                state.stage = Stage::StandingBy;
+                state.stage = Stage::Standby;
                 state.problem = None;
             });
             tokio::time::sleep(STANDBY).await;
@@ -339,7 +339,7 @@ impl<P: Projector> Worker<P> {
                 let (reached, applied) = committed.instrument(span).await?;
                 checkpoint = Some(reached);
                 for parked in &applied.parked {
-                    parked.tell();
+                    parked.log();
                 }
                 progress.update(|state| {
                     state.applied += (batch.entries.len() - applied.parked.len()) as u64;
@@ -383,7 +383,7 @@ impl<P: Projector> Worker<P> {
         own.or(published)
     }
 
-    /// Whether the checkpoint still is where this worker left it: a person may have mended it while
+    /// Whether the checkpoint still is where this worker left it: a person may have repaired it while
     /// the stream was quiet.
     async fn check_unmoved(
         &self,
@@ -430,7 +430,7 @@ impl<P: Projector> Worker<P> {
                 .map_or(0, |checkpoint| checkpoint.parks_in_row),
         };
         // Read after the checkpoint: what was parked since has changed the generation.
-        let last = Place::behind(checkpoint.as_ref());
+        let last = ReadPosition::behind(checkpoint.as_ref());
         let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take());
         let reader = kept_alive(connection, reader).await??;
         Ok(Start {

@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 use crate::runtime::database::check_direct;
-use crate::runtime::progress::Progress;
+use crate::runtime::progress::ProjectorProgress;
 use crate::runtime::runner::{self, Task};
 use crate::runtime::share::Share;
 
@@ -33,7 +33,7 @@ pub async fn run<P: Projector>(
     projector: P,
     bus: Bus,
     database: PgConnectOptions,
-    progress: Progress,
+    progress: ProjectorProgress,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
     tokio::select! {
@@ -50,7 +50,7 @@ pub async fn run_checked<P: Projector>(
     projector: P,
     bus: Bus,
     database: PgConnectOptions,
-    progress: Progress,
+    progress: ProjectorProgress,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
     let pulse = Pulse::of(database.clone(), "artstore projector (pulse)");
@@ -125,7 +125,7 @@ struct Workers<P> {
     projector: Arc<P>,
     bus: Bus,
     database: PgConnectOptions,
-    progress: Progress,
+    progress: ProjectorProgress,
     share: Share,
     stop: watch::Receiver<bool>,
 }
@@ -162,7 +162,7 @@ impl<P: Projector> Workers<P> {
     }
 }
 
-/// A worker ends only when it is told to: one that ended by itself is said so and started again.
+/// A worker ends only when it is asked to: one that ended by itself is logged and started again.
 async fn report_ended(workers: &mut HashMap<Source, JoinHandle<Result<(), WorkerError>>>) {
     let ended: Vec<Source> = workers
         .iter()

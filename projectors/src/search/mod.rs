@@ -41,7 +41,7 @@ pub const RANKED: i64 = COUNTED;
 
 /// The answer.
 #[derive(Debug)]
-pub struct Found {
+pub struct SearchResult {
     /// The page, in the order that was asked for.
     pub hits: Vec<Hit>,
     /// How many hits there are on all pages, counted up to [`COUNTED`].
@@ -58,15 +58,18 @@ pub struct Found {
 
 /// Searches, on a connection that is in no transaction. Page and total are of one snapshot, taken
 /// when this is called. It writes nothing:
-/// recording the search is the caller's ([`Search::filters`] as JSON, [`Found::total`],
-/// [`Found::took`]).
-pub async fn search(connection: &mut PgConnection, search: &Search) -> Result<Found, SearchError> {
+/// recording the search is the caller's ([`Search::filters`] as JSON, [`SearchResult::total`],
+/// [`SearchResult::took`]).
+pub async fn search(
+    connection: &mut PgConnection,
+    search: &Search,
+) -> Result<SearchResult, SearchError> {
     let started = Instant::now();
     let after = search.check()?;
     let mut snapshot = snapshot(connection).await?;
     if search.is_fulltext() && !has_words(&mut snapshot, search).await? {
         snapshot.commit().await?;
-        return Ok(Found {
+        return Ok(SearchResult {
             hits: Vec::new(),
             total: 0,
             total_exact: true,
@@ -96,7 +99,7 @@ pub async fn search(connection: &mut PgConnection, search: &Search) -> Result<Fo
         Some(last) if more => Some(Cursor::behind(search, last, floor).to_string()),
         _ => None,
     };
-    Ok(Found {
+    Ok(SearchResult {
         hits,
         total,
         total_exact,
@@ -161,7 +164,7 @@ async fn has_words(connection: &mut PgConnection, search: &Search) -> Result<boo
     Ok(nodes > 0)
 }
 
-/// How many hits there are. Where the page is the last one, it tells by itself.
+/// How many hits there are. The last page shows it by itself.
 async fn total(
     connection: &mut PgConnection,
     search: &Search,

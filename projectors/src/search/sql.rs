@@ -21,7 +21,7 @@ use super::words::{self, nfc};
 
 type Statement = QueryBuilder<Postgres>;
 
-/// The hits of a page and one more, which tells that there is another page.
+/// The hits of a page and one more, which shows that there is another page.
 pub(super) fn page(verb: &'static str, search: &Search, after: Option<&Cursor>) -> Statement {
     let mut sql = Statement::new(verb);
     sql.push("select ").push(COLUMNS).push(", ");

@@ -112,7 +112,7 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
         traceparent: None,
     };
     let mut transaction = connection.begin().await?;
-    // What the messages tell of the source is told again, and may be told otherwise.
+    // What the messages state about the source is published again, and may differ.
     let moved = sqlx::query(
         "update public.projection_checkpoints set stream_created_at = $3, \
              source_high = coalesce($4, source_high), source_missing = coalesce($5, source_missing), \
@@ -123,8 +123,8 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
     .bind(AuditLog::NAME)
     .bind(stream)
     .bind(created)
-    .bind(envelope.as_ref().map(|envelope| envelope.high))
-    .bind(envelope.as_ref().map(|envelope| envelope.missing.to_string()))
+    .bind(envelope.as_ref().map(|envelope| envelope.high_water_mark))
+    .bind(envelope.as_ref().map(|envelope| envelope.gaps.to_string()))
     .bind(known.generation)
     .bind(i64::try_from(size)?)
     .bind(known.stream_created_at)

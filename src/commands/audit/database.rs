@@ -35,7 +35,7 @@ pub(super) async fn reached(database: &PgConnectOptions) -> anyhow::Result<PgCon
     if !there {
         return Err(ConfigError(format!(
             "database {} has no audit_trees: where it is the admin module's, run `artstore migrate \
-             up --module admin`; else mend ADMIN_DATABASE_URL",
+             up --module admin`; else correct ADMIN_DATABASE_URL",
             connection::shown(database)
         ))
         .into());

@@ -48,7 +48,7 @@ pub struct Export {
 
 /// How far an export has come; kept beside its file until that is whole.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Progress {
+struct ExportProgress {
     /// The export, and the id of its event.
     export: Uuid,
     format: Format,
@@ -82,7 +82,7 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
             if let Target::Part(part) = target {
                 part.is_free()?;
             }
-            Progress {
+            ExportProgress {
                 export: Uuid::new_v4(),
                 format: command.format,
                 filters: command.filters.clone(),
@@ -133,7 +133,7 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
 }
 
 /// Whether all rows that were there when it began can still be read.
-async fn whole(connection: &mut PgConnection, progress: &Progress) -> anyhow::Result<()> {
+async fn whole(connection: &mut PgConnection, progress: &ExportProgress) -> anyhow::Result<()> {
     let now = first_rows(connection, &progress.filters).await?;
     let moved = progress
         .first
@@ -154,7 +154,11 @@ async fn whole(connection: &mut PgConnection, progress: &Progress) -> anyhow::Re
 }
 
 /// Puts the event into the outbox before anything leaves; once, however often it is resumed.
-async fn record(config: &Config, command: &Export, progress: &Progress) -> anyhow::Result<()> {
+async fn record(
+    config: &Config,
+    command: &Export,
+    progress: &ExportProgress,
+) -> anyhow::Result<()> {
     let mut connection = connect(&database(config)?).await?;
     let file = command.to.as_deref().and_then(Path::file_name);
     let event = OutboxInsert {
@@ -191,7 +195,7 @@ enum Ended {
 async fn write(
     connection: &mut PgConnection,
     target: &mut Target,
-    progress: &mut Progress,
+    progress: &mut ExportProgress,
     checker: &mut RowChecker,
 ) -> anyhow::Result<Ended> {
     let mut stop = stop_signal()?;
@@ -298,14 +302,14 @@ impl Part {
     }
 
     /// How far it has come; what was written since is cut off.
-    fn resumed(&self, command: &Export) -> anyhow::Result<Progress> {
+    fn resumed(&self, command: &Export) -> anyhow::Result<ExportProgress> {
         let text = std::fs::read(&self.progress).with_context(|| {
             format!(
                 "--resume: {} can't be read: nothing was interrupted here",
                 self.progress.display()
             )
         })?;
-        let progress: Progress = serde_json::from_slice(&text)
+        let progress: ExportProgress = serde_json::from_slice(&text)
             .with_context(|| format!("{} is damaged", self.progress.display()))?;
         if (progress.format, &progress.filters) != (command.format, &command.filters) {
             return Err(ConfigError(
@@ -334,7 +338,7 @@ impl Part {
         Ok(progress)
     }
 
-    fn keep(&self, progress: &Progress) -> anyhow::Result<()> {
+    fn keep(&self, progress: &ExportProgress) -> anyhow::Result<()> {
         Ok(files::replace(
             &self.progress,
             serde_json::to_string(progress)?.as_bytes(),

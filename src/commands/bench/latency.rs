@@ -35,7 +35,7 @@ pub async fn measure(system: &System, rounds: u32) -> anyhow::Result<Line> {
     Ok(Line::of("latency (median)", "ms", limit, measured))
 }
 
-/// Downloads are recorded at the pace; commit timestamps of both ends tell how long each took.
+/// Downloads are recorded at the pace; commit timestamps of both ends show how long each took.
 async fn ours(system: &System) -> anyhow::Result<f64> {
     let mut query = connection::open(&system.query_database()?).await?;
     let mut ids = Vec::new();

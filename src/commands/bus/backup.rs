@@ -136,10 +136,10 @@ fn show(manifest: &Manifest) {
             grouped(i64::try_from(backup.last_sequence).unwrap_or(i64::MAX)),
             backup.taken_at.format("%F %T UTC")
         );
-        if let Some(high) = last.and_then(|last| last.high) {
+        if let Some(high_water_mark) = last.and_then(|last| last.high_water_mark) {
             println!(
                 "  positions up to {}, without a gap up to {}",
-                grouped(high),
+                grouped(high_water_mark),
                 grouped(backup.covers())
             );
         }

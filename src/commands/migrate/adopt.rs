@@ -155,7 +155,7 @@ fn print(adoption: &Adoption, outcome: Outcome, command: &Adopt, steps: &[Step])
         }
         if rows.untold_files > 0 {
             println!(
-                "  {:<10} {} {} no finished operation: events tell of a file with its next one",
+                "  {:<10} {} {} no finished operation: a file appears in events with its next one",
                 "",
                 counted(rows.untold_files, "file"),
                 by(rows.untold_files, "has", "have")

@@ -146,7 +146,7 @@ pub async fn run(config: &Config, command: &Check) -> anyhow::Result<ExitCode> {
         reports.iter().for_each(Report::print);
         match stops {
             0 => println!("nothing stops"),
-            _ => println!("mend what says STOP, and check again"),
+            _ => println!("fix what says STOP, and check again"),
         }
     }
     Ok(ExitCode::from(u8::from(stops > 0)))

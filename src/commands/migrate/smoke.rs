@@ -74,7 +74,7 @@ pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
         let Module::Storage(element) = module else {
             continue;
         };
-        let mut walk = Walk {
+        let mut test = SmokeTest {
             element,
             database,
             bus: bus.clone(),
@@ -83,9 +83,9 @@ pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
             quiet: command.json,
             stages: Vec::new(),
         };
-        let ended = walk.run(&query).await;
+        let ended = test.run(&query).await;
         failed |= ended.is_err();
-        report.push(walk.as_json(ended.err()));
+        report.push(test.as_json(ended.err()));
         if *stop.borrow() {
             break;
         }
@@ -97,7 +97,7 @@ pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
 }
 
 /// One file's way on one element.
-struct Walk {
+struct SmokeTest {
     element: ElementName,
     database: PgConnectOptions,
     bus: Bus,
@@ -110,7 +110,7 @@ struct Walk {
 /// A failure, and what became of the file.
 type Ended = (Failure, Result<(), String>);
 
-impl Walk {
+impl SmokeTest {
     async fn run(&mut self, query: &PgConnectOptions) -> Result<(), Ended> {
         let mut file = SmokeFile::new(self.element.clone());
         if !self.quiet {

@@ -12,7 +12,7 @@ use crate::config::ConfigError;
 use crate::operator::record;
 use crate::{names, operator};
 
-/// What is given up.
+/// What is discarded.
 #[derive(Debug, Args)]
 pub struct Discard {
     #[command(flatten)]
@@ -74,7 +74,7 @@ pub(super) async fn discard(
     match command.json {
         true => println!("{facts:#}"),
         false => println!(
-            "message {sequence} of {stream} is given up: {} stays as it was without it. Those behind it still wait: \
+            "message {sequence} of {stream} is discarded: {} stays as it was without it. Those behind it still wait: \
              `artstore parked retry --projection {projection}`. To take it back: `artstore parked \
              undiscard --projection {projection} {stream} {sequence} --reason TEXT`",
             event

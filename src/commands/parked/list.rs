@@ -105,6 +105,6 @@ fn show_head(event: &Parked, behind: usize) {
     let reason = event.reason.as_deref();
     println!(
         "    {}",
-        reason.unwrap_or("those before it were given up: it waits for a retry")
+        reason.unwrap_or("those before it were discarded: it waits for a retry")
     );
 }

@@ -99,7 +99,7 @@ pub(super) async fn again(
         };
         let retried = retried.with_context(|| format!("stream {stream}"))?;
         if !command.json {
-            tell(&stream, key, &retried);
+            print_outcome(&stream, key, &retried);
         }
         outcomes.push(Outcome {
             stream,
@@ -144,11 +144,11 @@ pub(super) async fn again(
     })
 }
 
-fn tell(stream: &str, key: Option<Uuid>, retried: &Retried) {
+fn print_outcome(stream: &str, key: Option<Uuid>, retried: &Retried) {
     let key = key.map_or_else(|| "no key".to_owned(), |key| key.to_string());
     match &retried.stuck {
         None => println!(
-            "{stream}  {key}  level: {} applied",
+            "{stream}  {key}  caught up: {} applied",
             events(retried.applied)
         ),
         Some((event, reason)) => println!(

@@ -1,4 +1,4 @@
-//! `artstore parked undiscard`: what was given up is parked again. Later events of its key may have been
+//! `artstore parked undiscard`: what was discarded is parked again. Later events of its key may have been
 //! applied since, and would be overtaken by it: they are taken from the stream and parked behind it, so
 //! that a retry applies all of them in the order of the stream.
 
@@ -71,7 +71,7 @@ pub(super) async fn undo(
         of: command.of,
         damage: &damage,
         given_up: &given_up,
-        reason: format!("was given up, and taken back: {}", command.reason),
+        reason: format!("was discarded, and taken back: {}", command.reason),
         found: Vec::new(),
         upto: given_up.sequence - 1,
     };
@@ -86,7 +86,7 @@ pub(super) async fn undo(
     reading
         .go_on(applied.map_or(0, |at| at.last_sequence))
         .await?;
-    // What was given up as well stays so.
+    // What was discarded as well stays so.
     let others = discarded::load(&mut transaction, projection, stream).await?;
     let parked: Vec<Parked> = reading
         .found
@@ -152,7 +152,7 @@ async fn not_given_up(
         |there| format!("these were: {there}"),
     );
     Ok(ConfigError(format!(
-        "message {} of {} was not given up by {projection}, or that was taken back already; {there}",
+        "message {} of {} was not discarded by {projection}, or the discard was taken back already; {there}",
         command.sequence, command.stream
     )))
 }

@@ -39,7 +39,7 @@ pub struct Status {
 }
 
 /// What a projection's database and its running processes say of it.
-struct Seen {
+struct ListedProjection {
     projection: Projected,
     halts: Halts,
     pause: Option<Pause>,
@@ -50,12 +50,12 @@ struct Seen {
 /// Tables that were built beside the live ones.
 struct Schema {
     name: String,
-    what: What,
+    what: SchemaKind,
     bytes: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum SchemaKind {
     /// A rebuild that runs, or was interrupted.
     Rebuild {
         runs: bool,
@@ -104,7 +104,7 @@ pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
         }
     }
     if command.json {
-        let all: Vec<Value> = rows.iter().map(Seen::json).collect();
+        let all: Vec<Value> = rows.iter().map(ListedProjection::json).collect();
         println!("{:#}", Value::from(all));
         return Ok(code(&rows));
     }
@@ -134,7 +134,7 @@ pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
     Ok(code(&rows))
 }
 
-fn code(seen: &[Seen]) -> ExitCode {
+fn code(seen: &[ListedProjection]) -> ExitCode {
     let halted = seen
         .iter()
         .flat_map(|seen| &seen.halts)
@@ -176,10 +176,10 @@ async fn see(
     connection: &mut PgConnection,
     projection: Projected,
     halts: Halts,
-) -> anyhow::Result<Seen> {
+) -> anyhow::Result<ListedProjection> {
     let mut found = checkpoints(connection).await?;
     found.retain(|checkpoint| checkpoint.projection == projection.name());
-    Ok(Seen {
+    Ok(ListedProjection {
         projection,
         halts,
         pause: pause::load(connection, projection.name()).await?,
@@ -215,9 +215,9 @@ async fn schemas(
     .fetch_one(connection)
     .await?;
     let what = |schema: &str| match schema {
-        name if name == shadow => What::Rebuild { runs },
-        name if name == previous => What::Previous,
-        _ => What::Snapshot,
+        name if name == shadow => SchemaKind::Rebuild { runs },
+        name if name == previous => SchemaKind::Previous,
+        _ => SchemaKind::Snapshot,
     };
     Ok(rows
         .into_iter()
@@ -229,7 +229,7 @@ async fn schemas(
         .collect())
 }
 
-impl Seen {
+impl ListedProjection {
     fn parked(&self) -> u64 {
         self.checkpoints.iter().map(|at| at.parked).sum()
     }
@@ -254,10 +254,10 @@ impl Seen {
         }
         for schema in &self.schemas {
             parts.push(match schema.what {
-                What::Rebuild { runs: true } => "is being built again".to_owned(),
-                What::Rebuild { runs: false } => "an interrupted rebuild is left".to_owned(),
-                What::Previous => "can be rolled back".to_owned(),
-                What::Snapshot => format!("snapshot {}", schema.name),
+                SchemaKind::Rebuild { runs: true } => "is being built again".to_owned(),
+                SchemaKind::Rebuild { runs: false } => "an interrupted rebuild is left".to_owned(),
+                SchemaKind::Previous => "can be rolled back".to_owned(),
+                SchemaKind::Snapshot => format!("snapshot {}", schema.name),
             });
         }
         if self.checkpoints.is_empty() {
@@ -272,9 +272,9 @@ impl Seen {
     fn json(&self) -> Value {
         let schemas = self.schemas.iter().map(|schema| {
             let (what, runs) = match schema.what {
-                What::Rebuild { runs } => ("rebuild", Some(runs)),
-                What::Previous => ("previous", None),
-                What::Snapshot => ("snapshot", None),
+                SchemaKind::Rebuild { runs } => ("rebuild", Some(runs)),
+                SchemaKind::Previous => ("previous", None),
+                SchemaKind::Snapshot => ("snapshot", None),
             };
             json!({"schema": schema.name, "what": what, "runs": runs, "bytes": schema.bytes})
         });
@@ -336,16 +336,16 @@ impl Seen {
         for schema in &self.schemas {
             let (name_of, size) = (&schema.name, size(schema.bytes));
             let what = match schema.what {
-                What::Rebuild { runs: true } => "is being built".to_owned(),
-                What::Rebuild { runs: false } => format!(
+                SchemaKind::Rebuild { runs: true } => "is being built".to_owned(),
+                SchemaKind::Rebuild { runs: false } => format!(
                     "was left by a rebuild: `artstore projection rebuild {name}` goes on there, \
                      --abandon removes it"
                 ),
-                What::Previous => format!(
+                SchemaKind::Previous => format!(
                     "was live before the last swap: `artstore projection rollback {name}`; or, for its \
                      space: `artstore projection remove {name} {name_of}`"
                 ),
-                What::Snapshot => format!(
+                SchemaKind::Snapshot => format!(
                     "is a snapshot for reading; when it is not needed: `artstore projection remove \
                      {name} {name_of}`"
                 ),

@@ -8,11 +8,11 @@ use chrono::{DateTime, Utc};
 
 use crate::names;
 
-/// A place, as it is written on the command line.
+/// A time or positions, as written on the command line.
 #[derive(Debug, Clone)]
-pub(super) struct Place(pub(super) AsOf);
+pub(super) struct AsOfArgument(pub(super) AsOf);
 
-impl FromStr for Place {
+impl FromStr for AsOfArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

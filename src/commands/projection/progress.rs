@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(1);
 
 /// The progress of a rebuild.
-pub(super) struct Progress {
+pub(super) struct RebuildDisplay {
     bar: Option<ProgressBar>,
     quiet: bool,
     /// What is being done, since when, and how much was done then.
@@ -27,7 +27,7 @@ pub(super) struct Progress {
     filling: u64,
 }
 
-impl Progress {
+impl RebuildDisplay {
     /// With `quiet`, nothing is shown.
     pub(super) fn new(quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal())

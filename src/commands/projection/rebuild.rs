@@ -27,8 +27,8 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
 use super::database::{connect, database};
-use super::place::Place;
-use super::progress::Progress;
+use super::place::AsOfArgument;
+use super::progress::RebuildDisplay;
 use super::{report, touched};
 use crate::audit_keys::AuditSettings;
 use crate::commands::audit;
@@ -56,7 +56,7 @@ pub struct Rebuild {
     /// Build a snapshot for reading, beside the live tables: as of a time (RFC 3339, when the bus
     /// stored a message), or of places in streams (others are taken as the live tables have them)
     #[arg(long, value_name = "TIME|STREAM=SEQUENCE,…", conflicts_with_all = ["dry_run", "accept_differences"])]
-    as_of: Option<Place>,
+    as_of: Option<AsOfArgument>,
     /// Compare only; nothing is swapped
     #[arg(long, conflicts_with = "accept_differences")]
     dry_run: bool,
@@ -149,7 +149,7 @@ async fn of<P: Projector>(
     let bus = Bus::connect(&config.bus("artstore projection rebuild"))
         .await?
         .patient();
-    if let Some(Place(as_of)) = &command.as_of {
+    if let Some(AsOfArgument(as_of)) = &command.as_of {
         let places = snapshot::check(&projector, &bus, as_of).await;
         places.map_err(|error| match matches!(error, RebuildError::BadPlace(_)) {
             true => anyhow::Error::from(ConfigError(error.to_string())),
@@ -157,7 +157,7 @@ async fn of<P: Projector>(
         })?;
     }
     let purpose = match &command.as_of {
-        Some(Place(as_of)) => format!("as of {as_of}"),
+        Some(AsOfArgument(as_of)) => format!("as of {as_of}"),
         None => "swap".to_owned(),
     };
     let mut build = Build::begin(projector, &bus, &database, &purpose, stop.clone()).await?;
@@ -168,7 +168,7 @@ async fn of<P: Projector>(
         stop,
         bus: &bus,
         operator,
-        progress: Progress::new(command.json),
+        progress: RebuildDisplay::new(command.json),
         name: P::NAME,
         resumed: build.is_resumed(),
     };
@@ -178,7 +178,7 @@ async fn of<P: Projector>(
     let pulse = Pulse::of(database.clone(), "artstore projection rebuild (pulse)");
     let building = async {
         match &command.as_of {
-            Some(Place(as_of)) => run.snapshot(&mut build, as_of).await,
+            Some(AsOfArgument(as_of)) => run.snapshot(&mut build, as_of).await,
             None => run.build(&mut build).await,
         }
     };
@@ -224,7 +224,7 @@ struct Run<'a> {
     stop: watch::Receiver<bool>,
     command: &'a Rebuild,
     operator: Value,
-    progress: Progress,
+    progress: RebuildDisplay,
     name: &'static str,
     resumed: bool,
 }

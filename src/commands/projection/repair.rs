@@ -1,4 +1,4 @@
-//! `artstore projection repair`: mends a read model from the streams.
+//! `artstore projection repair`: repairs a read model from the streams.
 
 use artstore_runtime::count::counted;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
-use crate::repair::{self, Damage, Mended};
+use crate::repair::{self, Damage, Repaired};
 
-/// What is to be mended.
+/// What is to be repaired.
 #[derive(Debug, Args)]
 pub struct Repair {
     /// The projection
@@ -32,14 +32,14 @@ pub struct Repair {
     json: bool,
 }
 
-/// The projections that can be mended.
+/// The projections that can be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Name {
     /// What people search
     QueryCache,
 }
 
-/// Mends it: exit code 0 when all is mended.
+/// Repairs it: exit code 0 when all is repaired.
 pub async fn repair(config: &Config, command: Repair) -> anyhow::Result<ExitCode> {
     let database = config.query_database()?.ok_or_else(|| {
         ConfigError(
@@ -66,41 +66,41 @@ pub async fn repair(config: &Config, command: Repair) -> anyhow::Result<ExitCode
     let bus = Bus::connect(&config.bus("artstore projection repair"))
         .await?
         .patient();
-    let mended = repair::repair(&bus, &database, &damage).await?;
+    let repaired = repair::repair(&bus, &database, &damage).await?;
     bus.client.drain().await.context("NATS")?;
     match command.json {
-        true => println!("{}", serde_json::to_string_pretty(&mended)?),
-        false => show(&mended),
+        true => println!("{}", serde_json::to_string_pretty(&repaired)?),
+        false => show(&repaired),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(mended: &Mended) {
-    for checkpoint in &mended.checkpoints {
+fn show(repaired: &Repaired) {
+    for checkpoint in &repaired.checkpoints {
         println!(
             "checkpoint of {}: {} -> {} ({})",
             checkpoint.stream, checkpoint.from, checkpoint.to, checkpoint.problem
         );
     }
-    for (what, rows) in [("file", &mended.files), ("event", &mended.events)] {
+    for (what, rows) in [("file", &repaired.files), ("event", &repaired.events)] {
         for row in rows {
             let now = match row.present {
-                true => "as the streams tell",
-                false => "no row: the streams do not tell of it",
+                true => "as in the streams",
+                false => "no row: no stream contains it",
             };
             println!("{what:<6} {}  {now}", row.id);
         }
     }
-    if mended.odd_rows > 0 {
+    if repaired.odd_rows > 0 {
         println!(
             "{} removed whose id is none of a file",
-            counted(mended.odd_rows, "row")
+            counted(repaired.odd_rows, "row")
         );
     }
-    let nothing = mended.checkpoints.is_empty()
-        && mended.files.is_empty()
-        && mended.events.is_empty()
-        && mended.odd_rows == 0;
+    let nothing = repaired.checkpoints.is_empty()
+        && repaired.files.is_empty()
+        && repaired.events.is_empty()
+        && repaired.odd_rows == 0;
     if nothing {
         println!("the checkpoints are sound, and no row was named: nothing was changed");
     }

@@ -66,7 +66,7 @@ fn one(difference: &Difference) -> String {
     let change = match (difference.change, difference.deleted) {
         (Change::Added, _) => "added: the live table does not have it",
         (Change::Removed, true) => "removed: its last event deletes it",
-        (Change::Removed, false) => "removed: no event tells of it",
+        (Change::Removed, false) => "removed: no event is about it",
         (Change::Changed, _) => "changed",
     };
     let parked = match difference.parked {

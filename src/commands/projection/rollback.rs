@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
 use super::database::{connect, database};
-use super::progress::Progress;
+use super::progress::RebuildDisplay;
 use super::rebuild::streams;
 use crate::config::{Config, ConfigError};
 use crate::operator;
@@ -78,7 +78,7 @@ async fn of<P: Projector>(
         operator: operator::operator(&mut connection).await?,
     };
     connection.close().await?;
-    let mut progress = Progress::new(command.json);
+    let mut progress = RebuildDisplay::new(command.json);
     let done = rollback::rollback(
         &projector,
         &bus,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use artstore_bus::bus::Bus;
 use artstore_repair::accept::{self, Accepted, Break};
-use artstore_repair::mend::Decision;
+use artstore_repair::mend::OperatorDecision;
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub async fn run(
     config: &Config,
     bus: &Bus,
     command: &AcceptSource,
-    decision: Option<Decision>,
+    decision: Option<OperatorDecision>,
 ) -> anyhow::Result<ExitCode> {
     let choice = &command.choice;
     let options = choice.options(config)?;
@@ -54,20 +54,20 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
     let scan = &found.scan;
     let stream = source.stream();
     if !found.is_break() {
-        println!("nothing to accept: {source} holds every row that stream {stream} tells of");
+        println!("nothing to accept: {source} holds every row that stream {stream} contains");
         damaged(source, found);
         return;
     }
     println!("source {source}, stream {stream}\n");
-    if let (true, Some(old)) = (found.other_identity(), &scan.tail.identity) {
+    if let (true, Some(old)) = (found.other_identity(), &scan.resume_state.identity) {
         println!("written from      {old}");
         println!("this database     {}", scan.identity);
     }
-    println!("agree up to       position {}", found.high);
-    if found.below_floor {
+    println!("agree up to       position {}", found.high_water_mark);
+    if found.behind_prune_mark {
         println!(
             "pruned up to      position {}: the stream does not have all of it, and nobody else has",
-            found.floor
+            found.prune_mark
         );
     }
     println!("position sequence {}", found.sequence_value);
@@ -108,14 +108,17 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
     }
     println!();
     match record {
-        Some(Accepted { sequence, levelled }) => {
+        Some(Accepted {
+            sequence,
+            backfilled,
+        }) => {
             println!("accepted: message {sequence} begins a new epoch");
-            match (levelled, source) {
-                (Some(levelled), _) => println!(
+            match (backfilled, source) {
+                (Some(backfilled), _) => println!(
                     "files: {} compared, {} published as they are now, {} as deleted",
-                    levelled.compared, levelled.created, levelled.deleted
+                    backfilled.compared, backfilled.created, backfilled.deleted
                 ),
-                (None, Source::Element(_)) if !scan.places.is_empty() => {
+                (None, Source::Element(_)) if !scan.damaged_ranges.is_empty() => {
                     println!("the relay compares the files when the damage is recorded")
                 }
                 (None, Source::Element(_)) => {
@@ -145,11 +148,11 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
 
 /// Damage of the stream itself is another command's.
 fn damaged(source: &Source, found: &Break) {
-    if let Some(place) = found.scan.places.first() {
+    if let Some(place) = found.scan.damaged_ranges.first() {
         println!(
             "\nThe stream is damaged as well, in {}, the first at message {}: {}. Next:\n  \
              artstore relay republish --source {source}",
-            counted(found.scan.places.len(), "place"),
+            counted(found.scan.damaged_ranges.len(), "place"),
             place.first,
             place.problem
         );
@@ -163,19 +166,19 @@ fn report(source: &Source, found: &Break, record: Option<Accepted>) -> Value {
         "stream": source.stream(),
         "break": found.is_break(),
         "accepted": record.map(|accepted| accepted.sequence),
-        "files": record.and_then(|accepted| accepted.levelled).map(|levelled| json!({
-            "compared": levelled.compared,
-            "created": levelled.created,
-            "deleted": levelled.deleted,
-            "unchanged": levelled.unchanged,
+        "files": record.and_then(|accepted| accepted.backfilled).map(|backfilled| json!({
+            "compared": backfilled.compared,
+            "created": backfilled.created,
+            "deleted": backfilled.deleted,
+            "unchanged": backfilled.unchanged,
         })),
-        "identity": {"stream": scan.tail.identity, "source": scan.identity},
+        "identity": {"stream": scan.resume_state.identity, "source": scan.identity},
         "sequence": found.sequence_value,
-        "damaged": !scan.places.is_empty(),
-        "pruned_up_to": found.floor,
-        "lacks_pruned": found.below_floor,
-        "high": found.high,
-        "missing": ranges_json(&found.missing),
+        "damaged": !scan.damaged_ranges.is_empty(),
+        "pruned_up_to": found.prune_mark,
+        "lacks_pruned": found.behind_prune_mark,
+        "high_water_mark": found.high_water_mark,
+        "gaps": ranges_json(&found.gaps),
         "lost": {
             "messages": scan.lost_count,
             "positions": ranges_json(&scan.lost_positions),

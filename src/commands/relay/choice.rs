@@ -2,7 +2,7 @@
 
 use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::publish::PublishMode;
-use artstore_repair::mend::Decision;
+use artstore_repair::mend::OperatorDecision;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use clap::Args;
@@ -37,7 +37,7 @@ pub struct Choice {
 
 impl Choice {
     /// The operator's word, where it was given. Asked once: nobody who is named is a warning.
-    pub(super) fn decision(&self) -> Result<Option<Decision>, ConfigError> {
+    pub(super) fn decision(&self) -> Result<Option<OperatorDecision>, ConfigError> {
         let reason = self.reason.clone().unwrap_or_default();
         if self.yes && reason.trim().is_empty() {
             return Err(ConfigError(
@@ -49,7 +49,7 @@ impl Choice {
                 "--reason has more than {LONGEST_REASON} characters, or a NUL"
             )));
         }
-        Ok(self.yes.then(|| Decision {
+        Ok(self.yes.then(|| OperatorDecision {
             reason,
             by: operator::recorded_person().unwrap_or_else(|| "unknown".to_owned()),
         }))

@@ -4,8 +4,8 @@ use artstore_runtime::count::counted;
 use std::process::ExitCode;
 
 use artstore_bus::bus::Bus;
-use artstore_repair::mend::Decision;
-use artstore_repair::republish::{self, Lack};
+use artstore_repair::mend::OperatorDecision;
+use artstore_repair::republish::{self, RepublishPlan};
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};
 
@@ -17,35 +17,35 @@ pub async fn run(
     config: &Config,
     bus: &Bus,
     choice: &Choice,
-    decision: Option<Decision>,
+    decision: Option<OperatorDecision>,
 ) -> anyhow::Result<ExitCode> {
     let options = choice.options(config)?;
-    let mut lack = republish::examine(bus, &options).await?;
+    let mut plan = republish::examine(bus, &options).await?;
     let mut published = None;
-    if let Some(decision) = decision.filter(|_| !lack.is_nothing()) {
+    if let Some(decision) = decision.filter(|_| !plan.is_nothing()) {
         let done = republish::republish(bus, &options, &decision).await?;
-        (lack, published) = (done.0, Some(done.1));
+        (plan, published) = (done.0, Some(done.1));
     }
     if choice.json {
-        let report = report(&options.source, &lack, published);
+        let report = report(&options.source, &plan, published);
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        show(&options.source, &lack, published);
+        show(&options.source, &plan, published);
     }
     Ok(ExitCode::from(u8::from(
-        !lack.is_nothing() && published.is_none(),
+        !plan.is_nothing() && published.is_none(),
     )))
 }
 
-fn show(source: &Source, lack: &Lack, published: Option<u64>) {
-    let (scan, stream) = (&lack.scan, source.stream());
-    if lack.is_nothing() {
+fn show(source: &Source, plan: &RepublishPlan, published: Option<u64>) {
+    let (scan, stream) = (&plan.scan, source.stream());
+    if plan.is_nothing() {
         println!("nothing to republish: stream {stream} is whole, and has every row of {source}");
         return;
     }
     println!("source {source}, stream {stream}\n");
-    println!("damaged places: {}", scan.places.len());
-    for place in scan.places.iter().take(SHOWN) {
+    println!("damaged ranges: {}", scan.damaged_ranges.len());
+    for place in scan.damaged_ranges.iter().take(SHOWN) {
         let where_ = match place.first == place.last {
             true => format!("message {}", place.first),
             false => format!("messages {} to {}", place.first, place.last),
@@ -58,29 +58,29 @@ fn show(source: &Source, lack: &Lack, published: Option<u64>) {
             );
         }
     }
-    rest(scan.places.len());
+    rest(scan.damaged_ranges.len());
     println!();
     println!(
         "rows without a message that counts: {}",
-        lack.rows.positions()
+        plan.rows.positions()
     );
-    if !lack.listed.is_empty() {
-        println!("  positions {}", shown(&lack.rows));
+    if !plan.listed.is_empty() {
+        println!("  positions {}", shown(&plan.rows));
         println!("  {:>10}  {:36}  file", "position", "event");
-        for row in lack.listed.iter().take(SHOWN) {
+        for row in plan.listed.iter().take(SHOWN) {
             let file = row.file.as_deref().unwrap_or("-");
             println!("  {:>10}  {}  {file}", row.position, row.id);
         }
-        rest(lack.listed.len());
+        rest(plan.listed.len());
     }
-    if !scan.places.is_empty() && !lack.pruned.is_empty() {
+    if !scan.damaged_ranges.is_empty() && !plan.pruned.is_empty() {
         println!(
             "pruned, without a message that counts: {}, at most: {}",
-            counted(lack.pruned.positions(), "position"),
-            shown(&lack.pruned)
+            counted(plan.pruned.positions(), "position"),
+            shown(&plan.pruned)
         );
         println!(
-            "  what they told can't be published again (some are of transactions that were taken back): \
+            "  what they contained can't be published again (some are aborted positions): \
              rather restore the stream"
         );
     }
@@ -91,7 +91,7 @@ fn show(source: &Source, lack: &Lack, published: Option<u64>) {
     println!();
     match published {
         Some(count) => println!(
-            "put right: {} published behind the damage",
+            "repaired: {} published behind the damage",
             counted(count, "message")
         ),
         None => println!(
@@ -102,22 +102,22 @@ fn show(source: &Source, lack: &Lack, published: Option<u64>) {
     }
 }
 
-fn report(source: &Source, lack: &Lack, published: Option<u64>) -> Value {
+fn report(source: &Source, plan: &RepublishPlan, published: Option<u64>) -> Value {
     json!({
         "source": source.to_string(),
         "stream": source.stream(),
-        "damaged": !lack.is_nothing(),
+        "damaged": !plan.is_nothing(),
         "published": published,
-        "places": lack.scan.places,
+        "damaged_ranges": plan.scan.damaged_ranges,
         "rows": {
-            "count": lack.rows.positions(),
-            "positions": ranges_json(&lack.rows),
-            "list": lack.listed,
+            "count": plan.rows.positions(),
+            "positions": ranges_json(&plan.rows),
+            "list": plan.listed,
         },
-        "files": lack.scan.unclear_files,
+        "files": plan.scan.unclear_files,
         "pruned": {
-            "count": lack.pruned.positions(),
-            "positions": ranges_json(&lack.pruned),
+            "count": plan.pruned.positions(),
+            "positions": ranges_json(&plan.pruned),
         },
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
-use artstore_producers::relay::progress::Progress;
+use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_projectors::projector::Projector;
@@ -91,7 +91,7 @@ pub(super) fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
 pub(super) async fn relay(
     bus: Bus,
     options: RelayOptions,
-    progress: Progress,
+    progress: RelayProgress,
     patience: Patience,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
@@ -122,25 +122,25 @@ pub(super) async fn relay(
 }
 
 /// Where a projection reads and writes.
-pub(super) struct Place {
+pub(super) struct ProjectorContext {
     pub(super) bus: Bus,
     pub(super) database: PgConnectOptions,
-    pub(super) progress: progress::Progress,
+    pub(super) progress: progress::ProjectorProgress,
     pub(super) patience: Patience,
 }
 
 /// Runs a projection until `stop` says so, and waits for its database before it begins.
 pub(super) async fn project<P: Projector>(
     projector: P,
-    place: Place,
+    context: ProjectorContext,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
-    let Place {
+    let ProjectorContext {
         bus,
         database,
         progress,
         patience,
-    } = place;
+    } = context;
     let wait = Wait {
         what: format!("projection {}", P::NAME),
         server: format!("database {}", shown(&database)),

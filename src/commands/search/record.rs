@@ -3,7 +3,7 @@
 
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_producers::publish::wal::PublishError;
-use artstore_projectors::search::Found;
+use artstore_projectors::search::SearchResult;
 use artstore_projectors::search::query::Search;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::event::SearchPerformed;
@@ -17,7 +17,7 @@ use super::milliseconds;
 pub async fn record(
     connection: &mut PgConnection,
     asked: &Search,
-    found: &Found,
+    found: &SearchResult,
 ) -> Result<Uuid, PublishError> {
     let filters = (!asked.filters.is_empty()).then(|| json!(asked.filters).to_string());
     let data = SearchPerformed {

@@ -1,6 +1,6 @@
 //! Hits for people: one line each, no wider than the terminal; 80 columns where it is none.
 
-use artstore_projectors::search::Found;
+use artstore_projectors::search::SearchResult;
 use artstore_projectors::search::hit::Hit;
 use artstore_projectors::search::query::Search;
 use artstore_runtime::count::counted;
@@ -11,7 +11,7 @@ use crate::terminal::{cut, grouped, human, shown};
 const GAP: usize = 2;
 
 /// The whole answer.
-pub fn show(asked: &Search, found: &Found, width: usize) -> String {
+pub fn show(asked: &Search, found: &SearchResult, width: usize) -> String {
     let mut text = String::new();
     if !found.hits.is_empty() {
         text.push_str(&table(&found.hits, width));
@@ -43,7 +43,7 @@ pub fn show(asked: &Search, found: &Found, width: usize) -> String {
     text
 }
 
-fn summary(asked: &Search, found: &Found) -> String {
+fn summary(asked: &Search, found: &SearchResult) -> String {
     let took = found.took.as_millis();
     let hits = match (found.total, found.total_exact) {
         (0, _) => "no file found".to_owned(),

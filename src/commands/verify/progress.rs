@@ -15,7 +15,7 @@ use artstore_verification::source::Fixed;
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The progress of one source.
-pub(crate) struct Progress {
+pub(crate) struct VerifyDisplay {
     source: String,
     /// None: lines.
     bar: Option<ProgressBar>,
@@ -25,7 +25,7 @@ pub(crate) struct Progress {
     next_line: Instant,
 }
 
-impl Progress {
+impl VerifyDisplay {
     /// From a sequence on; with `quiet`, nothing is shown.
     pub(crate) fn new(source: &Source, behind: u64, quiet: bool) -> Self {
         if behind > 0 && !quiet {
@@ -67,7 +67,7 @@ impl Progress {
                 eprintln!(
                     "{}: all {of} messages read; waiting for the relay ({owed} rows below \
                      position {}, and those above)",
-                    self.source, pass.state.links.high
+                    self.source, pass.state.links.high_water_mark
                 );
             }
         }
@@ -81,13 +81,13 @@ impl Progress {
 }
 
 /// The progress of the read model.
-pub(super) struct CacheProgress {
+pub(super) struct CacheDisplay {
     bar: Option<ProgressBar>,
     quiet: bool,
     next_line: Instant,
 }
 
-impl CacheProgress {
+impl CacheDisplay {
     /// With `quiet`, nothing is shown.
     pub(super) fn new(quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal())
@@ -99,7 +99,7 @@ impl CacheProgress {
         }
     }
 
-    pub(super) fn show(&mut self, now: cache::Progress) {
+    pub(super) fn show(&mut self, now: cache::CacheCheckProgress) {
         let stage = match now.stage {
             cache::Stage::Compare => "cache: rows",
             cache::Stage::Provenance => "cache: events",

@@ -50,7 +50,7 @@ pub(super) fn next(reports: &[Report], cache: Option<&cache::Report>) -> Option<
     let of_sources = reports.iter().flat_map(|report| &report.findings);
     let commands = of_sources
         .chain(of_cache)
-        .map(|finding| finding.mend.as_str());
+        .map(|finding| finding.repair.as_str());
     let rank = |command: &&str| {
         let words = command.strip_prefix("artstore ").unwrap_or(command);
         let known = ORDER.iter().position(|first| words.starts_with(first));
@@ -159,7 +159,7 @@ pub(super) fn show(reports: &[Report], cache: Option<&cache::Report>) -> String 
         }
         findings(&mut text, "query cache", &cache.findings, &cache_counts);
         if cache.truncated {
-            text += "\nquery cache: so much differs that the rest was not looked at: mend these, \
+            text += "\nquery cache: so much differs that the rest was not looked at: repair these, \
                      then verify again\n";
         }
     }
@@ -228,8 +228,8 @@ fn findings(text: &mut String, of: &str, found: &[Finding], counts: &BTreeMap<Ki
                 format_args!("  and {more} more (--json lists them)\n"),
             );
         }
-        for mend in grouped(listed.iter().map(|f| f.mend.as_str()).collect(), FEW) {
-            push(text, format_args!("  mend: {mend}\n"));
+        for repair in grouped(listed.iter().map(|f| f.repair.as_str()).collect(), FEW) {
+            push(text, format_args!("  repair: {repair}\n"));
         }
     }
 }
@@ -239,7 +239,7 @@ fn findings(text: &mut String, of: &str, found: &[Finding], counts: &BTreeMap<Ki
 fn grouped(mut commands: Vec<&str>, few: usize) -> Vec<String> {
     commands.sort_unstable();
     commands.dedup();
-    let of_files = |command: &&str| command.starts_with(checkpoints::MEND);
+    let of_files = |command: &&str| command.starts_with(checkpoints::REPAIR);
     let many = commands.iter().copied().filter(of_files).count() > few;
     let mut lines: Vec<String> = commands
         .iter()
@@ -254,7 +254,7 @@ fn grouped(mut commands: Vec<&str>, few: usize) -> Vec<String> {
     if many {
         lines.push(format!(
             "artstore verify --json > report.json; {} --from report.json",
-            checkpoints::MEND
+            checkpoints::REPAIR
         ));
     }
     lines

@@ -1,5 +1,5 @@
 //! `artstore wal number`: positions for finished rows that have none, because the trigger that
-//! gives them was off. What it mends, `artstore verify` finds.
+//! gives them was off. What it repairs, `artstore verify` finds.
 
 use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
@@ -77,7 +77,7 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
                 );
                 if let (Source::Element(name), true) = (&source, numbered > 0) {
                     // They come behind what happened to their files since.
-                    println!("then bring the files level: artstore element backfill {name}");
+                    println!("then backfill the files: artstore element backfill {name}");
                 }
             }
             (0, false) => println!("every finished row has a position"),

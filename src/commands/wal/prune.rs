@@ -24,14 +24,14 @@ use tokio::sync::watch;
 
 use super::elements::{Connected, check_reason, connect, duration};
 use crate::bus_backup::limit;
-use crate::commands::verify::progress::Progress;
+use crate::commands::verify::progress::VerifyDisplay;
 use crate::config::{Config, ConfigError};
 use crate::operator;
 use crate::signals::stop_signal;
 use artstore_verification::pass::{NewDecision, State};
 use artstore_verification::source::{self, Ended, Report};
 
-/// How often a line tells of a long removal.
+/// How often a line reports the progress of a long removal.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// How often a comparison begins anew because a break or damage was accepted meanwhile.
@@ -71,7 +71,7 @@ pub struct Prune {
 }
 
 /// An element that was looked at.
-struct Looked {
+struct PrunePreview {
     element: ElementName,
     connection: PgConnection,
     compared: Compared,
@@ -84,8 +84,8 @@ struct Looked {
 #[derive(Default)]
 struct Done {
     operations: i64,
-    floor: i64,
-    /// The position of the last operation that tells of it.
+    prune_mark: i64,
+    /// The position of the last operation that records it.
     event: Option<i64>,
     /// What ended it before all was done.
     error: Option<anyhow::Error>,
@@ -142,9 +142,9 @@ pub(super) async fn run(config: &Config, command: &Prune) -> anyhow::Result<Exit
         if command.json {
             report.push(as_json(&found, done.as_ref()));
         } else if let Some(done) = &done {
-            tell(&found.element, done);
+            print_outcome(&found.element, done);
         }
-        // What was done to the others is told all the same.
+        // The results of the others are printed all the same.
         if let Some(error) = done.as_ref().and_then(|done| done.error.as_ref()) {
             eprintln!("artstore: element {}: {error:#}", found.element);
             clean = false;
@@ -167,7 +167,7 @@ async fn look(
     command: &Prune,
     finished_before: DateTime<Utc>,
     stop: &watch::Receiver<bool>,
-) -> anyhow::Result<Option<Looked>> {
+) -> anyhow::Result<Option<PrunePreview>> {
     let begun = prune::begin(bus, &mut connection, &element).await?;
     // Before the long comparison: a backup that is none ends it at once.
     let backed_up = match &command.backed_up_in {
@@ -206,7 +206,7 @@ async fn look(
         }
     };
     crash::point("prune.planned");
-    Ok(Some(Looked {
+    Ok(Some(PrunePreview {
         element,
         connection,
         compared: begun.compared(report.sequence, report.last_event),
@@ -225,7 +225,7 @@ async fn verify(
 ) -> anyhow::Result<Ended> {
     let mut pass = source::begin(bus, source, State::default()).await?;
     pass.newer.behind = behind;
-    let mut progress = Progress::new(source, 0, command.json);
+    let mut progress = VerifyDisplay::new(source, 0, command.json);
     let wait = Duration::from_secs(command.wait);
     let ended = source::run(connection, bus, pass, wait, |pass, fixed| {
         progress.show(pass, fixed);
@@ -242,7 +242,7 @@ async fn verify(
 /// Removes what was planned, batch by batch. None: there was nothing.
 async fn remove(
     bus: &Bus,
-    found: &mut Looked,
+    found: &mut PrunePreview,
     command: &Prune,
     finished_before: DateTime<Utc>,
     stop: &watch::Receiver<bool>,
@@ -266,7 +266,7 @@ async fn remove(
         ]),
     };
     let mut done = Done {
-        floor: plan.floor,
+        prune_mark: plan.prune_mark,
         ..Done::default()
     };
     let mut next_line = Instant::now() + EVERY;
@@ -281,7 +281,7 @@ async fn remove(
             }
         };
         done.operations += removed.operations;
-        done.floor = removed.floor;
+        done.prune_mark = removed.prune_mark;
         done.event = Some(removed.event);
         if !command.json && Instant::now() >= next_line {
             next_line = Instant::now() + EVERY;
@@ -312,8 +312,8 @@ fn agreed(count: i64) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn show(found: &Looked, finished_before: DateTime<Utc>) {
-    let Looked {
+fn show(found: &PrunePreview, finished_before: DateTime<Utc>) {
+    let PrunePreview {
         element,
         report,
         plan,
@@ -328,18 +328,20 @@ fn show(found: &Looked, finished_before: DateTime<Utc>) {
     let Some(plan) = plan else {
         let count: u64 = report.counts.values().sum();
         println!(
-            "  {}: nothing is removed before it is mended",
+            "  {}: nothing is removed before it is repaired",
             counted(count, "finding")
         );
         for (kind, count) in &report.counts {
             println!("    {count} {kind}");
         }
-        println!("  `artstore verify --source {element}` shows each, and what mends it");
+        println!(
+            "  `artstore verify --source {element}` shows each, and the command that repairs it"
+        );
         return;
     };
     let before = finished_before.format("%F %T UTC");
-    if plan.floor > 0 {
-        println!("  pruned     up to position {}, before", plan.floor);
+    if plan.prune_mark > 0 {
+        println!("  pruned     up to position {}, before", plan.prune_mark);
     }
     match plan.operations {
         0 => println!("  can go     nothing"),
@@ -382,11 +384,11 @@ impl fmt::Display for Why<'_> {
     }
 }
 
-fn tell(element: &ElementName, done: &Done) {
+fn print_outcome(element: &ElementName, done: &Done) {
     println!(
         "{element}: {} removed; pruned up to position {}{}",
         counted(done.operations, "operation"),
-        done.floor,
+        done.prune_mark,
         match done.event {
             Some(event) => format!(", recorded up to position {event}"),
             None => String::new(),
@@ -394,13 +396,13 @@ fn tell(element: &ElementName, done: &Done) {
     );
 }
 
-fn as_json(found: &Looked, done: Option<&Done>) -> Value {
+fn as_json(found: &PrunePreview, done: Option<&Done>) -> Value {
     json!({
         "element": found.element,
         "proven": found.report.proven,
         "findings": found.report.counts,
         "plan": found.plan.as_ref().map(|plan| json!({
-            "floor": plan.floor,
+            "prune_mark": plan.prune_mark,
             "up_to": plan.up_to,
             "operations": plan.operations,
             "stays": plan.stays.as_ref().map(|(position, why)| json!({
@@ -410,7 +412,7 @@ fn as_json(found: &Looked, done: Option<&Done>) -> Value {
             })),
         })),
         "removed": done.map_or(0, |done| done.operations),
-        "floor": done.map(|done| done.floor).or(found.plan.as_ref().map(|plan| plan.floor)),
+        "prune_mark": done.map(|done| done.prune_mark).or(found.plan.as_ref().map(|plan| plan.prune_mark)),
         "event_position": done.and_then(|done| done.event),
         "error": done.and_then(|done| done.error.as_ref()).map(|error| format!("{error:#}")),
     })

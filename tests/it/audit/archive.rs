@@ -93,7 +93,7 @@ fn old_rows_go_into_files_and_the_log_goes_on() {
         let relay = world.command(&["run", "relay"]).start();
         let projector = old.audited.projector().start();
         old.events(600).await;
-        old.audited.level_with(&Source::Query, 600).await;
+        old.audited.caught_up_with(&Source::Query, 600).await;
 
         // Not what is younger than the retention, and the retention is not shorter.
         let (status, said) = old
@@ -124,7 +124,7 @@ fn old_rows_go_into_files_and_the_log_goes_on() {
         assert_eq!(old.rows().await, (513, 88));
         old.verified().await;
         old.events(700).await;
-        old.audited.level_with(&Source::Query, 1_300).await;
+        old.audited.caught_up_with(&Source::Query, 1_300).await;
         let (status, said) = old.archive().output().await;
         assert!(
             status.success() && said.contains("768 rows removed"),
@@ -301,7 +301,7 @@ fn killed_anywhere_nothing_is_lost_and_the_same_command_goes_on() {
         let _relay = world.command(&["run", "relay"]).start();
         let _projector = old.audited.projector().start();
         old.events(2_600).await;
-        old.audited.level_with(&Source::Query, 2_600).await;
+        old.audited.caught_up_with(&Source::Query, 2_600).await;
         for (point, times, left) in [
             ("audit.archive.rows", 1, 2_600),
             ("audit.archive.written", 1, 2_600),
@@ -339,7 +339,7 @@ fn nothing_is_removed_before_the_log_says_so() {
         let projector = old.audited.projector().start();
         old.events(300).await;
         old.events_since(300, "'2018-06-01'::timestamptz").await;
-        old.audited.level_with(&Source::Query, 600).await;
+        old.audited.caught_up_with(&Source::Query, 600).await;
         projector.kill().await;
         relay.kill().await;
         // A row that was changed is not archived.
@@ -400,7 +400,7 @@ fn an_archive_that_never_was_is_not_believed() {
         let _relay = world.command(&["run", "relay"]).start();
         let _projector = old.audited.projector().start();
         old.events_since(600, "now() - interval '1 day'").await;
-        old.audited.level_with(&Source::Query, 600).await;
+        old.audited.caught_up_with(&Source::Query, 600).await;
         let mut admin = pg(&world.admin_url).await;
         let signature: String = value(
             &mut admin,
@@ -423,7 +423,7 @@ fn an_archive_that_never_was_is_not_believed() {
                 ),
             )
             .await;
-            old.audited.level_with(&Source::Admin, events).await;
+            old.audited.caught_up_with(&Source::Admin, events).await;
         };
         let found = async |arguments: &[&str]| old.audited.verify(arguments).await.findings();
         let unfit = |row: u64| {

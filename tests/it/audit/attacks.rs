@@ -92,7 +92,7 @@ pub async fn built(audited: &Audited<'_>) {
     written(world, HEADED).await;
     projector.kill().await;
     let projector = audited.projector().start();
-    audited.level_with(&Source::Admin, HEADED).await;
+    audited.caught_up_with(&Source::Admin, HEADED).await;
     projector.kill().await;
     let projector = untimed();
     admin_events(world, (ROWS - HEADED).try_into().unwrap()).await;

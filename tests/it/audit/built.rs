@@ -25,7 +25,7 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         load.stop().await;
         world.published(0).await;
         world.published(1).await;
-        audited.level().await;
+        audited.caught_up().await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}\n{}", verdict.0, projector.log());
         // The check of everything includes it.
@@ -153,7 +153,7 @@ fn a_role_with_the_least_rights_writes_the_log_and_can_not_change_it() {
             .start();
         let projector = audited.projector().env("ADMIN_DATABASE_URL", &url).start();
         admin_events(&world, 20).await;
-        audited.level_with(&Source::Admin, 20).await;
+        audited.caught_up_with(&Source::Admin, 20).await;
         assert!(audited.verify(&["--against-stream"]).await.is_clean());
         let mut least = pg(&url).await;
         for change in [

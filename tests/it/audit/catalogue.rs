@@ -2,7 +2,7 @@
 //! it has to be found.
 
 /// What has to be found: kind, row, and a layer that saw it.
-pub type Found = (&'static str, Option<u64>, &'static str);
+pub type ExpectedFinding = (&'static str, Option<u64>, &'static str);
 
 /// One attack on a copy of the database.
 pub struct Attack {
@@ -13,12 +13,12 @@ pub struct Attack {
     pub signed_again: bool,
     /// Seen only beside the messages on the bus.
     pub against: bool,
-    pub found: Found,
+    pub found: ExpectedFinding,
     /// The rows that may be named, and all of them have to be; empty: others follow from them.
     pub named: &'static [u64],
 }
 
-pub const fn plain(name: &'static str, sql: &'static str, found: Found) -> Attack {
+pub const fn plain(name: &'static str, sql: &'static str, found: ExpectedFinding) -> Attack {
     Attack {
         name,
         sql,
@@ -33,7 +33,7 @@ pub const fn plain(name: &'static str, sql: &'static str, found: Found) -> Attac
 const fn exact(
     name: &'static str,
     sql: &'static str,
-    found: Found,
+    found: ExpectedFinding,
     named: &'static [u64],
 ) -> Attack {
     Attack {
@@ -42,7 +42,7 @@ const fn exact(
     }
 }
 
-const fn stolen(name: &'static str, sql: &'static str, found: Found) -> Attack {
+const fn stolen(name: &'static str, sql: &'static str, found: ExpectedFinding) -> Attack {
     Attack {
         signed_again: true,
         ..plain(name, sql, found)

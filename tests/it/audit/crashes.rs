@@ -49,7 +49,7 @@ fn killed_between_every_two_steps_the_log_continues_and_verifies() {
         load.stop().await;
         let projector = audited.projector().start();
         world.published(0).await;
-        audited.level().await;
+        audited.caught_up().await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
         heads_are_published_once(&world).await;
@@ -91,7 +91,7 @@ fn of_two_projectors_one_works_and_neither_forks_the_log() {
         }
         load.stop().await;
         world.published(0).await;
-        audited.level().await;
+        audited.caught_up().await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
         heads_are_published_once(&world).await;
@@ -128,7 +128,7 @@ fn a_restored_backup_catches_up_with_what_was_published_and_a_fork_is_refused() 
         let projector = audited.projector().start();
         // More than one batch: what it signs on the way, nobody could publish any more.
         admin_events(&world, 1_500).await;
-        audited.level_with(&Source::Admin, 1_800).await;
+        audited.caught_up_with(&Source::Admin, 1_800).await;
         projector.kill().await;
         relay.kill().await;
 
@@ -140,7 +140,9 @@ fn a_restored_backup_catches_up_with_what_was_published_and_a_fork_is_refused() 
 
         let restored = audited.projector().env("ADMIN_DATABASE_URL", &url).start();
         restored.says("behind the last published head").await;
-        restored.says("level with the last published head").await;
+        restored
+            .says("caught up with the last published head")
+            .await;
         eventually("it has caught up", || async {
             let size: i64 = value(
                 &mut pg(&url).await,
@@ -257,7 +259,7 @@ fn what_the_tables_say_is_neither_signed_nor_published_without_the_rows() {
 
         // Of the heads, too: what is on the bus can't be taken back.
         admin_events(&world, 9).await;
-        audited.level_with(&Source::Admin, 310).await;
+        audited.caught_up_with(&Source::Admin, 310).await;
         let plant = format!(
             "insert into audit_heads (stream, size, note) values ('{stream}', 1000000, 'junk')"
         );
@@ -267,7 +269,7 @@ fn what_the_tables_say_is_neither_signed_nor_published_without_the_rows() {
             .await;
         execute(&mut admin, "alter table audit_heads disable trigger all; delete from audit_heads where size = 1000000").await;
         admin_events(&world, 10).await;
-        audited.level_with(&Source::Admin, 320).await;
+        audited.caught_up_with(&Source::Admin, 320).await;
         execute(
             &mut admin,
             format!("alter table audit_heads enable trigger all; {TRIGGER_AGAIN}"),
@@ -298,7 +300,7 @@ fn a_backup_without_the_head_of_its_last_row_takes_it_over_from_the_bus() {
         .await;
         let projector = audited.projector().start();
         admin_events(&world, 10).await;
-        audited.level_with(&Source::Admin, 310).await;
+        audited.caught_up_with(&Source::Admin, 310).await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
         projector.kill().await;

@@ -39,8 +39,8 @@ fn an_export_is_whole_in_order_and_an_event_of_the_log() {
                 .await
                 .unwrap();
         }
-        audited.level_with(&Source::Admin, 2_500).await;
-        audited.level_with(&world.source(0), 12).await;
+        audited.caught_up_with(&Source::Admin, 2_500).await;
+        audited.caught_up_with(&world.source(0), 12).await;
         let folder = folder("export");
         let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let export = |format: &str, name: &str| {
@@ -68,7 +68,7 @@ fn an_export_is_whole_in_order_and_an_event_of_the_log() {
         );
         // Rows that came since are not in it.
         events(&world, 5).await;
-        audited.level_with(&Source::Admin, 2_506).await;
+        audited.caught_up_with(&Source::Admin, 2_506).await;
         let (status, said) = export("jsonl", "all.jsonl")
             .argument("--resume")
             .finish()
@@ -178,7 +178,7 @@ fn an_export_is_not_whole_where_rows_were_archived_beside_it() {
             .start();
         let _projector = audited.projector().start();
         events(&world, 50).await;
-        audited.level_with(&Source::Admin, 50).await;
+        audited.caught_up_with(&Source::Admin, 50).await;
         let mut admin = pg(&world.admin_url).await;
         // Whatever a row holds, it is shown and exported.
         execute(

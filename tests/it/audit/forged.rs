@@ -348,7 +348,7 @@ fn rows_behind_the_last_head_are_compared_with_their_messages_before_one_is_sign
         projector.signal("-TERM").await;
         projector.ended().await;
         let projector = audited.projector().start();
-        audited.level_with(&Source::Admin, 310).await;
+        audited.caught_up_with(&Source::Admin, 310).await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
         projector.kill().await;

@@ -43,7 +43,7 @@ fn heads_that_the_bus_lost_are_found_and_published_again_also_behind_an_archive(
              from generate_series(1, 600) as n",
         )
         .await;
-        audited.level_with(&Source::Query, 600).await;
+        audited.caught_up_with(&Source::Query, 600).await;
         let stream = Source::Query.stream();
         let there = sizes(&world, &stream).await;
         assert!(
@@ -98,7 +98,7 @@ fn heads_that_the_bus_lost_are_found_and_published_again_also_behind_an_archive(
         anew(&world).await;
         missing("publishes it again").await;
         let projector = audited.projector().start();
-        audited.level_with(&Source::Query, 600).await;
+        audited.caught_up_with(&Source::Query, 600).await;
         assert_eq!(sizes(&world, &stream).await, there);
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
@@ -115,14 +115,14 @@ fn heads_that_the_bus_lost_are_found_and_published_again_also_behind_an_archive(
         projector.kill().await;
         anew(&world).await;
         let projector = audited.projector().start();
-        audited.level_with(&Source::Query, 600).await;
+        audited.caught_up_with(&Source::Query, 600).await;
         execute(
             &mut query,
             "insert into event_outbox (event_id, entity, action, data, actor)
              values (gen_random_uuid(), 'thing', 'seen', '{}', '{}')",
         )
         .await;
-        audited.level_with(&Source::Query, 601).await;
+        audited.caught_up_with(&Source::Query, 601).await;
         let verdict = audited.verify(&["--archives", to.to_str().unwrap()]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
         projector.kill().await;

@@ -69,7 +69,7 @@ fn a_log_goes_on_with_a_stream_that_was_made_again_where_every_row_agrees() {
         projector.ended().await;
         let projector = audited.projector().start();
         admin_events(&world, 9).await;
-        audited.level_with(&Source::Admin, 310).await;
+        audited.caught_up_with(&Source::Admin, 310).await;
         let reason: String = value(
             &mut admin,
             "select data ->> 'reason' from audit_logs where event_type = 'audit_stream_accepted'",

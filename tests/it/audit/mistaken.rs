@@ -90,7 +90,7 @@ fn a_log_a_file_or_a_database_that_is_not_the_one_that_is_meant_is_told() {
                 .finish()
                 .await;
             assert_eq!(status.code(), Some(2), "{log}");
-            assert!(log.contains("mend ADMIN_DATABASE_URL"), "{log}");
+            assert!(log.contains("correct ADMIN_DATABASE_URL"), "{log}");
         }
 
         // What is known of the rest is told where the log's check can't be done.

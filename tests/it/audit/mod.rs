@@ -79,14 +79,14 @@ impl<'a> Audited<'a> {
     }
 
     /// Waits until every message of every stream is a row, under a published head.
-    pub async fn level(&self) {
+    pub async fn caught_up(&self) {
         for source in self.world.sources() {
             let last = self.world.last_sequence(&source).await;
-            self.level_with(&source, last).await;
+            self.caught_up_with(&source, last).await;
         }
     }
 
-    pub async fn level_with(&self, source: &Source, last: u64) {
+    pub async fn caught_up_with(&self, source: &Source, last: u64) {
         let stream = source.stream();
         eventually(
             &format!("the log of {source} has {last} rows and a head"),
@@ -138,7 +138,7 @@ pub async fn with_admin_events(audited: &Audited<'_>, count: usize) -> [Process;
     let projector = audited.projector().start();
     admin_events(audited.world, count).await;
     audited
-        .level_with(&Source::Admin, count.try_into().unwrap())
+        .caught_up_with(&Source::Admin, count.try_into().unwrap())
         .await;
     [relay, projector]
 }

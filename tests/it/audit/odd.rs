@@ -68,7 +68,7 @@ fn odd_events_are_rows_and_verify() {
         .await;
         let relay = world.command(&["run", "relay"]).start();
         let projector = audited.projector().start();
-        audited.level_with(&Source::Admin, 10).await;
+        audited.caught_up_with(&Source::Admin, 10).await;
         let hours: Vec<String> = sqlx::query_scalar(
             "select to_char(created_at at time zone 'UTC', 'HH24:MI') from audit_logs \
              where stream = 'ARTSTORE_ADMIN' and stream_sequence > 8 order by 1",
@@ -125,7 +125,7 @@ fn odd_events_are_rows_and_verify() {
             .unwrap()
             .await
             .unwrap();
-        audited.level_with(&source, 12).await;
+        audited.caught_up_with(&source, 12).await;
         let rows: Vec<(String, String, bool, Option<uuid::Uuid>, Value)> = sqlx::query_as(
             "select event_type, severity, success, event_id, data from audit_logs \
              where stream = 'ARTSTORE_ADMIN' and stream_sequence > 10 order by stream_sequence",

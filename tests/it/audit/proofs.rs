@@ -28,7 +28,7 @@ fn a_row_is_proved_without_database_and_secret_and_a_fork_is_refused() {
         let witness = || audited.command(&["audit", "witness", &file("witness")]);
         assert!(printed(witness()).await.0);
         admin_events(&world, 100).await;
-        audited.level_with(&Source::Admin, 400).await;
+        audited.caught_up_with(&Source::Admin, 400).await;
         assert!(printed(head("new")).await.0);
         assert!(printed(witness()).await.0);
         let consistency = |old: &str, new: &str| {
@@ -197,7 +197,7 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
 
         let projector = with(renewed.projector()).start();
         admin_events(&world, 100).await;
-        renewed.level_with(&Source::Admin, 200).await;
+        renewed.caught_up_with(&Source::Admin, 200).await;
         let mut admin = pg(&world.admin_url).await;
         let kids: i64 = value(&mut admin, "select count(distinct kid) from audit_logs").await;
         assert_eq!(kids, 2);
@@ -252,7 +252,7 @@ fn tail_follows_every_log_also_where_ids_are_committed_out_of_order() {
              values (gen_random_uuid(), 'thing', 'seen', '{}', '{}')";
         let mut query = world.query().await;
         execute(&mut query, event).await;
-        audited.level_with(&Source::Query, 1).await;
+        audited.caught_up_with(&Source::Query, 1).await;
         let tail = audited
             .command(&["audit", "tail", "--follow", "--json", "-n", "1"])
             .start();
@@ -275,7 +275,7 @@ fn tail_follows_every_log_also_where_ids_are_committed_out_of_order() {
         )
         .await;
         execute(&mut query, event).await;
-        audited.level_with(&Source::Query, 2).await;
+        audited.caught_up_with(&Source::Query, 2).await;
         eventually("the later row is shown", || async {
             (lines(&tail) == 2).then_some(())
         })

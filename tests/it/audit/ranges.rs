@@ -21,7 +21,7 @@ fn some_rows_are_checked_by_themselves() {
         let relay = world.command(&["run", "relay"]).start();
         let projector = audited.projector().start();
         admin_events(&world, 600).await;
-        audited.level_with(&Source::Admin, 600).await;
+        audited.caught_up_with(&Source::Admin, 600).await;
         projector.kill().await;
         relay.kill().await;
         let mut admin = pg(&world.admin_url).await;

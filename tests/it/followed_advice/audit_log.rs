@@ -43,7 +43,7 @@ fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
         };
         let projector = audited.projector().start();
         execute(&mut world.query().await, event).await;
-        audited.level_with(&Source::Query, 1).await;
+        audited.caught_up_with(&Source::Query, 1).await;
 
         projector.kill().await;
         execute(&mut world.query().await, event).await;
@@ -52,7 +52,7 @@ fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
             &mut services,
         )
         .await;
-        audited.level_with(&Source::Query, 2).await;
+        audited.caught_up_with(&Source::Query, 2).await;
 
         let pause = ["projection", "pause", "audit-log", "--reason", "a test"];
         let (status, said) = program(&pause).output().await;
@@ -81,7 +81,7 @@ fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
         // The projector looks at it when it publishes.
         execute(&mut world.query().await, event).await;
         follows("artstore bus init --remove-limits", &mut services).await;
-        audited.level_with(&Source::Query, 3).await;
+        audited.caught_up_with(&Source::Query, 3).await;
 
         let stream = Source::Query.stream();
         world.bus.jetstream.delete_stream(&stream).await.unwrap();
@@ -89,7 +89,7 @@ fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
         let accept = format!("artstore audit accept-stream --stream {stream} --reason REASON");
         assert!(done.contains(&accept), "{done:?}");
         execute(&mut world.query().await, event).await;
-        audited.level_with(&Source::Query, 4).await;
+        audited.caught_up_with(&Source::Query, 4).await;
         let verdict = audited.verify(&["--against-stream"]).await;
         assert!(verdict.is_clean(), "{}", verdict.0);
         for service in services {

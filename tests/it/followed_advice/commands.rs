@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::parking::{MEND as REPAIR, parked, passed, poison};
+use crate::parking::{REPAIR, parked, passed, poison};
 
 #[test]
 fn what_status_advises_ends_in_all_is_well() {
@@ -58,7 +58,7 @@ fn what_status_advises_ends_in_all_is_well() {
             let said: Value = serde_json::from_str(&said).unwrap();
             let mut sources = said["sources"].as_array()?.iter();
             let elem = sources.find(|source| source["source"] == "elem")?;
-            (elem["high"].as_i64() == Some(position)).then_some(())
+            (elem["high_water_mark"].as_i64() == Some(position)).then_some(())
         })
         .await;
         let set_back = "delete from elem_wal \

@@ -118,7 +118,7 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
         let newer_gone = format!("delete from {{v}} where version = {newer}");
         let newer_said = format!("version {newer}");
 
-        for (spoil, mend, variant, words) in [
+        for (spoil, repair, variant, words) in [
             (
                 "update {v} set checksum = 'x' where version = 2",
                 "",
@@ -158,7 +158,7 @@ fn a_version_table_that_does_not_fit_stops_up_down_and_status() {
                 assert!(format!("{error:?}").starts_with(variant), "{error:?}");
                 assert!(error.to_string().contains(words), "{error}");
             }
-            exec(&mut conn, &mend.replace("{v}", "storage_elem_01_version")).await;
+            exec(&mut conn, &repair.replace("{v}", "storage_elem_01_version")).await;
             exec(&mut conn, "truncate storage_elem_01_version; insert into storage_elem_01_version select * from saved; drop table saved").await;
         }
 

@@ -162,7 +162,7 @@ fn arbitrary_documents_stop_neither_a_service_nor_a_check() {
             .await;
         }
         world.projected().await;
-        audited.level().await;
+        audited.caught_up().await;
         let (status, said) = world
             .command(&["verify", "--wait", "5", "--json"])
             .output()
@@ -250,7 +250,7 @@ fn arbitrary_documents_stop_neither_a_service_nor_a_check() {
         named.sort();
         damaged.sort();
         assert_eq!(named, damaged, "seed {seed}: {:#?}", report.findings);
-        verify_cache::mend(&world, &report.findings).await;
+        verify_cache::repair(&world, &report.findings).await;
         verify_cache::clean(&world).await;
         relay.kill().await;
         for projector in projectors {

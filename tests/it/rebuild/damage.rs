@@ -1,12 +1,12 @@
-//! Rows that are not what the streams tell: shown with their events, and mended. Rows of the product's own
+//! Rows that are not what the streams tell: shown with their events, and repaired. Rows of the product's own
 //! services, and parked events, come along.
 
 use super::*;
 use crate::load::update;
-use crate::parking::{self, MEND, parked, poison};
+use crate::parking::{self, REPAIR, parked, poison};
 
 #[test]
-fn rows_changed_removed_and_added_by_hand_are_shown_with_their_events_and_mended() {
+fn rows_changed_removed_and_added_by_hand_are_shown_with_their_events_and_repaired() {
     run(async {
         let (world, processes) = built(&["elem"], 100).await;
         let mut query = world.query().await;
@@ -75,7 +75,7 @@ fn rows_changed_removed_and_added_by_hand_are_shown_with_their_events_and_mended
             "Different: 3 rows. Nothing was swapped",
             "filename: \"by hand\" -> \"report 1.pdf\"",
             "added: the live table does not have it",
-            "removed: no event tells of it",
+            "removed: no event is about it",
             &event,
             "--accept-differences",
         ] {
@@ -203,8 +203,8 @@ fn parked_events_are_parked_again_or_applied_and_differences_name_them() {
         update(&mut element, poisoned, "later").await.unwrap();
         passed(&world).await;
         assert_eq!(parked(&world).await.len(), 4);
-        // The cause is mended, here and in the tables that are built: the events are applied.
-        execute(&mut world.query().await, MEND).await;
+        // The cause is repaired, here and in the tables that are built: the events are applied.
+        execute(&mut world.query().await, REPAIR).await;
         let (code, said) = rebuild(&world, &[]).await;
         assert_eq!(code, Some(1), "{said:#}");
         // The file, and who owns it.
@@ -216,8 +216,8 @@ fn parked_events_are_parked_again_or_applied_and_differences_name_them() {
             said.contains("2 of these are explained by parked events"),
             "{said}"
         );
-        parking::level(&world).await;
-        // Back: parked again, and a retry brings them level.
+        parking::caught_up(&world).await;
+        // Back: parked again, and a retry lets them catch up.
         let rollback = world.command(&["projection", "rollback", "query-cache"]);
         assert!(rollback.finish().await.0.success());
         update(&mut element, poisoned, "after the rollback")
@@ -227,7 +227,7 @@ fn parked_events_are_parked_again_or_applied_and_differences_name_them() {
         assert_eq!(parked(&world).await.len(), 5);
         let (ok, said) = parking::retry(&world).await;
         assert!(ok, "{said}");
-        parking::level(&world).await;
+        parking::caught_up(&world).await;
         for process in processes {
             process.kill().await;
         }

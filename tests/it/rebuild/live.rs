@@ -270,7 +270,7 @@ fn killed_at_any_step_the_same_command_ends_equal() {
             ("rebuild.compared", 1, false),
             ("rebuild.copied", 1, false),
             ("rebuild.locked", 1, false),
-            ("rebuild.levelled", 1, false),
+            ("rebuild.synced", 1, false),
             ("rebuild.moved", 1, false),
             ("rebuild.recorded", 1, false),
             ("rebuild.swapped", 1, true),

@@ -18,7 +18,7 @@ async fn discard(world: &World, sequence: u64) {
 }
 
 /// A file whose first event can't be applied, and whose second one, parked behind it, can.
-async fn mended_file(world: &World) -> (Uuid, u64) {
+async fn repaired_file(world: &World) -> (Uuid, u64) {
     let file = poison(world, 0).await;
     passed(world).await;
     let sequence = world.last_sequence(&world.source(0)).await;
@@ -46,7 +46,7 @@ async fn cached(world: &World) -> i64 {
 fn what_was_given_up_stays_so_through_a_rebuild_and_a_rollback() {
     run(async {
         let (world, processes) = built(&["elem"], 100).await;
-        let (_, first) = mended_file(&world).await;
+        let (_, first) = repaired_file(&world).await;
         let lost = poison(&world, 0).await;
         passed(&world).await;
         assert_eq!(parked(&world).await.len(), 3);
@@ -56,12 +56,12 @@ fn what_was_given_up_stays_so_through_a_rebuild_and_a_rollback() {
         discard(&world, first).await;
         // The head is gone: what waits behind it is shown all the same.
         let (_, said) = world.command(&["parked", "list"]).output().await;
-        assert!(said.contains("those before it were given up"), "{said}");
+        assert!(said.contains("those before it were discarded"), "{said}");
         discard(&world, first + 2).await;
         let (ok, said) = parking::retry(&world).await;
         assert!(ok && said["applied"] == 1, "{said}");
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
-        // A fill meets the events that were given up, and goes on behind them.
+        // A fill meets the events that were discarded, and goes on behind them.
         swaps(&world).await;
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
         // Nor do they come back with the tables of before.
@@ -82,7 +82,7 @@ fn what_was_given_up_stays_so_through_a_rebuild_and_a_rollback() {
         .await;
         passed(&world).await;
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
-        execute(&mut world.query().await, crate::parking::MEND).await;
+        execute(&mut world.query().await, crate::parking::REPAIR).await;
         let repair = ["projection", "repair", "query-cache", "--file"];
         let repair = world.command(&repair).argument(&lost.to_string());
         let (status, said) = repair.finish().await;
@@ -125,7 +125,7 @@ fn a_decision_between_comparison_and_swap_ends_it_and_the_same_command_goes_on()
             rebuild.frozen().await;
             rebuild
         };
-        let (_, sequence) = mended_file(&world).await;
+        let (_, sequence) = repaired_file(&world).await;
         let mut rebuild = compared().await;
         discard(&world, sequence).await;
         let (ok, said) = parking::retry(&world).await;
@@ -179,7 +179,7 @@ fn a_build_that_was_kept_tries_its_parked_events_again() {
         assert_eq!(parked(&world).await.len(), 1);
         let (code, said) = rebuild(&world, &["--dry-run", "--keep"]).await;
         assert_eq!((code, said["outcome"].as_str()), (Some(0), Some("equal")));
-        // Mended without a change of the tables' form.
+        // Repaired without a change of the tables' form.
         execute(&mut query, rule(1_000_000_000)).await;
         let (ok, said) = parking::retry(&world).await;
         assert!(ok, "{said}");

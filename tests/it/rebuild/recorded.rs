@@ -262,7 +262,7 @@ fn a_snapshot_takes_other_streams_as_the_live_tables_have_them_and_survives_a_ki
 }
 
 #[test]
-fn killed_under_load_the_same_command_ends_level() {
+fn killed_under_load_the_same_command_catches_up() {
     run(async {
         let (world, processes) = built(&["elem"], 2_000).await;
         let load = Load::start(&world, 2, false);
@@ -302,7 +302,7 @@ fn the_audit_log_is_derived_again_and_compared_and_that_is_recorded() {
         crate::audit::admin_events(&world, 20).await;
         files(&world, 20).await;
         world.published(0).await;
-        audited.level().await;
+        audited.caught_up().await;
         let mut admin = pg(&world.admin_url).await;
         let rebuild = ["projection", "rebuild", "audit-log"];
         let (status, said) = audited.command(&rebuild).output().await;

@@ -110,7 +110,7 @@ fn tables_in_use_are_waited_for_and_who_uses_them_is_named() {
 }
 
 #[test]
-fn a_new_version_halts_and_names_the_command_that_mends_it() {
+fn a_new_version_halts_and_names_the_command_that_repairs_it() {
     run(async {
         let (world, [relay, projector]) = built(&["elem"], 10).await;
         projector.kill().await;

@@ -143,7 +143,7 @@ fn a_write_that_does_not_come_ends_the_wait_with_what_to_look_at() {
 }
 
 /// Finishes an operation and takes it back: its position is drawn and will never be written.
-async fn void(connection: &mut PgConnection) -> i64 {
+async fn aborted(connection: &mut PgConnection) -> i64 {
     let id = Uuid::new_v4();
     execute(connection, "begin").await;
     let drawn = value(
@@ -168,7 +168,7 @@ fn a_number_of_a_rolled_back_transaction_is_covered_by_later_events() {
         let mut query = world.query().await;
         let (relay, projector) = (world.relay(0).start(), world.projector().start());
         create(&mut element, &new_file("before.pdf")).await.unwrap();
-        let number = void(&mut element.1).await;
+        let number = aborted(&mut element.1).await;
         let wanted = [position(&world, number)];
         let timeout = Duration::from_millis(300);
         let early = read_your_writes::wait(&mut query, QueryCache::NAME, &wanted, timeout).await;
@@ -198,7 +198,7 @@ fn a_number_of_a_rolled_back_transaction_is_covered_by_later_events() {
         }
         assert!(
             missing,
-            "the first event after it can't know that it is void"
+            "the first event after it can't know that it is aborted"
         );
         relay.kill().await;
         projector.kill().await;

@@ -153,7 +153,7 @@ fn frozen_servers_are_shown_and_do_not_keep_a_stopped_service() {
         let (mut a, mut b) = (relay().await, projector().await);
         a.process.says("relay active").await;
         let mut c = relay().await;
-        c.process.says("standing by").await;
+        c.process.says("standby").await;
         for service in [&a, &b, &c] {
             service.becomes_ready().await;
         }

@@ -57,7 +57,7 @@ fn two_projectors_share_the_streams_and_one_takes_over() {
         for relay in &relays {
             relay.becomes_ready().await;
             let (_, said) = relay.readiness().await;
-            shown.push(said["parts"][0]["standing_by"].as_bool().unwrap());
+            shown.push(said["parts"][0]["standby"].as_bool().unwrap());
         }
         assert!(shown[0] != shown[1], "{shown:?}");
         load.stop().await;

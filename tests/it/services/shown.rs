@@ -36,19 +36,19 @@ fn a_stuck_projector_is_not_ready_until_it_goes_on_and_numbers_agree() {
         // Everything that is shown, against the database and the stream.
         let last = world.messages(&a).await.pop().unwrap();
         let sequence = world.last_sequence(&a).await as f64;
-        let shown = eventually("the void positions are settled", || async {
+        let shown = eventually("the aborted positions are settled", || async {
             let shown = relay.scrape().await;
-            (shown.of("relay_missing_positions", &a) == 0.0).then_some(shown)
+            (shown.of("relay_gap_positions", &a) == 0.0).then_some(shown)
         })
         .await;
         for (metric, expected) in [
             ("active", 1.0),
-            ("standing_by", 0.0),
+            ("standby", 0.0),
             ("halted", 0.0),
             ("stream_up", 1.0),
             ("position", last.position.unwrap() as f64),
-            ("high_position", last.high as f64),
-            ("void_positions_total", 3.0),
+            ("high_water_mark", last.high_water_mark as f64),
+            ("aborted_positions_total", 3.0),
             ("stream_sequence", sequence),
             ("published_total", sequence),
             ("lag_up", 1.0),

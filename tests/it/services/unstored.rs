@@ -55,7 +55,7 @@ fn publishes_that_get_lost_are_named_and_the_lock_stays() {
         let first = Watched::start(relay()).await;
         first.process.says("relay active").await;
         let second = Watched::start(relay()).await;
-        second.process.says("standing by").await;
+        second.process.says("standby").await;
         file(&world, 0).await;
         world.caught_up(0).await;
         let before = holder(&world).await;
@@ -120,7 +120,7 @@ fn a_full_disk_of_nats_is_named_and_freeing_it_as_advised_helps() {
         let first = Watched::start(world.relay(0)).await;
         first.process.says("relay active").await;
         let second = Watched::start(world.relay(0)).await;
-        second.process.says("standing by").await;
+        second.process.says("standby").await;
         file(&world, 0).await;
         world.caught_up(0).await;
         let before = holder(&world).await;

@@ -240,7 +240,7 @@ fn a_projection_that_cannot_be_reached_is_waited_for_and_the_others_are_built() 
             .env("QUERY_DATABASE_URL", &at(&world.query_url, &nowhere));
         let mut projector = Watched::start(projector).await;
         waits(&projector, "waiting for projection query-cache: database ").await;
-        audited.level().await;
+        audited.caught_up().await;
         assert_eq!(checkpoint(&world.query_url, &world.source(0)).await, 0);
 
         let server = serve(socket, &world.query_url).await;

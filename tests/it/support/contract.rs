@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use artstore_schemas::registry::FORMS;
+use artstore_schemas::registry::EVENT_SCHEMAS;
 use async_nats::HeaderMap;
 use jsonschema::Validator;
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub fn fits_its_schema(headers: &HeaderMap, body: &[u8]) {
             let options = jsonschema::options().should_validate_formats(true);
             options.build(schema).unwrap()
         };
-        let each = FORMS.iter();
+        let each = EVENT_SCHEMAS.iter();
         each.map(|form| (form.schema_uri(), of(&form.schema())))
             .collect()
     });

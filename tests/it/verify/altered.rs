@@ -68,16 +68,18 @@ const DAMAGES: &[(&str, Damage)] = &[
         headed(m, 9, "ce-specversion", "0.9")
     }),
     ("a header of the form alone", |m| {
-        headed(m, 9, "artstore-high", "+10")
+        headed(m, 9, "artstore-high-water-mark", "+10")
     }),
     ("a position", |m| headed(m, 9, "artstore-position", "9999")),
-    ("what is missing", |m| headed(m, 9, "artstore-missing", "3")),
-    ("what was seen", |m| headed(m, 9, "artstore-high", "5")),
+    ("what is missing", |m| headed(m, 9, "artstore-gaps", "3")),
+    ("what was seen", |m| {
+        headed(m, 9, "artstore-high-water-mark", "5")
+    }),
     ("what was seen, at the end", |m| {
-        headed(m, 21, "artstore-high", "90")
+        headed(m, 21, "artstore-high-water-mark", "90")
     }),
     ("less was seen, at the end", |m| {
-        headed(m, 21, "artstore-high", "3")
+        headed(m, 21, "artstore-high-water-mark", "3")
     }),
     ("the database", |m| headed(m, 9, "artstore-source", "1/2/3")),
     ("the order in an intact chain", |mut m| {
@@ -266,15 +268,18 @@ fn what_only_snapshots_told_is_told_again() {
     });
 }
 
-/// What is found is mended by the commands that it names.
+/// What is found is repaired by the commands that it names.
 async fn settles(world: &World, what: &str) {
     let source = world.source(0);
     let mut report = found(world, &source).await;
     assert!(!report.is_clean(), "{what}: not found");
     let first = format!("{:#?}", report.findings);
     for _ in 0..ROUNDS {
-        let mends = report.findings.iter().map(|finding| finding.mend.as_str());
-        for command in mends.collect::<BTreeSet<&str>>() {
+        let repairs = report
+            .findings
+            .iter()
+            .map(|finding| finding.repair.as_str());
+        for command in repairs.collect::<BTreeSet<&str>>() {
             type_it(world, command).await;
         }
         report = found(world, &source).await;

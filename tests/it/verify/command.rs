@@ -25,7 +25,7 @@ fn verify(world: &World, more: &[&str]) -> Program {
 }
 
 #[test]
-fn the_command_says_what_agrees_what_does_not_and_what_mends_it() {
+fn the_command_says_what_agrees_what_does_not_and_what_repairs_it() {
     run(async {
         let world = World::new(&["elem"]).await;
         filled(&world).await;
@@ -61,7 +61,7 @@ fn the_command_says_what_agrees_what_does_not_and_what_mends_it() {
         for part in [
             "elem: 1 message-missing\n",
             "  position 7, event ",
-            "  mend: artstore relay republish --source elem\n",
+            "  repair: artstore relay republish --source elem\n",
             "\n1 finding.\n",
         ] {
             assert!(said.contains(part), "{part:?} is not in:\n{said}");
@@ -111,7 +111,7 @@ fn a_check_that_is_killed_goes_on_where_it_was_and_finds_the_same() {
 
         // A stream that was made anew is another one; so is one with another history.
         let kept = std::fs::read(&path).unwrap();
-        for (field, text) in [("created", "made at"), ("identity", "database")] {
+        for (field, text) in [("created", "created at"), ("identity", "database")] {
             let mut other = state.clone();
             other["sources"]["elem"]["about"][field] = "1970-01-01".into();
             std::fs::write(&path, other.to_string()).unwrap();

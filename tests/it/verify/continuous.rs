@@ -79,7 +79,7 @@ fn the_check_beside_the_relay_follows_it_and_tells_what_it_finds_once() {
                 (found == Some(1.0)).then_some(())
             })
             .await;
-            let finding: Value = eventually("the finding is told", || async {
+            let finding: Value = eventually("the finding is reported", || async {
                 let mut admin = pg(&world.admin_url).await;
                 sqlx::query_scalar(
                     "select data from event_outbox where entity = 'verification' \

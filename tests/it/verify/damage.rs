@@ -64,7 +64,10 @@ fn each_damage_of_a_message_is_named_and_nothing_else() {
         let report = good.with(chained(messages)).await;
         // The relay that wrote it never saw the position: it would still bring it.
         assert_eq!(named(&report), expected, "{report:?}");
-        assert_eq!(report.findings[0].mend, "artstore run relay --source elem");
+        assert_eq!(
+            report.findings[0].repair,
+            "artstore run relay --source elem"
+        );
 
         // Doubled.
         let mut messages = copies(&good.messages);
@@ -134,7 +137,7 @@ fn each_damage_of_a_message_is_named_and_nothing_else() {
 
         // A state that does not follow from the one before it.
         let mut messages = copies(&good.messages);
-        header(&mut messages[9], "artstore-missing", "3");
+        header(&mut messages[9], "artstore-gaps", "3");
         let report = good.with(messages).await;
         let expected = one(Kind::StreamBroken, 9, good.position(9));
         assert_eq!(named(&report), expected, "{report:?}");
@@ -182,12 +185,12 @@ fn each_damage_of_a_stream_is_named_and_nothing_else() {
             .map(|index| (Kind::MessageMissing, None, good.position(index)))
             .collect();
         assert_eq!(named(&report), expected, "{report:?}");
-        let mends = |report: &Report| {
-            let mut mends: Vec<_> = report.findings.iter().map(|f| f.mend.clone()).collect();
-            mends.dedup();
-            mends
+        let repairs = |report: &Report| {
+            let mut repairs: Vec<_> = report.findings.iter().map(|f| f.repair.clone()).collect();
+            repairs.dedup();
+            repairs
         };
-        assert_eq!(mends(&report), ["artstore run relay --source elem"]);
+        assert_eq!(repairs(&report), ["artstore run relay --source elem"]);
         let relay = world.relay(0).start();
         world.published(0).await;
         relay.kill().await;
@@ -196,7 +199,7 @@ fn each_damage_of_a_stream_is_named_and_nothing_else() {
         let report = good.with(Vec::new()).await;
         assert_eq!(report.count(Kind::MessageMissing), 22);
         assert_eq!((report.counts.len(), report.proven), (1, 0));
-        assert_eq!(mends(&report), ["artstore run relay --source elem"]);
+        assert_eq!(repairs(&report), ["artstore run relay --source elem"]);
         let relay = world.relay(0).start();
         world.published(0).await;
         relay.kill().await;
@@ -225,7 +228,7 @@ fn each_damage_of_a_stream_is_named_and_nothing_else() {
             match damage {
                 0 => messages[5].subject = "artstore.wal.elem.p00.file.deleted".to_owned(),
                 1 => messages[5].body = "{}".into(),
-                _ => header(&mut messages[5], "artstore-high", "many"),
+                _ => header(&mut messages[5], "artstore-high-water-mark", "many"),
             }
             let report = good.with(messages).await;
             let expected = vec![
@@ -256,7 +259,7 @@ fn each_damage_of_a_stream_is_named_and_nothing_else() {
         assert_eq!(named(&report), expected, "{report:?}");
         let extra = |finding: &&Finding| finding.kind == Kind::MessageExtra;
         let extra = report.findings.iter().find(extra).unwrap();
-        assert_eq!(extra.mend, "artstore relay accept-source --source elem");
+        assert_eq!(extra.repair, "artstore relay accept-source --source elem");
         let id = Envelope::from_headers(&others[16].headers).unwrap().id;
         assert_eq!(extra.id, Some(id));
     });

@@ -36,9 +36,9 @@ fn found(report: &Value) -> BTreeSet<(String, String)> {
 }
 
 /// Types the commands that the report names; those that ask for the operator's word get it.
-async fn mend(world: &World, report: &Value) {
+async fn repair(world: &World, report: &Value) {
     let findings = findings(report).into_iter();
-    let commands: BTreeSet<&str> = findings.map(|f| f["mend"].as_str().unwrap()).collect();
+    let commands: BTreeSet<&str> = findings.map(|f| f["repair"].as_str().unwrap()).collect();
     for command in commands {
         type_it(world, command).await;
     }
@@ -63,7 +63,7 @@ pub async fn type_it(world: &World, command: &str) {
 }
 
 /// Exactly this is found, and is gone after what the report says was done.
-async fn found_and_mended(world: &World, expected: &[(&str, &str)]) {
+async fn found_and_repaired(world: &World, expected: &[(&str, &str)]) {
     // A repair is an event of the query module.
     let relay = world
         .command(&["run", "relay", "--source", "query"])
@@ -78,7 +78,7 @@ async fn found_and_mended(world: &World, expected: &[(&str, &str)]) {
         if agree {
             break;
         }
-        mend(world, &report).await;
+        repair(world, &report).await;
         (agree, report) = verify(world).await;
     }
     assert!(agree, "{report:#}");
@@ -88,7 +88,7 @@ async fn found_and_mended(world: &World, expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn what_the_command_names_mends_rows_of_the_cache_and_of_the_element() {
+fn what_the_command_names_repairs_rows_of_the_cache_and_of_the_element() {
     run(async {
         let world = World::new(&["elem"]).await;
         filled(&world).await;
@@ -119,7 +119,7 @@ fn what_the_command_names_mends_rows_of_the_cache_and_of_the_element() {
             ("row-different", &ids[2]),
             ("row-extra", &stray),
         ];
-        found_and_mended(&world, &expected).await;
+        found_and_repaired(&world, &expected).await;
 
         // The element's own table, without an operation: what a rebuilt cache of the product does.
         let damage = format!(
@@ -129,7 +129,7 @@ fn what_the_command_names_mends_rows_of_the_cache_and_of_the_element() {
         );
         execute(&mut element, damage).await;
         let expected = [("row-different", ids[0].as_str()), ("row-extra", &ids[1])];
-        found_and_mended(&world, &expected).await;
+        found_and_repaired(&world, &expected).await;
 
         // An operation whose row was deleted before anybody published it.
         relay.kill().await;
@@ -142,7 +142,7 @@ fn what_the_command_names_mends_rows_of_the_cache_and_of_the_element() {
         )
         .await;
         let relay = world.relay(0).start();
-        found_and_mended(&world, &[("row-missing", &file.id.to_string())]).await;
+        found_and_repaired(&world, &[("row-missing", &file.id.to_string())]).await;
 
         // Finished while the trigger was off.
         let unnumbered = Uuid::new_v4().to_string();
@@ -154,7 +154,7 @@ fn what_the_command_names_mends_rows_of_the_cache_and_of_the_element() {
              alter table elem_wal enable always trigger zzz_elem_wal_position"
         );
         execute(&mut element, damage).await;
-        found_and_mended(&world, &[("row-unnumbered", &unnumbered)]).await;
+        found_and_repaired(&world, &[("row-unnumbered", &unnumbered)]).await;
 
         // Moved by hand, to where another event stands.
         let moved = "update projection_checkpoints set last_sequence = last_sequence - 3 \
@@ -166,15 +166,15 @@ fn what_the_command_names_mends_rows_of_the_cache_and_of_the_element() {
         })
         .await;
         let (_, report) = verify(&world).await;
-        mend(&world, &report).await;
-        found_and_mended(&world, &[]).await;
+        repair(&world, &report).await;
+        found_and_repaired(&world, &[]).await;
         relay.kill().await;
         projector.kill().await;
     });
 }
 
 #[test]
-fn what_the_command_names_mends_a_stream() {
+fn what_the_command_names_repairs_a_stream() {
     run(async {
         let world = World::new(&["elem"]).await;
         filled(&world).await;
@@ -199,7 +199,7 @@ fn what_the_command_names_mends_a_stream() {
 }
 
 #[test]
-fn a_stream_without_its_end_is_mended_by_the_relay_and_the_named_command() {
+fn a_stream_without_its_end_is_repaired_by_the_relay_and_the_named_command() {
     run(async {
         let world = World::new(&["elem"]).await;
         filled(&world).await;
@@ -230,7 +230,7 @@ async fn settles(world: &World) {
             relay.kill().await;
             return;
         }
-        mend(world, &report).await;
+        repair(world, &report).await;
         last = report;
     }
     panic!("{last:#}");

@@ -3,7 +3,7 @@
 //!
 //! - `damage`: one kind of damage after the other
 //! - `rows`: damage of the source's rows
-//! - `mended`: the commands that are named do mend it
+//! - `mended`: the commands that are named do repair it
 //! - `altered`: the same for whatever was done to messages
 //! - `command`: what the command prints, and a check that is killed and goes on
 //! - `restarted`: servers that are restarted in the middle, or stay away
@@ -24,7 +24,7 @@ mod soak;
 use std::time::Duration;
 
 use artstore_bus::bus::Bus;
-use artstore_producers::relay::gaps::Gaps;
+use artstore_producers::relay::gaps::SeenPositions;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use artstore_verification::finding::{Finding, Kind};
@@ -115,16 +115,16 @@ pub fn copies(messages: &[Message]) -> Vec<Message> {
 /// As a relay would have chained them in this order, with the state that belongs to it.
 pub fn chained(mut messages: Vec<Message>) -> Vec<Message> {
     let mut before = None;
-    let mut gaps = Gaps::default();
+    let mut seen_positions = SeenPositions::default();
     for message in &mut messages {
         let mut envelope = Envelope::from_headers(&message.headers).unwrap();
         let position = envelope.position.unwrap();
-        if position > gaps.high() || gaps.missing().contains(position) {
-            assert!(gaps.see(position));
+        if position > seen_positions.high_water_mark() || seen_positions.gaps().contains(position) {
+            assert!(seen_positions.see(position));
         }
         envelope.previous = before.replace(envelope.id);
-        envelope.high = gaps.high();
-        envelope.missing = gaps.missing();
+        envelope.high_water_mark = seen_positions.high_water_mark();
+        envelope.gaps = seen_positions.gaps();
         message.headers = envelope.to_headers();
     }
     messages

@@ -63,7 +63,7 @@ fn a_check_whose_servers_are_restarted_begins_the_part_again() {
         world.published(0).await;
         world.published(1).await;
         world.projected().await;
-        audited.level().await;
+        audited.caught_up().await;
         for process in [relay, projector, audit] {
             process.kill().await;
         }

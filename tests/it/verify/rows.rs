@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 
 #[test]
-fn rows_changed_removed_or_never_numbered_are_named_and_the_last_are_mended() {
+fn rows_changed_removed_or_never_numbered_are_named_and_the_last_are_repaired() {
     run(async {
         let world = World::new(&["elem"]).await;
         filled(&world).await;
@@ -37,7 +37,7 @@ fn rows_changed_removed_or_never_numbered_are_named_and_the_last_are_mended() {
             assert_eq!(named(&report), expected, "{report:?}");
             assert!(report.findings[0].detail.contains(field), "{report:?}");
             assert_eq!(
-                report.findings[0].mend,
+                report.findings[0].repair,
                 "artstore relay republish --source elem"
             );
             assert_eq!(report.proven, position - 1);
@@ -57,11 +57,11 @@ fn rows_changed_removed_or_never_numbered_are_named_and_the_last_are_mended() {
         let report = found(&world, &source).await;
         assert_eq!(report.count(Kind::RowUnnumbered), 3);
         assert_eq!(report.counts.len(), 1, "{report:?}");
-        let mend = report.findings[0].mend.clone();
-        assert_eq!(mend, "artstore wal number --source elem --yes");
+        let repair = report.findings[0].repair.clone();
+        assert_eq!(repair, "artstore wal number --source elem --yes");
         let mut ids: Vec<Uuid> = report.findings.iter().filter_map(|f| f.id).collect();
         ids.sort();
-        let arguments: Vec<&str> = mend.split(' ').skip(1).collect();
+        let arguments: Vec<&str> = repair.split(' ').skip(1).collect();
         let (status, said) = world.command(&arguments).finish().await;
         assert!(status.success(), "{said}");
         // In the order in which they were finished, and above all others.

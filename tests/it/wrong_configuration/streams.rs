@@ -1,4 +1,4 @@
-//! Streams that are missing or unfit, and streams that `bus init` makes or mends.
+//! Streams that are missing or unfit, and streams that `bus init` makes or repairs.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn a_stream_that_is_missing_or_unfit_is_refused_and_left_alone() {
 }
 
 #[test]
-fn streams_are_made_once_and_mended_where_that_loses_nothing() {
+fn streams_are_made_once_and_repaired_where_that_loses_nothing() {
     run(async {
         let world = tempting().await;
         let made = world
@@ -95,19 +95,19 @@ fn streams_are_made_once_and_mended_where_that_loses_nothing() {
         let narrow = Config {
             max_message_size: 1_000,
             no_ack: true,
-            name: "ARTSTORE_WAL_mended".to_owned(),
-            subjects: vec!["artstore.wal.mended.>".to_owned()],
+            name: "ARTSTORE_WAL_repaired".to_owned(),
+            subjects: vec!["artstore.wal.repaired.>".to_owned()],
             ..made
         };
         world.bus.jetstream.create_stream(narrow).await.unwrap();
         let publish = world
             .bus
             .client
-            .publish("artstore.wal.mended.p00.a.b", "kept".into());
+            .publish("artstore.wal.repaired.p00.a.b", "kept".into());
         publish.await.unwrap();
         let init = || {
             let url = &world.elements[0].1;
-            let elements = format!("elem={url},fresh={url},mended={url}");
+            let elements = format!("elem={url},fresh={url},repaired={url}");
             world
                 .command(&["bus", "init"])
                 .env("ARTSTORE_ELEMENTS", &elements)
@@ -121,13 +121,17 @@ fn streams_are_made_once_and_mended_where_that_loses_nothing() {
         let expected = [
             "ARTSTORE_WAL_elem unchanged",
             "ARTSTORE_WAL_fresh created",
-            "ARTSTORE_WAL_mended updated",
+            "ARTSTORE_WAL_repaired updated",
             "ARTSTORE_ADMIN unchanged",
             "ARTSTORE_QUERY unchanged",
             "ARTSTORE_AUDIT_HEADS unchanged",
         ];
         assert_eq!(lines(said), expected);
-        let info = world.bus.stream_info("ARTSTORE_WAL_mended").await.unwrap();
+        let info = world
+            .bus
+            .stream_info("ARTSTORE_WAL_repaired")
+            .await
+            .unwrap();
         assert_eq!(info.state.messages, 1);
         let config = info.config;
         assert_eq!((config.max_message_size, config.no_ack), (-1, false));

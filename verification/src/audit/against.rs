@@ -11,7 +11,7 @@ use artstore_projectors::audit_log::mapping::{self, NEWEST, RawMessage, Record};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::Row;
 use artstore_projectors::audit_log::store::{self, COLUMNS, Stored};
-use artstore_projectors::audit_log::tile::{Place, Tiles};
+use artstore_projectors::audit_log::tile::{TileId, Tiles};
 use artstore_schemas::source::Source;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt as _;
@@ -208,7 +208,7 @@ impl Comparison<'_> {
         let derived: Vec<Row> = (1..=NEWEST)
             .filter_map(|mapping| mapping::row(mapping, self.source, record))
             .collect();
-        let place = Place {
+        let place = TileId {
             level: 0,
             index: (sequence - 1) / UNIT,
         };
@@ -259,8 +259,8 @@ impl Comparison<'_> {
         if last < first {
             return Ok(Tiles::default());
         }
-        let places: Vec<Place> = ((first - 1) / UNIT..=(last - 1) / UNIT)
-            .map(|index| Place { level: 0, index })
+        let places: Vec<TileId> = ((first - 1) / UNIT..=(last - 1) / UNIT)
+            .map(|index| TileId { level: 0, index })
             .collect();
         store::tiles(connection, &self.stream, &places).await
     }

@@ -26,12 +26,12 @@ const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where a head was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum FoundIn {
     Database,
     Bus,
 }
 
-impl Place {
+impl FoundIn {
     fn name(self) -> &'static str {
         match self {
             Self::Database => "in the database",
@@ -44,7 +44,7 @@ impl Place {
 #[derive(Debug, Default)]
 pub struct Heads {
     /// By size: the root that was signed, a digest of the note, and where it was found.
-    signed: BTreeMap<u64, Vec<(Hash, Hash, Place)>>,
+    signed: BTreeMap<u64, Vec<(Hash, Hash, FoundIn)>>,
     /// The last one on the bus.
     pub published: u64,
     /// Whether the bus was read.
@@ -106,7 +106,7 @@ impl Heads {
             );
             for message in batch {
                 let note = String::from_utf8_lossy(&message.body).into_owned();
-                if let Some(size) = self.take(Place::Bus, None, &note, expected, legacy) {
+                if let Some(size) = self.take(FoundIn::Bus, None, &note, expected, legacy) {
                     if size <= self.published {
                         let text = format!(
                             "head {size} on the bus (message {}) stands behind head {}",
@@ -145,7 +145,7 @@ impl Heads {
             if self.of_bus && !on_bus.contains(&size) && (is_old || size < self.published) {
                 lost.push(size);
             }
-            self.take(Place::Database, Some(size), &note, expected, legacy);
+            self.take(FoundIn::Database, Some(size), &note, expected, legacy);
         }
         drop(heads);
         self.lost(expected.stream, &lost);
@@ -192,13 +192,13 @@ impl Heads {
     /// Takes a note; the size of the head that it is, where it counts.
     fn take(
         &mut self,
-        place: Place,
+        place: FoundIn,
         kept_as: Option<u64>,
         note: &str,
         expected: Expected<'_>,
         legacy: &mut BTreeSet<(u64, i64, Hash)>,
     ) -> Option<u64> {
-        self.count += u64::from(place == Place::Database);
+        self.count += u64::from(place == FoundIn::Database);
         let digest = sha256(note.as_bytes());
         let known = kept_as
             .and_then(|size| self.signed.get(&size))
@@ -237,7 +237,7 @@ impl Heads {
         Some(head.size)
     }
 
-    fn keep(&mut self, size: u64, root: Hash, digest: Hash, place: Place) {
+    fn keep(&mut self, size: u64, root: Hash, digest: Hash, place: FoundIn) {
         self.last = self.last.max(size);
         self.signed
             .entry(size)
@@ -268,7 +268,7 @@ impl Heads {
         let mut rows = Side::default();
         let mut stored = Side::default();
         let mut proven = Proven::default();
-        let mut unfit: Vec<(u64, Place)> = Vec::new();
+        let mut unfit: Vec<(u64, FoundIn)> = Vec::new();
         for (at, signed) in &self.signed {
             let full = usize::try_from(at / UNIT).unwrap_or(usize::MAX);
             rows.up_to(units, full, |unit| unit.rows);
@@ -325,7 +325,7 @@ impl Heads {
     }
 }
 
-fn proven_before(signed: &BTreeMap<u64, Vec<(Hash, Hash, Place)>>, size: u64) -> u64 {
+fn proven_before(signed: &BTreeMap<u64, Vec<(Hash, Hash, FoundIn)>>, size: u64) -> u64 {
     signed
         .range(..size)
         .next_back()

@@ -20,7 +20,7 @@ pub struct LegacyReport {
     pub findings: Vec<Finding>,
 }
 
-/// Reads them all and compares; what belongs to no source at all is told as well.
+/// Reads them all and compares; what belongs to no source at all is listed as well.
 pub async fn check(
     connection: &mut PgConnection,
     seen: &LegacySeen,

@@ -233,7 +233,7 @@ async fn in_moment(
     })
 }
 
-/// What the log says was archived and can't have been: told once, with the log that says it.
+/// What the log says was archived and can't have been: reported once, with the log that says it.
 fn unfit(stream: &str, recorded: Recorded, findings: &mut Findings) {
     if stream != Source::Admin.stream() {
         return;

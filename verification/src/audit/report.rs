@@ -210,12 +210,12 @@ impl Outcome {
                 self.legacy.rows, self.legacy.uncovered
             );
         }
-        self.tell(&mut text);
+        self.list_findings(&mut text);
         text
     }
 
     /// The findings by their kinds, and the verdict.
-    fn tell(&self, text: &mut String) {
+    fn list_findings(&self, text: &mut String) {
         let mut kinds: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
         for finding in self.findings() {
             kinds.entry(finding.kind).or_default().push(finding);

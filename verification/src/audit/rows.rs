@@ -7,7 +7,7 @@ use std::sync::Arc;
 use artstore_projectors::audit_log::chain::Keyring;
 use artstore_projectors::audit_log::row::{FORMAT, Hash};
 use artstore_projectors::audit_log::store::{self, COLUMNS, Stored};
-use artstore_projectors::audit_log::tile::{Place, Tiles, WIDTH};
+use artstore_projectors::audit_log::tile::{TileId, Tiles, WIDTH};
 use artstore_projectors::audit_log::tree::{self, perfect};
 use data_encoding::HEXLOWER;
 use futures::TryStreamExt as _;
@@ -77,12 +77,12 @@ pub async fn check(
     with: &With,
 ) -> Result<Checked, sqlx::Error> {
     let stream = &*with.stream;
-    let places: Vec<Place> = ((range.first - 1) / UNIT..=(range.last - 1) / UNIT)
-        .map(|index| Place { level: 0, index })
+    let places: Vec<TileId> = ((range.first - 1) / UNIT..=(range.last - 1) / UNIT)
+        .map(|index| TileId { level: 0, index })
         .collect();
     let tiles = store::tiles(connection, stream, &places).await?;
     let (before, ids) = before(connection, stream, range.first, &with.origin).await?;
-    let mut walk = Walk {
+    let mut scan = RowScan {
         with,
         tiles: &tiles,
         signatures: Vec::new(),
@@ -94,7 +94,7 @@ pub async fn check(
         suspects: Suspects::default(),
         checked: Checked::default(),
     };
-    walk.begin(before);
+    scan.begin(before);
     let sql = format!(
         "select {COLUMNS} from public.audit_logs \
          where stream = $1 and stream_sequence between $2 and $3 order by stream_sequence, id"
@@ -105,10 +105,10 @@ pub async fn check(
         .bind(signed(range.last))
         .fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        walk.row(store::stored(&row)?);
+        scan.row(store::stored(&row)?);
     }
-    walk.bridge(range.last + 1, None, true);
-    Ok(walk.ended())
+    scan.bridge(range.last + 1, None, true);
+    Ok(scan.ended())
 }
 
 /// The last row before a range that is there: its sequence and signature. Sequence 0: the origin.
@@ -153,7 +153,7 @@ enum Link {
     Broken(String),
 }
 
-struct Walk<'a> {
+struct RowScan<'a> {
     with: &'a With,
     tiles: &'a Tiles,
     /// What the next row may be chained to: the stored signature before it, and the one that
@@ -172,7 +172,7 @@ struct Walk<'a> {
     checked: Checked,
 }
 
-impl Walk<'_> {
+impl RowScan<'_> {
     /// Comes from the last row before the range. Missing ones in between are somebody else's
     /// finding.
     fn begin(&mut self, before: (u64, Hash)) {
@@ -192,7 +192,7 @@ impl Walk<'_> {
 
     fn leaf_stored(&self, sequence: u64) -> Option<Hash> {
         let index = (sequence - 1) / UNIT;
-        let tile = self.tiles.0.get(&Place { level: 0, index })?;
+        let tile = self.tiles.0.get(&TileId { level: 0, index })?;
         tile.get(usize::try_from((sequence - 1) % UNIT).ok()?)
             .copied()
     }
@@ -283,7 +283,7 @@ impl Walk<'_> {
         if fits {
             return Link::Fits;
         }
-        // Its content, its place or its signature was changed: the row behind it tells which.
+        // Its content, its place or its signature was changed: the row behind it shows which.
         if let Some(leaf) = self.leaf_stored(stored.row.sequence) {
             let of_tree = before.iter().map(|s| key.sign(s, &leaf));
             self.signatures.extend(of_tree);
@@ -378,7 +378,7 @@ impl Walk<'_> {
     /// The hash of the tile as far as it was read.
     fn hashes(&self) -> Unit {
         let index = self.tile_begin() / UNIT;
-        let stored = self.tiles.0.get(&Place { level: 0, index });
+        let stored = self.tiles.0.get(&TileId { level: 0, index });
         let stored = stored.and_then(|tile| tile.get(..self.leaves.len()));
         let filled: Option<Vec<Hash>> = (0..self.leaves.len())
             .map(|at| self.leaves[at].or_else(|| stored.map(|tile| tile[at])))

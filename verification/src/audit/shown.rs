@@ -12,7 +12,7 @@ use artstore_projectors::audit_log::head::{Head, origin};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::{FORMAT, Hash};
 use artstore_projectors::audit_log::store::{self, Stored};
-use artstore_projectors::audit_log::tile::{Place, Tiles, Wanted};
+use artstore_projectors::audit_log::tile::{TileId, Tiles, Wanted};
 use artstore_projectors::audit_log::tree;
 use data_encoding::HEXLOWER;
 use sqlx::PgConnection;
@@ -151,7 +151,7 @@ impl RowChecker {
             tree::inclusion(&wanted, unit * UNIT, size);
         }
         let mut places = wanted.places();
-        places.extend(units.iter().map(|index| Place {
+        places.extend(units.iter().map(|index| TileId {
             level: 0,
             index: *index,
         }));
@@ -163,7 +163,7 @@ impl RowChecker {
             let head = head.as_ref()?;
             let (index, tile) = (
                 unit * UNIT,
-                Place {
+                TileId {
                     level: 0,
                     index: unit,
                 },
@@ -229,7 +229,7 @@ impl RowChecker {
         }
         let leaf = row.leaf();
         let unit = (row.sequence - 1) / UNIT;
-        let place = Place {
+        let place = TileId {
             level: 0,
             index: unit,
         };

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::finding::{Finding, Kind, Layer};
 
-/// So many names that are none are told.
+/// How many unknown names are listed.
 const MOST: i64 = 1_000;
 
 /// Looks for them, at one moment.

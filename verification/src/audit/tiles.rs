@@ -3,7 +3,7 @@
 
 use artstore_projectors::audit_log::row::Hash;
 use artstore_projectors::audit_log::store;
-use artstore_projectors::audit_log::tile::{Place, WIDTH};
+use artstore_projectors::audit_log::tile::{TileId, WIDTH};
 use artstore_projectors::audit_log::tree::{perfect, root};
 use sqlx::PgConnection;
 
@@ -19,7 +19,7 @@ pub async fn stored_units(
     let full = size / UNIT;
     let mut units = Vec::new();
     for index in 0..full.div_ceil(UNIT) {
-        let place = Place { level: 1, index };
+        let place = TileId { level: 1, index };
         let tiles = store::tiles(connection, stream, &[place]).await?;
         let tile = tiles.0.get(&place).map_or(&[][..], Vec::as_slice);
         units.extend((0..WIDTH).map(|at| Unit {
@@ -38,7 +38,7 @@ pub async fn stored_tail(
     size: u64,
 ) -> Result<Option<Unit>, sqlx::Error> {
     let open = usize::try_from(size % UNIT).unwrap_or(0);
-    let place = Place {
+    let place = TileId {
         level: 0,
         index: size / UNIT,
     };
@@ -61,7 +61,7 @@ pub async fn compare(
     units: &[Unit],
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
-    let mut add = |place: Place, what: &str| {
+    let mut add = |place: TileId, what: &str| {
         findings.push(Finding::of_log(
             stream,
             Kind::TileEdited,
@@ -72,13 +72,13 @@ pub async fn compare(
     let missing = units.iter().position(|unit| unit.stored.is_none());
     if let Some(index) = missing {
         let index = index as u64;
-        add(Place { level: 0, index }, "is not there");
+        add(TileId { level: 0, index }, "is not there");
     }
     let mut hashes: Vec<Option<Hash>> = units.iter().map(|unit| unit.stored).collect();
     let mut level = 1;
     while !hashes.is_empty() {
         for (index, below) in (0..).zip(hashes.chunks(WIDTH)) {
-            let place = Place { level, index };
+            let place = TileId { level, index };
             let tiles = store::tiles(connection, stream, &[place]).await?;
             let stored = tiles.0.get(&place);
             let fits = below.iter().enumerate().all(|(at, hash)| {
@@ -101,7 +101,7 @@ pub async fn compare(
     // The last tile of the leaves, which is not full.
     let open = size % UNIT;
     if open > 0 {
-        let place = Place {
+        let place = TileId {
             level: 0,
             index: size / UNIT,
         };

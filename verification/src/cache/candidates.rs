@@ -49,7 +49,7 @@ pub struct Candidates {
 }
 
 /// Finds them. `ignored`: elements whose rows in the cache have nothing to be compared with.
-/// `progress` is told how many of how many rows were compared.
+/// `progress` gets how many of how many rows were compared.
 pub async fn find(
     elements: &mut [(ElementName, PgConnection)],
     query: &mut PgConnection,
@@ -167,7 +167,7 @@ async fn drill(
             connection: query,
         };
         let rows = read_page(side, ignored, from, end, limit).await?;
-        // A side that was cut tells nothing of what is behind its last row.
+        // A side that was cut says nothing about what is behind its last row.
         let cut = |page: &Vec<Digest>| (page.len() == limit).then(|| page.last().map(|d| d.id));
         let pages = files.iter().map(|(_, page)| page).chain([&rows]);
         let upto = pages.filter_map(cut).flatten().min().unwrap_or(end);

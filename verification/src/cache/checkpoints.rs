@@ -16,15 +16,15 @@ use uuid::Uuid;
 use super::messages::{self, Messages, Wanted, headers_at};
 use crate::finding::{Finding, Kind};
 
-/// The command that mends a checkpoint.
-pub const MEND: &str = "artstore projection repair query-cache";
+/// The command that repairs a checkpoint.
+pub const REPAIR: &str = "artstore projection repair query-cache";
 
-/// What mends a sound checkpoint that stands before rows: events can be applied again.
+/// What repairs a sound checkpoint that stands before rows: events can be applied again.
 const APPLY: &str = "artstore run projector";
 
 /// A checkpoint beside its stream.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct CheckedCheckpoint {
     /// Whose stream.
     pub source: Source,
     /// When the stream was created, as PostgreSQL keeps it.
@@ -47,7 +47,7 @@ pub struct Place {
     pub accepted: bool,
 }
 
-impl Place {
+impl CheckedCheckpoint {
     /// The finding, where something is wrong.
     pub fn finding(&self) -> Option<Finding> {
         (!self.problems.is_empty()).then(|| Finding {
@@ -61,8 +61,8 @@ impl Place {
                 self.source.stream(),
                 self.problems.join("; ")
             ),
-            mend: match self.is_unsound() {
-                true => MEND,
+            repair: match self.is_unsound() {
+                true => REPAIR,
                 false => APPLY,
             }
             .to_owned(),
@@ -70,7 +70,7 @@ impl Place {
     }
 
     /// The checkpoint as it should be.
-    pub fn mended(&self) -> Checkpoint {
+    pub fn repaired(&self) -> Checkpoint {
         if let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| self.accepted) {
             return checkpoint.clone();
         }
@@ -81,8 +81,8 @@ impl Place {
             last_event_id: message.map(|m| m.id),
             stream_created_at: self.created,
             version: version.unwrap_or_default(),
-            source_high: message.map_or(0, |m| m.high),
-            source_missing: message.map_or_else(String::new, |m| m.missing.to_string()),
+            source_high: message.map_or(0, |m| m.high_water_mark),
+            source_missing: message.map_or_else(String::new, |m| m.gaps.to_string()),
             generation: self.checkpoint.as_ref().map_or(0, |c| c.generation),
             parks_in_row: self.checkpoint.as_ref().map_or(0, |c| c.parks_in_row),
         }
@@ -90,10 +90,10 @@ impl Place {
 
     /// Whether the checkpoint is to be set anew.
     pub fn is_unsound(&self) -> bool {
-        let mended = self.mended();
+        let repaired = self.repaired();
         self.checkpoint
             .as_ref()
-            .is_some_and(|checkpoint| *checkpoint != mended)
+            .is_some_and(|checkpoint| *checkpoint != repaired)
     }
 }
 
@@ -111,11 +111,11 @@ pub async fn stored(query: &mut PgConnection, sources: &[Source]) -> sqlx::Resul
 }
 
 /// Compares them with their streams.
-pub async fn places(bus: &Bus, stored: Stored) -> anyhow::Result<Vec<Place>> {
+pub async fn places(bus: &Bus, stored: Stored) -> anyhow::Result<Vec<CheckedCheckpoint>> {
     let mut places = Vec::with_capacity(stored.len());
     for (source, checkpoint) in stored {
         let info = bus.stream_info(&source.stream()).await?;
-        let mut place = Place {
+        let mut place = CheckedCheckpoint {
             source,
             created: info.created.trunc_subsecs(6),
             end: info.state.last_sequence,
@@ -156,7 +156,7 @@ pub async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<St
 }
 
 /// Notes where rows come from messages behind a checkpoint.
-pub fn compare_rows(places: &mut [Place], highest: &HashMap<String, u64>) {
+pub fn compare_rows(places: &mut [CheckedCheckpoint], highest: &HashMap<String, u64>) {
     for place in places {
         let applied = highest.get(&place.source.stream()).copied();
         // A row changed by hand may name any sequence: only one that the stream has is a place.
@@ -178,7 +178,11 @@ pub fn compare_rows(places: &mut [Place], highest: &HashMap<String, u64>) {
     }
 }
 
-async fn examine(bus: &Bus, place: &mut Place, checkpoint: &Checkpoint) -> anyhow::Result<()> {
+async fn examine(
+    bus: &Bus,
+    place: &mut CheckedCheckpoint,
+    checkpoint: &Checkpoint,
+) -> anyhow::Result<()> {
     let sequence = checkpoint.last_sequence;
     let shown = |id: Option<Uuid>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
     if checkpoint.stream_created_at != place.created {
@@ -217,17 +221,17 @@ async fn examine(bus: &Bus, place: &mut Place, checkpoint: &Checkpoint) -> anyho
             None => (0, None),
         };
     }
-    let told = place.mended();
+    let from_stream = place.repaired();
     if found == checkpoint.last_event_id
-        && (told.source_high != checkpoint.source_high
-            || told.source_missing != checkpoint.source_missing)
+        && (from_stream.source_high != checkpoint.source_high
+            || from_stream.source_missing != checkpoint.source_missing)
     {
         place.problems.push(format!(
             "it covers positions up to {} but {:?}, the message at {sequence} says up to {} but {:?}",
             checkpoint.source_high,
             checkpoint.source_missing,
-            told.source_high,
-            told.source_missing
+            from_stream.source_high,
+            from_stream.source_missing
         ));
     }
     Ok(())

@@ -119,7 +119,7 @@ fn difference(file: &FileRow, row: &FileRow) -> Option<&'static str> {
             "storage_filename",
             file.storage_filename == row.storage_filename,
         ),
-        // With the checksum, the operation's result told the size.
+        // With the checksum, the operation's result stated the size.
         (
             "file_size",
             file.file_size == row.file_size || file.checksum.is_empty(),

@@ -20,7 +20,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::checkpoints::{self, Place};
+use super::checkpoints::{self, CheckedCheckpoint};
 use super::messages::headers_at;
 use super::rows::{self, CacheRow, TableFile};
 use super::told::{self, Streams};
@@ -30,7 +30,7 @@ use crate::finding::{Finding, Kind};
 const CHUNK: usize = 2_000;
 
 /// How often a file is looked at before it counts as in flight.
-const ROUNDS: usize = 6;
+const ATTEMPTS: usize = 6;
 
 /// What candidates are looked at with.
 pub struct Confirm<'a> {
@@ -89,7 +89,7 @@ struct Covered {
 
 /// What an element's database says of some files, at one moment.
 #[derive(Debug, Default, PartialEq)]
-struct Seen {
+struct ElementFiles {
     files: HashMap<Uuid, TableFile>,
     /// The highest position of each file.
     positions: HashMap<Uuid, i64>,
@@ -130,12 +130,12 @@ impl Confirm<'_> {
     ) -> anyhow::Result<()> {
         let mut ids = chunk.to_vec();
         let mut left = Vec::new();
-        for round in 0..ROUNDS {
-            if round > 0 {
-                // A round takes as long as the streams are read; what moves gets a moment more.
-                tokio::time::sleep(Duration::from_millis(100 << round)).await;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                // An attempt takes as long as the streams are read; what moves gets a moment more.
+                tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
             }
-            left = self.round(elements, query, &ids, confirmed).await?;
+            left = self.check_once(elements, query, &ids, confirmed).await?;
             if left.is_empty() {
                 break;
             }
@@ -159,7 +159,7 @@ impl Confirm<'_> {
     }
 
     /// Returns the files of which nothing is certain yet.
-    async fn round(
+    async fn check_once(
         &self,
         elements: &mut [(ElementName, PgConnection)],
         query: &mut PgConnection,
@@ -196,7 +196,7 @@ impl Confirm<'_> {
             place.is_some_and(|place| places[place].provable >= end)
         };
         let covered = covered.into_iter().zip(&*elements);
-        let round = Round {
+        let snapshot = FilesSnapshot {
             elements: elements.iter().map(|(element, _)| element).collect(),
             before,
             covered: covered
@@ -214,7 +214,7 @@ impl Confirm<'_> {
         };
         let mut left = Vec::new();
         for id in ids {
-            match round.judge(*id) {
+            match snapshot.verdict(*id) {
                 Verdict::Certain(findings) => confirmed.findings.extend(findings),
                 Verdict::Open(open) => left.push(open),
             }
@@ -227,7 +227,7 @@ impl Confirm<'_> {
         &self,
         streams: &Streams,
         wanted: &HashSet<Uuid>,
-        places: &[Place],
+        places: &[CheckedCheckpoint],
     ) -> anyhow::Result<Option<Streams>> {
         if !self.rows_behind {
             return Ok(None);
@@ -241,11 +241,11 @@ impl Confirm<'_> {
         Ok(Some(later))
     }
 
-    /// Waits until the streams cover the files' positions, and tells of which files they do.
+    /// Waits until the streams cover the files' positions, and returns for which files they do.
     async fn covered(
         &self,
         elements: &[(ElementName, PgConnection)],
-        seen: &[Seen],
+        seen: &[ElementFiles],
     ) -> anyhow::Result<Vec<Covered>> {
         let mut covered = Vec::with_capacity(elements.len());
         for ((element, _), seen) in elements.iter().zip(seen) {
@@ -256,7 +256,9 @@ impl Confirm<'_> {
                 let last = headers_at(self.bus, &source, end).await?;
                 let covers = |position: i64| {
                     let last = last.as_ref();
-                    last.is_some_and(|l| position <= l.high && !l.missing.contains(position))
+                    last.is_some_and(|l| {
+                        position <= l.high_water_mark && !l.gaps.contains(position)
+                    })
                 };
                 let positions = seen.positions.iter();
                 let files: HashSet<Uuid> = positions
@@ -307,7 +309,7 @@ impl Confirm<'_> {
 async fn see_all(
     elements: &mut [(ElementName, PgConnection)],
     ids: &[Uuid],
-) -> anyhow::Result<Vec<Seen>> {
+) -> anyhow::Result<Vec<ElementFiles>> {
     let mut seen = Vec::with_capacity(elements.len());
     for (element, connection) in elements {
         seen.push(see(connection, element, ids).await?);
@@ -320,13 +322,13 @@ async fn see(
     connection: &mut PgConnection,
     element: &ElementName,
     ids: &[Uuid],
-) -> anyhow::Result<Seen> {
+) -> anyhow::Result<ElementFiles> {
     let mut snapshot = connection.begin().await?;
     sqlx::raw_sql("set transaction isolation level repeatable read read only")
         .execute(&mut *snapshot)
         .await?;
     let texts = Texts::of_element(&mut snapshot, element).await?;
-    let mut seen = Seen::default();
+    let mut seen = ElementFiles::default();
     let mut by_name = HashMap::new();
     for file in rows::in_table(&mut snapshot, element, &texts, ids).await? {
         by_name.insert(file.storage_filename.clone(), file.file_id);
@@ -377,13 +379,13 @@ async fn see(
     Ok(seen)
 }
 
-/// All that was read of some files in one round.
-struct Round<'a> {
+/// All that was read of some files in one cycle.
+struct FilesSnapshot<'a> {
     elements: Vec<&'a ElementName>,
-    before: Vec<Seen>,
+    before: Vec<ElementFiles>,
     /// Files whose last position is covered by what the projector has applied.
     covered: Vec<HashSet<Uuid>>,
-    after: Vec<Seen>,
+    after: Vec<ElementFiles>,
     rows: HashMap<Uuid, CacheRow>,
     /// Up to the checkpoints.
     streams: Streams,
@@ -391,7 +393,7 @@ struct Round<'a> {
     later: Option<Streams>,
 }
 
-/// What one round says of a file.
+/// The verdict of one cycle on a file.
 enum Verdict {
     /// What is wrong with it, which may be nothing.
     Certain(Vec<Finding>),
@@ -399,8 +401,8 @@ enum Verdict {
     Open(Open),
 }
 
-impl Round<'_> {
-    fn judge(&self, id: Uuid) -> Verdict {
+impl FilesSnapshot<'_> {
+    fn verdict(&self, id: Uuid) -> Verdict {
         let row = self.rows.get(&id);
         let mut findings = Vec::new();
         let wrong = against_stream(id, row, &self.streams);
@@ -413,14 +415,14 @@ impl Round<'_> {
         let (mut still, mut pending) = (true, None);
         for (index, element) in self.elements.iter().enumerate() {
             let (before, after) = (&self.before[index], &self.after[index]);
-            let told = self.streams.of(id, element);
-            let last = told.and_then(|told| told.last.as_ref());
+            let state = self.streams.of(id, element);
+            let last = state.and_then(|state| state.last.as_ref());
             let says = last.filter(|last| told::file(last).is_some());
             let differs = match (before.files.get(&id), says) {
                 (None, None) => continue,
                 (Some(file), Some(event)) => file.differences(event),
-                (Some(_), None) => vec!["the stream does not tell of it".to_owned()],
-                (None, Some(_)) => vec!["the stream still tells of it".to_owned()],
+                (Some(_), None) => vec!["the stream does not contain it".to_owned()],
+                (None, Some(_)) => vec!["the stream still contains it".to_owned()],
             };
             if differs.is_empty() {
                 continue;
@@ -467,20 +469,20 @@ fn against_stream(id: Uuid, row: Option<&CacheRow>, streams: &Streams) -> Option
         sequence: event.map(|event| event.sequence),
         position: event.and_then(|event| event.envelope.position),
         detail,
-        mend: format!("artstore projection repair query-cache --file {id}"),
+        repair: format!("artstore projection repair query-cache --file {id}"),
     };
     match (row, wanted) {
         (None, None) => None,
         (None, Some(wanted)) => {
             let file = event.and_then(told::file);
             let detail = format!(
-                "file {} is not in the cache, the stream tells of it",
+                "file {} is in the stream, but not in the cache",
                 file.map(rows::name).unwrap_or_default()
             );
             Some(finding(Kind::RowMissing, wanted.element(), detail))
         }
         (Some(row), None) => {
-            let detail = "the cache has a row, the streams tell of no such file".to_owned();
+            let detail = "the cache has a row for a file that no stream contains".to_owned();
             Some(finding(Kind::RowExtra, row.element(), detail))
         }
         (Some(row), Some(wanted)) => {
@@ -491,7 +493,7 @@ fn against_stream(id: Uuid, row: Option<&CacheRow>, streams: &Streams) -> Option
     }
 }
 
-/// A file that its own stream does not tell of as it is.
+/// A file whose state in its own stream is not as it is.
 fn not_told(
     id: Uuid,
     element: &ElementName,
@@ -514,6 +516,6 @@ fn not_told(
             "{element}_files was changed without an operation: {}",
             differs.join("; ")
         ),
-        mend: format!("artstore element backfill {element}"),
+        repair: format!("artstore element backfill {element}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Findings behind which parked events stand, or events that were given up: what then mends them is not a
+//! Findings behind which parked events stand, or events that were discarded: what then repairs them is not a
 //! repair.
 
 use sqlx::PgConnection;
@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::super::finding::Finding;
 
 /// What stands behind a finding: the key and the event that it is about, what is said of it, and what
-/// mends it.
+/// repairs it.
 type Explanation = (Option<Uuid>, Option<Uuid>, String, String);
 
-/// Says of each finding what parked or given up event explains it. What is parked is mended by trying it
-/// again. What was given up, and behind which nothing of its file was applied, is as the operator wanted
+/// Says of each finding what parked or discarded event explains it. What is parked is repaired by trying it
+/// again. What was discarded, and behind which nothing of its file was applied, is as the operator wanted
 /// it; it stays a finding, because the cache is not what the files are.
 pub(super) async fn by_parked_events(
     query: &mut PgConnection,
@@ -29,9 +29,9 @@ pub(super) async fn by_parked_events(
         let found = explanations
             .iter()
             .find(|(key, event, ..)| *key == finding.id || *event == finding.id);
-        if let Some((_, _, said, mend)) = found {
+        if let Some((_, _, said, repair)) = found {
             finding.detail += &format!("; {said}");
-            finding.mend.clone_from(mend);
+            finding.repair.clone_from(repair);
         }
     }
     Ok(())

@@ -119,7 +119,7 @@ pub async fn compare(
         let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
         let mut batch = Vec::with_capacity(BATCH);
         while let Some((sequence, message)) = messages.next().await? {
-            // What readers pass over tells nothing.
+            // What readers pass over has no effect.
             if damage.ignores(sequence) {
                 continue;
             }
@@ -254,7 +254,7 @@ fn finding(kind: Kind, id: Uuid, detail: String) -> Finding {
         sequence: None,
         position: None,
         detail,
-        mend: format!("artstore projection repair query-cache --event {id}"),
+        repair: format!("artstore projection repair query-cache --event {id}"),
     }
 }
 

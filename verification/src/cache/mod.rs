@@ -6,7 +6,7 @@
 //! - `provenance`: what a row says of its own event
 //! - [`confirm`]: candidates, looked at again until it is certain what they are
 //! - [`rows`]: a row and a file, field by field
-//! - [`told`]: what the streams tell of some files
+//! - [`told`]: the streams' events of some files
 //! - [`history`]: searches and downloads
 //! - `explained`: findings behind which parked events stand
 //! - [`messages`]: messages of a stream
@@ -85,7 +85,7 @@ pub enum Stage {
 
 /// How far it is.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress {
+pub struct CacheCheckProgress {
     /// What is being done.
     pub stage: Stage,
     /// How many of them.
@@ -117,7 +117,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether all that can be judged agrees, and nothing is left behind that can't.
+    /// Whether all that can be checked agrees, and nothing is left behind that can't.
     pub fn is_clean(&self) -> bool {
         let left_behind = self.pending.values().any(|pending| pending.left_behind > 0);
         self.findings.is_empty() && !self.truncated && !left_behind
@@ -128,7 +128,7 @@ impl Report {
 /// is written. A file that keeps changing is in flight, never a finding.
 pub async fn verify(
     scope: &Scope<'_>,
-    progress: &mut (dyn FnMut(Progress) + Send),
+    progress: &mut (dyn FnMut(CacheCheckProgress) + Send),
 ) -> anyhow::Result<Report> {
     let bus = scope.bus;
     let mut query = connect(scope.query).await.context("the query database")?;
@@ -148,8 +148,8 @@ pub async fn verify(
     let streams = element_streams(bus).await?;
     let sources: Vec<Source> = streams.iter().cloned().map(Source::Element).collect();
     let mut report = Report::default();
-    let mut tell = |stage: Stage, done: u64, total: u64| {
-        progress(Progress { stage, done, total });
+    let mut report_stage = |stage: Stage, done: u64, total: u64| {
+        progress(CacheCheckProgress { stage, done, total });
     };
 
     let rows = checkpoints::highest_rows(&mut query).await?;
@@ -158,9 +158,11 @@ pub async fn verify(
     let stored = checkpoints::stored(&mut query, &all).await?;
     let mut places = checkpoints::places(bus, stored).await?;
     checkpoints::compare_rows(&mut places, &rows);
-    report
-        .findings
-        .extend(places.iter().filter_map(checkpoints::Place::finding));
+    report.findings.extend(
+        places
+            .iter()
+            .filter_map(checkpoints::CheckedCheckpoint::finding),
+    );
 
     let unknown: Vec<String> = streams
         .iter()
@@ -168,7 +170,7 @@ pub async fn verify(
         .map(ElementName::to_string)
         .collect();
     let found = candidates::find(&mut elements, &mut query, &unknown, &mut |done, total| {
-        tell(Stage::Compare, done, total);
+        report_stage(Stage::Compare, done, total);
     })
     .await?;
     report.files = found.files_of_elements;
@@ -177,7 +179,7 @@ pub async fn verify(
     let mut candidates = found.files;
     for place in &places[..streams.len()] {
         provenance::find(bus, &mut query, place, &mut candidates, &mut |d, t| {
-            tell(Stage::Provenance, d, t);
+            report_stage(Stage::Provenance, d, t);
         })
         .await?;
     }
@@ -192,7 +194,7 @@ pub async fn verify(
     };
     let confirmed = confirm
         .all(&mut elements, &mut query, candidates, &mut |d, t| {
-            tell(Stage::Confirm, d, t);
+            report_stage(Stage::Confirm, d, t);
         })
         .await?;
     report.in_flight = confirmed.in_flight;
@@ -205,7 +207,7 @@ pub async fn verify(
     }
     if scope.history {
         let history = history::compare(bus, &mut query, &mut |d, t| {
-            tell(Stage::History, d, t);
+            report_stage(Stage::History, d, t);
         })
         .await?;
         report.events = history.events;
@@ -250,7 +252,7 @@ async fn odd_ids(query: &mut PgConnection) -> anyhow::Result<Vec<Finding>> {
         sequence: None,
         position: None,
         detail: format!("the cache has a row {id:?}, which is no file's id"),
-        mend: checkpoints::MEND.to_owned(),
+        repair: checkpoints::REPAIR.to_owned(),
     });
     Ok(findings.collect())
 }
@@ -287,7 +289,7 @@ async fn other_urls(
             other.unwrap_or_default(),
             stored.url.as_deref().unwrap_or("none")
         ),
-        mend: format!("artstore element backfill {element}"),
+        repair: format!("artstore element backfill {element}"),
     }))
 }
 

@@ -12,7 +12,7 @@ use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::checkpoints::Place;
+use super::checkpoints::CheckedCheckpoint;
 use super::messages::{self, Messages, Wanted};
 
 /// How many rows are fetched at once.
@@ -69,7 +69,7 @@ impl Rows<'_> {
 pub async fn find(
     bus: &Bus,
     query: &mut PgConnection,
-    place: &Place,
+    place: &CheckedCheckpoint,
     candidates: &mut HashSet<Uuid>,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> anyhow::Result<()> {
@@ -126,7 +126,7 @@ pub async fn find(
 
 /// The rows, kept by the server on disk, so that no snapshot is held open for as long as the stream
 /// is read; and the checkpoint of the same moment.
-async fn declare(query: &mut PgConnection, place: &Place) -> anyhow::Result<u64> {
+async fn declare(query: &mut PgConnection, place: &CheckedCheckpoint) -> anyhow::Result<u64> {
     let mut transaction = query.begin().await?;
     // A cursor takes no parameters here; a stream's name is checked, and has no quote in it.
     let stream = place.source.stream();

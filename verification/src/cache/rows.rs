@@ -236,11 +236,11 @@ impl TableFile {
             original_filename, storage_filename, storage_path, content_type, created_at,
             updated_at, created_by_id, created_by_username, created_by_fullname, version,
         }
-        // An empty checksum was lost by the element: its operation's result told it, with the size.
-        let told = self.checksum.is_empty();
-        let same = told || file.checksum == self.checksum;
+        // An empty checksum was lost by the element: its operation's result stated it, with the size.
+        let is_lost = self.checksum.is_empty();
+        let same = is_lost || file.checksum == self.checksum;
         found.add("checksum", &file.checksum, same, &self.checksum);
-        let same = told || file.file_size == self.file_size;
+        let same = is_lost || file.file_size == self.file_size;
         found.add("file_size", &file.file_size, same, &self.file_size);
         let omitted = |name: &str| body.omitted.iter().find(|o| o.field == name);
         let same = match omitted("file.description") {

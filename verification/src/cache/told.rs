@@ -1,4 +1,4 @@
-//! What the streams tell of some files: each element's last word and its highest claim, and what
+//! The streams' events of some files: each element's last word and its highest claim, and what
 //! the cache has to show after them. The rule is that of the projector's
 //! [`ownership`](artstore_projectors::query_cache::ownership), over whole streams.
 
@@ -22,9 +22,9 @@ use super::messages::{self, Messages, Wanted};
 /// A message that is asked for costs as much as reading so many.
 const SPARSE: u64 = 16;
 
-/// What one element's stream tells of one file, up to some sequence.
+/// One file's state in one element's stream, up to some sequence.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct FileInStream {
     /// The last event with the highest claim.
     pub claim: Option<Received>,
     /// An event without the file, behind that claim.
@@ -33,7 +33,7 @@ pub struct Told {
     pub last: Option<Received>,
 }
 
-impl Told {
+impl FileInStream {
     /// `held`: the source holds its row, or it has none.
     fn add(&mut self, event: Received, held: bool) {
         if held {
@@ -57,12 +57,12 @@ impl Told {
     }
 }
 
-/// What all streams tell of some files.
+/// The state of some files in all streams.
 #[derive(Debug, Clone, Default)]
 pub struct Streams {
-    /// Events that were given up: they tell nothing.
+    /// Discarded events: they have no effect.
     pub discarded: HashMap<ElementName, Discarded>,
-    files: HashMap<Uuid, BTreeMap<ElementName, Told>>,
+    files: HashMap<Uuid, BTreeMap<ElementName, FileInStream>>,
 }
 
 impl Streams {
@@ -86,7 +86,7 @@ impl Streams {
             partitions: Some(partitions(files)),
             headers_only: true,
         };
-        // What readers pass over tells nothing.
+        // What readers pass over has no effect.
         let breaks = breaks::read(bus, &source, Chain::Checked).await?;
         let damage = breaks.damage;
         // A source that was set back: what its lost rows said of whose the file is, is no claim.
@@ -119,29 +119,29 @@ impl Streams {
         Ok(())
     }
 
-    /// What an element's stream tells of a file.
-    pub fn of(&self, id: Uuid, element: &ElementName) -> Option<&Told> {
+    /// A file's state in an element's stream.
+    pub fn of(&self, id: Uuid, element: &ElementName) -> Option<&FileInStream> {
         self.files.get(&id)?.get(element)
     }
 
     /// The event whose file the cache has to show; none where it has to show none.
     pub fn shown(&self, id: Uuid) -> Option<(&ElementName, &Received)> {
         let claims = self.files.get(&id)?.iter();
-        let claims = claims.filter_map(|(element, told)| {
-            let claim = told.claim.as_ref()?;
+        let claims = claims.filter_map(|(element, state)| {
+            let claim = state.claim.as_ref()?;
             let at: DateTime<Utc> = file(claim)?.created_at;
-            Some(((at, element), told, claim))
+            Some(((at, element), state, claim))
         });
-        let ((_, element), told, claim) = claims.max_by_key(|(key, _, _)| *key)?;
-        told.removal.is_none().then_some((element, claim))
+        let ((_, element), state, claim) = claims.max_by_key(|(key, _, _)| *key)?;
+        state.removal.is_none().then_some((element, claim))
     }
 
     /// The events that lead to what an element's stream tells of these files, in stream order: the
     /// projector's own apply gives the same with them as with all events.
     pub fn events(&self, element: &ElementName) -> Vec<Received> {
-        let told = self.files.values().filter_map(|told| told.get(element));
-        let mut events: Vec<Received> = told
-            .flat_map(|told| told.claim.iter().chain(&told.removal).cloned())
+        let state = self.files.values().filter_map(|state| state.get(element));
+        let mut events: Vec<Received> = state
+            .flat_map(|state| state.claim.iter().chain(&state.removal).cloned())
             .collect();
         events.sort_by_key(|event| event.sequence);
         events

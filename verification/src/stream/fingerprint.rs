@@ -21,7 +21,7 @@ pub type Digest = [u8; 16];
 
 /// What is compared.
 #[derive(Debug, Clone, Serialize)]
-pub struct Said {
+pub struct ComparableEvent {
     subject: String,
     #[serde(rename = "type")]
     event_type: String,
@@ -38,22 +38,22 @@ enum Body {
     Outbox(Box<OutboxEvent>),
 }
 
-impl Said {
+impl ComparableEvent {
     /// By a row.
-    pub fn by_row(translator: &Translator, row: SourceRow) -> Self {
-        let (told, event) = translator.tell(row);
+    pub fn from_row(translator: &Translator, row: SourceRow) -> Self {
+        let (translated, event) = translator.typed(row);
         Self {
-            subject: subject(translator.source(), told.key, &told.event_type),
-            event_type: told.event_type.to_string(),
-            about: told.subject,
-            time: timestamp::format(&told.time),
-            traceparent: told.traceparent,
+            subject: subject(translator.source(), translated.key, &translated.event_type),
+            event_type: translated.event_type.to_string(),
+            about: translated.subject,
+            time: timestamp::format(&translated.time),
+            traceparent: translated.traceparent,
             body: Body::of(event),
         }
     }
 
     /// By a message.
-    pub fn by_message(subject: &str, envelope: &Envelope, event: Event) -> Self {
+    pub fn from_message(subject: &str, envelope: &Envelope, event: Event) -> Self {
         Self {
             subject: subject.to_owned(),
             event_type: envelope.event_type.to_string(),
@@ -85,7 +85,7 @@ impl Said {
 
     /// The fields in which two differ, with dots.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        let value = |said: &Self| serde_json::to_value(said).expect("it has only texts as keys");
+        let value = |event: &Self| serde_json::to_value(event).expect("it has only texts as keys");
         let mut found = Vec::new();
         differ(&value(self), &value(other), "", &mut found);
         found

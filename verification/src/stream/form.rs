@@ -51,24 +51,24 @@ pub fn foreign(
 }
 
 /// Whether the state that a message carries is the one before it with its own position, less what
-/// turned out to be void.
-pub fn state_follows(high: i64, missing: &Ranges, envelope: &Envelope) -> bool {
+/// turned out to be aborted.
+pub fn state_follows(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -> bool {
     let own = own_position(envelope).unwrap_or(0);
-    if envelope.high != high.max(own) || envelope.missing.contains(own) {
+    if envelope.high_water_mark != high_water_mark.max(own) || envelope.gaps.contains(own) {
         return false;
     }
-    envelope.missing == *missing
-        || envelope.missing.as_slice().iter().all(|range| {
-            let new = range.first > high && range.last < own;
-            let old = missing.as_slice();
+    envelope.gaps == *gaps
+        || envelope.gaps.as_slice().iter().all(|range| {
+            let new = range.first > high_water_mark && range.last < own;
+            let old = gaps.as_slice();
             let place = old.partition_point(|old| old.first <= range.first);
             new || (place > 0 && old[place - 1].last >= range.last)
         })
 }
 
 /// Whether the messages before it say that its position was seen already.
-pub fn comes_again(high: i64, missing: &Ranges, envelope: &Envelope) -> bool {
-    own_position(envelope).is_some_and(|own| own <= high && !missing.contains(own))
+pub fn comes_again(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -> bool {
+    own_position(envelope).is_some_and(|own| own <= high_water_mark && !gaps.contains(own))
 }
 
 /// The position that a message adds to the state: none where it only shows a state.
@@ -95,12 +95,12 @@ mod tests {
             time: DateTime::UNIX_EPOCH,
             traceparent: None,
             position: Some(1),
-            high: 1,
-            missing: Ranges::default(),
+            high_water_mark: 1,
+            gaps: Ranges::default(),
             identity: "7-16384-1".to_owned(),
             previous: None,
             snapshot: None,
-            levelling: false,
+            backfill_due: false,
             event_type,
         };
         let on = subject::subject(&source, None, &envelope.event_type);

@@ -1,5 +1,5 @@
-//! Message after message of a stream, with the rows of their positions: which of them count, and what
-//! is wrong with the others. What a whole reading found is in [`crate::stream::scan`].
+//! Checks message after message of a stream against the rows of their positions: which messages
+//! count, and what is wrong with the others. The result of a whole scan is in [`crate::stream::scan`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -15,16 +15,16 @@ use uuid::Uuid;
 use crate::stream::fingerprint;
 use crate::stream::form;
 use crate::stream::order::Order;
-use crate::stream::scan::{Lost, MOST_LISTED, Place, Rows, Scan};
-use crate::stream::walk::{Message, Walk};
-use artstore_producers::relay::gaps::Gaps;
+use crate::stream::scan::{DamagedRange, LostMessage, MOST_LISTED, Rows, StreamScan};
+use crate::stream::walk::{Message, ScanReader};
+use artstore_producers::relay::gaps::SeenPositions;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::source::{Content, SourceRow};
-use artstore_producers::relay::tail::Tail;
+use artstore_producers::relay::tail::ResumeState;
 use artstore_producers::relay::translate::Translator;
 
-/// Takes message after message.
-pub(crate) struct Judge<'a> {
+/// Checks the messages of one stream, in order.
+pub(crate) struct MessageChecker<'a> {
     translator: &'a Translator,
     source: &'a Source,
     bodies: bool,
@@ -35,23 +35,23 @@ pub(crate) struct Judge<'a> {
     /// The sequence that should come next.
     pub(crate) next: u64,
     /// The state after the last message that counts.
-    pub(crate) tail: Tail,
+    pub(crate) resume_state: ResumeState,
     /// The state as that message says it.
-    said: Said,
+    stated: StatedPositions,
     order: Order,
     /// Rows of our API that stand behind a higher position of the same file.
-    behind: Vec<Behind>,
+    out_of_order: Vec<OutOfOrder>,
     agreed: Ranges,
     /// Messages whose row is there: not those whose row was pruned.
     agreed_rows: u64,
     last_agreeing: u64,
-    lost: Vec<Lost>,
+    lost: Vec<LostMessage>,
     lost_count: u64,
     lost_positions: Ranges,
     lost_files: BTreeSet<String>,
-    places: Vec<Place>,
-    /// Which of the places are holes, messages to be ignored, and breaks.
-    found: BTreeMap<u64, Found>,
+    damaged_ranges: Vec<DamagedRange>,
+    /// Which of the damaged ranges are holes, messages to be ignored, and breaks.
+    damage_found: BTreeMap<u64, DamageKind>,
     unclear_files: BTreeSet<Uuid>,
     /// The file of the last message that counts.
     last_file: Option<Uuid>,
@@ -63,15 +63,15 @@ pub(crate) struct Judge<'a> {
     pub(crate) too_new: Option<(u64, String)>,
 }
 
-/// What a message says was seen up to it.
+/// The positions that a message states: seen up to it.
 #[derive(Default)]
-struct Said {
-    high: i64,
-    missing: Ranges,
+struct StatedPositions {
+    high_water_mark: i64,
+    gaps: Ranges,
 }
 
 /// A message that stands behind a higher position of the same file.
-pub(crate) struct Behind {
+pub(crate) struct OutOfOrder {
     sequence: u64,
     pub(crate) over: i64,
     id: Uuid,
@@ -79,13 +79,13 @@ pub(crate) struct Behind {
 }
 
 #[derive(Clone, Copy)]
-enum Found {
+enum DamageKind {
     Hole(u64),
     Ignored,
     Break,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> MessageChecker<'a> {
     pub(crate) fn new(translator: &'a Translator, bodies: bool, breaks: Breaks) -> Self {
         let refused = breaks.refused.into_iter();
         let refused = refused.map(|Refused { sequence, problem }| (sequence, problem));
@@ -97,10 +97,10 @@ impl<'a> Judge<'a> {
             known: breaks.damage,
             refused: refused.collect(),
             next: 1,
-            tail: Tail::default(),
-            said: Said::default(),
+            resume_state: ResumeState::default(),
+            stated: StatedPositions::default(),
             order: Order::default(),
-            behind: Vec::new(),
+            out_of_order: Vec::new(),
             agreed: Ranges::default(),
             agreed_rows: 0,
             last_agreeing: 0,
@@ -108,8 +108,8 @@ impl<'a> Judge<'a> {
             lost_count: 0,
             lost_positions: Ranges::default(),
             lost_files: BTreeSet::new(),
-            places: Vec::new(),
-            found: BTreeMap::new(),
+            damaged_ranges: Vec::new(),
+            damage_found: BTreeMap::new(),
             unclear_files: BTreeSet::new(),
             last_file: None,
             end_ignored: false,
@@ -127,17 +127,17 @@ impl<'a> Judge<'a> {
     /// No messages stand here.
     pub(crate) async fn hole(
         &mut self,
-        walk: &Walk,
+        reader: &ScanReader,
         first: u64,
         last: u64,
     ) -> Result<(), RelayError> {
         let left = self.known.left_of_hole(first, last);
         for &Sequences { first, last } in &left {
-            if !walk.is_hole(first, last).await? {
-                return Err(walk.failed(&"messages got lost on the way: try again"));
+            if !reader.is_hole(first, last).await? {
+                return Err(reader.failed(&"messages got lost on the way: try again"));
             }
-            self.place(first, last, "messages are missing", None, None);
-            self.found.insert(first, Found::Hole(last));
+            self.add_damage(first, last, "messages are missing", None, None);
+            self.damage_found.insert(first, DamageKind::Hole(last));
         }
         // Who stands in the hole does not see the next message follow.
         self.end_ignored = true;
@@ -147,7 +147,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The next message.
-    pub(crate) fn take(&mut self, message: &Message, rows: &Rows) {
+    pub(crate) fn check(&mut self, message: &Message, rows: &Rows) {
         let sequence = message.sequence;
         self.next = sequence + 1;
         let envelope = Envelope::from_headers(&message.headers);
@@ -163,29 +163,31 @@ impl<'a> Judge<'a> {
             return;
         }
         let id = envelope.as_ref().ok().map(|envelope| envelope.id);
-        let judged = match &envelope {
-            Err(error) => Judged::Ignore(error.to_string()),
-            Ok(envelope) => self.judge(message, envelope, rows),
+        let verdict = match &envelope {
+            Err(error) => Verdict::Ignore(error.to_string()),
+            Ok(envelope) => self.verdict(message, envelope, rows),
         };
-        let broken = match judged {
-            Judged::Ignore(problem) => {
-                self.place(sequence, sequence, &problem, id, file);
-                self.found.insert(sequence, Found::Ignored);
+        let broken = match verdict {
+            Verdict::Ignore(problem) => {
+                self.add_damage(sequence, sequence, &problem, id, file);
+                self.damage_found.insert(sequence, DamageKind::Ignored);
                 self.unclear_files.extend(file);
                 self.end_ignored = true;
                 return;
             }
-            Judged::Break(problem) => {
-                self.place(sequence, sequence, problem, id, file);
-                self.found.insert(sequence, Found::Break);
+            Verdict::Break(problem) => {
+                self.add_damage(sequence, sequence, problem, id, file);
+                self.damage_found.insert(sequence, DamageKind::Break);
                 true
             }
-            Judged::Good => self.known.covers_break(sequence),
+            Verdict::Good => self.known.covers_break(sequence),
         };
         let envelope = envelope.expect("what can't be read is ignored");
         if self.end_ignored && envelope.is_record() {
             // Who stands on a message that does not count any more does not see this one follow it.
-            self.found.entry(sequence).or_insert(Found::Break);
+            self.damage_found
+                .entry(sequence)
+                .or_insert(DamageKind::Break);
         }
         self.end_ignored = false;
         match file {
@@ -200,35 +202,35 @@ impl<'a> Judge<'a> {
             None => {}
         }
         self.last_file = file;
-        self.tail = Tail {
+        self.resume_state = ResumeState {
             sequence,
             last_id: Some(envelope.id),
             position: envelope.position,
-            gaps: self.gaps_after(&envelope),
-            levelling: envelope.levelling,
+            seen_positions: self.seen_after(&envelope),
+            backfill_due: envelope.backfill_due,
             identity: Some(envelope.identity),
         };
-        self.said = Said {
-            high: envelope.high,
-            missing: envelope.missing,
+        self.stated = StatedPositions {
+            high_water_mark: envelope.high_water_mark,
+            gaps: envelope.gaps,
         };
     }
 
     /// Whether a message counts. Takes its position where it does.
-    fn judge(&mut self, message: &Message, envelope: &Envelope, rows: &Rows) -> Judged {
+    fn verdict(&mut self, message: &Message, envelope: &Envelope, rows: &Rows) -> Verdict {
         let sequence = message.sequence;
         let accepted = self.known.covers_break(sequence);
-        let chained = envelope.previous == self.tail.last_id || accepted;
+        let chained = envelope.previous == self.resume_state.last_id || accepted;
         let Message {
             subject, headers, ..
         } = message;
         if let Some(problem) = form::foreign(self.source, subject, headers, envelope) {
-            return Judged::Ignore(problem);
+            return Verdict::Ignore(problem);
         }
         if let Some(problem) = self.refused.get(&sequence) {
             // A relay may have gone on behind it.
             self.changed = chained.then_some(envelope.id).or(self.changed);
-            return Judged::Ignore(problem.clone());
+            return Verdict::Ignore(problem.clone());
         }
         let decoded = self
             .bodies
@@ -238,25 +240,25 @@ impl<'a> Judge<'a> {
         }
         let event = match decoded {
             Some(Err(error)) => {
-                return Judged::Ignore(format!("its body can't be read: {error}"));
+                return Verdict::Ignore(format!("its body can't be read: {error}"));
             }
             Some(Ok(event)) => Some(event),
             None => None,
         };
         let follows = match chained {
-            _ if accepted => Judged::Good,
-            true => self.state(sequence, envelope),
-            false => Judged::Break("it does not follow the message before it (artstore-previous)"),
+            _ if accepted => Verdict::Good,
+            true => self.check_state(sequence, envelope),
+            false => Verdict::Break("it does not follow the message before it (artstore-previous)"),
         };
-        // Without a row, only the chain tells that it is ours; a hole breaks it, and so does a message
+        // Without a row, only the chain shows that it is ours; a hole breaks it, and so does a message
         // of ours that was changed.
         let behind_hole = matches!(
-            self.found.last_key_value(),
-            Some((_, Found::Hole(last))) if last + 1 == sequence
+            self.damage_found.last_key_value(),
+            Some((_, DamageKind::Hole(last))) if last + 1 == sequence
         );
         let behind_changed = envelope.previous.is_some() && envelope.previous == self.changed;
         let is_ours = chained || behind_hole || behind_changed;
-        let stranger = || Judged::Ignore("no relay of this source wrote it here".to_owned());
+        let stranger = || Verdict::Ignore("no relay of this source wrote it here".to_owned());
         let Some(position) = envelope.position else {
             return match is_ours {
                 true => {
@@ -273,7 +275,7 @@ impl<'a> Judge<'a> {
         }
         if rows.is_pruned(position) {
             if self.agreed.contains(position) {
-                return Judged::Ignore(format!("position {position} was published before it"));
+                return Verdict::Ignore(format!("position {position} was published before it"));
             }
             if !is_ours {
                 return stranger();
@@ -284,23 +286,23 @@ impl<'a> Judge<'a> {
         }
         if rows.id(position) != Some(envelope.id) {
             if !chained || self.agreed.contains(position) {
-                return Judged::Ignore(format!(
+                return Verdict::Ignore(format!(
                     "the row at its position {position} is another one"
                 ));
             }
-            self.lose(sequence, position, envelope);
+            self.add_lost(sequence, position, envelope);
             return follows;
         }
         if self.agreed.contains(position) {
-            return Judged::Ignore(format!("position {position} was published before it"));
+            return Verdict::Ignore(format!("position {position} was published before it"));
         }
         if let (Some(row), Some(event)) = (rows.row(position), event) {
             if let Some(problem) = difference(self.translator, row, subject, envelope, event) {
                 self.changed = Some(envelope.id);
-                return Judged::Ignore(problem);
+                return Verdict::Ignore(problem);
             }
             if !accepted {
-                self.order(sequence, position, envelope, row);
+                self.check_order(sequence, position, envelope, row);
             }
         }
         self.agreed.insert(position);
@@ -311,19 +313,22 @@ impl<'a> Judge<'a> {
 
     /// A message that follows the one before it: whether its state does, too. Behind one that does
     /// not count it is not known whose state was gone on from; a decision has looked at everything.
-    fn state(&self, sequence: u64, envelope: &Envelope) -> Judged {
-        let Said { high, missing } = &self.said;
-        if self.tail.sequence + 1 != sequence || Self::is_decision(envelope) {
-            return Judged::Good;
+    fn check_state(&self, sequence: u64, envelope: &Envelope) -> Verdict {
+        let StatedPositions {
+            high_water_mark,
+            gaps,
+        } = &self.stated;
+        if self.resume_state.sequence + 1 != sequence || Self::is_decision(envelope) {
+            return Verdict::Good;
         }
-        if form::comes_again(*high, missing, envelope) {
-            Judged::Break("the messages before it say that its position was seen already")
-        } else if !form::state_follows(*high, missing, envelope) {
-            Judged::Break("what it says was seen does not follow from the message before it")
+        if form::comes_again(*high_water_mark, gaps, envelope) {
+            Verdict::Break("the messages before it say that its position was seen already")
+        } else if !form::state_follows(*high_water_mark, gaps, envelope) {
+            Verdict::Break("what it says was seen does not follow from the message before it")
         } else if self.is_of_another_database(envelope) {
-            Judged::Break("it comes from another database than the message before it")
+            Verdict::Break("it comes from another database than the message before it")
         } else {
-            Judged::Good
+            Verdict::Good
         }
     }
 
@@ -332,33 +337,34 @@ impl<'a> Judge<'a> {
     }
 
     fn is_of_another_database(&self, envelope: &Envelope) -> bool {
-        let before = self.tail.identity.as_ref();
+        let before = self.resume_state.identity.as_ref();
         before.is_some_and(|identity| *identity != envelope.identity)
     }
 
     /// What was seen after a message that counts: as it says, unless that follows neither from what
     /// the one before it says nor from what was seen.
-    fn gaps_after(&self, envelope: &Envelope) -> Gaps {
-        let seen = &self.tail.gaps;
-        let told = self.tail.sequence + 1 != self.next - 1
+    fn seen_after(&self, envelope: &Envelope) -> SeenPositions {
+        let seen = &self.resume_state.seen_positions;
+        let is_consistent = self.resume_state.sequence + 1 != self.next - 1
             || Self::is_decision(envelope)
-            || form::state_follows(self.said.high, &self.said.missing, envelope)
-            || form::state_follows(seen.high(), &seen.missing(), envelope);
-        let mut gaps = Gaps::from_stream(envelope.high, &envelope.missing);
-        if told {
-            return gaps;
+            || form::state_follows(self.stated.high_water_mark, &self.stated.gaps, envelope)
+            || form::state_follows(seen.high_water_mark(), &seen.gaps(), envelope);
+        let mut seen_positions =
+            SeenPositions::from_stream(envelope.high_water_mark, &envelope.gaps);
+        if is_consistent {
+            return seen_positions;
         }
-        gaps = seen.clone();
-        let wanted = |own: &i64| *own > seen.high() || seen.missing().contains(*own);
+        seen_positions = seen.clone();
+        let wanted = |own: &i64| *own > seen.high_water_mark() || seen.gaps().contains(*own);
         match form::own_position(envelope).filter(wanted) {
             // Where no room is left for its hole, what is above it comes again.
-            Some(own) if !gaps.see(own) => seen.clone(),
-            _ => gaps,
+            Some(own) if !seen_positions.see(own) => seen.clone(),
+            _ => seen_positions,
         }
     }
 
     /// Whether it stands behind a later change of its file that our API wrote as well.
-    fn order(&mut self, sequence: u64, position: i64, envelope: &Envelope, row: &SourceRow) {
+    fn check_order(&mut self, sequence: u64, position: i64, envelope: &Envelope, row: &SourceRow) {
         if envelope.snapshot == Some(Snapshot::Republish) {
             return;
         }
@@ -368,9 +374,9 @@ impl<'a> Judge<'a> {
         };
         let over = self.order.see(file, position);
         if let Some(over) = over.filter(|_| row.is_recorded())
-            && self.behind.len() < MOST_LISTED
+            && self.out_of_order.len() < MOST_LISTED
         {
-            self.behind.push(Behind {
+            self.out_of_order.push(OutOfOrder {
                 sequence,
                 over,
                 id: envelope.id,
@@ -380,29 +386,31 @@ impl<'a> Judge<'a> {
     }
 
     /// The messages that stand behind a higher position of the same file.
-    pub(crate) fn take_behind(&mut self) -> Vec<Behind> {
-        std::mem::take(&mut self.behind)
+    pub(crate) fn take_out_of_order(&mut self) -> Vec<OutOfOrder> {
+        std::mem::take(&mut self.out_of_order)
     }
 
     /// Only where our API wrote both rows it is certain which came first.
-    pub(crate) fn disordered(&mut self, message: &Behind) {
-        let Behind {
+    pub(crate) fn disordered(&mut self, message: &OutOfOrder) {
+        let OutOfOrder {
             sequence, id, file, ..
         } = *message;
         let problem = format!("it stands behind position {} of its file", message.over);
-        self.place(sequence, sequence, &problem, Some(id), Some(file));
-        self.found.entry(sequence).or_insert(Found::Break);
+        self.add_damage(sequence, sequence, &problem, Some(id), Some(file));
+        self.damage_found
+            .entry(sequence)
+            .or_insert(DamageKind::Break);
         self.unclear_files.insert(file);
     }
 
-    fn lose(&mut self, sequence: u64, position: i64, envelope: &Envelope) {
+    fn add_lost(&mut self, sequence: u64, position: i64, envelope: &Envelope) {
         self.lost_count += 1;
         self.lost_positions.insert(position);
         if let (Some(file), Source::Element(_)) = (&envelope.subject, self.source) {
             self.lost_files.insert(file.clone());
         }
         if self.lost.len() < MOST_LISTED {
-            self.lost.push(Lost {
+            self.lost.push(LostMessage {
                 sequence,
                 position,
                 id: envelope.id,
@@ -411,7 +419,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn place(
+    fn add_damage(
         &mut self,
         first: u64,
         last: u64,
@@ -419,7 +427,7 @@ impl<'a> Judge<'a> {
         id: Option<Uuid>,
         file: Option<Uuid>,
     ) {
-        self.places.push(Place {
+        self.damaged_ranges.push(DamagedRange {
             first,
             last,
             problem: problem.to_owned(),
@@ -437,11 +445,13 @@ impl<'a> Judge<'a> {
     /// message: nothing was lost, they do not count. What follows them does not follow what counts
     /// before them.
     pub(crate) fn pass_over_strangers(&mut self, elsewhere: &HashSet<Uuid>) {
-        let is_stranger =
-            |lost: &Lost| self.agreed.contains(lost.position) || elsewhere.contains(&lost.id);
-        let (strangers, lost): (Vec<Lost>, Vec<Lost>) = std::mem::take(&mut self.lost)
-            .into_iter()
-            .partition(is_stranger);
+        let is_stranger = |lost: &LostMessage| {
+            self.agreed.contains(lost.position) || elsewhere.contains(&lost.id)
+        };
+        let (strangers, lost): (Vec<LostMessage>, Vec<LostMessage>) =
+            std::mem::take(&mut self.lost)
+                .into_iter()
+                .partition(is_stranger);
         self.lost = lost;
         self.lost_count -= strangers.len() as u64;
         let mut theirs = Ranges::default();
@@ -453,45 +463,52 @@ impl<'a> Judge<'a> {
             let (sequence, file) = (stranger.sequence, stranger.file.as_ref());
             let file = file.and_then(|file| file.parse().ok());
             let problem = format!("position {} is not that of its row", stranger.position);
-            self.place(sequence, sequence, &problem, Some(stranger.id), file);
-            self.found.insert(sequence, Found::Ignored);
-            self.found.entry(sequence + 1).or_insert(Found::Break);
+            self.add_damage(sequence, sequence, &problem, Some(stranger.id), file);
+            self.damage_found.insert(sequence, DamageKind::Ignored);
+            self.damage_found
+                .entry(sequence + 1)
+                .or_insert(DamageKind::Break);
             self.unclear_files.extend(file);
-            self.end_ignored |= sequence == self.tail.sequence;
+            self.end_ignored |= sequence == self.resume_state.sequence;
         }
     }
 
     /// The breaks of the source whose record turned out to be none.
     pub(crate) fn forged_epochs(&self) -> BTreeSet<u64> {
         let epochs = self.epochs.0.iter().map(|epoch| epoch.sequence);
-        let is_forged = |at: &u64| matches!(self.found.get(at), Some(Found::Ignored));
+        let is_forged = |at: &u64| matches!(self.damage_found.get(at), Some(DamageKind::Ignored));
         epochs.filter(is_forged).collect()
     }
 
-    pub(crate) fn finish(mut self, identity: String) -> Scan {
+    pub(crate) fn finish(mut self, identity: String) -> StreamScan {
         let mut damage = Damage::default();
-        for (&sequence, found) in &self.found {
+        for (&sequence, found) in &self.damage_found {
             match *found {
-                Found::Hole(last) => damage.add_hole(sequence, last),
-                Found::Ignored => damage.add_ignored(sequence),
-                Found::Break => damage.add_break(sequence),
+                DamageKind::Hole(last) => damage.add_hole(sequence, last),
+                DamageKind::Ignored => damage.add_ignored(sequence),
+                DamageKind::Break => damage.add_break(sequence),
             }
         }
         // What was found is newer than what is known of the same place.
         let damage = self.known.with(&damage);
-        // Where messages changed places, the last one does not tell everything that was seen.
+        // Where messages changed places, the last one does not state everything that was seen.
         let seen = self.agreed.as_slice().last().map_or(0, |range| range.last);
-        let high = self.tail.gaps.high();
-        if !self.places.is_empty() && seen > high {
+        let high_water_mark = self.resume_state.seen_positions.high_water_mark();
+        if !self.damaged_ranges.is_empty() && seen > high_water_mark {
             let between = Ranges::from_iter([Range {
-                first: high + 1,
+                first: high_water_mark + 1,
                 last: seen,
             }]);
-            let missing = self.tail.gaps.missing().union(&between).minus(&self.agreed);
-            self.tail.gaps = Gaps::from_stream(seen, &missing);
+            let gaps = self
+                .resume_state
+                .seen_positions
+                .gaps()
+                .union(&between)
+                .minus(&self.agreed);
+            self.resume_state.seen_positions = SeenPositions::from_stream(seen, &gaps);
         }
-        Scan {
-            tail: self.tail,
+        StreamScan {
+            resume_state: self.resume_state,
             identity,
             agreed: self.agreed,
             agreed_rows: self.agreed_rows,
@@ -500,7 +517,7 @@ impl<'a> Judge<'a> {
             lost_count: self.lost_count,
             lost_positions: self.lost_positions,
             lost_files: self.lost_files,
-            places: self.places,
+            damaged_ranges: self.damaged_ranges,
             damage,
             unclear_files: self.unclear_files,
             end_ignored: self.end_ignored,
@@ -509,7 +526,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-enum Judged {
+enum Verdict {
     /// It counts.
     Good,
     /// It counts, although it does not stand where it should: why.
@@ -518,7 +535,7 @@ enum Judged {
     Ignore(String),
 }
 
-/// How a message differs from what its row says, as far as the row still tells: all of it for rows of
+/// How a message differs from what its row says, as far as the row still has it: all of it for rows of
 /// an outbox and rows that carry the file's state, else all but that state.
 fn difference(
     translator: &Translator,
@@ -531,15 +548,15 @@ fn difference(
         Content::Outbox(_) => true,
         Content::Wal(_) => row.is_recorded() && envelope.snapshot != Some(Snapshot::Republish),
     };
-    let mut said = fingerprint::Said::by_message(subject, envelope, event);
-    let mut should = fingerprint::Said::by_row(translator, row.clone());
+    let mut stated = fingerprint::ComparableEvent::from_message(subject, envelope, event);
+    let mut should = fingerprint::ComparableEvent::from_row(translator, row.clone());
     if !whole {
-        (said, should) = (said.without_state(), should.without_state());
+        (stated, should) = (stated.without_state(), should.without_state());
     }
-    (said.digest() != should.digest()).then(|| {
+    (stated.digest() != should.digest()).then(|| {
         format!(
             "it differs from its row in {}",
-            said.differences(&should).join(", ")
+            stated.differences(&should).join(", ")
         )
     })
 }

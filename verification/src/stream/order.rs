@@ -1,5 +1,5 @@
 //! The order of one file's messages. Remembered is only the highest position of each file that
-//! changed lately, so memory is bounded; what is too old to be judged is counted.
+//! changed lately, so memory is bounded; what is too old to be checked is counted.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub struct Order {
     old: HashMap<Uuid, i64>,
     /// No file that was forgotten had a higher position.
     forgotten: i64,
-    /// Messages that could not be judged: too far behind, of a file that may be forgotten.
+    /// Messages that could not be checked: too far behind, of a file that may be forgotten.
     pub unchecked: u64,
 }
 

@@ -1,9 +1,9 @@
-//! A whole stream beside its whole source: what agrees, what the source lost, what it has and the
+//! A scan of a whole stream against its whole source: what agrees, what the source lost, what it has and the
 //! stream does not, and where the stream itself is damaged. Asked for by an operator; what is done
 //! about it is in `repair/src/accept.rs` and `repair/src/republish.rs`.
 //!
 //! Messages are read in order, a thousand at a time, each with the rows of its positions. What is
-//! kept are ranges of positions, and the places and files that are affected.
+//! kept are ranges of positions, and the sequences and files that are affected.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -16,13 +16,13 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::stream::judge::{Behind, Judge};
-use crate::stream::walk::{Message, Walk};
+use crate::stream::judge::{MessageChecker, OutOfOrder};
+use crate::stream::walk::{Message, ScanReader};
 use artstore_producers::relay::floor;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::{SourceRow, SourceTable, snapshot};
-use artstore_producers::relay::tail::Tail;
+use artstore_producers::relay::tail::ResumeState;
 use artstore_producers::relay::translate::Translator;
 
 /// How many rows are looked up at once.
@@ -33,7 +33,7 @@ pub const MOST_LISTED: usize = 100_000;
 
 /// A message whose row the source does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Lost {
+pub struct LostMessage {
     /// Its sequence.
     pub sequence: u64,
     /// Its row's position.
@@ -44,9 +44,9 @@ pub struct Lost {
     pub file: Option<String>,
 }
 
-/// A damaged place of a stream that no record lists yet.
+/// A damaged range of a stream that no record lists yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct DamagedRange {
     /// The first sequence.
     pub first: u64,
     /// The last one.
@@ -59,11 +59,11 @@ pub struct Place {
     pub file: Option<String>,
 }
 
-/// What was found.
+/// The result of a scan.
 #[derive(Debug)]
-pub struct Scan {
+pub struct StreamScan {
     /// The state after the last message that counts. Its sequence is the stream's last one.
-    pub tail: Tail,
+    pub resume_state: ResumeState,
     /// The identity of the source's database.
     pub identity: String,
     /// Positions whose message and row agree, or whose row was pruned.
@@ -73,7 +73,7 @@ pub struct Scan {
     /// The sequence of the last message whose row agrees; 0 where there is none.
     pub last_agreeing: u64,
     /// Messages whose row the source does not hold; the first [`MOST_LISTED`].
-    pub lost: Vec<Lost>,
+    pub lost: Vec<LostMessage>,
     /// How many there are.
     pub lost_count: u64,
     /// Their positions.
@@ -81,7 +81,7 @@ pub struct Scan {
     /// The files that they are about.
     pub lost_files: BTreeSet<String>,
     /// Damage that no record lists.
-    pub places: Vec<Place>,
+    pub damaged_ranges: Vec<DamagedRange>,
     /// All damage: what is listed already and what is not.
     pub damage: Damage,
     /// Files of which damaged messages spoke, and no good message since.
@@ -92,7 +92,7 @@ pub struct Scan {
     pub new_holes: bool,
 }
 
-/// Compares everything. With `bodies` also what the messages say, as far as the rows tell.
+/// Compares everything. With `bodies` also what the messages say, as far as the rows have it.
 ///
 /// Which messages count depends on the breaks of the source, whose records come behind them. A record
 /// that turns out to be none has no say: then everything is read again without it.
@@ -101,77 +101,79 @@ pub async fn scan(
     translator: &Translator,
     connection: &mut PgConnection,
     bodies: bool,
-) -> Result<Scan, RelayError> {
+) -> Result<StreamScan, RelayError> {
     let source = translator.source();
     let table = SourceTable::of(source);
     let seen = snapshot(connection, &table.sequence).await?;
     let mut breaks = breaks::read(bus, source, Chain::Unchecked).await?;
-    let (walk, mut judge) = loop {
-        let judge = Judge::new(translator, bodies, breaks.clone());
-        let (walk, judge) = judged(bus, judge, &table, connection, bodies).await?;
-        let forged = judge.forged_epochs();
+    let (reader, mut checker) = loop {
+        let checker = MessageChecker::new(translator, bodies, breaks.clone());
+        let (reader, checker) = read_and_check(bus, checker, &table, connection, bodies).await?;
+        let forged = checker.forged_epochs();
         if forged.is_empty() {
-            break (walk, judge);
+            break (reader, checker);
         }
         let epochs = &mut breaks.epochs.0;
         epochs.retain(|epoch| !forged.contains(&epoch.sequence));
     };
-    if let Some((sequence, error)) = judge.too_new {
-        return Err(walk.failed(&format!(
-            "message {sequence}: {error}: what it says can't be judged; use the newer version"
+    if let Some((sequence, error)) = checker.too_new {
+        return Err(reader.failed(&format!(
+            "message {sequence}: {error}: it can't be checked; use the newer version"
         )));
     }
-    disordered(&mut judge, &table, connection).await?;
-    judge.tail.sequence = walk.end;
-    strangers(&mut judge, &table, connection, &seen.identity).await?;
-    Ok(judge.finish(seen.identity))
+    disordered(&mut checker, &table, connection).await?;
+    checker.resume_state.sequence = reader.end;
+    strangers(&mut checker, &table, connection, &seen.identity).await?;
+    Ok(checker.finish(seen.identity))
 }
 
 /// Reads the stream once, from its beginning to its end.
-async fn judged<'a>(
+async fn read_and_check<'a>(
     bus: &Bus,
-    mut judge: Judge<'a>,
+    mut checker: MessageChecker<'a>,
     table: &SourceTable,
     connection: &mut PgConnection,
     bodies: bool,
-) -> Result<(Walk, Judge<'a>), RelayError> {
-    let mut walk = Walk::open(bus, judge.source(), bodies).await?;
+) -> Result<(ScanReader, MessageChecker<'a>), RelayError> {
+    let mut reader = ScanReader::open(bus, checker.source(), bodies).await?;
     loop {
-        let batch = walk.batch().await?;
+        let batch = reader.batch().await?;
         if batch.is_empty() {
             break;
         }
         let rows = Rows::of(table, connection, &batch, bodies).await?;
         for message in &batch {
-            let expected = judge.next;
+            let expected = checker.next;
             if message.sequence > expected {
-                judge.hole(&walk, expected, message.sequence - 1).await?;
+                checker
+                    .hole(&reader, expected, message.sequence - 1)
+                    .await?;
             }
-            judge.take(message, &rows);
+            checker.check(message, &rows);
         }
     }
-    if judge.next <= walk.end {
-        judge.hole(&walk, judge.next, walk.end).await?;
-        judge.end_ignored = true;
+    if checker.next <= reader.end {
+        checker.hole(&reader, checker.next, reader.end).await?;
+        checker.end_ignored = true;
     }
-    Ok((walk, judge))
+    Ok((reader, checker))
 }
 
 /// Of the messages that stand behind a higher position of their file, those where our API wrote that
 /// one, too.
 async fn disordered(
-    judge: &mut Judge<'_>,
+    checker: &mut MessageChecker<'_>,
     table: &SourceTable,
     connection: &mut PgConnection,
 ) -> Result<(), RelayError> {
-    let behind: Vec<Behind> = judge.take_behind();
+    let behind: Vec<OutOfOrder> = checker.take_out_of_order();
     for chunk in behind.chunks(CHUNK) {
         let positions: Vec<i64> = chunk.iter().map(|message| message.over).collect();
         let rows = rows::at(connection, table, &positions).await?;
         let recorded = rows.iter().filter(|row| row.is_recorded());
         let certain: HashSet<i64> = recorded.map(|row| row.position).collect();
         for message in chunk.iter().filter(|m| certain.contains(&m.over)) {
-            judge.disordered(message);
+            checker.disordered(message);
         }
     }
     Ok(())
@@ -180,27 +182,27 @@ async fn disordered(
 /// Of the messages whose row seems to be lost, those where it stands at another position. Another
 /// database may have numbered its rows anew: there that is no damage of the stream.
 async fn strangers(
-    judge: &mut Judge<'_>,
+    checker: &mut MessageChecker<'_>,
     table: &SourceTable,
     connection: &mut PgConnection,
     identity: &str,
 ) -> Result<(), RelayError> {
     let mut elsewhere = HashSet::new();
-    if judge.tail.identity.as_deref() == Some(identity) {
-        let lost: Vec<Uuid> = judge.lost().collect();
+    if checker.resume_state.identity.as_deref() == Some(identity) {
+        let lost: Vec<Uuid> = checker.lost().collect();
         for chunk in lost.chunks(CHUNK) {
             let known = rows::positions(connection, table, chunk).await?;
             elsewhere.extend(known.into_iter().map(|(id, _)| id));
         }
     }
-    judge.pass_over_strangers(&elsewhere);
+    checker.pass_over_strangers(&elsewhere);
     Ok(())
 }
 
 /// The rows at the positions of a batch.
 pub(crate) struct Rows {
     held: Held,
-    floor: i64,
+    prune_mark: i64,
 }
 
 enum Held {
@@ -230,8 +232,8 @@ impl Rows {
             let ids = table.ids(connection, ranges, limit).await?;
             Held::Ids(ids.into_iter().map(|row| (row.position, row.id)).collect())
         };
-        let floor = floor::read(connection, table).await?;
-        Ok(Self { held, floor })
+        let prune_mark = floor::read(connection, table).await?;
+        Ok(Self { held, prune_mark })
     }
 
     pub(crate) fn id(&self, position: i64) -> Option<Uuid> {
@@ -250,6 +252,6 @@ impl Rows {
 
     /// Whether the row of a position was pruned.
     pub(crate) fn is_pruned(&self, position: i64) -> bool {
-        position <= self.floor && self.id(position).is_none()
+        position <= self.prune_mark && self.id(position).is_none()
     }
 }

@@ -1,5 +1,5 @@
 //! Reading a whole stream in order, from its first message to the end that it has when the reading
-//! begins. Nothing is judged here: holes and foreign messages come as they are.
+//! begins. Nothing is checked here: holes and foreign messages come as they are.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(crate) struct Message {
 }
 
 /// A reading.
-pub(crate) struct Walk {
+pub(crate) struct ScanReader {
     bus: Bus,
     stream: String,
     messages: Option<Deliveries>,
@@ -39,19 +39,19 @@ pub(crate) struct Walk {
     pub(crate) end: u64,
 }
 
-impl Walk {
+impl ScanReader {
     /// Begins a reading, with bodies or without.
     pub(crate) async fn open(bus: &Bus, source: &Source, bodies: bool) -> Result<Self, RelayError> {
         let stream = source.stream();
         let state = bus.stream_info(&stream).await?.state;
-        let mut walk = Self {
+        let mut reader = Self {
             bus: bus.clone(),
             stream,
             messages: None,
             end: state.last_sequence,
         };
         if state.messages == 0 {
-            return Ok(walk);
+            return Ok(reader);
         }
         let config = pull::Config {
             deliver_policy: DeliverPolicy::All,
@@ -66,9 +66,9 @@ impl Walk {
             heartbeat: Duration::from_secs(5),
             ..Pull::default()
         };
-        let messages = Deliveries::open(bus, &walk.stream, config, pull).await?;
-        walk.messages = Some(messages);
-        Ok(walk)
+        let messages = Deliveries::open(bus, &reader.stream, config, pull).await?;
+        reader.messages = Some(messages);
+        Ok(reader)
     }
 
     /// The next messages, in order; none at the end.

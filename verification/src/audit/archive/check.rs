@@ -10,7 +10,7 @@ use artstore_projectors::audit_log::chain::{Keyring, origin_hash};
 use artstore_projectors::audit_log::head::Head;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::Hash;
-use artstore_projectors::audit_log::tile::{Edge, Place, Tiles};
+use artstore_projectors::audit_log::tile::{Edge, TileId, Tiles};
 use aws_lc_rs::digest::{Context, SHA256};
 use data_encoding::{BASE64, HEXLOWER};
 use serde::Serialize;
@@ -24,7 +24,7 @@ use super::{
 /// No line of an archive is longer: a message has at most 900 KiB, and a row is of one.
 const LONGEST_LINE: u64 = 16 << 20;
 
-/// So many things that are wrong are told.
+/// How many problems are listed.
 const MOST: usize = 100;
 
 /// What was found out.
@@ -167,7 +167,7 @@ impl Check<'_> {
                 self.wrong(format!("{TILES}, line {}, is no tile", lines.number));
                 continue;
             };
-            let place = Place {
+            let place = TileId {
                 level: tile.level,
                 index: tile.tile,
             };
@@ -201,7 +201,7 @@ impl Check<'_> {
                 return Ok(None);
             }
             let leaf = row.leaf();
-            let place = Place {
+            let place = TileId {
                 level: 0,
                 index: (next - 1) / UNIT,
             };

@@ -1,5 +1,5 @@
 //! What was archived, as the log itself says: the `audit_archived` rows of the admin module's log that
-//! a signed head proves. Each such event tells everything that was ever archived, so that the ones
+//! a signed head proves. Each such event lists everything that was ever archived, so that the ones
 //! before it may themselves be archived.
 //!
 //! Whoever may write the outbox can have such an event recorded. So it counts only where it can be

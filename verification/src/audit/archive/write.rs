@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use artstore_projectors::audit_log::row::{FORMAT, Hash};
 use artstore_projectors::audit_log::store::{self, COLUMNS};
-use artstore_projectors::audit_log::tile::{Edge, Place};
+use artstore_projectors::audit_log::tile::{Edge, TileId};
 use artstore_runtime::crash;
 use artstore_runtime::files;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -189,9 +189,9 @@ async fn tiles(
     out: &mut Out,
 ) -> anyhow::Result<()> {
     let edge = Edge::places(wanted.first - 1);
-    let mut places: Vec<Place> = edge.iter().map(|(place, _)| *place).collect();
+    let mut places: Vec<TileId> = edge.iter().map(|(place, _)| *place).collect();
     let leaves = (wanted.first - 1) / UNIT..wanted.last / UNIT;
-    places.extend(leaves.map(|index| Place { level: 0, index }));
+    places.extend(leaves.map(|index| TileId { level: 0, index }));
     for places in places.chunks(TILES_AT_ONCE) {
         let tiles = store::tiles(connection, &wanted.stream, places).await?;
         for place in places {
