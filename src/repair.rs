@@ -33,7 +33,7 @@ use crate::operator::{self, record};
 use artstore_verification::cache::checkpoints::{self, CheckedCheckpoint};
 use artstore_verification::cache::element_streams;
 use artstore_verification::cache::messages::{self, Messages, Wanted};
-use artstore_verification::cache::told::Streams;
+use artstore_verification::cache::stream_files::Streams;
 
 /// The most files or events of one transaction.
 const CHUNK: usize = 2_000;

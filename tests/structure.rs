@@ -253,9 +253,9 @@ const KNOWN: &[(&str, usize)] = &[
     ("projectors/src/search/mod.rs", 3),
     ("schemas/src/registry.rs", 2),
     ("src/commands/search/record.rs", 2),
-    ("src/status/compose.rs", 3),
+    ("src/status/collect.rs", 3),
     ("stack/src/lib.rs", 2),
-    ("verification/src/stream/judge.rs", 2),
+    ("verification/src/stream/message_checker.rs", 2),
 ];
 
 #[test]

@@ -1,6 +1,6 @@
 //! Accepting a source that was set back, restored or promoted: what it lost is shown, and on an
 //! operator's word the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
-//! element's stream is then backfilled from its files ([`artstore_producers::backfill::level`]); a relay does that by
+//! element's stream is then backfilled from its files ([`artstore_producers::backfill::differences`]); a relay does that by
 //! itself where this is cut off.
 
 use artstore_bus::bus::Bus;
@@ -13,11 +13,11 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::mend::{self, OperatorDecision, Publisher, RepairError};
-use artstore_producers::backfill::level::{BackfillCounts, FILES_PER_PASS};
-use artstore_producers::relay::floor;
-use artstore_producers::relay::gaps::{MAX_GAPS, SeenPositions};
+use crate::operator_command::{self, OperatorDecision, Publisher, RepairError};
+use artstore_producers::backfill::differences::{BackfillCounts, FILES_PER_PASS};
 use artstore_producers::relay::progress::RelayProgress;
+use artstore_producers::relay::prune_mark;
+use artstore_producers::relay::seen_positions::{MAX_GAPS, SeenPositions};
 use artstore_producers::relay::source::{RowRef, SourceTable, snapshot};
 use artstore_producers::relay::translate::Translator;
 use artstore_producers::relay::{self, RelayOptions};
@@ -89,8 +89,8 @@ pub struct Accepted {
 /// Compares the whole stream with the source. Changes nothing.
 pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<Break, RepairError> {
     let name = format!("artstore accept-source {}", options.source);
-    let mut connection = mend::connect(options, &name).await?;
-    let translator = mend::translator(bus, options, &mut connection).await?;
+    let mut connection = operator_command::connect(options, &name).await?;
+    let translator = operator_command::translator(bus, options, &mut connection).await?;
     examine_with(bus, &translator, &mut connection).await
 }
 
@@ -101,7 +101,7 @@ async fn examine_with(
 ) -> Result<Break, RepairError> {
     let source = translator.source();
     let table = SourceTable::of(source);
-    let prune_mark = floor::read(connection, &table).await?;
+    let prune_mark = prune_mark::read(connection, &table).await?;
     let scan = scan::scan(bus, translator, connection, false).await?;
     crash::point("accept.compared");
     let (new_positions, new_rows) = rows_beside(&table, connection, &scan.agreed).await?;
@@ -118,7 +118,7 @@ async fn examine_with(
     // What was pruned never comes.
     let may_come = may_come
         .minus(&scan.agreed)
-        .minus(&floor::below(prune_mark));
+        .minus(&prune_mark::below(prune_mark));
     let (high_water_mark, gaps) = state(agreeing.max(prune_mark), &may_come);
     let highest = new_positions.as_slice().last().map_or(0, |r| r.last);
     // Behind the rows: those that were finished meanwhile have drawn their numbers.
@@ -131,7 +131,7 @@ async fn examine_with(
         });
     }
     Ok(Break {
-        behind_prune_mark: !floor::is_held(prune_mark, &scan.resume_state.seen_positions),
+        behind_prune_mark: !prune_mark::is_held(prune_mark, &scan.resume_state.seen_positions),
         prune_mark,
         scan,
         sequence_value,
@@ -193,9 +193,9 @@ pub async fn accept(
     stop: watch::Receiver<bool>,
 ) -> Result<(Break, Option<Accepted>), RepairError> {
     let name = format!("artstore accept-source {}", options.source);
-    let lease = mend::lock(bus, options, &name).await?;
-    let mut connection = mend::connect(options, &name).await?;
-    let translator = mend::translator(bus, options, &mut connection).await?;
+    let lease = operator_command::lock(bus, options, &name).await?;
+    let mut connection = operator_command::connect(options, &name).await?;
+    let translator = operator_command::translator(bus, options, &mut connection).await?;
     let mut stopped = stop.clone();
     let found = tokio::select! {
         found = examine_with(bus, &translator, &mut connection) => found?,

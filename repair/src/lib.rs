@@ -1,10 +1,10 @@
 //! Repairing a stream: what `artstore relay accept-source` and `artstore relay republish` do. They use what
 //! [`artstore_verification`] finds, and publish as the relay does.
 //!
-//! - [`mend`]: what the commands on a stream share
+//! - [`operator_command`]: what the commands on a stream share
 //! - [`accept`]: a new epoch, after a source lost something
 //! - [`republish`]: a damaged stream is put right
 
 pub mod accept;
-pub mod mend;
+pub mod operator_command;
 pub mod republish;

@@ -19,10 +19,10 @@ use chrono::Utc;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::mend::{self, OperatorDecision, Publisher, RepairError};
+use crate::operator_command::{self, OperatorDecision, Publisher, RepairError};
 use artstore_producers::publish::files;
 use artstore_producers::relay::RelayOptions;
-use artstore_producers::relay::floor;
+use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::publish::Outgoing;
 use artstore_producers::relay::source::{RowRef, SourceTable};
 use artstore_producers::relay::translate::Translator;
@@ -60,8 +60,8 @@ impl RepublishPlan {
 /// Reads the whole stream and compares it with the source. Changes nothing.
 pub async fn examine(bus: &Bus, options: &RelayOptions) -> Result<RepublishPlan, RepairError> {
     let name = format!("artstore republish {}", options.source);
-    let mut connection = mend::connect(options, &name).await?;
-    let translator = mend::translator(bus, options, &mut connection).await?;
+    let mut connection = operator_command::connect(options, &name).await?;
+    let translator = operator_command::translator(bus, options, &mut connection).await?;
     examine_with(bus, &translator, &mut connection).await
 }
 
@@ -125,9 +125,9 @@ async fn examine_with(
             first.first = first.first.max(last + 1);
         }
     }
-    let prune_mark = floor::read(connection, &table).await?;
+    let prune_mark = prune_mark::read(connection, &table).await?;
     let accounted_for = scan.agreed.union(&seen_positions.gaps()).union(&rows);
-    let pruned = floor::below(prune_mark).minus(&accounted_for);
+    let pruned = prune_mark::below(prune_mark).minus(&accounted_for);
     Ok(RepublishPlan {
         pruned,
         scan,
@@ -143,9 +143,9 @@ pub async fn republish(
     decision: &OperatorDecision,
 ) -> Result<(RepublishPlan, u64), RepairError> {
     let name = format!("artstore republish {}", options.source);
-    let lease = mend::lock(bus, options, &name).await?;
-    let mut connection = mend::connect(options, &name).await?;
-    let translator = mend::translator(bus, options, &mut connection).await?;
+    let lease = operator_command::lock(bus, options, &name).await?;
+    let mut connection = operator_command::connect(options, &name).await?;
+    let translator = operator_command::translator(bus, options, &mut connection).await?;
     let plan = examine_with(bus, &translator, &mut connection).await?;
     let begun = plan.scan.resume_state.sequence;
     let mut publisher = Publisher {

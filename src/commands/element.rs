@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use artstore_bus::bus::Bus;
-use artstore_producers::backfill::level::{BackfillCounts, FILES_PER_PASS};
+use artstore_producers::backfill::differences::{BackfillCounts, FILES_PER_PASS};
 use artstore_producers::relay::api_url;
+use artstore_producers::relay::lock_handover;
 use artstore_producers::relay::progress::RelayProgress;
-use artstore_producers::relay::takeover;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_runtime::connection;
 use artstore_schemas::element::ElementName;
@@ -131,7 +131,7 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
         .with_context(|| format!("element {element}"))?;
     let source = options.source.clone();
     let name = "artstore element backfill";
-    let lease = takeover::acquire(&bus, &database, &source, name, PATIENCE).await?;
+    let lease = lock_handover::acquire(&bus, &database, &source, name, PATIENCE).await?;
     let progress = RelayProgress::default();
     let showing = tokio::spawn(show(
         element.clone(),

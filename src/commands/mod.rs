@@ -1,6 +1,5 @@
 //! What can be asked for, one file a command.
 
-mod again;
 pub mod audit;
 mod bar;
 pub mod bench;
@@ -18,6 +17,7 @@ pub mod migrate;
 pub mod parked;
 pub mod projection;
 pub mod relay;
+mod retry;
 pub mod run;
 pub mod search;
 pub mod status;

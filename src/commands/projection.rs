@@ -1,9 +1,9 @@
 //! `artstore projection`: what operators do about read models.
 
+mod as_of;
 mod database;
 mod list;
 mod pause;
-mod place;
 mod progress;
 mod rebuild;
 mod remove;

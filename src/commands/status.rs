@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, ConfigError};
 use crate::signals::stop_signal;
-use crate::status::look::Watcher;
+use crate::status::collect::Watcher;
 use crate::status::{Status, screen};
 use crate::terminal::width;
 

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 
 use self::idle::{Idle, Note};
 use self::progress::{CacheDisplay, VerifyDisplay};
-use super::again::Again;
+use super::retry::Again;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
 use crate::error_text::error_text;

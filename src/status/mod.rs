@@ -4,20 +4,20 @@
 //!
 //! - [`answers`]: what running processes say of themselves
 //! - [`database`]: what the databases of sources and read model say
-//! - [`look`]: one look at everything, each part with its deadline
+//! - [`collect`]: one look at everything, each part with its deadline
 //! - `compose`: what was read, put together
-//! - [`judge`]: what is wrong, and what to do
+//! - [`diagnosis`]: what is wrong, and what to do
 //! - `lines`: lines and tables of a given width
 //! - [`screen`]: the same for people
 //!
 //! The fields of these types are those of `--json`, described in docs/status.md.
 
 pub mod answers;
+pub mod collect;
 mod compose;
 pub mod database;
-pub mod judge;
+pub mod diagnosis;
 pub(crate) mod lines;
-pub mod look;
 pub mod screen;
 #[cfg(test)]
 mod tests;

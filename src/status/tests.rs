@@ -3,9 +3,9 @@
 use chrono::{TimeZone as _, Utc};
 
 use super::answers::Answers;
+use super::collect::gets_on;
 use super::database::Checkpoint;
-use super::judge::{PaceInput, lasting, pace, stuck, taking_over, troubles, working};
-use super::look::gets_on;
+use super::diagnosis::{PaceInput, lasting, pace, stuck, taking_over, troubles, working};
 use super::*;
 use crate::service::answer::{Process, Since, Stage};
 

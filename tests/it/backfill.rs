@@ -3,12 +3,12 @@
 
 use std::collections::HashSet;
 
-use artstore_producers::backfill::level::BackfillCounts;
+use artstore_producers::backfill::differences::BackfillCounts;
 use artstore_producers::publish::files::{self, FileUpdate};
 use artstore_producers::publish::wal::{self, Begin, OperationType};
+use artstore_producers::relay::lock_handover;
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::publish::PublishMode;
-use artstore_producers::relay::takeover;
 use artstore_producers::relay::{self, RelayOptions};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
@@ -374,7 +374,7 @@ fn with_little_memory_it_takes_several_passes() {
         for expected in [(1_000, 1_000, 2_000), (0, 0, 3_000)] {
             let options = options(&world);
             let (database, source) = (options.database.clone(), options.source.clone());
-            let lease = takeover::acquire(&world.bus, &database, &source, name, PATIENCE)
+            let lease = lock_handover::acquire(&world.bus, &database, &source, name, PATIENCE)
                 .await
                 .unwrap();
             // At most some 300 files at a time: fourteen groups.
@@ -404,13 +404,14 @@ fn a_lock_that_is_not_let_go_is_named_and_a_wrong_element_is_refused() {
         let (database, source) = (options.database.clone(), options.source.clone());
         let name = "artstore element backfill";
         let short = std::time::Duration::from_secs(1);
-        let lease = takeover::acquire(&world.bus, &database, &source, name, PATIENCE)
+        let lease = lock_handover::acquire(&world.bus, &database, &source, name, PATIENCE)
             .await
             .unwrap();
-        let refused = takeover::acquire(&world.bus, &database, &source, "artstore other", short)
-            .await
-            .unwrap_err()
-            .to_string();
+        let refused =
+            lock_handover::acquire(&world.bus, &database, &source, "artstore other", short)
+                .await
+                .unwrap_err()
+                .to_string();
         assert!(
             refused.contains("\"artstore element backfill\""),
             "{refused}"

@@ -661,7 +661,7 @@ async fn answers_for_a_relay(world: &World, mut said: impl AsyncFnMut(usize) -> 
         let answer = serde_json::json!({
             "source": "elem", "host": "alpha", "pid": 1, "program": "0.1.0", "stage": stage,
             "sequence": 0, "high": 0, "missing": 0, "published": 0, "backlog": 0,
-            "stage_seconds": 0.1, "stood_by_seconds": 0.1,
+            "stage_seconds": 0.1, "other_holder_seconds": 0.1,
         });
         let answer = answer.to_string().into();
         client
@@ -698,7 +698,7 @@ fn a_lock_that_changes_hands_during_a_look_is_no_trouble() {
                     }
                     _ => {}
                 }
-                "standing-by"
+                "standby"
             });
             let (_, said) = tokio::select! {
                 said = look(world.command(&["status"])) => said,
@@ -723,7 +723,7 @@ fn a_relay_that_is_frozen_with_its_lock_is_named() {
         let first = world.relay(0).start();
         first.says("relay active").await;
         let second = world.relay(0).start();
-        second.says("standing by").await;
+        second.says("on standby").await;
         let pid: i32 = value(
             &mut world.element(0).await,
             "select l.pid from pg_locks l join pg_database d on d.oid = l.database \

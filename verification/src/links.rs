@@ -3,7 +3,7 @@
 //! before. A message that belongs there goes on to [`super::matching`].
 
 use crate::stream::fingerprint::ComparableEvent;
-use crate::stream::form;
+use crate::stream::message_form;
 use artstore_schemas::damage::Sequences;
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::event;
@@ -137,8 +137,8 @@ impl Links {
             None => first || (after_hole && sequence > 1),
             Some(id) => self.before.contains(&id) || (self.before.is_empty() && !first),
         };
-        let again =
-            !accepted_here && form::comes_again(self.high_water_mark, &self.gaps, &envelope);
+        let again = !accepted_here
+            && message_form::comes_again(self.high_water_mark, &self.gaps, &envelope);
         // Behind a message that does not count it is not known whose state was gone on from.
         // A decision has looked at the whole stream for its state.
         let trusted = chained && decision.is_none() && (first || self.before.len() == 1);
@@ -146,7 +146,7 @@ impl Links {
             Some("it does not follow the message before it (artstore-previous)".to_owned())
         } else if trusted
             && !again
-            && !form::state_follows(self.high_water_mark, &self.gaps, &envelope)
+            && !message_form::state_follows(self.high_water_mark, &self.gaps, &envelope)
         {
             Some(format!(
                 "it says that positions up to {} were seen, without {:?}, which does not follow \
@@ -260,7 +260,9 @@ fn belongs(
     envelope: &Envelope,
     message: &Message,
 ) -> Result<ComparableEvent, String> {
-    if let Some(problem) = form::foreign(source, &message.subject, &message.headers, envelope) {
+    if let Some(problem) =
+        message_form::foreign(source, &message.subject, &message.headers, envelope)
+    {
         return Err(problem);
     }
     let event = event::decode(source, &envelope.event_type, &message.body)

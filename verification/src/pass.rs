@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::stream::order::Order;
-use artstore_producers::relay::floor;
+use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::source_check;
@@ -118,7 +118,7 @@ impl Pass {
     pub async fn begin_prune_mark(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         source_check::shows_all(connection, &self.table).await?;
         if self.state.links.last == 0 {
-            let pruned = floor::pruned(connection, &self.table).await?;
+            let pruned = prune_mark::pruned(connection, &self.table).await?;
             let operations = u64::try_from(pruned.operations).unwrap_or(0);
             self.state.matching.gone_before = Some((pruned.prune_mark, operations));
         }
@@ -239,7 +239,7 @@ impl Pass {
         }
         let positions: Vec<i64> = late.iter().map(|(position, _)| *position).collect();
         let rows = rows::at(connection, &self.table, &positions).await?;
-        let prune_mark = floor::read(connection, &self.table).await?;
+        let prune_mark = prune_mark::read(connection, &self.table).await?;
         let rows: BTreeMap<i64, RowPrint> = rows
             .into_iter()
             .map(|row| (row.position, RowPrint::of(&self.translator, row)))
@@ -283,7 +283,7 @@ impl Pass {
         while self.state.matching.cursor < target && self.state.matching.rows < most {
             let first = self.state.matching.cursor + 1;
             let (rows, complete) = rows::between(connection, &self.table, first, target).await?;
-            let prune_mark = floor::read(connection, &self.table).await?;
+            let prune_mark = prune_mark::read(connection, &self.table).await?;
             let translator = &self.translator;
             let rows = rows.into_iter().map(|row| RowPrint::of(translator, row));
             let state = &mut self.state;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::stream::fingerprint::ComparableEvent;
 use artstore_bus::bus::Bus;
-use artstore_producers::relay::floor;
+use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::SourceRow;
 use artstore_schemas::envelope::Envelope;
@@ -51,7 +51,7 @@ async fn strangers(
         known.extend(rows::positions(connection, &pass.table, &ids).await?);
     }
     // Read behind the rows: pruned since the pass looked for them.
-    let prune_mark = floor::read(connection, &pass.table).await?;
+    let prune_mark = prune_mark::read(connection, &pass.table).await?;
     let pruned = |candidate: &Candidate| {
         let known = candidate.id.is_some_and(|id| known.contains_key(&id));
         !known
@@ -149,7 +149,7 @@ async fn changed(
             }
         }
     });
-    let prune_mark = floor::read(connection, &pass.table).await?;
+    let prune_mark = prune_mark::read(connection, &pass.table).await?;
     gone.retain(|candidate| {
         candidate
             .position

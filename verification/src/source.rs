@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use artstore_bus::bus::Bus;
-use artstore_producers::relay::floor;
+use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::rows;
 use artstore_schemas::source::Source;
 use serde::Serialize;
@@ -196,7 +196,7 @@ async fn unpublished(
     connection: &mut PgConnection,
     position: i64,
 ) -> anyhow::Result<()> {
-    let prune_mark = floor::read(connection, &pass.table).await?;
+    let prune_mark = prune_mark::read(connection, &pass.table).await?;
     let state = &mut pass.state;
     let found = &mut state.candidates;
     state.matching.give_up(found);

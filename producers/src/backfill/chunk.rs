@@ -1,5 +1,5 @@
 //! A chunk of `_files`: all rows of a range of ids, read in the poll's own snapshot by
-//! [`crate::relay::source`]. It goes to [`crate::backfill::level`].
+//! [`crate::relay::source`]. It goes to [`crate::backfill::differences`].
 
 use std::collections::BTreeMap;
 

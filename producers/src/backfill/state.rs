@@ -1,6 +1,6 @@
 //! What an event says of a file, and what its element says, in a form that is small and can be
-//! compared: digests. Made from the bodies of a stream by [`crate::backfill::fold`] and from `_files` by
-//! [`crate::backfill::level`].
+//! compared: digests. Made from the bodies of a stream by [`crate::backfill::last_known_states`] and from `_files` by
+//! [`crate::backfill::differences`].
 
 use artstore_schemas::event::{File, Omitted, WalEvent};
 use aws_lc_rs::digest::{SHA256, digest};

@@ -1,5 +1,5 @@
 //! Removing finished operations of an element that its stream holds, the oldest first and without a
-//! gap: the first that has to stay keeps everything behind it. The new prune mark ([`crate::relay::floor`]) is
+//! gap: the first that has to stay keeps everything behind it. The new prune mark ([`crate::relay::prune_mark`]) is
 //! recorded in the transaction that removes them, so at every moment either the row is there or the
 //! prune mark says that it was pruned.
 //!
@@ -7,7 +7,7 @@
 //! position, in one reading of the whole stream. Before each batch the stream must still be that one:
 //! it must have the last event that was compared at the same place, and say that it lacks nothing that
 //! is about to go. A process that is frozen between that look and its commit can't know better; the
-//! relay does, which reads the prune mark in the snapshot of each poll (`crate::relay::round`).
+//! relay does, which reads the prune mark in the snapshot of each poll (`crate::relay::poll_loop`).
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
@@ -21,11 +21,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::publish::wal::{self, Begin, OperationType, PublishError};
-use crate::relay::floor;
+use crate::relay::prune_mark;
 use crate::relay::relay_error::RelayError;
+use crate::relay::resume_state;
 use crate::relay::source::{SourceTable, snapshot};
 use crate::relay::source_check;
-use crate::relay::tail;
 
 /// So many of the last finished operations always stay: by them a relay sees that its source is still
 /// the one that the stream was written from, and was not set back.
@@ -178,7 +178,7 @@ pub async fn begin(
         .stream_info(&source.stream())
         .await
         .map_err(RelayError::from)?;
-    let resume_state = tail::read(bus, &source).await?;
+    let resume_state = resume_state::read(bus, &source).await?;
     let here = snapshot(connection, &table.sequence).await?.identity;
     if let Some(in_stream) = resume_state.identity.filter(|in_stream| *in_stream != here) {
         return Err(PruneError::OtherIdentity {
@@ -204,7 +204,7 @@ pub async fn plan(
     element: &ElementName,
     limits: Limits,
 ) -> Result<Plan, PruneError> {
-    let prune_mark = floor::read(connection, &table(element)).await?;
+    let prune_mark = prune_mark::read(connection, &table(element)).await?;
     let mut stays: Vec<(i64, Stays)> = Vec::new();
     let first_since = async |connection: &mut PgConnection, time: DateTime<Utc>, unknown: &str| {
         let sql = format!(
@@ -310,11 +310,11 @@ async fn check_stream(bus: &Bus, compared: &Compared, up_to: i64) -> Result<(), 
     } = compared;
     let stream = source.stream();
     let info = bus.stream_info(&stream).await.map_err(RelayError::from)?;
-    let resume_state = tail::read(bus, source).await?;
+    let resume_state = resume_state::read(bus, source).await?;
     let same = info.created.to_string() == *created
         && resume_state.sequence >= *sequence
-        && floor::is_held(up_to, &resume_state.seen_positions)
-        && tail::event_at(bus, source, *sequence).await? == *event_id;
+        && prune_mark::is_held(up_to, &resume_state.seen_positions)
+        && resume_state::event_at(bus, source, *sequence).await? == *event_id;
     match same {
         true => Ok(()),
         false => Err(PruneError::OtherStream(stream)),

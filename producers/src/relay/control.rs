@@ -1,6 +1,6 @@
 //! Stepping aside for an operator's command: it asks on the source's control subject, and every relay
 //! of the source stops asking for the lock for a moment. The active one first finishes what it has in
-//! hand and lets the lock go. [`crate::relay::takeover`] is the other side.
+//! hand and lets the lock go. [`crate::relay::lock_handover`] is the other side.
 
 use std::time::Duration;
 

@@ -3,14 +3,14 @@
 //! - `supervise`: its life, from the election to the end
 //! - [`election`]: one relay a source
 //! - `control`: standing down for an operator's command
-//! - [`takeover`]: becoming the relay for a command
+//! - [`lock_handover`]: becoming the relay for a command
 //! - [`source_check`]: whether a source is fit to be read
-//! - [`tail`]: the relay's state, read from the stream
-//! - `round`: poll, settle, publish, again
+//! - [`resume_state`]: the relay's state, read from the stream
+//! - `poll_loop`: poll, settle, publish, again
 //! - [`source`]: its table and rows
 //! - [`poll`]: reading new ones
-//! - [`floor`]: up to where it was pruned
-//! - [`gaps`]: what was seen of a source and what is missing
+//! - [`prune_mark`]: up to where it was pruned
+//! - [`seen_positions`]: what was seen of a source and what is missing
 //! - [`rows`]: finished rows by their positions
 //! - [`api_url`]: where an element's API is reached
 //! - [`translate`]: a row becomes an event
@@ -22,20 +22,20 @@
 pub mod api_url;
 mod control;
 pub mod election;
-pub mod floor;
-pub mod gaps;
+pub mod lock_handover;
 pub mod omit;
 pub mod poll;
+mod poll_loop;
 pub mod progress;
+pub mod prune_mark;
 pub mod publish;
 pub mod relay_error;
-mod round;
+pub mod resume_state;
 pub mod rows;
+pub mod seen_positions;
 pub mod source;
 pub mod source_check;
 mod supervise;
-pub mod tail;
-pub mod takeover;
 pub mod translate;
 
 pub(crate) use supervise::Relay;

@@ -1,6 +1,6 @@
 //! One poll of a source: a read-only repeatable-read transaction that gives rows, the snapshot they were
 //! seen in, and, if numbers are newly missing, their bound. Rows go to [`crate::relay::translate`], what is
-//! missing to [`crate::relay::gaps`]. Nothing is written to the source.
+//! missing to [`crate::relay::seen_positions`]. Nothing is written to the source.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use crate::backfill::chunk::{self, Chunk, Wanted};
 use crate::relay::api_url::{self, ApiUrl};
-use crate::relay::floor;
-use crate::relay::gaps::{MANY_GAPS, SeenPositions};
+use crate::relay::prune_mark;
 use crate::relay::relay_error::RelayError;
+use crate::relay::seen_positions::{MANY_GAPS, SeenPositions};
 use crate::relay::source::{SourceRow, SourceTable, number, size, snapshot};
 
 /// The most rows of one poll.
@@ -79,7 +79,7 @@ impl Poller {
             .await?;
         let seen = snapshot(&mut transaction, &self.table.sequence).await?;
         let (rows, cut) = self.rows(&mut transaction, seen_positions).await?;
-        let prune_mark = floor::read(&mut transaction, &self.table).await?;
+        let prune_mark = prune_mark::read(&mut transaction, &self.table).await?;
         let api_url = api_url::stored(&mut transaction, &self.table).await?;
         let complete = match rows.last() {
             Some(last) if cut => last.position,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use artstore_runtime::progress::{Problem, Since, Stage};
 use chrono::{DateTime, Utc};
 
-use crate::backfill::level::BackfillCounts;
+use crate::backfill::differences::BackfillCounts;
 
 /// One relay's numbers. Clones share them.
 #[derive(Debug, Clone, Default)]

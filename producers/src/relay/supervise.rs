@@ -1,5 +1,5 @@
 //! A relay's life: elected, the stream's end read and compared with the source, the poll loop
-//! ([`crate::relay::round`]), and again. It holds nothing that the stream does not hold; whatever goes wrong,
+//! ([`crate::relay::poll_loop`]), and again. It holds nothing that the stream does not hold; whatever goes wrong,
 //! it forgets what it knew and reads the stream's end.
 //!
 //! ```text
@@ -27,20 +27,20 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
-use crate::backfill::level::{self, Backfill, BackfillCounts};
+use crate::backfill::differences::{self, Backfill, BackfillCounts};
 use crate::relay::api_url::{self, ApiUrl};
 use crate::relay::control::{Control, PAUSE};
 use crate::relay::election::{self, Lease};
-use crate::relay::floor;
 use crate::relay::poll::Poller;
+use crate::relay::poll_loop::{LoopEnd, PollLoop};
 use crate::relay::progress::{RelayProgress, RelayState};
+use crate::relay::prune_mark;
 use crate::relay::publish::PublishMode;
 use crate::relay::relay_error::RelayError;
-use crate::relay::round::{LoopEnd, PollLoop};
+use crate::relay::resume_state::{self, ResumeState};
 use crate::relay::rows;
 use crate::relay::source::{SourceTable, snapshot};
 use crate::relay::source_check;
-use crate::relay::tail::{self, ResumeState};
 use crate::relay::translate::Translator;
 
 /// How long a relay may take to settle what is in flight when it is asked to stop.
@@ -131,7 +131,7 @@ async fn overdue(stop: &mut watch::Receiver<bool>) {
 /// The lock is let go at the end. None: `stop` came first; what was compared by then is published.
 ///
 /// `files_per_pass`: how many files are held in memory at a time, usually
-/// [`level::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run goes on.
+/// [`differences::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run goes on.
 pub async fn backfill(
     bus: Bus,
     options: RelayOptions,
@@ -323,9 +323,9 @@ impl Relay {
         election::refuse_pooler(&self.options.database).await?;
         let mut connection = self.connect().await?;
         let notes = Server::read(&mut connection).await?.notes(Holds::Source);
-        let prune_mark = floor::read(&mut connection, &self.table).await?;
+        let prune_mark = prune_mark::read(&mut connection, &self.table).await?;
         api_url::stored(&mut connection, &self.table).await?;
-        let resume_state = tail::read(&self.bus, &self.options.source).await?;
+        let resume_state = resume_state::read(&self.bus, &self.options.source).await?;
         self.compare(&resume_state, prune_mark, &mut connection)
             .await?;
         Ok(notes)
@@ -496,7 +496,7 @@ impl Relay {
             crash::point("relay.reconciled");
             if resume_state.backfill_due && backfill.is_none() {
                 tracing::info!(%source, "backfill due: comparing the stream with its element");
-                *backfill = Some(Backfill::new(level::FILES_PER_PASS));
+                *backfill = Some(Backfill::new(differences::FILES_PER_PASS));
             }
             let mut poll_loop = PollLoop {
                 relay: self,
@@ -653,8 +653,8 @@ impl Relay {
 
     /// Reads the stream's end and compares it with the source.
     async fn reconcile(&self, connection: &mut PgConnection) -> Result<ResumeState, RelayError> {
-        let prune_mark = floor::read(connection, &self.table).await?;
-        let resume_state = tail::read(&self.bus, &self.options.source);
+        let prune_mark = prune_mark::read(connection, &self.table).await?;
+        let resume_state = resume_state::read(&self.bus, &self.options.source);
         let resume_state = kept_alive(connection, resume_state).await??;
         self.unsettled.store(false, Ordering::Relaxed);
         self.compare(&resume_state, prune_mark, connection).await?;
@@ -667,7 +667,7 @@ impl Relay {
     }
 
     /// Whether the source is the one that the stream was written from, and still has it all; and
-    /// whether the stream has what was pruned from the source. `floor`: read before the stream.
+    /// whether the stream has what was pruned from the source. `prune_mark`: read before the stream.
     async fn compare(
         &self,
         resume_state: &ResumeState,
@@ -676,12 +676,12 @@ impl Relay {
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
         // First the stream by itself: what its last message says is believed afterwards.
-        let recent = tail::recent(&self.bus, source, resume_state);
+        let recent = resume_state::recent(&self.bus, source, resume_state);
         let recent = kept_alive(connection, recent).await??;
         let seen = snapshot(connection, &self.table.sequence).await?;
         resume_state.check_state(source, &seen.identity, seen.sequence_value)?;
         resume_state.check_prune_mark(source, prune_mark)?;
-        tail::compare(source, recent, connection).await
+        resume_state::compare(source, recent, connection).await
     }
 }
 
@@ -714,7 +714,7 @@ impl Waiting {
     ) -> Result<Option<Instant>, RelayError> {
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
             self.looked = Some(Instant::now());
-            let read = tail::read(&relay.bus, &relay.options.source);
+            let read = resume_state::read(&relay.bus, &relay.options.source);
             let read = tokio::time::timeout(LOOK_PATIENCE, read);
             if let Ok(Ok(resume_state)) = kept_alive(connection, read).await? {
                 let high_water_mark = resume_state.seen_positions.high_water_mark();

@@ -14,7 +14,7 @@ use super::compare::{Comparison, Sides, compare};
 use super::fill::{Fill, Target};
 use super::parked::ParkedInBoth;
 use super::session::{live_checkpoints, open, reader, run, use_schema};
-use super::{OnStep, RebuildError, likeness, shadow, shadow_schema};
+use super::{OnStep, RebuildError, shadow, shadow_schema, table_properties};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 use crate::runtime::checkpoint;
@@ -149,7 +149,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
     pub async fn index(&mut self, on_step: OnStep<'_>) -> Result<(), RebuildError> {
         let mut stop = self.stop.clone();
         tokio::select! {
-            indexed = likeness::index::<P>(&mut self.connection, &self.schema, on_step) => indexed?,
+            indexed = table_properties::index::<P>(&mut self.connection, &self.schema, on_step) => indexed?,
             () = stopped(&mut stop) => return Err(RebuildError::Stopped),
         }
         crash::point("rebuild.complete");

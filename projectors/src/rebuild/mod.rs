@@ -5,12 +5,12 @@
 //! - `session`: one session does it all, under a lock: two rebuilds can't run at once, and one that
 //!   has lost its session can't commit
 //! - `shadow`: tables like the live ones in a schema of their own; what can't be swapped is refused
-//! - `likeness`: rights, settings and indexes of the live tables, also those that came meanwhile
+//! - `table_properties`: rights, settings and indexes of the live tables, also those that came meanwhile
 //! - [`fill`]: the streams from the beginning, through the same commit as the live workers'
 //! - `parked`: parked events on both sides, and what operators decide about them meanwhile
 //! - [`compare`]: row by row, under one snapshot of the live tables, at its checkpoints
 //! - `lock`: the live tables for a moment, or not now
-//! - `product`: rows of the product's own services come along
+//! - `product_rows`: rows of the product's own services come along
 //! - [`swap`]: both change places, with their checkpoints and parked events
 //! - [`rollback`]: and back
 //! - [`snapshot`]: the tables as they were at some place in the streams
@@ -21,16 +21,16 @@ pub mod build;
 pub mod compare;
 mod error;
 pub mod fill;
-mod likeness;
 mod lock;
 mod parked;
-mod product;
+mod product_rows;
 pub mod remove;
 pub mod rollback;
 mod session;
 mod shadow;
 pub mod snapshot;
 pub mod swap;
+mod table_properties;
 
 use chrono::{DateTime, Utc};
 

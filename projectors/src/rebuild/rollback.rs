@@ -11,7 +11,7 @@ use super::build::Streams;
 use super::lock::{Attempts, is_lock, take_tables, too_long};
 use super::session::{open, run, schema_exists, use_schema};
 use super::swap::{Exchanged, Record, Swapped, applied_in, move_memory, move_tables, note, settle};
-use super::{OnStep, RebuildError, likeness, previous_schema, product, shadow};
+use super::{OnStep, RebuildError, previous_schema, product_rows, shadow, table_properties};
 use crate::parking::discarded;
 use crate::projector::Projector;
 
@@ -30,10 +30,10 @@ pub async fn rollback<P: Projector>(
     shadow::check::<P>(&mut connection).await?;
     check::<P>(&mut connection, &previous).await?;
     let mut attempts = Attempts::new();
-    product::bring_along::<P>(&mut connection, "public", &previous, &mut *on_step).await?;
+    product_rows::bring_along::<P>(&mut connection, "public", &previous, &mut *on_step).await?;
     loop {
-        likeness::copy_properties::<P>(&mut connection, &previous, &mut *on_step).await?;
-        product::sync_rows::<P>(&mut connection, "public", &previous, &mut *on_step).await?;
+        table_properties::copy_properties::<P>(&mut connection, &previous, &mut *on_step).await?;
+        product_rows::sync_rows::<P>(&mut connection, "public", &previous, &mut *on_step).await?;
         let streams = Streams::list(&mut connection, projector, bus).await?;
         // From here on it is done or not done.
         if *stop.borrow() {
@@ -110,12 +110,12 @@ async fn exchange<P: Projector>(
     shadow::check_dependents::<P>(&mut transaction).await?;
     // A migration may have come meanwhile.
     check::<P>(&mut transaction, previous).await?;
-    if !likeness::has_same_properties::<P>(&mut transaction, previous).await? {
+    if !table_properties::has_same_properties::<P>(&mut transaction, previous).await? {
         transaction.rollback().await?;
         return Ok(Exchanged::Late);
     }
-    product::sync_rows::<P>(&mut transaction, "public", previous, &mut |_| {}).await?;
-    product::sync_sequences::<P>(&mut transaction, "public", previous).await?;
+    product_rows::sync_rows::<P>(&mut transaction, "public", previous, &mut |_| {}).await?;
+    product_rows::sync_sequences::<P>(&mut transaction, "public", previous).await?;
     for statement in shadow::triggers::<P>(&mut transaction, previous).await? {
         run(&mut transaction, &statement).await?;
     }

@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::session::{run, schema_exists};
-use super::{RebuildError, likeness};
+use super::{RebuildError, table_properties};
 use crate::projector::Projector;
 
 /// Ids of new rows begin so far above those of the live table: live rows can't get the same ones
@@ -148,7 +148,7 @@ async fn table_like(
         ),
     )
     .await?;
-    likeness::copy(transaction, schema, table).await?;
+    table_properties::copy(transaction, schema, table).await?;
     // What makes rows unique.
     let rules: Vec<String> = sqlx::query_scalar(
         "select format('alter table %I.%I add constraint %I %s', $1, $2, k.conname, \
@@ -164,7 +164,7 @@ async fn table_like(
     for statement in rules {
         run(transaction, &statement).await?;
     }
-    for (_, statement) in likeness::indexes(transaction, schema, table, true).await? {
+    for (_, statement) in table_properties::indexes(transaction, schema, table, true).await? {
         run(transaction, &statement).await?;
     }
     shift_ids(transaction, schema, table).await?;

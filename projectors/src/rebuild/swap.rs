@@ -14,7 +14,7 @@ use super::fill::{Fill, Filled};
 use super::lock::{Attempts, is_lock, take_tables, too_long, wait_for_snapshots};
 use super::parked::ParkedInBoth;
 use super::session::{run, use_schema};
-use super::{OnStep, RebuildError, likeness, previous_schema, product, shadow};
+use super::{OnStep, RebuildError, previous_schema, product_rows, shadow, table_properties};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 
@@ -55,18 +55,23 @@ impl<P: Projector> Rebuild<'_, P> {
         let mut attempts = Attempts::new();
         let mut stop = self.stop.clone();
         tokio::select! {
-            brought = product::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *on_step) => brought?,
+            brought = product_rows::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *on_step) => brought?,
             () = stopped(&mut stop) => return Err(RebuildError::Stopped),
         }
         loop {
             self.catch_up(&mut *on_step).await?;
             tokio::select! {
-                copied = likeness::copy_properties::<P>(&mut self.connection, &self.schema, &mut *on_step) => copied?,
+                copied = table_properties::copy_properties::<P>(&mut self.connection, &self.schema, &mut *on_step) => copied?,
                 () = stopped(&mut stop) => return Err(RebuildError::Stopped),
             }
             // What changed since.
-            product::sync_rows::<P>(&mut self.connection, "public", &self.schema, &mut *on_step)
-                .await?;
+            product_rows::sync_rows::<P>(
+                &mut self.connection,
+                "public",
+                &self.schema,
+                &mut *on_step,
+            )
+            .await?;
             crash::point("rebuild.copied");
             wait_for_snapshots(&mut self.connection, &mut *on_step, &mut stop).await?;
             // All of that took its time: what came meanwhile may be more than fits the last stretch.
@@ -115,7 +120,8 @@ impl<P: Projector> Rebuild<'_, P> {
         {
             return Err(RebuildError::Changed);
         }
-        let alike = likeness::has_same_properties::<P>(&mut transaction, &self.schema).await?;
+        let alike =
+            table_properties::has_same_properties::<P>(&mut transaction, &self.schema).await?;
         // Nobody reads or writes: these are the last places.
         let places = streams.places::<P>(&mut transaction).await?;
         let deadline = Instant::now() + STRETCH;
@@ -137,8 +143,8 @@ impl<P: Projector> Rebuild<'_, P> {
         if let Some((stream, sequence)) = self.seen.decided(&seen) {
             return Err(RebuildError::Decided { stream, sequence });
         }
-        product::sync_rows::<P>(&mut transaction, "public", &self.schema, on_step).await?;
-        product::sync_sequences::<P>(&mut transaction, "public", &self.schema).await?;
+        product_rows::sync_rows::<P>(&mut transaction, "public", &self.schema, on_step).await?;
+        product_rows::sync_sequences::<P>(&mut transaction, "public", &self.schema).await?;
         crash::point("rebuild.synced");
         for statement in shadow::triggers::<P>(&mut transaction, &self.schema).await? {
             run(&mut transaction, &statement).await?;

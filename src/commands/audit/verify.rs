@@ -21,15 +21,15 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::database::{database, reached};
 use crate::audit_keys::AuditSettings;
-use crate::commands::again::{Again, is_unavailable};
 use crate::commands::bar;
+use crate::commands::retry::{Again, is_unavailable};
 use crate::config::{Config, ConfigError};
 use crate::error_text::error_text;
 use crate::names;
 use artstore_verification::audit::finding::{Finding, Kind, Layer};
-use artstore_verification::audit::form;
 use artstore_verification::audit::log::Check;
 use artstore_verification::audit::report::Outcome;
+use artstore_verification::audit::table_definition;
 
 /// How often a line of progress is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ impl With<'_> {
     async fn all(&self, command: &Verify) -> anyhow::Result<Outcome> {
         let mut connection = reached(self.database).await?;
         // Before a table is read: what stands in its place may be anything.
-        let form = form::check(&mut connection).await?;
+        let form = table_definition::check(&mut connection).await?;
         let mut result = match self.rows(&mut connection, command).await {
             Ok(result) => result,
             // Such tables may be none that can be read: that is said, and why.

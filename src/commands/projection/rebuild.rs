@@ -26,8 +26,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
+use super::as_of::AsOfArgument;
 use super::database::{connect, database};
-use super::place::AsOfArgument;
 use super::progress::RebuildDisplay;
 use super::{report, touched};
 use crate::audit_keys::AuditSettings;

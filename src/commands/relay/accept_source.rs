@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use artstore_bus::bus::Bus;
 use artstore_repair::accept::{self, Accepted, Break};
-use artstore_repair::mend::OperatorDecision;
+use artstore_repair::operator_command::OperatorDecision;
 use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::{Value, json};

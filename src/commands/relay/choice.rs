@@ -2,7 +2,7 @@
 
 use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::publish::PublishMode;
-use artstore_repair::mend::OperatorDecision;
+use artstore_repair::operator_command::OperatorDecision;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use clap::Args;

@@ -11,12 +11,12 @@ mod grants;
 mod guards;
 mod live;
 mod locks;
-mod mends_admin;
-mod mends_query;
-mod mends_storage;
 mod outbox;
 mod position;
 mod refused_rows;
+mod repairs_admin;
+mod repairs_query;
+mod repairs_storage;
 mod search_vector;
 
 use std::collections::BTreeSet;

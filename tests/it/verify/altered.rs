@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::mended::{ROUNDS, type_it, verify};
+use super::repaired::{ROUNDS, type_it, verify};
 use super::*;
 
 /// A change to a stream's messages, as somebody could have made it.

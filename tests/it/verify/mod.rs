@@ -15,7 +15,7 @@ mod altered;
 mod command;
 mod continuous;
 mod damage;
-mod mended;
+mod repaired;
 mod restarted;
 mod rows;
 pub mod size;
@@ -24,7 +24,7 @@ mod soak;
 use std::time::Duration;
 
 use artstore_bus::bus::Bus;
-use artstore_producers::relay::gaps::SeenPositions;
+use artstore_producers::relay::seen_positions::SeenPositions;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use artstore_verification::finding::{Finding, Kind};

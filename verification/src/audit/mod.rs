@@ -3,7 +3,7 @@
 //! No verdict rests on a stored hash that was not computed again.
 //!
 //! - [`moment`]: the database as it was at one moment
-//! - [`form`]: whether the tables are those that the migrations made
+//! - [`table_definition`]: whether the tables are those that the migrations made
 //! - [`facts`]: what the tables say of a whole log
 //! - [`rows`], `ids`, `suspects`: a range of rows
 //! - [`tiles`]: the stored tree
@@ -24,7 +24,6 @@ pub mod archive;
 pub mod archives;
 pub mod facts;
 pub mod finding;
-pub mod form;
 pub mod heads;
 mod ids;
 pub mod inclusion;
@@ -37,6 +36,7 @@ pub mod rows;
 pub mod shown;
 pub mod strays;
 mod suspects;
+pub mod table_definition;
 pub mod tiles;
 
 use artstore_runtime::count::counted;

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::checkpoints::{self, CheckedCheckpoint};
 use super::messages::headers_at;
 use super::rows::{self, CacheRow, TableFile};
-use super::told::{self, Streams};
+use super::stream_files::{self, Streams};
 use crate::finding::{Finding, Kind};
 
 /// The most files that are looked at together: their events and rows are in memory.
@@ -417,7 +417,7 @@ impl FilesSnapshot<'_> {
             let (before, after) = (&self.before[index], &self.after[index]);
             let state = self.streams.of(id, element);
             let last = state.and_then(|state| state.last.as_ref());
-            let says = last.filter(|last| told::file(last).is_some());
+            let says = last.filter(|last| stream_files::file(last).is_some());
             let differs = match (before.files.get(&id), says) {
                 (None, None) => continue,
                 (Some(file), Some(event)) => file.differences(event),
@@ -474,7 +474,7 @@ fn against_stream(id: Uuid, row: Option<&CacheRow>, streams: &Streams) -> Option
     match (row, wanted) {
         (None, None) => None,
         (None, Some(wanted)) => {
-            let file = event.and_then(told::file);
+            let file = event.and_then(stream_files::file);
             let detail = format!(
                 "file {} is in the stream, but not in the cache",
                 file.map(rows::name).unwrap_or_default()

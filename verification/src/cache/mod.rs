@@ -6,7 +6,7 @@
 //! - `provenance`: what a row says of its own event
 //! - [`confirm`]: candidates, looked at again until it is certain what they are
 //! - [`rows`]: a row and a file, field by field
-//! - [`told`]: the streams' events of some files
+//! - [`stream_files`]: the streams' events of some files
 //! - [`history`]: searches and downloads
 //! - `explained`: findings behind which parked events stand
 //! - [`messages`]: messages of a stream
@@ -21,7 +21,7 @@ pub mod history;
 pub mod messages;
 mod provenance;
 pub mod rows;
-pub mod told;
+pub mod stream_files;
 
 use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};

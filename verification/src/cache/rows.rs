@@ -15,7 +15,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::told;
+use super::stream_files;
 
 /// A row of the cache that the projector wrote.
 #[derive(Debug, Clone, PartialEq, FromRow)]
@@ -73,7 +73,7 @@ pub async fn cached(query: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<
 impl CacheRow {
     /// The row that the projector makes of an event.
     pub fn of(element: &ElementName, event: &Received) -> Option<Self> {
-        let body = told::body(event)?;
+        let body = stream_files::body(event)?;
         let file = body.file.as_ref()?;
         let tags = tags::read(file.metadata.as_ref());
         let of_file = |omitted: &&Omitted| omitted.field.starts_with("file.");
@@ -223,7 +223,9 @@ impl FromRow<'_, PgRow> for TableFile {
 impl TableFile {
     /// Every field in which an event says something else: what it says, what is there.
     pub fn differences(&self, event: &Received) -> Vec<String> {
-        let Some((body, file)) = told::body(event).and_then(|b| Some((b, b.file.as_ref()?))) else {
+        let Some((body, file)) =
+            stream_files::body(event).and_then(|b| Some((b, b.file.as_ref()?)))
+        else {
             return Vec::new();
         };
         let mut found = Differences::default();

@@ -16,13 +16,13 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::stream::judge::{MessageChecker, OutOfOrder};
-use crate::stream::walk::{Message, ScanReader};
-use artstore_producers::relay::floor;
+use crate::stream::message_checker::{MessageChecker, OutOfOrder};
+use crate::stream::scan_reader::{Message, ScanReader};
+use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::relay_error::RelayError;
+use artstore_producers::relay::resume_state::ResumeState;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::{SourceRow, SourceTable, snapshot};
-use artstore_producers::relay::tail::ResumeState;
 use artstore_producers::relay::translate::Translator;
 
 /// How many rows are looked up at once.
@@ -232,7 +232,7 @@ impl Rows {
             let ids = table.ids(connection, ranges, limit).await?;
             Held::Ids(ids.into_iter().map(|row| (row.position, row.id)).collect())
         };
-        let prune_mark = floor::read(connection, table).await?;
+        let prune_mark = prune_mark::read(connection, table).await?;
         Ok(Self { held, prune_mark })
     }
 

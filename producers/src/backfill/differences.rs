@@ -18,7 +18,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::backfill::chunk::{Chunk, Wanted};
-use crate::backfill::fold::{self, LastKnown, LastKnownStates};
+use crate::backfill::last_known_states::{self, LastKnown, LastKnownStates};
 use crate::backfill::state::{self, State, snapshot_id};
 use crate::relay::publish::Outgoing;
 use crate::relay::relay_error::RelayError;
@@ -111,7 +111,7 @@ impl Backfill {
     ) -> Result<(), RelayError> {
         let groups = self
             .groups
-            .get_or_insert_with(|| fold::groups(end, self.files_per_pass).into());
+            .get_or_insert_with(|| last_known_states::groups(end, self.files_per_pass).into());
         let Some(group) = groups.front() else {
             return Ok(());
         };

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::backfill::chunk::Chunk;
-use crate::backfill::level::{self, Backfill};
+use crate::backfill::differences::{self, Backfill};
 use crate::relay::Relay;
 use crate::relay::api_url::ApiUrl;
 use crate::relay::election::Lease;
@@ -26,7 +26,7 @@ use crate::relay::poll::{Poll, Poller};
 use crate::relay::progress::RelayState;
 use crate::relay::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::relay_error::{Halt, RelayError};
-use crate::relay::tail::ResumeState;
+use crate::relay::resume_state::ResumeState;
 use crate::relay::translate::Translated;
 
 /// The first wait after a poll that found nothing.
@@ -180,7 +180,7 @@ impl PollLoop<'_> {
             let count = batch.len() as u64;
             let last = batch.last().and_then(|message| message.position);
             let before = self.resume_state.sequence;
-            let bodies = self.backfill.as_ref().map(|_| level::bodies(&batch));
+            let bodies = self.backfill.as_ref().map(|_| differences::bodies(&batch));
             let span = tracing::info_span!(
                 "batch",
                 stream = self.relay.options.source.stream(),

@@ -5,8 +5,8 @@
 use artstore_schemas::ranges::{Range, Ranges};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::relay::gaps::SeenPositions;
 use crate::relay::relay_error::{Halt, RelayError};
+use crate::relay::seen_positions::SeenPositions;
 use crate::relay::source::SourceTable;
 
 const UNDEFINED_TABLE: &str = "42P01";

@@ -1,5 +1,5 @@
 //! The last known state of each file in an element's stream. The relay reads the messages up to
-//! the stream's end, and adds what it publishes itself from then on. [`crate::backfill::level`] compares the
+//! the stream's end, and adds what it publishes itself from then on. [`crate::backfill::differences`] compares the
 //! result with `_files`.
 //!
 //! Memory is bounded by taking some partitions at a time: a file is in one partition, so the states of

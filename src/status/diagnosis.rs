@@ -14,8 +14,8 @@ use artstore_projectors::query_cache::QueryCache;
 use artstore_runtime::holder::Holder;
 use chrono::{DateTime, Utc};
 
+use super::collect::UNANSWERED;
 use super::database::Checkpoint;
-use super::look::UNANSWERED;
 use super::{
     Pace, ProjectionStatus, ProjectionStream, Rows, Server, SourceStatus, Status, StreamFacts,
     Trouble, Working,

@@ -13,14 +13,14 @@ use artstore_schemas::source::Source;
 use uuid::Uuid;
 
 use crate::stream::fingerprint;
-use crate::stream::form;
+use crate::stream::message_form;
 use crate::stream::order::Order;
 use crate::stream::scan::{DamagedRange, LostMessage, MOST_LISTED, Rows, StreamScan};
-use crate::stream::walk::{Message, ScanReader};
-use artstore_producers::relay::gaps::SeenPositions;
+use crate::stream::scan_reader::{Message, ScanReader};
 use artstore_producers::relay::relay_error::RelayError;
+use artstore_producers::relay::resume_state::ResumeState;
+use artstore_producers::relay::seen_positions::SeenPositions;
 use artstore_producers::relay::source::{Content, SourceRow};
-use artstore_producers::relay::tail::ResumeState;
 use artstore_producers::relay::translate::Translator;
 
 /// Checks the messages of one stream, in order.
@@ -224,7 +224,7 @@ impl<'a> MessageChecker<'a> {
         let Message {
             subject, headers, ..
         } = message;
-        if let Some(problem) = form::foreign(self.source, subject, headers, envelope) {
+        if let Some(problem) = message_form::foreign(self.source, subject, headers, envelope) {
             return Verdict::Ignore(problem);
         }
         if let Some(problem) = self.refused.get(&sequence) {
@@ -321,9 +321,9 @@ impl<'a> MessageChecker<'a> {
         if self.resume_state.sequence + 1 != sequence || Self::is_decision(envelope) {
             return Verdict::Good;
         }
-        if form::comes_again(*high_water_mark, gaps, envelope) {
+        if message_form::comes_again(*high_water_mark, gaps, envelope) {
             Verdict::Break("the messages before it say that its position was seen already")
-        } else if !form::state_follows(*high_water_mark, gaps, envelope) {
+        } else if !message_form::state_follows(*high_water_mark, gaps, envelope) {
             Verdict::Break("what it says was seen does not follow from the message before it")
         } else if self.is_of_another_database(envelope) {
             Verdict::Break("it comes from another database than the message before it")
@@ -347,8 +347,12 @@ impl<'a> MessageChecker<'a> {
         let seen = &self.resume_state.seen_positions;
         let is_consistent = self.resume_state.sequence + 1 != self.next - 1
             || Self::is_decision(envelope)
-            || form::state_follows(self.stated.high_water_mark, &self.stated.gaps, envelope)
-            || form::state_follows(seen.high_water_mark(), &seen.gaps(), envelope);
+            || message_form::state_follows(
+                self.stated.high_water_mark,
+                &self.stated.gaps,
+                envelope,
+            )
+            || message_form::state_follows(seen.high_water_mark(), &seen.gaps(), envelope);
         let mut seen_positions =
             SeenPositions::from_stream(envelope.high_water_mark, &envelope.gaps);
         if is_consistent {
@@ -356,7 +360,7 @@ impl<'a> MessageChecker<'a> {
         }
         seen_positions = seen.clone();
         let wanted = |own: &i64| *own > seen.high_water_mark() || seen.gaps().contains(*own);
-        match form::own_position(envelope).filter(wanted) {
+        match message_form::own_position(envelope).filter(wanted) {
             // Where no room is left for its hole, what is above it comes again.
             Some(own) if !seen_positions.see(own) => seen.clone(),
             _ => seen_positions,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
 use artstore_producers::relay::election;
-use artstore_producers::relay::tail::{self, ResumeState};
+use artstore_producers::relay::resume_state::{self, ResumeState};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answers::{self, Answers};
 use super::database::{self, Checkpoint, SourceFacts};
-use super::{Rows, Server, Status, StreamFacts, compose, judge};
+use super::{Rows, Server, Status, StreamFacts, compose, diagnosis};
 use crate::service::answer::{RelayAnswer, Stage};
 
 /// How long each part may take.
@@ -287,7 +287,7 @@ impl Watcher {
             audit_log,
             projections,
         };
-        status.troubles = judge::troubles(&status);
+        status.troubles = diagnosis::troubles(&status);
         status.well = status.troubles.is_empty();
         for (model, known) in self.models.iter_mut().zip(known) {
             if let Some(known) = known {
@@ -556,7 +556,9 @@ async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Ask
     let stream = source.stream();
     let info = bus.stream_info(&stream).await.map_err(|e| e.to_string())?;
     let last = info.state.last_sequence;
-    let resume_state = tail::read(bus, source).await.map_err(|e| e.to_string());
+    let resume_state = resume_state::read(bus, source)
+        .await
+        .map_err(|e| e.to_string());
     let mut behind = BTreeMap::new();
     for end in ends.iter().filter(|end| **end < last) {
         let next = (end + 1).max(info.state.first_sequence);

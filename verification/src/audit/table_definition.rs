@@ -176,7 +176,7 @@ async fn differences(
     connection: &mut PgConnection,
     table: &Table,
 ) -> Result<Vec<String>, sqlx::Error> {
-    let known: Option<Known> = sqlx::query_as(include_str!("form_table.sql"))
+    let known: Option<Known> = sqlx::query_as(include_str!("table_definition.sql"))
         .bind(table.name)
         .bind(TRIGGER.0)
         .fetch_optional(&mut *connection)

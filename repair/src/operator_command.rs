@@ -16,12 +16,12 @@ use uuid::Uuid;
 use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::api_url;
 use artstore_producers::relay::election::{self, Lease};
+use artstore_producers::relay::lock_handover;
 use artstore_producers::relay::publish::{self, Outgoing, PublishFailure, PublishMode};
 use artstore_producers::relay::relay_error::RelayError;
+use artstore_producers::relay::resume_state::ResumeState;
 use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::source_check;
-use artstore_producers::relay::tail::ResumeState;
-use artstore_producers::relay::takeover;
 use artstore_producers::relay::translate::Translator;
 
 /// How long a relay may take to let its lock go: longer than it takes to stop.
@@ -141,7 +141,7 @@ pub(crate) async fn lock(
     let RelayOptions {
         source, database, ..
     } = options;
-    Ok(takeover::acquire(bus, database, source, name, PATIENCE).await?)
+    Ok(lock_handover::acquire(bus, database, source, name, PATIENCE).await?)
 }
 
 /// Publishes behind the stream's end, each message chained to the one before it.

@@ -14,9 +14,9 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-use crate::relay::floor;
-use crate::relay::gaps::SeenPositions;
+use crate::relay::prune_mark;
 use crate::relay::relay_error::{Halt, RelayError};
+use crate::relay::seen_positions::SeenPositions;
 use crate::relay::source::SourceTable;
 
 /// How many of the last messages are compared with the source.
@@ -79,7 +79,7 @@ impl ResumeState {
         source: &Source,
         prune_mark: i64,
     ) -> Result<(), RelayError> {
-        if floor::is_held(prune_mark, &self.seen_positions) {
+        if prune_mark::is_held(prune_mark, &self.seen_positions) {
             return Ok(());
         }
         Err(Halt::BehindPruneMark {
@@ -211,7 +211,7 @@ pub async fn compare(
         .bind(positions)
         .fetch_all(&mut *connection)
         .await?;
-    let prune_mark = floor::read(connection, &table).await?;
+    let prune_mark = prune_mark::read(connection, &table).await?;
     let mut held = HashMap::with_capacity(rows.len());
     for row in rows {
         held.insert(
