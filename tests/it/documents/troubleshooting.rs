@@ -53,7 +53,7 @@ fn each_halt_has_a_heading() {
     let headings = headings();
     let mut missing = Vec::new();
     for file in [
-        "producers/src/relay_error.rs",
+        "producers/src/relay/relay_error.rs",
         "projectors/src/projector_error.rs",
     ] {
         let source = text(file);
