@@ -723,7 +723,7 @@ fn a_relay_that_is_frozen_with_its_lock_is_named() {
         let first = world.relay(0).start();
         first.says("relay active").await;
         let second = world.relay(0).start();
-        second.says("on standby").await;
+        second.says("standby: another relay is active").await;
         let pid: i32 = value(
             &mut world.element(0).await,
             "select l.pid from pg_locks l join pg_database d on d.oid = l.database \

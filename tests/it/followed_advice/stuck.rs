@@ -140,7 +140,7 @@ fn a_relay_that_stands_by_and_starts_again_is_named_until_its_cause_is_removed()
         let proxy = Proxy::to(&world.elements[0].1).await;
         let other = format!("elem={}", proxy.way(&world.elements[0].1));
         let second = world.relay(0).env("ARTSTORE_ELEMENTS", &other).start();
-        second.says("on standby").await;
+        second.says("standby: another relay is active").await;
         proxy.cut(Cut::Both);
         told(
             program,
