@@ -21,7 +21,7 @@ pub use artstore_runtime::configuration::ConfigError;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Config {
-    /// NATS servers, separated by commas: nats://USER:PASSWORD@HOST:PORT
+    /// NATS servers, separated by commas: nats://HOST:PORT or nats://USER:PASSWORD@HOST:PORT
     #[arg(
         long,
         env = "NATS_URL",
@@ -71,7 +71,7 @@ pub struct Config {
     )]
     pub elements: Option<String>,
     /// Where elements' APIs are reached, as events carry it: NAME=URL,…; `migrate up` stores it in the
-    /// element's database, and what is stored there counts
+    /// element's database where nothing is stored, and what is stored there counts
     #[arg(long, env = "ARTSTORE_ELEMENT_API_URLS", global = true, hide = true)]
     pub element_api_urls: Option<String>,
     /// An element's name, which is its table prefix (storage_elem_01), or its stream; given as an

@@ -8,7 +8,7 @@
 //! - `pull`: asking a consumer for messages, and what comes back
 //! - [`deliveries`]: what a consumer of ours delivers, and nothing else
 //! - [`snapshot`]: a whole stream, as the server gives and takes it
-//! - [`breaks`]: epochs and damage, as a stream tells them
+//! - [`breaks`]: epochs and damage, as recorded in a stream
 
 pub mod breaks;
 pub mod bus;

@@ -3,7 +3,7 @@
 //!
 //! - [`operator_command`]: what the commands on a stream share
 //! - [`accept`]: a new epoch, after a source lost something
-//! - [`republish`]: a damaged stream is put right
+//! - [`republish`]: a damaged stream is repaired
 
 pub mod accept;
 pub mod operator_command;

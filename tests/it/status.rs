@@ -660,7 +660,7 @@ async fn answers_for_a_relay(world: &World, mut said: impl AsyncFnMut(usize) -> 
         let stage = said(number).await;
         let answer = serde_json::json!({
             "source": "elem", "host": "alpha", "pid": 1, "program": "0.1.0", "stage": stage,
-            "sequence": 0, "high": 0, "missing": 0, "published": 0, "backlog": 0,
+            "sequence": 0, "high_water_mark": 0, "gap_positions": 0, "published": 0, "backlog": 0,
             "stage_seconds": 0.1, "other_holder_seconds": 0.1,
         });
         let answer = answer.to_string().into();

@@ -1,7 +1,8 @@
-//! Backfill: what differs between an element's files and what its stream says last of each is published.
+//! Backfill: each difference between an element's files and their last known states in its stream is
+//! published.
 //!
-//! - [`state`]: what is said of a file, small and comparable
-//! - [`last_known_states`]: what a stream said last of each file
+//! - [`state`]: a file's state, small and comparable
+//! - [`last_known_states`]: the last known state of each file in a stream
 //! - `chunk`: a range of an element's files
 //! - [`differences`]: what differs between them is published
 

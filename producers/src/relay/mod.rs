@@ -2,7 +2,7 @@
 //!
 //! - `supervise`: its life, from the election to the end
 //! - [`election`]: one relay a source
-//! - `control`: standing down for an operator's command
+//! - `control`: stepping aside for an operator's command
 //! - [`lock_handover`]: becoming the relay for a command
 //! - [`source_check`]: whether a source is fit to be read
 //! - [`resume_state`]: the relay's state, read from the stream
@@ -16,7 +16,7 @@
 //! - [`translate`]: a row becomes an event
 //! - [`omit`]: what does not fit into a message
 //! - [`publish`]: messages, each accepted only in its place
-//! - [`progress`]: what it tells of itself
+//! - [`progress`]: what it reports of itself
 //! - [`relay_error`]: why it stops
 
 pub mod api_url;

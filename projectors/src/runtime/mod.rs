@@ -10,7 +10,7 @@
 //! - [`checkpoint`]: how far a projection has come
 //! - [`pause`]: a projection that a person has stopped
 //! - [`presence`]: who works on them, as the database sees it
-//! - [`progress`]: what they tell of themselves
+//! - [`progress`]: what they report of themselves
 //! - [`lag`]: how far a projection is behind, measured from outside
 
 pub mod checkpoint;
