@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench proof lint docs soak-verify measure-rebuild measure-verify standstill
+.PHONY: help setup demo test test-quick bench proof lint docs soak-verify measure-rebuild measure-verify standstill
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -18,9 +18,24 @@ demo: ## run the whole system on real files, show and prove the result (ARGS="--
 TEST_THREADS ?= 3
 # What failed says so in its message; with RUST_BACKTRACE=1 on the command line also where it came from.
 test: export RUST_BACKTRACE := 0
-test: ## run every test, on real servers
+# AREA: a part of the integration tests, by folder, file or name: make test AREA=rebuild
+test: ## run every test, on real servers (AREA=rebuild: those of one area)
 	scripts/setup --tests
-	cargo test --profile tests --locked --workspace -- --test-threads=$(TEST_THREADS)
+	cargo test --profile tests --locked $(if $(AREA),--test it,--workspace) -- --test-threads=$(TEST_THREADS) $(AREA)
+
+# One test of each area that goes from a row to what people see, and everything that needs no servers.
+QUICK = smoke:: documents::links documents::pages relay_crashes::a_frozen_relay_woken_past_its_lock_writes_nothing_in_atomic_batches \
+	gaps::a_number_drawn_first projector_crashes::of_two_moves parking::an_event_is_given_up search::known::relevance \
+	verify::command::the_command_says audit::export::an_export_is_whole rebuild::waiting republish::a_foreign_message \
+	accept_source::a_healthy_source backfill::a_lock_that prune::the_last_thousand registry::what_administrators \
+	bus_backup::a_stream_that_a_limit migrations::position recovery::the_cache services::stops::a_stop_lets
+test-quick: export RUST_BACKTRACE := 0
+test-quick: ## unit tests, the contract, and one end-to-end test of each area, in minutes
+	scripts/setup --tests
+	cargo test --profile tests --locked --workspace --lib --bins
+	cargo test --profile tests --locked --package artstore-schemas --test contract
+	cargo test --profile tests --locked --test structure
+	cargo test --profile tests --locked --test it -- --test-threads=$(TEST_THREADS) $(QUICK)
 
 bench: ## measure speed beside the raw limit in the same run
 	scripts/setup
