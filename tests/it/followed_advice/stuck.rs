@@ -215,6 +215,28 @@ fn a_worker_that_is_stuck_gets_on_when_what_it_waits_for_is_ended_as_advised() {
     });
 }
 
+/// Its way to the query database is cut, and nobody else does the work.
+#[test]
+fn a_worker_that_starts_again_is_named_until_its_cause_is_removed() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let proxy = Proxy::to(&world.query_url).await;
+        let projector = world.projector();
+        let projector = projector.env("QUERY_DATABASE_URL", &proxy.way(&world.query_url));
+        let projector = projector.start();
+        let program = |words: &[&str]| world.command(words);
+        well(program, "the start").await;
+        proxy.cut(Cut::Both);
+        let (what, advice) = ("starts again: ", "it tries again by itself");
+        told(program, "query-cache of elem", what, advice).await;
+        proxy.heal();
+        well(program, "its database answers").await;
+        projector.kill().await;
+        relay.kill().await;
+    });
+}
+
 /// The one that works is ended, and a session that calls itself one of its workers takes nothing over.
 #[test]
 fn a_worker_that_does_not_take_over_is_named_and_replaced() {
