@@ -75,7 +75,7 @@ pub enum BusError {
     Connect {
         /// The server, without a password.
         url: String,
-        /// What the client says.
+        /// The client's message.
         cause: async_nats::ConnectError,
     },
     /// A server's URL can't be read.

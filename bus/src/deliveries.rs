@@ -6,8 +6,8 @@
 //! consumer that it comes from, and the server writes it. What another consumer delivers is dropped
 //! with a warning: it must neither be taken for ours nor stop a reader.
 //!
-//! A consumer that somebody pauses, removes or changes may go on sending heartbeats and deliver
-//! nothing. Where nothing comes while the stream holds more, the consumer is made anew.
+//! A consumer that somebody pauses, removes or changes may keep sending heartbeats and deliver
+//! nothing. Where nothing comes while the stream holds more, the consumer is recreated.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,13 +24,13 @@ pub use crate::pull::Pull;
 /// After so long without a message the stream is asked whether it holds more.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// While making the consumer anew does not help, it is done less and less often, up to this.
+/// While recreating the consumer does not help, it is done less and less often, up to this.
 const LONGEST_QUIET: Duration = Duration::from_secs(30);
 
 /// How long that question may take. Sessions with a database wait for it meanwhile.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How often a reader that needs the next message makes a lost consumer anew before it gives up.
+/// How often a reader that needs the next message recreates a lost consumer before it gives up.
 const ATTEMPTS: u32 = 5;
 
 /// The most messages of others that are dropped in one turn.
@@ -76,7 +76,7 @@ pub struct Deliveries {
     warned: bool,
     /// How often the consumer was lost since the last message.
     lost: u32,
-    /// Why the consumer was made anew, until it is asked for.
+    /// Why the consumer was recreated, until it is asked for.
     remade: Option<String>,
 }
 
@@ -133,7 +133,7 @@ impl Deliveries {
         }
     }
 
-    /// As [`Self::next_within`], but a consumer that is lost is made anew some times before that is
+    /// As [`Self::next_within`], but a consumer that is lost is recreated some times before that is
     /// an error: for readers that would have to begin again from the start.
     pub async fn persist_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
         let until = Instant::now() + patience;
@@ -172,7 +172,7 @@ impl Deliveries {
         None
     }
 
-    /// Why the consumer was made anew since this was asked last; none where it was not.
+    /// Why the consumer was recreated since this was asked last; none where it was not.
     pub fn take_remade(&mut self) -> Option<String> {
         self.remade.take()
     }
@@ -244,7 +244,7 @@ impl Deliveries {
         );
     }
 
-    /// Nothing came for a while. Where the stream holds more, the consumer is made anew.
+    /// Nothing came for a while. Where the stream holds more, the consumer is recreated.
     async fn look(&mut self) -> Result<(), Ended> {
         let looked = timeout(LOOK, self.make_anew_if_stalled()).await;
         self.quiet_since = Instant::now();
@@ -292,7 +292,7 @@ impl Deliveries {
         Ok(None)
     }
 
-    /// A consumer that goes on behind the last message.
+    /// A consumer that continues behind the last message.
     async fn anew(&self) -> Result<Self, BusError> {
         let mut config = self.config.clone();
         if self.last > 0 {

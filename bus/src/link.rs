@@ -1,5 +1,5 @@
 //! Whether the way to NATS stands. Whatever was sent before it was lost is answered by nobody: who waits
-//! for an answer goes on at once, and not when the patience is over. Filled by the connection's events
+//! for an answer continues at once, and not when the patience is over. Filled by the connection's events
 //! ([`crate::bus`]).
 
 use std::future::Future;

@@ -99,7 +99,7 @@ impl SnapshotError {
     }
 }
 
-/// What the server says of a snapshot before its first chunk.
+/// What the server reports about a snapshot before its first chunk.
 #[derive(Debug, Clone)]
 pub struct Begun {
     /// The stream's settings.
@@ -144,7 +144,7 @@ pub async fn take<E: From<SnapshotError>>(
     Ok(begun)
 }
 
-/// What the server says of a stream; none where it has none.
+/// What the server reports about a stream; none where it has none.
 pub async fn info(bus: &Bus, stream: &str) -> Result<Option<Value>, SnapshotError> {
     match ask(bus, "STREAM.INFO", stream, "its state", &json!({})).await {
         Err(SnapshotError::Refused { code, .. }) if code == NO_STREAM => Ok(None),
@@ -237,7 +237,7 @@ impl<'a> Restoring<'a> {
         }
     }
 
-    /// There are no more: the server makes the stream. What it says of it.
+    /// There are no more: the server makes the stream. What it reports about it.
     pub async fn end(self) -> Result<Value, SnapshotError> {
         let answer = self.send(Bytes::new(), MAKING).await?;
         parsed(self.stream, RESTORING, &answer)
