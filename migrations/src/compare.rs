@@ -289,7 +289,7 @@ mod tests {
     use super::*;
     use crate::difference::Effect;
 
-    /// What is said of an index that is missing, while the later steps are these.
+    /// What is reported about an index that is missing, while the later steps are these.
     fn missing_index_with(later: &str) -> Difference {
         let index = Name {
             kind: Kind::Index,

@@ -217,7 +217,7 @@ pub enum MigrateError {
         step: Step,
         /// "up" or "down".
         direction: &'static str,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
         /// What was kept of the step.
         progress: StepProgress,
@@ -235,7 +235,7 @@ pub enum MigrateError {
         step: Step,
         /// "up" or "down".
         direction: &'static str,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
     },
     /// Adoption could not repair something.
@@ -249,7 +249,7 @@ pub enum MigrateError {
         module: Module,
         /// What was to be repaired.
         what: String,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
     },
     /// A repair could not get its locks.
@@ -294,7 +294,7 @@ pub enum MigrateError {
         doing: &'static str,
         /// Whose.
         module: Module,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
     },
 }
@@ -341,7 +341,7 @@ impl fmt::Display for FoundTables {
     }
 }
 
-/// What is kept of a step that could not go on.
+/// What is kept of a step that could not continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepProgress {
     /// Nothing.

@@ -11,7 +11,7 @@ use crate::holders;
 use crate::module::Module;
 
 /// How often a statement tries to get its locks. Between tries everybody who queued behind it
-/// goes on.
+/// continues.
 const ATTEMPTS: u32 = 5;
 
 /// The wait after the first try; it doubles.
