@@ -1,4 +1,4 @@
-//! What an event says of a file, and what its element says, in a form that is small and can be
+//! What an event states about a file, and what its element says, in a form that is small and can be
 //! compared: digests. Made from the bodies of a stream by [`crate::backfill::last_known_states`] and from `_files` by
 //! [`crate::backfill::differences`].
 
@@ -62,7 +62,7 @@ impl State {
     }
 }
 
-/// What an event of an element says of a file: which one, and its state or that it is not there.
+/// What an event of an element states about a file: which one, and its state or that it is not there.
 /// None for an event that is about no file.
 pub fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
     match &event.file {

@@ -27,7 +27,7 @@ pub struct OutboxInsert {
     pub data: Value,
     /// The caller's correlation id, kept whole.
     pub request_id: Option<String>,
-    /// A W3C trace to go on with.
+    /// A W3C trace to continue with.
     pub traceparent: Option<String>,
 }
 

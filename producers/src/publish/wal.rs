@@ -81,7 +81,7 @@ pub enum OperationType {
     FileDelete,
     /// The element changes its mode; `data` says from which to which.
     ModeChange,
-    /// The element's `_files` was made anew.
+    /// The element's `_files` was recreated.
     CacheRebuild,
     /// Finished operations were removed that the stream holds ([`crate::operations::prune`]).
     WalPrune,

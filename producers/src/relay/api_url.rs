@@ -17,7 +17,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 /// The longest URL, in bytes: it rides on every message.
 const LONGEST: usize = 1_500;
 
-/// What events of an element say of its API.
+/// What events of an element state about its API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiUrl {
     /// The URL; none where nobody knows one, or the element has none.

@@ -1,6 +1,6 @@
 //! Stepping aside for an operator's command: it asks on the source's control subject, and every relay
 //! of the source stops asking for the lock for a moment. The active one first finishes what it has in
-//! hand and lets the lock go. [`crate::relay::lock_handover`] is the other side.
+//! hand and releases the lock. [`crate::relay::lock_handover`] is the other side.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Control {
         }
     }
 
-    /// Says that the lock is let go. Only into an inbox: whoever asks names the subject of the
+    /// Says that the lock is released. Only into an inbox: whoever asks names the subject of the
     /// answer, and could name one that only a relay may publish on.
     pub(crate) async fn answer(&self, request: Message) {
         let Some(reply) = request.reply.filter(|reply| reply.starts_with("_INBOX.")) else {

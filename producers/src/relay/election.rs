@@ -19,13 +19,13 @@ use crate::relay::relay_error::RelayError;
 /// How often the holder shows that it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000);
 
-/// A session that is silent for so long is ended by the server, and its lock let go. A holder
+/// A session that is silent for so long is ended by the server, and its lock released. A holder
 /// that could not show that it is alive for so long no longer believes in its lock.
 const SILENCE: Duration = Duration::from_secs(5);
 
 const ENDED: &str = "the session of its lock has ended";
 
-/// How long the server may take to confirm that the lock is let go.
+/// How long the server may take to confirm that the lock is released.
 const RELEASE: Duration = Duration::from_secs(3);
 
 /// A held lock. Dropping it ends the heartbeat and closes the session.
@@ -35,7 +35,7 @@ pub struct Lease {
     /// Gives the session back when it was asked to end, and the session is still well.
     heartbeat: JoinHandle<Option<PgConnection>>,
     end: Option<oneshot::Sender<()>>,
-    /// The heartbeat has the other end for as long as it goes on.
+    /// The heartbeat has the other end for as long as it continues.
     beats: watch::Receiver<()>,
 }
 
@@ -69,7 +69,7 @@ impl Lease {
     }
 
     /// Lets the lock go: once this returns, another relay has it or can have it. An error where
-    /// the server does not confirm that in a few seconds; it then lets go of a silent session.
+    /// the server does not confirm that in a few seconds; it then drops a silent session.
     pub async fn release(mut self, source: &Source) -> Result<(), RelayError> {
         let released = async {
             if self.end.take().is_none_or(|end| end.send(()).is_err()) {

@@ -63,7 +63,7 @@ pub(crate) struct PollLoop<'a> {
     pub(crate) backfill: &'a mut Option<Backfill>,
     /// Whether to end once it is.
     pub(crate) until_backfilled: bool,
-    /// What is said of the element's API while its own table says nothing.
+    /// What is reported about the element's API while its own table says nothing.
     pub(crate) assumed_url: &'a ApiUrl,
 }
 

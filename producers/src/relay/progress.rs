@@ -75,7 +75,7 @@ pub struct RelayState {
     /// Since when the relay has taken nothing above the oldest gap, because there is no room for more
     /// gaps; none where it takes everything.
     pub full: Option<Instant>,
-    /// Since when rows have been waiting with nothing stored, by this relay or by another one; it goes on
+    /// Since when rows have been waiting with nothing stored, by this relay or by another one; it continues
     /// when the lock changes hands.
     pub waiting: Option<Instant>,
     /// When the lock was last seen in another relay's hands.
@@ -104,6 +104,6 @@ pub struct Backlog {
     /// A moment up to which everything that was finished is published: the last poll all of whose
     /// rows are.
     pub caught_up: Option<Instant>,
-    /// Before there is such a moment: what the oldest unpublished row says of its own time.
+    /// Before there is such a moment: what the oldest unpublished row states about its own time.
     pub oldest: Option<DateTime<Utc>>,
 }

@@ -20,7 +20,7 @@ pub enum RelayError {
     Connect {
         /// Which one: name, host and port.
         database: String,
-        /// What the client says.
+        /// The client's message.
         cause: sqlx::Error,
     },
     /// NATS failed. Tried again, from what the stream says.
@@ -108,7 +108,7 @@ impl RelayError {
     }
 
     /// Whether it is a halt of one source, because of what its stream or its rows hold: other sources of
-    /// the same process go on. Everything else that can be wrong at the start is a wrong setting, or may
+    /// the same process continue. Everything else that can be wrong at the start is a wrong setting, or may
     /// pass.
     pub fn is_of_one_source(&self) -> bool {
         match self {

@@ -276,7 +276,7 @@ mod tests {
 
     proptest! {
         /// Whatever the order in which numbers become visible: seen + missing is everything up to
-        /// high-water mark, and a state read back from a message goes on the same.
+        /// high-water mark, and a state read back from a message continues the same.
         #[test]
         fn nothing_is_both_seen_and_missing(order in Just((1..60_i64).collect::<Vec<_>>()).prop_shuffle(), cut in 0_usize..59) {
             let mut positions = SeenPositions::default();

@@ -1,4 +1,4 @@
-//! A source: the table that its rows stand in, its rows as they are read, and what its database says of
+//! A source: the table that its rows stand in, its rows as they are read, and what its database reports about
 //! itself. [`crate::relay::poll`] reads new ones. A text that can't be turned into UTF-8 is read all the same
 //! ([`crate::texts`]).
 
@@ -211,7 +211,7 @@ impl SourceTable {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// As [`Self::rows`], but with the state of `_files` whatever the row says of its file.
+    /// As [`Self::rows`], but with the state of `_files` whatever the row states about its file.
     pub async fn present_rows(
         &self,
         connection: &mut PgConnection,

@@ -52,10 +52,10 @@ const PREFLIGHT: Duration = Duration::from_secs(60);
 /// A relay that has had no connection to NATS for so long leaves the lock to one that may have.
 const HANDED_OVER: Duration = Duration::from_secs(10);
 
-/// How often the stream's settings are looked at.
+/// How often the stream's settings are checked.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How often a standby relay looks whether the active one gets on.
+/// How often a standby relay checks whether the active one gets on.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long the stream's end may take to be read for that.
@@ -92,7 +92,7 @@ pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> 
     Ok(())
 }
 
-/// Relays one source until `stop` says so. A wrong setting at the start comes back at once, with
+/// Relays one source until `stop` is set. A wrong setting at the start comes back at once, with
 /// nothing published; a halt of this source alone ([`RelayError::is_of_one_source`]) and later errors
 /// are logged and tried again, since a person or a restart may repair them.
 ///
@@ -128,10 +128,10 @@ async fn overdue(stop: &mut watch::Receiver<bool>) {
 /// are published meanwhile, as by any relay. Every file is compared with its last known state in the
 /// stream, and each difference is published as a snapshot; a second run publishes nothing. Ends with
 /// `source.backfilled`, if there was anything to publish, or if the stream was marked as due for one.
-/// The lock is let go at the end. None: `stop` came first; what was compared by then is published.
+/// The lock is released at the end. None: `stop` came first; what was compared by then is published.
 ///
 /// `files_per_pass`: how many files are held in memory at a time, usually
-/// [`differences::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run goes on.
+/// [`differences::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run continues.
 pub async fn backfill(
     bus: Bus,
     options: RelayOptions,
@@ -252,7 +252,7 @@ impl Relay {
         (session.await, asked)
     }
 
-    /// The lock is let go: a command has a moment to take it.
+    /// The lock is released: a command has a moment to take it.
     async fn step_aside(
         &self,
         control: &Control,
@@ -531,7 +531,7 @@ impl Relay {
         }
     }
 
-    /// Goes on after what may pass by itself, as long as the lock is held and it gets on.
+    /// Continues after what may pass by itself, as long as the lock is held and it gets on.
     async fn work_until_backfilled(
         &self,
         lease: &Lease,
@@ -586,7 +586,7 @@ impl Relay {
         Ok((connection, mode, nudges))
     }
 
-    /// What events say of the element's API while its own table says nothing.
+    /// What events state about the element's API while its own table says nothing.
     async fn assumed_url(&self, connection: &mut PgConnection) -> Result<ApiUrl, RelayError> {
         let stored = api_url::stored(connection, &self.table).await?;
         let assumed = api_url::assumed(&self.bus, &self.options);
@@ -610,7 +610,7 @@ impl Relay {
         Ok(assumed)
     }
 
-    /// Looks again and again whether somebody gives the stream a limit, makes it again, or restores it
+    /// Checks again and again whether somebody gives the stream a limit, makes it again, or restores it
     /// without its end: a relay that has nothing to publish would not notice. It does not end.
     async fn watch_stream(&self) {
         let stream = self.options.source.stream();
