@@ -8,7 +8,7 @@
 //! The numbers need each file's size of before: `registry_files`. `registry_elements` has them
 //! whether or not an administrator has registered the element yet; `storage_elements` gets them by
 //! name, also where somebody else has written over them. Where that row can't be written (an
-//! administrator holds it, or a rule of theirs refuses the numbers), the stream goes on all the same:
+//! administrator holds it, or a rule of theirs refuses the numbers), the stream continues all the same:
 //! it is tried again after each batch, and every second or two.
 
 use std::collections::BTreeMap;
@@ -101,7 +101,7 @@ impl Projector for ElementRegistry {
     }
 }
 
-/// What a batch says of its element, in the end.
+/// What a batch states about its element, in the end.
 #[derive(Debug, Default)]
 struct BatchSummary {
     /// The size of each file; none: it is gone.

@@ -26,13 +26,13 @@ pub enum WorkerError {
         variable: &'static str,
         /// Which one: name, host and port.
         database: String,
-        /// What the client says.
+        /// The client's message.
         cause: sqlx::Error,
     },
     /// NATS failed. Tried again from the checkpoint.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The consumer ended or lost messages. Made anew from the checkpoint.
+    /// The consumer ended or lost messages. Recreated from the checkpoint.
     #[error("stream {stream}: the consumer is made anew: {reason}")]
     Consumer {
         /// The stream.
@@ -40,7 +40,7 @@ pub enum WorkerError {
         /// What it reported.
         reason: String,
     },
-    /// A message did not come. The consumer is made anew from the checkpoint, once.
+    /// A message did not come. The consumer is recreated from the checkpoint, once.
     #[error("stream {stream}: message {expected} did not come, {found} did")]
     Hole {
         /// The stream.

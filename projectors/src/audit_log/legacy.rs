@@ -16,7 +16,7 @@ use super::store;
 /// What the digest begins with.
 const DOMAIN: &[u8] = b"artstore/audit-legacy/v1\0";
 
-/// How often it is looked whether older transactions have ended.
+/// How often it is checked whether older transactions have ended.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// After so long it is said what is waited for.

@@ -9,7 +9,7 @@
 //! - [`note`], [`head`]: what is signed of it
 //! - `derived`: rows that no published head covers, compared with their messages
 //! - `kids`: secrets that rows were signed with
-//! - [`resume`]: what a session goes on from, and why that may be signed
+//! - [`resume`]: what a session continues from, and why that may be signed
 //! - `session`: what it knows from then on, and its heads on the bus
 //! - `append`: all of that for one batch
 //! - [`legacy`]: the product's own rows, below a boundary

@@ -35,7 +35,7 @@ impl End {
     }
 }
 
-/// Why a log can't be gone on with.
+/// Why a log can't be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
     /// The database failed.

@@ -13,7 +13,7 @@ use super::store::{self, Parked};
 pub struct Discarded(HashMap<u64, Option<Uuid>>);
 
 impl Discarded {
-    /// Whether an event was discarded. In a stream that was made anew, another event may stand at the
+    /// Whether an event was discarded. In a stream that was recreated, another event may stand at the
     /// same sequence: it was not.
     pub fn has(&self, sequence: u64, event_id: Option<Uuid>) -> bool {
         self.0.get(&sequence) == Some(&event_id)

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::projector::Received;
 
-/// What a batch of one element's events says of one file, whatever was known of it before.
+/// What a batch of one element's events states about one file, whatever was known of it before.
 #[derive(Debug, Clone)]
 pub struct Folded<'a> {
     /// The highest claim, if any event had the file.
@@ -26,7 +26,7 @@ pub struct Folded<'a> {
     pub removed: bool,
 }
 
-/// A claim, and what this element said of the file after it.
+/// A claim, and what this element stated about the file after it.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
     /// The file's `created_at` on this element.

@@ -16,7 +16,7 @@ use crate::projector::{Projector, Table};
 /// So many differences are kept with their fields; all are counted.
 pub const MOST: usize = 10_000;
 
-/// Rows that are looked at with their fields at once.
+/// Rows that are checked with their fields at once.
 const AT_ONCE: usize = 500;
 
 /// Progress is reported after so many rows.

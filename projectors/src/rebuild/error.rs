@@ -47,7 +47,7 @@ pub enum RebuildError {
         /// What is in the way.
         what: String,
     },
-    /// A stream does not go on.
+    /// A stream does not continue.
     #[error(
         "stream {stream} stands still: nothing came for {seconds} s behind message {sequence}, and \
          there should be messages up to {target}. Is NATS well (`artstore status`)? What was built is \

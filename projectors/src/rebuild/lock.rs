@@ -70,7 +70,7 @@ impl Attempts {
         self.wait(stop).await
     }
 
-    /// After the live workers went on too far.
+    /// After the live workers continued too far.
     pub(crate) async fn late(
         &mut self,
         stop: &mut watch::Receiver<bool>,

@@ -108,7 +108,7 @@ pub(crate) async fn create<P: Projector>(
     for table in P::TABLES {
         table_like(&mut transaction, schema, table).await?;
     }
-    // A rebuild goes on while the projection is paused: it has a table of pauses without any.
+    // A rebuild continues while the projection is paused: it has a table of pauses without any.
     for table in MEMORY.into_iter().chain(["projection_pauses"]) {
         let sql = format!("create table {schema}.{table} (like public.{table} including all)");
         run(&mut transaction, &sql).await?;

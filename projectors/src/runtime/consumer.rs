@@ -85,7 +85,7 @@ impl<M: ReadMessage> Entry<M> {
     }
 }
 
-/// A consumer that goes on from one place of a stream.
+/// A consumer that continues from one place of a stream.
 pub struct StreamReader<M> {
     projection: &'static str,
     source: Source,
@@ -100,7 +100,7 @@ pub struct StreamReader<M> {
     bus: Bus,
     /// The places that an operator accepted; looked up again at each that is not among them.
     damage: Damage,
-    /// Where the consumer was made anew because of a hole already.
+    /// Where the consumer was recreated because of a hole already.
     hole_at: Option<u64>,
     /// What came behind the messages that were given out: it is returned by the next call.
     failed: Option<WorkerError>,
@@ -216,7 +216,7 @@ impl<M: ReadMessage> StreamReader<M> {
         Ok(Some(Batch { entries, last }).filter(|batch| !batch.entries.is_empty()))
     }
 
-    /// Why the consumer was made anew since this was asked last; none where it was not.
+    /// Why the consumer was recreated since this was asked last; none where it was not.
     pub fn take_remade(&mut self) -> Option<String> {
         self.messages.take_remade()
     }

@@ -13,13 +13,13 @@ use sqlx::{Connection as _, PgConnection};
 use crate::projector::Projector;
 use crate::projector_error::{Halt, WorkerError};
 
-/// A session that is silent for so long is ended by the server, and its lock let go.
+/// A session that is silent for so long is ended by the server, and its lock released.
 const SILENCE: Duration = Duration::from_secs(6);
 
 /// How long the check before the first session may take.
 const CHECK: Duration = Duration::from_secs(60);
 
-/// How long the server may take to confirm that the lock is let go.
+/// How long the server may take to confirm that the lock is released.
 const RELEASE: Duration = Duration::from_secs(3);
 
 /// The tables that every projection needs beside its own.

@@ -1,6 +1,6 @@
 //! A projection that a person has stopped: its workers are standby until it is resumed. A pause waits for
 //! the batches in hand, and changes the generation of every checkpoint; a worker looks for a pause
-//! behind the checkpoint that it goes on from, and where a stream has none yet, the first one is not
+//! behind the checkpoint that it continues from, and where a stream has none yet, the first one is not
 //! written. So no worker commits that has not seen it.
 
 use chrono::{DateTime, Utc};
@@ -73,7 +73,7 @@ pub async fn pause(
     Ok(done.rows_affected() == 1)
 }
 
-/// Lets it go on. False: it was not paused.
+/// Lets it continue. False: it was not paused.
 pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<bool, sqlx::Error> {
     let done = sqlx::query("delete from projection_pauses where projection = $1")
         .bind(projection)

@@ -44,7 +44,7 @@ const STANDBY: Duration = Duration::from_millis(500);
 /// For so long a process that has its share of the streams leaves a free one to others.
 const COURTESY: Duration = Duration::from_secs(3);
 
-/// How often a busy worker looks whether its process has more than its share.
+/// How often a busy worker checks whether its process has more than its share.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long NATS may take to say what settings the stream has: the database's session must not be
@@ -68,7 +68,7 @@ pub(crate) struct Task<P> {
     pub(crate) share: Share,
 }
 
-/// Runs a worker until `stop` says so. Errors are logged once each and tried again: a person or
+/// Runs a worker until `stop` is set. Errors are logged once each and tried again: a person or
 /// a restart may repair them. When it is asked to stop, it commits the batch in hand and lets its
 /// lock go. Returns the error that it stood at when it was stopped.
 pub(crate) async fn run<P: Projector>(
@@ -182,7 +182,7 @@ struct Worker<P> {
     hole_at: Option<u64>,
 }
 
-/// Where a worker goes on.
+/// Where a worker continues.
 struct Start<M> {
     checkpoint: Option<Checkpoint>,
     fences: Fences,
@@ -226,7 +226,7 @@ impl<P: Projector> Worker<P> {
         let mut connection = connect::<P>(&self.task.database, &name).await?;
         let mut logged = false;
         let mut left = Instant::now();
-        // It has just let the lock go, or has never asked: it has its share, and looks within moments.
+        // It has just released the lock, or has never asked: it has its share, and looks within moments.
         progress.update(|state| state.other_holder_seen = Some(left));
         loop {
             if let Some(pause) = pause::load(&mut connection, P::NAME).await? {

@@ -27,7 +27,7 @@ const LISTING: Duration = Duration::from_secs(3);
 /// How long the workers may take to commit what they have in hand when they are asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Runs a projection until `stop` says so, after [`check_direct`] of its database, whose error comes back
+/// Runs a projection until `stop` is set, after [`check_direct`] of its database, whose error comes back
 /// at once, with nothing changed.
 pub async fn run<P: Projector>(
     projector: P,
