@@ -82,7 +82,7 @@ pub struct Accepted {
     /// The sequence of `source.accepted`.
     pub sequence: u64,
     /// Counts of the backfill; none for an outbox, where the stream is damaged as well, or
-    /// where it was stopped before the end: then the relay goes on with it.
+    /// where it was stopped before the end: then the relay continues with it.
     pub backfilled: Option<BackfillCounts>,
 }
 
@@ -221,7 +221,7 @@ pub async fn accept(
     let facts = facts(&found, decision);
     let mut resume_state = found.scan.resume_state.clone();
     resume_state.seen_positions = SeenPositions::from_stream(found.high_water_mark, &found.gaps);
-    // The relay that goes on compares every file.
+    // The relay that continues compares every file.
     resume_state.backfill_due |= matches!(options.source, Source::Element(_));
     let mut publisher = Publisher {
         bus,

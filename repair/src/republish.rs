@@ -1,7 +1,7 @@
 //! Repair of a damaged stream: the damage is shown, and on an operator's word recorded
 //! (`artstore_schemas::damage`), and what the stream lacks is published again behind it: every row
 //! whose message is gone or does not count, and the present state of the files that such messages
-//! spoke of. Nothing is rewritten. Each step is found again by a second run: it goes on where the
+//! spoke of. Nothing is rewritten. Each step is found again by a second run: it continues where the
 //! first one was cut off.
 
 use artstore_runtime::count::{by, counted};
