@@ -12,7 +12,8 @@ static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();
 const KILL: &str = "kill -KILL $1";
 
 /// A signal to a process goes to any of its threads, and this one would run on until that one gets a turn:
-/// so it waits until all stand still. Whoever lets them go on waits for the line, or it would wait for ever.
+/// so it waits until all stand still. Whoever lets them continue waits for the line, or it would wait for
+/// ever.
 #[cfg(debug_assertions)]
 const STOP: &str = "kill -STOP $1; \
     until grep -q '^State:.T' /proc/$1/status; do sleep 0.01; done; \

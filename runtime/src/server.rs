@@ -36,7 +36,7 @@ pub enum Holds {
 /// A server and a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// As the server says it.
+    /// As the server reports it.
     pub version: String,
     /// As a number.
     pub version_number: u32,

@@ -27,7 +27,7 @@ pub enum SessionError {
     Connect {
         /// Which one: name, host and port.
         database: String,
-        /// What the client says.
+        /// The client's message.
         cause: sqlx::Error,
     },
     /// The server is too old.
