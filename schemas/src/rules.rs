@@ -167,7 +167,7 @@ fn null_where_left_out(form: &EventSchema) -> impl Iterator<Item = Value> {
     })
 }
 
-/// What the type of a storage element's event says of its operation and its file.
+/// What the type of a storage element's event states about its operation and its file.
 fn operation(form: &EventSchema) -> Vec<Value> {
     let (kind, status) = match form.name {
         "artstore.file.created.v1" => (json!({"enum": ["file_create", "snapshot"]}), "committed"),
