@@ -4,7 +4,7 @@
 //! - [`names`]: elements, sources and streams, as people name them
 //! - [`config`]: all settings
 //! - [`audit_keys`]: those of the audit log, read into keys
-//! - [`telemetry`]: what the process says of itself
+//! - [`telemetry`]: what the process reports about itself
 //! - [`system`]: the whole system on it, in one process
 //! - `terminal`: what a terminal shows
 //! - [`error_text`]: an error as people read it

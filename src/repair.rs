@@ -53,7 +53,7 @@ pub struct Damage {
 /// What was done.
 #[derive(Debug, Default, Serialize)]
 pub struct Repaired {
-    /// Checkpoints that were set anew.
+    /// Checkpoints that were reset.
     pub checkpoints: Vec<RepairedCheckpoint>,
     /// Files whose rows were derived again.
     pub files: Vec<RepairedRow>,
@@ -63,14 +63,14 @@ pub struct Repaired {
     pub odd_rows: u64,
 }
 
-/// A checkpoint that was set anew.
+/// A checkpoint that was reset.
 #[derive(Debug, Serialize)]
 pub struct RepairedCheckpoint {
     /// The stream.
     pub stream: String,
     /// Where it stood.
     pub from: u64,
-    /// Where it stands now: the projector goes on behind it.
+    /// Where it stands now: the projector continues behind it.
     pub to: u64,
     /// What was wrong.
     pub problem: String,
@@ -227,7 +227,7 @@ impl Part<'_> {
                 }
                 continue;
             }
-            // The projector has gone on: what it applied meanwhile is read behind what was read.
+            // The projector has continued: what it applied meanwhile is read behind what was read.
             let upto = now.map_or(0, |now| now.last_sequence);
             if before.is_unsound() || upto < before.provable {
                 return Ok(Written::Moved);

@@ -1,7 +1,7 @@
 //! What is in a stream's snapshot: a tar archive in frames ([`super::frames`]), with the stream's
 //! settings, its blocks of messages, and an index of them at its end.
 //!
-//! The index is left out. The server writes it last, while the stream goes on: it lists messages
+//! The index is left out. The server writes it last, while the stream continues: it lists messages
 //! that came behind the blocks that were copied. A server that restores it makes a stream which ends
 //! there, with a hole where those messages would be. Without an index the server reads the blocks, and
 //! the stream ends with the last message that is really in them.

@@ -23,7 +23,7 @@ const WELL: Duration = Duration::from_secs(40);
 /// A part is begun so often in all, where its servers are there for a while each time.
 const MOST: u32 = 20;
 
-/// How often it is looked whether NATS is still there.
+/// How often it is checked whether NATS is still there.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How one part is tried.

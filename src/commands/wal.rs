@@ -330,7 +330,7 @@ fn print_outcome(element: Option<&ElementName>, id: Uuid, ended: &Result<Resolve
 
 fn refusal(refused: &Refused) -> String {
     match refused {
-        // All were looked at, not only the last.
+        // All were checked, not only the last.
         Refused::Unknown(_) => "no configured element has such an operation".to_owned(),
         other => other.to_string(),
     }

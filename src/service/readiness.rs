@@ -39,7 +39,7 @@ pub struct Readiness {
     pub parts: Vec<Part>,
 }
 
-/// What it says of one source and its stream.
+/// What it reports about one source and its stream.
 #[derive(Debug, Serialize)]
 pub struct Part {
     /// The projection; none for a relay.
@@ -58,7 +58,7 @@ pub struct Part {
     pub reason: Option<String>,
     /// How many events wait; none where that is not known now.
     pub lag_events: Option<u64>,
-    /// For how long the oldest may have been waiting; goes on growing while nothing can be
+    /// For how long the oldest may have been waiting; keeps growing while nothing can be
     /// measured.
     pub lag_seconds: Option<f64>,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use artstore_runtime::retry::Retry;
 use tokio::time::Instant;
 
-/// How often the log says that the wait goes on.
+/// How often the log says that the wait continues.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// The first pause between two tries, and the longest.

@@ -43,7 +43,7 @@ const CHECKPOINTS: Duration = Duration::from_millis(1_000);
 /// Between the two looks at a checkpoint.
 const APART: Duration = Duration::from_secs(1);
 
-/// What is said of a database that answers otherwise, as where somebody has locked a table.
+/// What is reported about a database that answers otherwise, as where somebody has locked a table.
 pub(super) const UNANSWERED: &str = "a question was not answered in time";
 
 /// Before relays are asked again: more than one that has just got its lock takes to say so, and far
@@ -544,7 +544,7 @@ pub(super) struct SourceCounts {
     pub(super) held_by: Option<Holder>,
 }
 
-/// What NATS says of a stream.
+/// What NATS reports about a stream.
 pub(super) struct StreamLook {
     pub(super) facts: StreamFacts,
     pub(super) resume_state: Asked<ResumeState>,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::service::answer::{Process, ProjectorAnswer, RelayAnswer, Stage};
 
-/// What NATS says of a stream.
+/// What NATS reports about a stream.
 pub(super) fn stream_facts(info: &Info) -> StreamFacts {
     let others = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
     let behind = others.clone().filter(|peer| !peer.current || peer.offline);

@@ -1,6 +1,6 @@
 //! What is wrong, and what to do. Pure: what was seen goes in, words come out.
 //!
-//! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
+//! A lag is assessed by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
 use artstore_runtime::count::counted;
@@ -41,11 +41,11 @@ enum Weight {
     Database,
     /// What is there is not what should be there.
     Damage,
-    /// A person has to act before anything goes on.
+    /// A person has to act before anything continues.
     Halted,
-    /// A person has stopped it, and has to let it go on.
+    /// A person has stopped it, and has to let it continue.
     Paused,
-    /// A person has to act for some keys; everything else goes on.
+    /// A person has to act for some keys; everything else continues.
     Parked,
     /// Nobody works.
     Nobody,
@@ -76,7 +76,7 @@ pub fn working<'a>(
     let mut problems = answers.clone().filter_map(|(_, problem)| problem);
     let halted = problems.clone().find(|problem| problem.halted);
     if let Some((_, problem)) = answers.clone().find(|(stage, _)| *stage == Stage::Active) {
-        // One that can't go on has the lock for a moment, again and again.
+        // One that can't continue has the lock for a moment, again and again.
         let state = match problem {
             Some(problem) if problem.halted => Working::Halted,
             Some(_) | None => Working::Active,

@@ -2,7 +2,7 @@
 //! from the databases and from NATS, and asked of the processes; nothing is changed. A part that
 //! can't be reached is shown as such, in bounded time, and the rest all the same.
 //!
-//! - [`answers`]: what running processes say of themselves
+//! - [`answers`]: what running processes report about themselves
 //! - [`database`]: what the databases of sources and read model say
 //! - [`collect`]: one look at everything, each part with its deadline
 //! - `compose`: what was read, put together
@@ -32,7 +32,7 @@ use crate::service::answer::{Problem, Process, Proven, RelayAnswer};
 /// Everything.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// When it was looked at.
+    /// When it was checked.
     pub at: DateTime<Utc>,
     /// Whether nothing is wrong.
     pub well: bool,
@@ -112,7 +112,7 @@ pub struct Rows {
     pub rows: i64,
     /// There are more than that.
     pub at_least: bool,
-    /// The age of the oldest by what it says of its own time, in seconds.
+    /// The age of the oldest by what it reports about its own time, in seconds.
     #[serde(serialize_with = "rounded")]
     pub oldest_seconds: Option<f64>,
 }
@@ -153,7 +153,7 @@ pub enum Working {
     Waiting,
     /// Nobody does.
     None,
-    /// Neither the database nor NATS says.
+    /// Neither the database nor NATS reports.
     NotKnown,
 }
 
@@ -166,12 +166,12 @@ pub struct StreamStatus {
     pub stream: String,
     /// Why the rest is not known.
     pub problem: Option<String>,
-    /// What NATS says.
+    /// What NATS reports.
     #[serde(flatten)]
     pub facts: Option<StreamFacts>,
 }
 
-/// What NATS says of a stream.
+/// What NATS reports about a stream.
 #[derive(Debug, Clone, Serialize)]
 pub struct StreamFacts {
     /// How many messages it has.
@@ -291,7 +291,7 @@ pub struct Workers {
     pub active: Option<Process>,
     /// Who would take over.
     pub standby: Vec<Process>,
-    /// Why a consumer was made anew in the last minute; none where none was.
+    /// Why a consumer was recreated in the last minute; none where none was.
     pub remade: Option<String>,
     /// What is wrong with the one that matters most.
     pub problem: Option<Problem>,

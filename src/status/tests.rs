@@ -614,7 +614,7 @@ fn a_relay_is_stuck_however_often_the_lock_changes_hands() {
     );
 }
 
-/// One trouble: that it is stuck, and what NATS says of it.
+/// One trouble: that it is stuck, and what NATS reports about it.
 #[test]
 fn what_nats_does_not_store_is_named_with_its_answer() {
     let mut status = healthy();

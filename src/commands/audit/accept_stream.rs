@@ -1,4 +1,4 @@
-//! `artstore audit accept-stream`: goes on with a log whose stream was made again, where every row is still
+//! `artstore audit accept-stream`: continues with a log whose stream was made again, where every row is still
 //! what its message says. The stream that a checkpoint is of is told by when it was created, so the
 //! projector halts at another one, whatever that holds.
 

@@ -85,7 +85,7 @@ async fn halts(bus: Option<&Bus>, projection: Projected) -> Halts {
             None => {}
         }
     }
-    // Another process may go on with it.
+    // Another process may continue with it.
     halted.retain(|source, _| !active.contains(source));
     Some(halted)
 }

@@ -310,7 +310,7 @@ impl Run<'_> {
         };
         let facts = self.facts(outcome, Some(comparison));
         self.record(build.connection(), facts).await?;
-        // Somebody has to decide, and then it goes on from here.
+        // Somebody has to decide, and then it continues from here.
         let kept = self.command.keep || !self.command.dry_run;
         let next = match (equal, kept) {
             (true, _) => format!("{} Nothing was swapped.\n", verdict(comparison)),

@@ -87,7 +87,7 @@ pub(super) fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
     anyhow!("source {source} ({variable}): {error}")
 }
 
-/// Relays a source until `stop` says so, and waits for its servers before it begins.
+/// Relays a source until `stop` is set, and waits for its servers before it begins.
 pub(super) async fn relay(
     bus: Bus,
     options: RelayOptions,
@@ -129,7 +129,7 @@ pub(super) struct ProjectorContext {
     pub(super) patience: Patience,
 }
 
-/// Runs a projection until `stop` says so, and waits for its database before it begins.
+/// Runs a projection until `stop` is set, and waits for its database before it begins.
 pub(super) async fn project<P: Projector>(
     projector: P,
     context: ProjectorContext,
