@@ -60,7 +60,7 @@ pub(super) fn postgres() -> anyhow::Result<PathBuf> {
 }
 
 /// A folder with `pg_dump` and `pg_restore` that are not older than a server of this major version, and what
-/// `pg_dump` says of itself: PATH first, then Debian's places, the newest first.
+/// `pg_dump` reports about itself: PATH first, then Debian's places, the newest first.
 pub fn postgres_clients(server: u32) -> anyhow::Result<(PathBuf, String)> {
     clients_in(path_folders().into_iter().chain(debian_folders()), server)
 }

@@ -141,7 +141,8 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// The guard ends the process. Here it is only waited for, so that no zombie stays in a program that goes on.
+    /// The guard ends the process. Here it is only waited for, so that no zombie stays in a program that
+    /// continues.
     fn drop(&mut self) {
         if !self.has_ended() {
             let child = Arc::clone(&self.child);
