@@ -44,7 +44,7 @@ fn rows_finished_while_it_compares_are_no_damage_and_a_stop_changes_nothing() {
         let command = accept(&world, "elem", YES);
         let mut command = command.stop_at("accept.compared", 2).start();
         command.frozen().await;
-        // Where it can't go on before it has heard.
+        // Where it can't continue before it has heard.
         execute(&mut element.1, "begin; lock table elem_wal").await;
         command.signal("-INT").await;
         command.signal("-CONT").await;

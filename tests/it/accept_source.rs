@@ -1,5 +1,5 @@
 //! A source that lost something is refused, shown exactly, and accepted by an operator's word: then
-//! the relay goes on, and each row that the source holds has one message that survives.
+//! the relay continues, and each row that the source holds has one message that survives.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

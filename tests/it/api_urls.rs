@@ -172,7 +172,7 @@ fn whoever_publishes_says_the_elements_own_url() {
     });
 }
 
-/// An operator's commands that publish in the relay's place, after the URL was stored anew, and where their
+/// An operator's commands that publish in the relay's place, after the URL was stored again, and where their
 /// own settings and the stream say another one.
 #[test]
 fn a_new_epoch_and_a_backfill_say_the_stored_url() {

@@ -153,7 +153,7 @@ fn twenty_thousand_files_are_backfilled_while_some_change_and_some_are_deleted()
         )
         .await;
         assert_eq!((operations, deleted), (2_500, 500));
-        // The service goes on with what came after the command's end.
+        // The service continues with what came after the command's end.
         eventually("every operation has its message", || async {
             let messages = world.messages(&world.source(0)).await;
             let rows = messages.iter().filter(|m| m.position.is_some()).count();

@@ -289,7 +289,7 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
         let (new, _) = backed_up(&world, &[]).await;
         std::fs::remove_file(damaged.join(MANIFEST)).unwrap();
         refused(&damaged, "holds no whole backup").await;
-        // The same messages in a stream that was made anew.
+        // The same messages in a stream that was recreated.
         relay.kill().await;
         let messages = all(&world.bus, &world.source(0)).await;
         replace(&world, &world.source(0), &messages).await;
@@ -667,7 +667,7 @@ fn what_is_not_whole_or_not_wanted_is_refused_by_name() {
         .await;
         change("{", "");
         refused(restored(&world, &to, &one), 1, "manifest.json is damaged").await;
-        // What came back is held against the manifest.
+        // What came back is compared with the manifest.
         change("\"high_water_mark\": 300", "\"high_water_mark\": 301");
         refused(
             restored(&world, &to, &one),

@@ -25,7 +25,7 @@ pub fn raw() -> Value {
     serde_saphyr::from_str(&text("compose.yaml")).unwrap()
 }
 
-/// compose.yaml with its variables filled in; or what it says of one that is missing.
+/// compose.yaml with its variables filled in; or what it reports about one that is missing.
 pub fn filled_with(variables: &Variables) -> Result<Value, String> {
     let mut root = raw();
     each_text(&mut root, &mut |text| interpolate(text, variables))?;

@@ -162,7 +162,7 @@ fn a_byte_without_an_equivalent_in_utf_8_is_published_with_what_can_be_said() {
         relay.says("run `artstore migrate up`").await;
         assert_eq!(world.last_sequence(&world.source(0)).await, 0);
 
-        // With it, the same relay goes on: no right was granted again.
+        // With it, the same relay continues: no right was granted again.
         let (code, up) = said(world.command(&["migrate", "up", "--module", "storage"])).await;
         assert_eq!(code, Some(0), "{up}");
         assert!(up.contains("encoding is WIN1251"), "{up}");

@@ -25,7 +25,7 @@ fn a_number_drawn_first_and_committed_last_is_not_lost() {
             execute(&mut t, finished_row()).await;
             execute(&mut u, finished_row()).await;
             execute(&mut u, "commit").await;
-            // U's message tells that T's number is missing; then the relay goes on polling.
+            // U's message tells that T's number is missing; then the relay keeps polling.
             let before = (round - 1) * 4 + 1;
             eventually("U's row", || async {
                 (world.last_sequence(&source).await >= before).then_some(())
@@ -70,7 +70,7 @@ async fn all_settled(world: &World) {
     world.messages(&source).await;
 }
 
-/// How long the mix goes on, and how many rows it has to finish in that time at least.
+/// How long the mix continues, and how many rows it has to finish in that time at least.
 const MINUTE: Duration = Duration::from_secs(60);
 const ENOUGH: u64 = 2_000;
 

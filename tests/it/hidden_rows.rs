@@ -125,7 +125,7 @@ fn a_source_that_hides_rows_is_refused_by_relay_verify_status_and_check() {
             execute(&mut element, *back).await;
         }
 
-        // A running one: it halts, says so, and goes on when that is changed back.
+        // A running one: it halts, says so, and continues when that is changed back.
         let relay = seen.relay(0).start();
         world.published(0).await;
         let (change, back, says) = SOURCE[0];

@@ -50,7 +50,7 @@ impl Mix {
         }
     }
 
-    /// Writers that go on until `stop`; each errors only where a crash of the server is allowed.
+    /// Writers that continue until `stop`; each errors only where a crash of the server is allowed.
     pub fn start(
         self: &Arc<Self>,
         writers: usize,

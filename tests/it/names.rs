@@ -1,6 +1,6 @@
 //! Names that people type, at every command: an element, a source or a stream that there is none of is
 //! refused with those that there are, and an element is known by its stream too. Beside that what every
-//! command says of itself.
+//! command reports about itself.
 
 use clap::Command;
 

@@ -252,7 +252,7 @@ fn every_outcome_of_the_product_ends_in_the_cache_as_the_files_stand() {
     });
 }
 
-/// A later version of the product fills `_files` anew, with no row in the log.
+/// A later version of the product refills `_files`, with no row in the log.
 #[test]
 fn files_that_were_filled_anew_come_back_with_the_next_operation() {
     run(async {

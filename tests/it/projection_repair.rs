@@ -164,7 +164,7 @@ fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
 }
 
 /// Back to an earlier place, right in itself, or away altogether, while no projector runs: there is
-/// nothing to set anew, and the command that is named is the projector.
+/// nothing to reset, and the command that is named is the projector.
 #[test]
 fn a_checkpoint_moved_back_to_a_sound_place_is_repaired_by_the_projector() {
     run(async {

@@ -62,7 +62,7 @@ fn a_source_set_back_to_an_earlier_state_is_refused() {
         let mut relay = world.relay(0).start();
         world.published(0).await;
 
-        // Restored under a relay that runs: it goes on trying, and says why it does not go on.
+        // Restored under a relay that runs: it keeps trying, and says why it does not continue.
         stack.stop_postgres(PostgresStop::Fast).await.unwrap();
         copy(&backup, &data).await;
         stack.start_postgres().await.unwrap();
@@ -309,7 +309,7 @@ fn a_source_that_halts_at_the_start_does_not_end_the_others() {
         .await;
         world.published(1).await;
         assert_eq!(world.last_sequence(&world.source(0)).await, 3);
-        // Decided on meanwhile, it goes on as well.
+        // Decided on meanwhile, it continues as well.
         let accept = ["relay", "accept-source", "--source", "elem"];
         let words = accept.iter().chain(&["--yes", "--reason", "an accident"]);
         let (status, said) = world

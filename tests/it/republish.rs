@@ -1,5 +1,5 @@
 //! A stream that was damaged is refused, shown, and put right behind the damage: then relay and
-//! projector go on, and the cache is as the element's files are.
+//! projector continue, and the cache is as the element's files are.
 
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::EventType;
@@ -94,7 +94,7 @@ async fn shown(world: &World) -> Value {
     serde_json::from_str(&output).unwrap()
 }
 
-/// Put right, relay and projector go on, and a second run finds nothing.
+/// Put right, relay and projector continue, and a second run finds nothing.
 async fn repaired(world: &World) {
     let (status, output) = republish(world, YES).output().await;
     assert!(status.success(), "{output}");

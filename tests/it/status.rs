@@ -671,7 +671,7 @@ async fn answers_for_a_relay(world: &World, mut said: impl AsyncFnMut(usize) -> 
     }
 }
 
-/// Relays answer before their lock is looked at, and have it a moment later.
+/// Relays answer before their lock is checked, and have it a moment later.
 #[test]
 fn a_lock_that_changes_hands_during_a_look_is_no_trouble() {
     run(async {

@@ -1,4 +1,4 @@
-//! The product goes on writing while its tables are adopted, and while one is repaired.
+//! The product continues to write while its tables are adopted, and while one is repaired.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -211,7 +211,7 @@ fn what_the_services_made_on_their_own_is_adopted_while_it_is_written_to() {
 }
 
 /// The product keeps a transaction open on a table for as long as an upload takes: a repair gives
-/// way, so that others go on, and comes again.
+/// way, so that others continue, and comes again.
 #[test]
 fn a_repair_waits_for_an_upload_and_lets_others_through() {
     run(async {

@@ -1,4 +1,4 @@
-//! Old rows go into files that verify by themselves, and the log goes on over the boundary.
+//! Old rows go into files that verify by themselves, and the log continues over the boundary.
 
 use std::path::{Path, PathBuf};
 

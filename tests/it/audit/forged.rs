@@ -332,7 +332,7 @@ fn rows_behind_the_last_head_are_compared_with_their_messages_before_one_is_sign
             "{verdict}"
         );
 
-        // With the row as it was it goes on.
+        // With the row as it was it continues.
         execute(&mut admin, "alter table audit_logs disable trigger all").await;
         execute(
             &mut admin,

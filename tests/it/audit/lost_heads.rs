@@ -1,4 +1,4 @@
-//! The stream of heads was made anew, or lost some of them: that is found, the log goes on, also where rows
+//! The stream of heads was recreated, or lost some of them: that is found, the log continues, also where rows
 //! were archived, and what the database has is published again.
 
 use artstore_bus::bus::{AUDIT_HEADS, StreamName};

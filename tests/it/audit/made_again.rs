@@ -1,4 +1,4 @@
-//! A stream that was made again: the log halts, names a command that helps, and goes on where every row is
+//! A stream that was made again: the log halts, names a command that helps, and continues where every row is
 //! what the new stream's messages say.
 
 use super::*;

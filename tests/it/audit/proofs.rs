@@ -164,7 +164,7 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
                 old.to_str().unwrap(),
             )
         };
-        // Without the old secret it goes on, for everything is under a published head, and says which
+        // Without the old secret it continues, for everything is under a published head, and says which
         // secret is missing. A variable without a value, an empty file and an empty folder hold none.
         let nothing = folder.join("nothing");
         std::fs::write(&nothing, "").unwrap();

@@ -1,4 +1,4 @@
-//! The check of source and stream that runs beside a relay: what it finds, why it does not go on, and
+//! The check of source and stream that runs beside a relay: what it finds, why it does not continue, and
 //! that it stands still.
 
 use artstore_stack::{Stack, StackOptions};

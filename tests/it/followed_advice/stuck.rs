@@ -57,7 +57,7 @@ fn processes_that_are_frozen_are_replaced_as_advised() {
     });
 }
 
-/// It works; what it says of itself gets lost, as where its NATS user may not answer.
+/// It works; what it reports about itself gets lost, as where its NATS user may not answer.
 #[test]
 fn a_relay_that_does_not_answer_is_named_until_it_may() {
     run(async {

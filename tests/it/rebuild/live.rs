@@ -8,7 +8,7 @@ use super::*;
 use crate::load::Load;
 
 /// How often somebody looks who looks all the while: often enough to be there at each step of a swap, and
-/// leaving the cores to those who are looked at.
+/// leaving the cores to those who are checked.
 const LOOKS: Duration = Duration::from_millis(50);
 
 /// Somebody who counts all the while, and searches as the product does: the number is always the same.
@@ -36,7 +36,7 @@ impl Reader {
             while !ended.load(Ordering::Relaxed) {
                 next.tick().await;
                 let begun = Instant::now();
-                // Prepared once, and made anew each time: a plan may remember the old table.
+                // Prepared once; recreated each time: a plan may remember the old table.
                 let prepared: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone()))
                     .fetch_one(&mut query)
                     .await

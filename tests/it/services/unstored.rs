@@ -1,5 +1,5 @@
 //! NATS that does not store what is published: because publishes get lost, or because its disk is full. The
-//! lock stays where it is, the relays are not ready, and `artstore status` says what NATS says.
+//! lock stays where it is, the relays are not ready, and `artstore status` says what NATS reports.
 
 use artstore_stack::{Stack, StackOptions};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Services that start while a server is down: they say so, wait, and go on when it is there. A wrong
+//! Services that start while a server is down: they say so, wait, and continue when it is there. A wrong
 //! setting ends them at once all the same.
 
 use artstore_stack::{PostgresStop, Stack, StackOptions};
@@ -154,7 +154,7 @@ async fn serve(place: TcpSocket, url: &str) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// What it says of a source.
+/// What it reports about a source.
 fn part(said: &Value, source: &str) -> Value {
     let mut parts = said["parts"].as_array().unwrap().iter();
     parts.find(|part| part["source"] == source).unwrap().clone()

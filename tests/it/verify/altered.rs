@@ -1,5 +1,5 @@
 //! Messages that were changed, moved or put in: whatever it was, the commands that are named end in
-//! agreement, for those who read on and for a cache that is built anew.
+//! agreement, for those who read on and for a cache that is rebuilt.
 
 use std::collections::BTreeSet;
 
@@ -130,7 +130,7 @@ const DAMAGES: &[(&str, Damage)] = &[
 ];
 
 /// Whatever was done to the messages: what is found names the command, and afterwards nothing is
-/// found, the relay goes on, and a cache that is built from the stream is as the files are.
+/// found, the relay continues, and a cache that is built from the stream is as the files are.
 #[test]
 fn whatever_was_changed_the_named_commands_end_in_agreement() {
     run(async {

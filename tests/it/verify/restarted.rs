@@ -30,7 +30,7 @@ async fn whole(stack: &Stack) -> World {
     world
 }
 
-/// Freezes the check at this point, does that to the servers, and lets it go on.
+/// Freezes the check at this point, does that to the servers, and lets it continue.
 async fn frozen_meanwhile(
     stack: &Stack,
     program: Program,
