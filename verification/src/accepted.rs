@@ -102,7 +102,7 @@ impl Accepted {
 /// An operator's decision about what stands before it in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordedDecision {
-    /// A new epoch of the source begins with it: positions begin anew.
+    /// A new epoch of the source begins with it: positions start over.
     Epoch,
     /// Damage is stepped over.
     Damage,

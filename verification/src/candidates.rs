@@ -1,4 +1,4 @@
-//! What does not seem to agree, before it is looked at again. Of each kind a bounded number is
+//! What does not seem to agree, before it is checked again. Of each kind a bounded number is
 //! kept one by one; the rest is counted.
 
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ impl Candidates {
         counted
     }
 
-    /// Takes back what is said of the message of this position: a later one puts it right.
+    /// Takes back what is reported about the message of this position: a later one puts it right.
     pub fn put_right(&mut self, position: i64) {
         if let Some(changed) = self.kinds.get_mut(&Kind::MessageChanged) {
             changed.kept.retain(|_, c| c.position != Some(position));

@@ -10,7 +10,7 @@
 //! - `settle`: candidates become findings, or turn out to be nothing
 //! - [`finding`]: what does not agree, and the command that repairs it
 //! - [`source`]: a source against its stream, from beginning to end
-//! - [`resume`]: a pass that goes on where an earlier process left it
+//! - [`resume`]: a pass that continues where an earlier process left it
 //! - [`continuous`]: the same for as long as a relay runs
 //! - [`proven`]: how far that has come, for whoever shows it
 //! - [`cache`]: the read model against `_files`, streams and messages

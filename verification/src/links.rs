@@ -1,6 +1,6 @@
 //! A stream against itself: contiguous from 1, each message chained to the one before it, from
 //! the right source and readable, and the relay's state in it as it follows from the message
-//! before. A message that belongs there goes on to [`super::matching`].
+//! before. A message that belongs there continues to [`super::matching`].
 
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_form;
@@ -64,7 +64,7 @@ pub enum MessageRole {
     Decision(RecordedDecision),
 }
 
-/// A message that was looked at.
+/// A message that was checked.
 #[derive(Debug)]
 pub struct ReadMessage {
     /// What is wrong.
@@ -139,7 +139,7 @@ impl Links {
         };
         let again = !accepted_here
             && message_form::comes_again(self.high_water_mark, &self.gaps, &envelope);
-        // Behind a message that does not count it is not known whose state was gone on from.
+        // Behind a message that does not count it is not known whose state was continued.
         // A decision has looked at the whole stream for its state.
         let trusted = chained && decision.is_none() && (first || self.before.len() == 1);
         let problem = if !chained {

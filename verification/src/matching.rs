@@ -281,7 +281,7 @@ impl Matching {
         }
     }
 
-    /// Behind a break of the source, rows above what agreed are published anew.
+    /// Behind a break of the source, rows above what agreed are published again.
     pub fn begin_epoch(&mut self, high_water_mark: i64) {
         self.cursor = self.cursor.min(high_water_mark);
     }

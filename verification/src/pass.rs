@@ -29,7 +29,7 @@ const DISTANCE: i64 = 8_192;
 /// Rows are read at most so many ahead of the messages, whatever position a message claims.
 const AHEAD: u64 = 65_536;
 
-/// Where a pass stands. Can be stored and gone on with.
+/// Where a pass stands. Can be stored and continued.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct State {
     /// The stream against itself.
@@ -79,7 +79,7 @@ impl Newer {
 }
 
 /// A break of the source, or damage of the stream, was accepted since the pass began: what was read
-/// before it has another meaning now. The pass has to begin anew.
+/// before it has another meaning now. The pass has to start over.
 #[derive(Debug, thiserror::Error)]
 #[error("a break or damage of {source_name} was accepted since: it is checked from the beginning")]
 pub struct NewDecision {
@@ -88,8 +88,8 @@ pub struct NewDecision {
 }
 
 impl Pass {
-    /// Goes on from a state: the default one at the start. A decision since then gives what was read
-    /// another meaning: it begins anew.
+    /// Continues from a state: the default one at the start. A decision since then gives what was read
+    /// another meaning: it starts over.
     pub fn new(source: &Source, accepted: Accepted, mut state: State) -> Self {
         let decision = accepted.last_decision();
         if state.links.last > 0 && state.decision != decision {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// How often a lost consumer is made anew before that counts as an error.
+/// How often a lost consumer is recreated before that counts as an error.
 const ATTEMPTS: usize = 20;
 
 /// A message as it stands in the stream.
@@ -39,7 +39,7 @@ pub struct Reader {
     /// The sequence behind the last message.
     next: u64,
     messages: Option<Deliveries>,
-    /// Where the consumer was made anew because of a hole: a second at the same place is real.
+    /// Where the consumer was recreated because of a hole: a second at the same place is real.
     hole_at: Option<u64>,
     failures: usize,
 }

@@ -1,4 +1,4 @@
-//! Candidates are looked at again, each by itself, with its row and its message as they stand
+//! Candidates are checked again, each by itself, with its row and its message as they stand
 //! now. What remains is a finding: what it is about, and the command that repairs it.
 
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ use super::reader;
 /// How many are looked up at once.
 const CHUNK: usize = 500;
 
-/// What remains of a pass's candidates when each is looked at again.
+/// What remains of a pass's candidates when each is checked again.
 pub(super) async fn settle(
     pass: &Pass,
     connection: &mut PgConnection,

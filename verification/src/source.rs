@@ -118,7 +118,7 @@ pub async fn compare(
     }
 }
 
-/// A pass that goes on from a state, with what is accepted up to now.
+/// A pass that continues from a state, with what is accepted up to now.
 pub async fn begin(bus: &Bus, source: &Source, state: State) -> anyhow::Result<Pass> {
     let accepted = Accepted::read(bus, source).await?;
     Ok(Pass::new(source, accepted, state))

@@ -201,7 +201,7 @@ impl Comparison<'_> {
         self.add(sequence, Some(row.id), kind, text);
     }
 
-    /// A row that is gone and that the log says was archived: its leaf in the stored tree is that of
+    /// A row that is gone and that the log records as archived: its leaf in the stored tree is that of
     /// its message, by one of the mappings, and it was old enough.
     fn archived_row(&mut self, record: &Record, tiles: &Tiles) {
         let sequence = record.sequence;

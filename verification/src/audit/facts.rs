@@ -1,4 +1,4 @@
-//! What the tables say of a whole log: its end, its checkpoint, how many rows there are. Reading them
+//! What the tables state about a whole log: its end, its checkpoint, how many rows there are. Reading them
 //! is no error whatever was written into them: what can't be is a finding.
 
 use artstore_projectors::audit_log::row::Hash;
@@ -45,7 +45,7 @@ impl End {
     }
 }
 
-/// What the tables say of the whole log.
+/// What the tables state about the whole log.
 pub struct Facts {
     /// How many rows there are.
     pub rows: u64,

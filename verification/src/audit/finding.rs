@@ -41,7 +41,7 @@ pub enum Kind {
     ColumnEdited,
     /// The product's own rows below the boundary are not those that heads cover.
     LegacyChanged,
-    /// What the database says of the whole log does not fit its rows.
+    /// What the database reports about the whole log does not fit its rows.
     LogChanged,
     /// A stored hash of the tree is not what the rows lead to.
     TileEdited,
@@ -51,7 +51,7 @@ pub enum Kind {
     HeadMissing,
     /// The rows do not lead to what a head says.
     HeadUnfit,
-    /// An archive is not what the log says of it, or not what was signed.
+    /// An archive is not what the log states about it, or not what was signed.
     ArchiveUnfit,
     /// A table is not the one that the migrations made.
     TableChanged,

@@ -77,7 +77,7 @@ pub struct LogReport {
     pub proven: u64,
     /// How many of the rows that were read stand up to there.
     pub rows_proven: u64,
-    /// Rows up to this one were archived, as the log itself says.
+    /// Rows up to this one were archived, as the log itself records.
     pub archived: Option<Archived>,
     /// What is wrong.
     pub findings: Findings,
@@ -233,7 +233,7 @@ async fn in_moment(
     })
 }
 
-/// What the log says was archived and can't have been: reported once, with the log that says it.
+/// What the log records as archived and can't have been: reported once, with the log that says it.
 fn unfit(stream: &str, recorded: Recorded, findings: &mut Findings) {
     if stream != Source::Admin.stream() {
         return;

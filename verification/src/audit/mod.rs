@@ -4,7 +4,7 @@
 //!
 //! - [`moment`]: the database as it was at one moment
 //! - [`table_definition`]: whether the tables are those that the migrations made
-//! - [`facts`]: what the tables say of a whole log
+//! - [`facts`]: what the tables state about a whole log
 //! - [`rows`], `ids`, `suspects`: a range of rows
 //! - [`tiles`]: the stored tree
 //! - [`heads`]: signed heads
@@ -12,7 +12,7 @@
 //! - [`against`]: rows derived again from their messages
 //! - [`strays`]: rows and logs of no stream
 //! - [`legacy`]: the product's own rows
-//! - [`archives`]: archives that the log says there are
+//! - [`archives`]: archives that the log lists
 //! - [`finding`]: what is wrong
 //! - [`report`]: all logs
 //!

@@ -25,7 +25,7 @@ const NAMED: usize = 10;
 /// Heads that are tried, the last one first.
 const HEADS: i64 = 10;
 
-/// What can be said of a row.
+/// What can be stated about a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It follows from the row before it by the secret, or a signed head covers it.
@@ -57,7 +57,7 @@ pub struct RowChecker {
     unproven: u64,
 }
 
-/// What the rows of one stream are held against.
+/// What the rows of one stream are compared with.
 struct Evidence {
     tiles: Tiles,
     /// A head that a trusted key signed.
@@ -82,7 +82,7 @@ impl RowChecker {
         }
     }
 
-    /// Goes on counting where another run has stopped.
+    /// Keeps counting where another run has stopped.
     pub fn resumed(mut self, wrong: u64) -> Self {
         self.wrong = wrong;
         self
@@ -93,7 +93,7 @@ impl RowChecker {
         self.wrong
     }
 
-    /// What can be said of each of these rows.
+    /// What can be stated about each of these rows.
     pub async fn check(
         &mut self,
         connection: &mut PgConnection,

@@ -88,7 +88,7 @@ impl CheckedCheckpoint {
         }
     }
 
-    /// Whether the checkpoint is to be set anew.
+    /// Whether the checkpoint is to be reset.
     pub fn is_unsound(&self) -> bool {
         let repaired = self.repaired();
         self.checkpoint

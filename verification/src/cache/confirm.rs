@@ -1,4 +1,4 @@
-//! Candidates, looked at again until it is certain what they are.
+//! Candidates, checked again until it is certain what they are.
 //!
 //! What the cache must show is exact at any moment: rows and checkpoints are read in one snapshot,
 //! and the streams are read up to those checkpoints. Whether the streams say what `_files` says is
@@ -26,13 +26,13 @@ use super::rows::{self, CacheRow, TableFile};
 use super::stream_files::{self, Streams};
 use crate::finding::{Finding, Kind};
 
-/// The most files that are looked at together: their events and rows are in memory.
+/// The most files that are checked together: their events and rows are in memory.
 const CHUNK: usize = 2_000;
 
-/// How often a file is looked at before it counts as in flight.
+/// How often a file is checked before it counts as in flight.
 const ATTEMPTS: usize = 6;
 
-/// What candidates are looked at with.
+/// What candidates are checked with.
 pub struct Confirm<'a> {
     /// The bus.
     pub bus: &'a Bus,
@@ -87,7 +87,7 @@ struct Covered {
     end: u64,
 }
 
-/// What an element's database says of some files, at one moment.
+/// What an element's database reports about some files, at one moment.
 #[derive(Debug, Default, PartialEq)]
 struct ElementFiles {
     files: HashMap<Uuid, TableFile>,
@@ -448,7 +448,7 @@ impl FilesSnapshot<'_> {
             }
             findings.push(not_told(id, element, before.files.get(&id), row, &differs));
         }
-        // What is wrong with the cache is certain; the rest is looked at once more only where
+        // What is wrong with the cache is certain; the rest is checked once more only where
         // there is nothing to say yet.
         if !findings.is_empty() || (still && pending.is_none()) {
             return Verdict::Certain(findings);

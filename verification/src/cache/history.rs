@@ -45,7 +45,7 @@ impl History {
     }
 }
 
-/// The most ids of suspect rows that are looked for in the stream at a time.
+/// The most ids of suspect rows that are searched for in the stream at a time.
 const MOST_IDS: i64 = 500_000;
 
 /// The columns of both tables, those of the other one empty.

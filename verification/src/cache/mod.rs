@@ -3,8 +3,8 @@
 //!
 //! - [`checkpoints`]: which place a checkpoint really is
 //! - [`candidates`]: files that have to be looked at one by one
-//! - `provenance`: what a row says of its own event
-//! - [`confirm`]: candidates, looked at again until it is certain what they are
+//! - `provenance`: what a row states about its own event
+//! - [`confirm`]: candidates, checked again until it is certain what they are
 //! - [`rows`]: a row and a file, field by field
 //! - [`stream_files`]: the streams' events of some files
 //! - [`history`]: searches and downloads
@@ -77,7 +77,7 @@ pub enum Stage {
     Compare,
     /// Rows against their events: messages of one stream.
     Provenance,
-    /// Candidates, looked at again: files.
+    /// Candidates, checked again: files.
     Confirm,
     /// Searches and downloads: messages.
     History,
@@ -103,7 +103,7 @@ pub struct Report {
     pub rows: u64,
     /// Searches and downloads in the stream.
     pub events: u64,
-    /// Files that were looked at one by one.
+    /// Files that were checked one by one.
     pub candidates: u64,
     /// Of them, how many did not come to stand still in time: no finding.
     pub in_flight: u64,
@@ -124,7 +124,7 @@ impl Report {
     }
 }
 
-/// Compares, while everything goes on. Memory does not depend on how many files there are; nothing
+/// Compares, while everything continues. Memory does not depend on how many files there are; nothing
 /// is written. A file that keeps changing is in flight, never a finding.
 pub async fn verify(
     scope: &Scope<'_>,

@@ -89,7 +89,7 @@ impl Streams {
         // What readers pass over has no effect.
         let breaks = breaks::read(bus, &source, Chain::Checked).await?;
         let damage = breaks.damage;
-        // A source that was set back: what its lost rows said of whose the file is, is no claim.
+        // A source that was set back: what its lost rows stated about whose the file is, is no claim.
         let mut epochs = breaks.epochs;
         epochs.0.retain(|epoch| epoch.sequence <= to);
         let discarded = self.discarded.get(element);

@@ -44,7 +44,7 @@ impl Order {
         known.filter(|known| *known > position)
     }
 
-    /// Positions begin anew behind a break of the source.
+    /// Positions start over behind a break of the source.
     pub fn clear(&mut self) {
         let unchecked = self.unchecked;
         *self = Self {

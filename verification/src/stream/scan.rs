@@ -180,7 +180,7 @@ async fn disordered(
 }
 
 /// Of the messages whose row seems to be lost, those where it stands at another position. Another
-/// database may have numbered its rows anew: there that is no damage of the stream.
+/// database may have renumbered its rows: there that is no damage of the stream.
 async fn strangers(
     checker: &mut MessageChecker<'_>,
     table: &SourceTable,

@@ -1,7 +1,7 @@
 //! Old rows in files that verify by themselves, and a log whose first rows are archived.
 //!
 //! An archive is a folder `STREAM-FIRST-LAST`. It begins behind a full tile and ends with one, so
-//! that the tree goes on over the boundary as it was, and there is a head at its end. In the order in
+//! that the tree continues over the boundary as it was, and there is a head at its end. In the order in
 //! which it comes to be:
 //!
 //! - [`range`]: which rows may go

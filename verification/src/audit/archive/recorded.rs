@@ -1,9 +1,9 @@
-//! What was archived, as the log itself says: the `audit_archived` rows of the admin module's log that
+//! What was archived, as the log itself records: the `audit_archived` rows of the admin module's log that
 //! a signed head proves. Each such event lists everything that was ever archived, so that the ones
 //! before it may themselves be archived.
 //!
 //! Whoever may write the outbox can have such an event recorded. So it counts only where it can be
-//! true: it ends where a head was signed, goes on behind the one before it, and of its own log says
+//! true: it ends where a head was signed, continues behind the one before it, and of its own log says
 //! nothing of rows behind itself.
 
 use std::collections::BTreeMap;

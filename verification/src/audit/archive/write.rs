@@ -182,7 +182,7 @@ async fn rows(
     })
 }
 
-/// The left edge, from which the tree goes on, and the leaves.
+/// The left edge, from which the tree continues, and the leaves.
 async fn tiles(
     connection: &mut PgConnection,
     wanted: &Wanted,
