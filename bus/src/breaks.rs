@@ -1,7 +1,8 @@
-//! What a stream states about its own breaks: [`artstore_schemas::epoch`] and [`artstore_schemas::damage`],
-//! looked up on the server by the subjects of their records. A publisher's row may have the same subject,
-//! and whoever may publish may forge a record: only what is a record ([`artstore_schemas::record`]), can be
-//! read, and follows the message before it has authority here. Readers find what is wrong with the others.
+//! The breaks of a stream that its records report: [`artstore_schemas::epoch`] and
+//! [`artstore_schemas::damage`], looked up on the server by the subjects of the records. A publisher's row
+//! may have the same subject, and whoever may publish may forge a record. Only a message that is a record
+//! ([`artstore_schemas::record`]), that can be read, and that follows the message before it has authority
+//! here. Readers find what is wrong with the others.
 
 use async_nats::jetstream::message::StreamMessage;
 use uuid::Uuid;

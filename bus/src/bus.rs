@@ -1,4 +1,4 @@
-//! The connection to NATS and the streams of the bus. `artstore bus init` makes the streams; relay
+//! The connection to NATS and the streams of the bus. `artstore bus init` creates the streams; relay
 //! and projectors only find them.
 
 use std::path::PathBuf;

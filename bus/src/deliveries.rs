@@ -1,9 +1,9 @@
-//! What a consumer of ours delivers: the messages of its own stream, in its own order, and no
-//! others. Everything that reads a stream reads it through here.
+//! What our own consumers deliver: the messages of their stream, in order, and no others. Everything that
+//! reads a stream reads it through here.
 //!
-//! An inbox is a subject like any other: whoever may make consumers can have another stream's
+//! An inbox is a subject like any other: whoever may create consumers can have another stream's
 //! messages delivered to it. The subject to acknowledge a message on names the stream and the
-//! consumer that it comes from, and the server writes it. What another consumer delivers is dropped
+//! consumer that it comes from, and the server writes it. A delivery of another consumer is dropped
 //! with a warning: it must neither be taken for ours nor stop a reader.
 //!
 //! A consumer that somebody pauses, removes or changes may keep sending heartbeats and deliver

@@ -1,5 +1,5 @@
-//! Whether the way to NATS stands. Whatever was sent before it was lost is answered by nobody: who waits
-//! for an answer continues at once, and not when the patience is over. Filled by the connection's events
+//! Whether the connection to NATS is up. Nobody answers what was sent before it was lost: whoever waits for
+//! an answer stops waiting at once, not when the deadline is over. Filled by the connection's events
 //! ([`crate::bus`]).
 
 use std::future::Future;

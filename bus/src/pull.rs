@@ -1,7 +1,7 @@
-//! The client's side of a pull consumer: it asks the server for messages, and hears what comes into its
-//! inbox. An inbox is a subject like any other, which whoever sees the request can publish to. So what
-//! comes there without a message (a request has ended, the consumer is removed, a heartbeat) is taken for
-//! a hint, and the server is asked what is true, no more often than [`CHECKS`].
+//! The client's side of a pull consumer: it asks the server for messages and receives what comes into its
+//! inbox. An inbox is a subject like any other, and whoever sees the request can publish to it. So a status
+//! without a message (a request has ended, the consumer is removed, a heartbeat) is only a hint: the server
+//! is then asked for the truth, at most every [`CHECKS`].
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! JetStream's own snapshots of a stream, taken and given back chunk by chunk. The client library has
-//! no call for them: a snapshot is asked for on `$JS.API.STREAM.SNAPSHOT.<stream>` and comes to an inbox
-//! of ours, each chunk acknowledged on the subject that it names; it is given back through the subject
-//! that `$JS.API.STREAM.RESTORE.<stream>` answers with, each chunk as a request. What a snapshot holds
-//! is the server's; who keeps it looks into it.
+//! JetStream's own snapshots of a stream, taken and restored chunk by chunk. The client library has
+//! no call for them. A snapshot is requested on `$JS.API.STREAM.SNAPSHOT.<stream>` and comes to an inbox
+//! of ours, each chunk acknowledged on the subject that it names. It is restored through the subject
+//! that `$JS.API.STREAM.RESTORE.<stream>` answers with, each chunk as a request. The content of a snapshot
+//! is the server's; only a backup reads it.
 
 use std::time::Duration;
 
