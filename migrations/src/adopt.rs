@@ -1,4 +1,4 @@
-//! Takes over tables that the product made: from what its version tables and the catalogue say
+//! Takes over tables that the product created: from what its version tables and the catalogue contain
 //! ([`crate::difference`]) to our version table, in which version 1 is then recorded as adopted.
 //! From there [`crate::runner`] continues.
 //!

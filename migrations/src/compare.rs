@@ -1,10 +1,10 @@
 //! How the catalogue of an installation differs from version 1, and whether that matters. Pure:
 //! from two catalogues ([`crate::catalogue`]) and the names that later steps use
-//! ([`crate::later`]) to what is said and repaired ([`crate::adopt`]).
+//! ([`crate::later`]) to what is reported and repaired ([`crate::adopt`]).
 //!
 //! The rule: what is missing and can be added without touching a row is added; what somebody else
 //! added stays; what only its owner can decide blocks. A repair makes no new rule for the services,
-//! but for `not null`: what reads the rows relies on that.
+//! except for `not null`, which readers of the rows rely on.
 
 use crate::catalogue::{Catalogue, Kind, Name};
 use crate::column::{self, Column};

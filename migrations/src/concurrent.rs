@@ -1,5 +1,5 @@
-//! A part outside a transaction: indexes built or dropped while others read and write. Such a
-//! statement waits for transactions that were there before it, and nobody waits for it.
+//! A part outside a transaction: indexes created or dropped while others read and write. Such a
+//! statement waits for older transactions, and nobody waits for it.
 
 use std::time::Duration;
 

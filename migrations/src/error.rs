@@ -1,4 +1,4 @@
-//! Why a database was not migrated. Every message says what happened, to what, and what to do.
+//! Why a database was not migrated. Every message states what happened, to what, and what to do.
 
 use artstore_runtime::words::words;
 use std::fmt;

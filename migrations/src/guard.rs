@@ -1,4 +1,4 @@
-//! Databases that are left alone: another module's, and one whose tables something else made.
+//! Databases that are not migrated: another module's, and one whose tables something else created.
 //!
 //! Two modules that once shared a database dropped each other's tables; so a wrong name in the
 //! configuration is refused here, before anything is written. Read from `pg_class`, not from

@@ -1,5 +1,5 @@
-//! What the steps after version 1 make and take, by name, read from their SQL: so that adoption
-//! knows which names must be free and which things must be there. Goes to [`crate::difference`].
+//! What the steps after version 1 create and drop, by name, read from their SQL: so that adoption
+//! knows which names must be free and which objects must exist. Goes to [`crate::difference`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! One migrator of a module at a time: a session advisory lock in the database to be migrated.
 //!
-//! It is held across the transactions of all steps, and goes with the session if we die.
+//! It is held across the transactions of all steps, and the server releases it if we die.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Up, down, redo, status: takes the steps of [`crate::plan`] to the database, part by part.
+//! Up, down, redo, status: runs the steps of [`crate::plan`] on the database, part by part.
 
 use std::time::Duration;
 
