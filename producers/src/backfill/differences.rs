@@ -2,9 +2,9 @@
 //! each difference is published as a snapshot. It is a step of the relay's poll loop; the chunk comes
 //! from the poll's own snapshot and is compared once that poll's rows are published.
 //!
-//! That order is what makes it right while files change. The chunk and the poll's rows are of one
-//! moment: a change that the chunk shows has its message in the stream already, and a change that it
-//! does not show gets its message later, behind the snapshot. Nothing is kept outside the stream: a
+//! That order makes it right while files change. The chunk and the poll's rows are of one
+//! moment: a change that the chunk shows already has its message in the stream, and a change that it
+//! does not show gets its message later, after the snapshot. Nothing is kept outside the stream: a
 //! backfill that was interrupted starts again, and finds no difference in what it published before.
 
 use std::collections::VecDeque;

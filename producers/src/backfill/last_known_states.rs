@@ -1,9 +1,9 @@
-//! The last known state of each file in an element's stream. The relay reads the messages up to
-//! the stream's end, and adds what it publishes itself from then on. [`crate::backfill::differences`] compares the
-//! result with `_files`.
+//! The last known state of each file in an element's stream. The relay reads the messages up to the
+//! stream's end, and adds what it publishes itself from then on. [`crate::backfill::differences`] compares
+//! the result with `_files`.
 //!
-//! Memory is bounded by taking some partitions at a time: a file is in one partition, so the states of
-//! a group of them knows everything of the files in it. About 100 bytes a file.
+//! Memory is bounded by reading some partitions at a time: all events of a file are in one partition, so
+//! the states of a group of partitions are complete for their files. About 100 bytes a file.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,9 +1,9 @@
-//! Backfill: what differs between an element's files and what its stream says last of each is published.
+//! Backfill: publishes the files whose state differs from their last known state in the element's stream.
 //!
-//! - [`state`]: what is reported about a file, small and comparable
-//! - [`last_known_states`]: what a stream said last of each file
+//! - [`state`]: the state of a file, small and comparable
+//! - [`last_known_states`]: the last state of each file that a stream contains
 //! - `chunk`: a range of an element's files
-//! - [`differences`]: what differs between them is published
+//! - [`differences`]: the differences, published
 
 pub(crate) mod chunk;
 pub mod differences;

@@ -1,5 +1,5 @@
-//! What an event states about a file, and what its element says, in a form that is small and can be
-//! compared: digests. Made from the bodies of a stream by [`crate::backfill::last_known_states`] and from `_files` by
+//! The state of a file as an event states it, and as its element has it: digests, small and comparable.
+//! Made from the bodies of a stream by [`crate::backfill::last_known_states`] and from `_files` by
 //! [`crate::backfill::differences`].
 
 use artstore_schemas::event::{File, Omitted, WalEvent};
@@ -78,9 +78,9 @@ pub fn of_url(api_url: Option<&str>) -> u64 {
     u64::from_be_bytes(digest.first())
 }
 
-/// The id of the snapshot of a file's state: the same for the same state behind the same message
-/// (`after`: the sequence of the last one that spoke of the file, or of a record of damage; 0 for none). So a run that was
-/// cut off repeats its ids, and a state that comes back later has another one.
+/// The id of the snapshot of a file's state: the same for the same state behind the same message (`after`:
+/// the sequence of the last one that spoke of the file, or of a record of damage; 0 for none). So a run
+/// that was cut off repeats its ids, and a state that comes back later has another one.
 pub fn snapshot_id(source: &str, file: Uuid, after: u64, state: Option<State>) -> Uuid {
     let state = state.map_or_else(|| "absent".to_owned(), |state| state.hex());
     let name = format!("artstore/snapshot/v1/{source}/{file}/{after}/{state}");

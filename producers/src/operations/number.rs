@@ -1,5 +1,5 @@
-//! Positions for finished rows that have none, because the trigger that gives them was off. The
-//! relay then finds the rows above all others, and publishes them.
+//! Positions for finished rows that have none, because the trigger that assigns them was off. The
+//! relay then finds these rows above all others, and publishes them.
 
 use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};

@@ -1,5 +1,6 @@
-//! Operations that nobody finished: their process died. What `_files` says of each, and how it
-//! could be finished; [`crate::operations::resolve`] finishes it. Nothing is written here.
+//! Operations that nobody finished, because their process died: the state of each one's file in `_files`,
+//! and how the operation could be finished. [`crate::operations::resolve`] finishes it. Nothing is written
+//! here.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Finishing an operation for its dead process, by a person's decision ([`crate::operations::pending`] shows
-//! and proposes). The trigger gives the row its position, and the relay publishes it with the
-//! file's state as `_files` has it then: the cache ends right whatever was decided.
+//! Finishing an operation for its dead process, by an operator's decision ([`crate::operations::pending`]
+//! shows and proposes). The trigger assigns the row its position, and the relay publishes it with the
+//! file's state as `_files` has it then: the cache is right in the end, whatever was decided.
 
 use artstore_runtime::text::{optional, text};
 use artstore_schemas::actor::Actor;

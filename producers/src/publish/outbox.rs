@@ -1,5 +1,5 @@
-//! Publishing from the admin and query modules: a row in the outbox, in the transaction that does
-//! what it reports. The relay takes it to the bus.
+//! Publishing from the admin and query modules: a row in the outbox, in the transaction of the change
+//! that it reports. The relay publishes it on the bus.
 
 use artstore_schemas::actor::Actor;
 use artstore_schemas::record;

@@ -1,6 +1,6 @@
 //! Publishing from a storage element: an operation is opened, does its work, and is finished in
-//! the transaction that changes `_files`. From there the trigger gives it its position, and the
-//! relay takes it to the bus. Nothing here talks to NATS.
+//! the transaction that changes `_files`. The trigger then assigns its position, and the
+//! relay publishes it on the bus. Nothing here talks to NATS.
 
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;

@@ -1,5 +1,5 @@
 //! Where an element's API is reached: a fact of the element, in its own table `<element>_api`. Whoever
-//! publishes reads it there, so that no process says another URL, or none, because of how it was started.
+//! publishes reads it there, so that no process states another URL, or none, because of how it was started.
 //! It is written with the rights of the tables' owner (`artstore migrate up`, `artstore element set-url`);
 //! a relay writes nothing to its source.
 

@@ -1,6 +1,6 @@
-//! Stepping aside for an operator's command: it asks on the source's control subject, and every relay
-//! of the source stops asking for the lock for a moment. The active one first finishes what it has in
-//! hand and releases the lock. [`crate::relay::lock_handover`] is the other side.
+//! Stepping aside for an operator's command. The command asks on the source's control subject, and every
+//! relay of the source stops asking for the lock for a moment. The active one first finishes its batch and
+//! releases the lock. [`crate::relay::lock_handover`] is the other side.
 
 use std::time::Duration;
 

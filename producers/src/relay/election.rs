@@ -1,5 +1,5 @@
-//! One relay a source: a session advisory lock in the source's own database elects it. The lock
-//! only avoids wasted work; what keeps a second writer out is the stream's own sequence.
+//! One active relay per source: a session advisory lock in the source's own database elects it. The lock
+//! only avoids wasted work; the stream's expected sequence keeps a second writer out.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Becoming a source's only relay for as long as an operator's command takes. It asks the relays to
-//! step aside (`crate::relay::control`) and takes their lock; where none runs, or one stands halted, the
-//! lock is just taken. Once the command ends, however it ends, the lock is free and a relay continues.
+//! step aside (`crate::relay::control`) and takes their lock; where none runs, or one is halted, it just
+//! takes the lock. Once the command ends, however it ends, the lock is free and a relay resumes.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! One poll of a source: a read-only repeatable-read transaction that gives rows, the snapshot they were
-//! seen in, and, if numbers are newly missing, their bound. Rows go to [`crate::relay::translate`], what is
-//! missing to [`crate::relay::seen_positions`]. Nothing is written to the source.
+//! One poll of a source: a read-only repeatable-read transaction that returns rows, the snapshot they were
+//! seen in, and, if there are new gaps, their bound. Rows go to [`crate::relay::translate`], gaps to
+//! [`crate::relay::seen_positions`]. Nothing is written to the source.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! The poll loop: poll, settle, publish, again, from one reading of the stream's end to the next. What is
-//! in hand is one poll's rows; on any publish error it is forgotten.
+//! The poll loop: poll, settle, publish, again, from one reading of the stream's end to the next. It holds
+//! one poll's rows in memory and forgets them on any publish error.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

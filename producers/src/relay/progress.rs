@@ -1,4 +1,4 @@
-//! What a relay reports of itself while it runs: plain numbers, written by [`crate::relay`], read at
+//! What a relay reports about itself while it runs: plain numbers, written by [`crate::relay`], read at
 //! any time by whoever shows them. Nothing here decides anything.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! Publishing: message *n* of a stream is accepted only as *n*. A failure stops everything behind
-//! it, and then only the stream says how far it came; acknowledgements are never remembered.
+//! Publishing: message *n* of a stream is accepted only as *n*. A failure stops everything after
+//! it, and then only the stream shows how far it came; acknowledgements are never remembered.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;

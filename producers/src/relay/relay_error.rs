@@ -1,4 +1,4 @@
-//! Why a relay stops: for now, or until a person decides.
+//! Why a relay stops: for now, or until an operator decides.
 
 use artstore_bus::bus::BusError;
 use artstore_bus::deliveries::Ended;

@@ -1,5 +1,5 @@
-//! Finished rows by their positions, for whoever checks what was published: the same statement
-//! that the relay polls with. It only reads.
+//! Finished rows by their positions, for whoever checks what was published: read with the same statement
+//! as the relay's polls. It only reads.
 
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};

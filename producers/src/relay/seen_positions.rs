@@ -1,10 +1,10 @@
-//! The high-water mark of a source and the gaps below it. The relay feeds it with the rows of each
+//! The high-water mark of a source and the gaps below it. The relay updates it with the rows of each
 //! poll; every message carries it as it is after that message.
 //!
 //! Positions are drawn from a sequence, so they become visible out of order and some never do. A
 //! *gap* is a range below the highest position seen that was not seen itself. Each gap has a
-//! *bound*: a transaction id above the id of every transaction that can hold one of its numbers.
-//! Once all transactions below the bound have ended and a poll that looked did not find a number,
+//! *bound*: a transaction id above the id of every transaction that can hold one of its positions.
+//! Once all transactions below the bound have ended and a later poll did not find a position,
 //! nobody will ever write it: it is *aborted*.
 
 use artstore_schemas::ranges::{Range, Ranges};
@@ -104,8 +104,8 @@ impl SeenPositions {
         }
     }
 
-    /// Settles aborted positions, which nobody can write any more, and returns how many. `xmin_horizon`: every
-    /// transaction below it had ended before the poll's snapshot. `complete`: the poll read
+    /// Settles aborted positions, which nobody can write any more, and returns how many. `xmin_horizon`:
+    /// every transaction below it had ended before the poll's snapshot. `complete`: the poll read
     /// everything up to this position. `found`: what it saw, ascending.
     pub fn settle(&mut self, xmin_horizon: u64, complete: i64, found: &[i64]) -> i64 {
         let mut aborted = 0;

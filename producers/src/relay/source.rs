@@ -1,6 +1,6 @@
-//! A source: the table that its rows stand in, its rows as they are read, and what its database reports about
-//! itself. [`crate::relay::poll`] reads new ones. A text that can't be turned into UTF-8 is read all the same
-//! ([`crate::texts`]).
+//! A source: the table that contains its rows, its rows as they are read, and what its database reports
+//! about itself. [`crate::relay::poll`] reads new ones. A text that can't be converted to UTF-8 is read
+//! nevertheless ([`crate::texts`]).
 
 use artstore_runtime::text::{optional, text};
 use artstore_schemas::element::ElementName;

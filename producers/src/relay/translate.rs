@@ -1,6 +1,6 @@
 //! A row becomes an event: its type, its key, its body. Rows come from [`crate::relay::source`], events
-//! go to [`crate::relay::publish`]. No row is ever refused here, or a row nobody can publish would stop
-//! all behind it; what is too large is left out and named.
+//! go to [`crate::relay::publish`]. No row is ever refused here, because a row that nobody can publish
+//! would stop all later ones; what is too large is left out and named.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
