@@ -1,10 +1,10 @@
-//! A test kit for authors of projectors: given these events, then these rows, whatever happens on
+//! A test kit for authors of projectors: these events must give these rows, whatever happens on
 //! the way. It needs a database with the projector's tables; it empties them.
 //!
 //! [`Kit::holds`] applies the events as a whole, twice, cut into batches of every size, with each stream
-//! wholly before and wholly behind the others, in other orders between keys and streams, and with each
-//! transaction lost after each of its steps, as it is when the process is killed there; after each, the
-//! rows have to be the same. `projectors/examples/files_per_user.rs` is a projector with its test.
+//! wholly before and wholly after the others, in other orders between keys and streams, and with each
+//! transaction lost after each of its steps, as if the process were killed there. The rows have to be
+//! the same each time. `projectors/examples/files_per_user.rs` is a projector with its test.
 
 use std::collections::{BTreeMap, HashMap};
 

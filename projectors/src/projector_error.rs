@@ -1,4 +1,4 @@
-//! Why a worker stops: for now, or until a person decides.
+//! Why a worker stops: for now, or until an operator decides.
 
 use artstore_bus::bus::BusError;
 use artstore_runtime::relation::Unfit;

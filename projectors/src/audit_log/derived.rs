@@ -1,6 +1,6 @@
 //! Rows that no published head covers, derived again from their messages. Whoever has the database and the
-//! secret can chain any row behind the last head, and a head that is signed over it can't be taken back.
-//! So a session compares before it signs: [`super::session`] halts where a row is not its message's.
+//! secret can chain any row after the last head, and a head that is signed over it can't be withdrawn.
+//! So a session compares before it signs: [`super::session`] halts where a row differs from its message.
 
 use std::time::Duration;
 

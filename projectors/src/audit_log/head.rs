@@ -1,4 +1,4 @@
-//! A head: what a stream's log was at one size (C2SP tlog-checkpoint). Knows no database.
+//! A head: the signed state of a stream's log at one size (C2SP tlog-checkpoint). No database access.
 
 use std::fmt::Write as _;
 

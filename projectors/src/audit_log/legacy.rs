@@ -1,6 +1,6 @@
-//! The product's own rows. It signed a time that it did not store, so no row of it can be verified.
-//! They stay as they are, below a boundary that is drawn once, before the first row of ours; the
-//! digest of what lies below stands in every head.
+//! The product's own rows. The product signed a time that it did not store, so no row of it can be verified.
+//! They stay as they are, below a boundary that is drawn once, before the first row of ours; every head
+//! contains the digest of what is below it.
 
 use std::time::{Duration, Instant};
 

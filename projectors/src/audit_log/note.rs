@@ -1,5 +1,4 @@
-//! Signed notes (C2SP signed-note) with Ed25519, and the text forms of their keys. Knows no
-//! database.
+//! Signed notes (C2SP signed-note) with Ed25519, and the text encodings of their keys. No database access.
 
 use std::fmt;
 

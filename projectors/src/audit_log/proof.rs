@@ -1,5 +1,5 @@
-//! A proof that a row is in the log (C2SP tlog-proof), which is checked off line: row, place,
-//! hashes and signed head in one text. Knows no database.
+//! A proof that a row is in the log (C2SP tlog-proof), checked offline: row, index, hashes and signed head
+//! in one text. No database access.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! Heads on the bus: in a stream that the database's owner can't rewrite. A head is committed with
-//! its rows first and published after; whoever died in between, the same bytes are published.
+//! Heads on the bus: in a stream that the database's owner can't rewrite. A head is first committed with
+//! its rows and then published. After a crash in between, the same bytes are published.
 
 use std::time::Duration;
 

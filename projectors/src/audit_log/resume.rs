@@ -1,6 +1,6 @@
-//! What a session signs from: the end of a stream's log, shown to follow from the last published head.
-//! Tables say where the log ends, and whoever can write them can say anything. So the tree must have
-//! the root that was published, and the rows behind that head must be chained to it by the secret.
+//! Where a session starts to sign: the end of a stream's log, proven to follow from the last published head.
+//! Tables state where the log ends, and whoever can write them can make them state anything. So the tree
+//! must have the root that was published, and the rows after that head must be chained to it by the secret.
 //! From then on a session keeps the end in memory, and signs nothing else.
 
 use futures::TryStreamExt as _;

@@ -1,6 +1,6 @@
-//! What a worker's session knows of a stream's log, from its beginning to its end: where the log ends, as
-//! it was committed, and what of its heads is on the bus. It begins with evidence ([`super::resume`]);
-//! batches are added by [`super::append`].
+//! What a worker's session knows of a stream's log: where the log ends, as it was committed, and which of
+//! its heads are on the bus. It begins with evidence ([`super::resume`]);
+//! [`super::append`] adds batches.
 
 use artstore_runtime::count::counted;
 use std::collections::BTreeMap;

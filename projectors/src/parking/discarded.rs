@@ -1,5 +1,5 @@
-//! The table `projection_discarded`: parked events that an operator gave up for good. It is none of the
-//! tables that a rebuild swaps: what was decided about a stream holds whatever tables are filled.
+//! The table `projection_discarded`: parked events that an operator gave up for good. A rebuild does not
+//! swap it: a decision about a stream holds whatever tables are filled.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Parked events are applied again, those of a key in order. With the last one the fence is gone.
+//! Applies parked events again, those of a key in order. The last one removes the fence.
 
 use artstore_runtime::crash;
 use artstore_schemas::damage::Damage;

@@ -1,4 +1,4 @@
-//! The table `projection_parked`: events as they came, and why they wait.
+//! The table `projection_parked`: events as they were received, and why they are parked.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The rows of searches and downloads, one an event. Rows that the product's own services write
+//! The rows of searches and downloads, one per event. Rows that the product's own services write
 //! into the same tables have no event id.
 
 use artstore_schemas::event::{

@@ -1,4 +1,4 @@
-//! Whose file is it: a file id lives on one element at a time, and the streams of elements come
+//! Which element has a file: a file id lives on one element at a time, and the streams of elements are
 //! interleaved in any way. The rule gives the same rows for every interleaving.
 //!
 //! Every event with a file present *claims* it: (the file's `created_at`, the element). A claim
@@ -6,7 +6,7 @@
 //! a file counts only from the element that owns it, and leaves a tombstone with its claim.
 //!
 //! A claim that equals the tombstone's comes from the tombstone's own element, later in the same
-//! stream: the file is there again, so it is taken (`docs/decisions/0003-a-file-that-comes-back.md`).
+//! stream: the file exists again, so the claim takes it (`docs/decisions/0003-a-file-that-comes-back.md`).
 
 use std::collections::HashMap;
 

@@ -1,5 +1,4 @@
-//! A rebuild from its beginning to its comparison; what becomes of it is for [`super::swap`] or
-//! [`super::snapshot`].
+//! A rebuild from its beginning to its comparison; [`super::swap`] or [`super::snapshot`] uses the result.
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;

@@ -1,6 +1,6 @@
-//! Live and rebuilt tables, row by row: both in the order of their keys, as digests; where these differ,
-//! field by field, with the event behind it. What can't be equal is left out: the product's own rows,
-//! serial numbers, the clock of a write.
+//! Live and rebuilt tables, row by row: first digests, both in the order of their keys; where these differ,
+//! field by field, with the event that caused the row. What can't be equal is left out: the product's own
+//! rows, serial numbers, the time of a write.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Streams from their beginning, or from where an earlier command was ended, up to a place: through the
-//! same commit as the live workers', with checkpoints and parked events of the shadow's own.
+//! Applies streams from their beginning, or from where an earlier command ended, up to a sequence: through
+//! the same commit as the live workers', with checkpoints and parked events of the shadow's own.
 
 use std::time::{Duration, Instant};
 

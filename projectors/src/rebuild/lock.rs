@@ -1,5 +1,5 @@
-//! The live tables for a moment. Who waits for a lock lets others wait behind it, so it waits less than a
-//! second, less than a server takes to look for a deadlock, and then tries again later.
+//! Locks the live tables for a moment. Whoever waits for a lock makes others queue, so it waits less than
+//! a second, which is less than the server's deadlock timeout, and then tries again later.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};

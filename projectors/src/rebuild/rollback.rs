@@ -1,5 +1,5 @@
-//! Back to the tables that were live before the last swap: they and the present ones change places, so
-//! that a second rollback undoes the first. They continue from their own checkpoints.
+//! Swaps back to the tables that were live before the last swap. A second rollback undoes the first. The
+//! tables continue from their own checkpoints.
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;

@@ -1,5 +1,5 @@
 //! The one session of a rebuild or rollback. It holds the lock that keeps others out, and everything is
-//! written through it: a process that has lost it, and does not know, can't write any more.
+//! written through it: a process that has lost it without noticing can't write any more.
 
 use std::time::Duration;
 

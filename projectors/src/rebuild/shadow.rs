@@ -1,6 +1,6 @@
 //! Tables like the live ones, in a schema of their own: columns, rules, owner and rights at once, with
 //! what makes rows unique; other indexes when they are filled; triggers at the swap, so that they do
-//! not fire for rows that were there before. Beside them the shadow has its own checkpoints and parked
+//! not fire for rows that were there before. The shadow also has its own checkpoints and parked
 //! events, and a note of what it is for.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};

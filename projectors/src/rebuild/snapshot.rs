@@ -1,5 +1,5 @@
-//! The tables as they were at some place in the streams, in a schema of their own, beside the live ones.
-//! They are for reading: statements that would change them are refused.
+//! The tables as they were at some sequence of each stream, in a schema of their own, beside the live ones.
+//! They are read-only: statements that would change them are refused.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! The rebuilt tables take the place of the live ones, in one transaction: what was applied meanwhile,
+//! Exchanges the rebuilt tables and the live ones, in one transaction: what was applied meanwhile,
 //! the product's own rows, the tables, checkpoints and parked events. Every checkpoint gets another
-//! generation, so that no worker commits that remembers the tables of before.
+//! generation, so that no worker commits that remembers the previous tables.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
 //! The read model's database: sessions that the server ends when the projector freezes or vanishes,
-//! checked to be direct and writable, and the locks that they hold.
+//! checked to be direct and writable, and their locks.
 
 use std::time::Duration;
 

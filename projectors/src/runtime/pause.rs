@@ -1,7 +1,7 @@
-//! A projection that a person has stopped: its workers are standby until it is resumed. A pause waits for
-//! the batches in hand, and changes the generation of every checkpoint; a worker looks for a pause
-//! behind the checkpoint that it continues from, and where a stream has none yet, the first one is not
-//! written. So no worker commits that has not seen it.
+//! A projection that a person has paused: its workers are standby until it is resumed. A pause waits for
+//! the current batches, and changes the generation of every checkpoint. A worker reads the checkpoint that
+//! it continues from, and then checks for a pause; where a stream has no checkpoint yet, the first one is
+//! not written. So no worker commits that has not seen the pause.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;

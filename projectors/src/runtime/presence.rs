@@ -1,6 +1,6 @@
-//! Who works on a projection, as its database sees it: each process has a session for each stream,
-//! and the one that works on the stream holds its lock. Any role may see that, it needs no answer of
-//! the processes themselves, and it holds for programs of any version.
+//! Which processes work on a projection, as its database shows it: each process has a session for each
+//! stream, and the one that works on the stream holds its lock. Any role may see that, no process has to
+//! answer, and it holds for programs of any version.
 
 use artstore_runtime::holder::Holder;
 use artstore_schemas::source::Source;

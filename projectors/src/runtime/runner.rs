@@ -1,6 +1,6 @@
-//! One worker: one projection, one stream. It elects itself by an advisory lock, reads on behind
-//! the checkpoint, and commits each batch's rows with the checkpoint that follows from them.
-//! Nothing is carried over an error: it starts again from what the database says.
+//! One worker: one projection, one stream. It elects itself by an advisory lock, reads from the checkpoint
+//! on, and commits each batch's rows with the checkpoint that follows from them.
+//! Nothing is carried over an error: it starts again from the state in the database.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The workers of a projection: one a stream. New streams are found by listing; more processes
+//! The workers of a projection: one per stream. New streams are found by listing; several processes
 //! share the streams, because each worker holds its stream's lock.
 
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
-//! Where the next page begins: behind the last hit of the page before, by that hit's own place in
+//! Where the next page begins: after the last hit of the page before, by that hit's position in
 //! the order. Files that arrive or go meanwhile shift nothing, and no hit comes twice.
 //!
-//! People carry it as an opaque token. It fits its own question only.
+//! The client carries it as an opaque token, which is valid for its own question only.
 
 use std::fmt;
 

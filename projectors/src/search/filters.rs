@@ -1,4 +1,4 @@
-//! What the files must be like, besides the text. All that are set must hold.
+//! The conditions that files must meet, besides the text. All that are set must hold.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Mapping 1. Frozen: what it makes of a message must never change.
+//! Mapping 1. Frozen: the row that it makes of a message must never change.
 
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
