@@ -1,7 +1,7 @@
-//! Accepting a source that was set back, restored or promoted: what it lost is shown, and on an
-//! operator's word the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
-//! element's stream is then backfilled from its files ([`artstore_producers::backfill::differences`]); a relay does that by
-//! itself where this is cut off.
+//! Accepting a source that was set back, restored or promoted: the command shows what it lost, and after an
+//! operator's decision the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
+//! element's stream is then backfilled from its files ([`artstore_producers::backfill::differences`]); where
+//! the command is interrupted, a relay does that by itself.
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;

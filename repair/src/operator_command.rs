@@ -1,5 +1,5 @@
 //! What an operator's commands on a stream share: the decision, the source's lock for as long as they
-//! work, publishing behind the stream's end, and why they refuse.
+//! work, publishing at the stream's end, and why they refuse.
 
 use std::time::Duration;
 

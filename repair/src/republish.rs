@@ -1,8 +1,8 @@
-//! Repair of a damaged stream: the damage is shown, and on an operator's word recorded
-//! (`artstore_schemas::damage`), and what the stream lacks is published again behind it: every row
+//! Repair of a damaged stream. The command shows the damage, and after an operator's decision records it
+//! (`artstore_schemas::damage`). What the stream lacks is then published again at its end: every row
 //! whose message is gone or does not count, and the present state of the files that such messages
-//! spoke of. Nothing is rewritten. Each step is found again by a second run: it continues where the
-//! first one was cut off.
+//! were about. Nothing is rewritten. A second run recognises each finished step: it resumes where the
+//! first one was interrupted.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeSet;
