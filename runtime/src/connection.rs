@@ -1,5 +1,5 @@
-//! Where every connection of ours to PostgreSQL is opened. A role, a database or a server can have
-//! settings of its own that change what a statement means or what it gives; those that our SQL relies
+//! Opens every connection of ours to PostgreSQL. A role, a database or a server can have
+//! settings of its own that change what a statement means or returns; those that our SQL relies
 //! on are set here, before the first statement. Clippy refuses other ways to connect (`clippy.toml`).
 
 use sqlx::postgres::PgConnectOptions;

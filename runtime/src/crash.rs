@@ -2,8 +2,8 @@
 //! nothing unwound. Release builds have none.
 //!
 //! `ARTSTORE_CRASH_AT=relay.published:3` kills the process when it reaches the point
-//! `relay.published` for the third time; `…:3:stop` freezes it with SIGSTOP instead, and says so on
-//! standard error once it stands still.
+//! `relay.published` for the third time; `…:3:stop` freezes it with SIGSTOP instead, and reports that on
+//! standard error once it is frozen.
 
 #[cfg(debug_assertions)]
 static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();

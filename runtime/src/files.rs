@@ -1,4 +1,4 @@
-//! Files that are either the old one or the new one, whatever happens.
+//! Files that are replaced atomically: a crash leaves either the old one or the new one.
 
 use std::fs::File;
 use std::io::{self, Write as _};

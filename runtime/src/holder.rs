@@ -1,5 +1,5 @@
 //! Who holds something back: a session or a prepared transaction, as the database's lists of locks and
-//! of sessions show it. It goes to `artstore status` and into errors, for people.
+//! of sessions show it. It is shown by `artstore status` and in errors.
 
 use std::fmt;
 

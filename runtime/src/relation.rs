@@ -1,5 +1,5 @@
-//! Whether a table is a table, and shows this role all of its rows: read from the catalogue, at each
-//! start of a session. A view or a policy that hides rows would make a file look gone.
+//! Whether a relation is a table, and shows this role all of its rows: read from the catalogue, at each
+//! start of a session. A view or a policy that hides rows would make a file look deleted.
 
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{FromRow, PgConnection};

@@ -1,5 +1,5 @@
-//! From one session to the next: what is remembered between them is only how often it went wrong,
-//! and what was said of it.
+//! From one session to the next: remembered between them is only how often it failed,
+//! and what was logged about it.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Sessions that hold a lock: direct ones, which the server ends when their process freezes or
-//! vanishes. [`SessionError`] becomes an error of the relay or of a worker, which says what to do.
+//! vanishes. [`SessionError`] becomes an error of the relay or of a worker, which states what to do.
 
 use std::time::Duration;
 
