@@ -1,6 +1,6 @@
 //! Damage of a stream that an operator accepted. A stream is never rewritten: the record
-//! `source.damage-accepted` lists the ranges of sequences that its readers step over, and what they lack is
-//! published again behind it. The last record of a stream lists all ranges of those before it.
+//! `source.damage-accepted` lists the ranges of sequences that readers skip. What they lack is
+//! published again after it. The last record of a stream lists all ranges of the earlier ones.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
