@@ -1,4 +1,4 @@
-//! Finds the servers' programs in the places where `scripts/setup` leaves or finds them.
+//! Finds the servers' programs where `scripts/setup` installs or finds them.
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ type Version = [u32; 3];
 const NATS_OLDEST: Version = [2, 12, 1];
 const POSTGRES_OLDEST: Version = [15, 0, 0];
 
-/// PATH first, then `.tools/bin` below the current folder and those above it, then the same from the program's own
-/// folder: a clone works from wherever its program is called.
+/// PATH first, then `.tools/bin` below the current folder and those above it, then the same from the
+/// program's own folder: a clone works from wherever its program is called.
 pub(super) fn nats_server() -> anyhow::Result<PathBuf> {
     let tools = start_folders()
         .iter()
@@ -134,7 +134,8 @@ fn version(program: &Path) -> Option<Version> {
     parse(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// The first word with a number and a dot: `nats-server: v2.14.6`, `postgres (PostgreSQL) 15.18 (Debian …)`, `17beta1`.
+/// The first word with a number and a dot: `nats-server: v2.14.6`, `postgres (PostgreSQL) 15.18 (Debian
+/// …)`, `17beta1`.
 fn parse(text: &str) -> Option<Version> {
     let word = text
         .split_whitespace()

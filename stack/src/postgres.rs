@@ -1,4 +1,4 @@
-//! The PostgreSQL cluster: made once a folder, started on a port of its own.
+//! The PostgreSQL cluster: created once per folder, started on a port of its own.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -20,7 +20,8 @@ use super::process::Process;
 /// How often another port is tried where somebody was faster.
 const TRIES: usize = 5;
 const SUPERUSER: &str = "artstore";
-/// A socket's address has room for 107 bytes; the file's name in the folder takes up to `/.s.PGSQL.65535.lock`.
+/// A socket's address has room for 107 bytes; the file's name in the folder takes up to
+/// `/.s.PGSQL.65535.lock`.
 const LONGEST_SOCKET_FOLDER: usize = 107 - "/.s.PGSQL.65535".len();
 
 /// In the data folder's own configuration, so that a copy of it (a standby) runs with the same.
