@@ -1,5 +1,5 @@
-//! What an operator has accepted in a stream: breaks of its source, from which on a new epoch
-//! begins, and damage, which readers step over. Both are messages that come behind what they are
+//! What an operator has accepted in a stream: breaks of its source, each of which begins a new epoch,
+//! and damage, which readers skip. Both are messages that come after what they are
 //! about, so they are read first.
 
 use std::collections::HashMap;

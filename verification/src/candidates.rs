@@ -1,4 +1,4 @@
-//! What does not seem to agree, before it is checked again. Of each kind a bounded number is
+//! Possible differences, before they are checked again. Of each kind a bounded number is
 //! kept one by one; the rest is counted.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! A source against its stream for as long as the relay runs: the same pass, which never ends.
-//! What it finds is logged, counted in [`super::proven`], and reported in the admin module's outbox.
+//! A source compared with its stream for as long as the relay runs: the same pass, which never ends.
+//! Findings are logged, counted in [`super::proven`], and reported in the admin module's outbox.
 //! It works a quarter of the time at most, so that the relay is not slowed.
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,4 +1,4 @@
-//! What does not agree: which event, which file, where, and the command that repairs it.
+//! A difference: which event, which file, where, and the command that repairs it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -1,6 +1,6 @@
-//! A stream against itself: contiguous from 1, each message chained to the one before it, from
-//! the right source and readable, and the relay's state in it as it follows from the message
-//! before. A message that belongs there continues to [`super::matching`].
+//! A stream by itself: contiguous from 1, each message chained to the one before it, from
+//! the right source and readable, and its state of the relay follows from the message
+//! before. A message that belongs there goes to [`super::matching`].
 
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_form;

@@ -1,6 +1,6 @@
 //! Each finished row and its message. Messages wait in an open window until the rows of their
 //! positions have been read; a row whose message the stream still owes waits until it comes. Both
-//! are small: the window is as long as messages may be out of their order, and only rows that the
+//! are small: the window is as long as messages may be out of order, and only rows that the
 //! relay has not seen are owed.
 
 use std::collections::BTreeMap;

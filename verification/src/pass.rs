@@ -1,7 +1,7 @@
-//! One pass over a stream and its source's rows, with bounded memory: a step takes messages, or
-//! rows up to where the stream has come. What keeps memory flat: open messages are as many as may
-//! be out of order, rows are never read far ahead of the messages, and of what is found a bounded
-//! number is kept.
+//! One pass over a stream and its source's rows, with bounded memory: a step reads messages, or
+//! rows up to where the stream has come. Memory is bounded because open messages are only as many as may
+//! be out of order, rows are never read far ahead of the messages, and only a bounded
+//! number of findings is kept.
 
 use std::collections::BTreeMap;
 
@@ -113,8 +113,8 @@ impl Pass {
         self.translator.source()
     }
 
-    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the first message is read: nothing but the stream contains
-    /// it any more.
+    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the
+    /// first message is read: nothing but the stream contains it any more.
     pub async fn begin_prune_mark(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         source_check::shows_all(connection, &self.table).await?;
         if self.state.links.last == 0 {

@@ -1,5 +1,5 @@
-//! Reading a stream with its bodies, in sequence order, without acknowledgements. What it reads
-//! goes to [`super::links`].
+//! Reads a stream with its bodies, in sequence order, without acknowledgements. The messages
+//! go to [`super::links`].
 
 use std::time::Duration;
 

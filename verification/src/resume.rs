@@ -1,6 +1,6 @@
-//! The state of a check in a file, so that a later process continues where an earlier one was
+//! The state of a check in a file, so that a later process resumes where an earlier one was
 //! stopped or killed. The file is replaced as a whole, and refused where stream or source is
-//! another one than it is about.
+//! not the one that it is about.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

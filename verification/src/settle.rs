@@ -1,4 +1,4 @@
-//! Candidates are checked again, each by itself, with its row and its message as they stand
+//! Checks candidates again, each by itself, with its row and its message as they are
 //! now. What remains is a finding: what it is about, and the command that repairs it.
 
 use std::collections::{HashMap, HashSet};

@@ -1,5 +1,5 @@
-//! A source against its stream, from beginning to end: every finished row is exactly one message
-//! that says what the row says, and the stream is whole. Positions are fixed first; what is
+//! A source and its stream, from beginning to end: every finished row has exactly one message
+//! that states what the row contains, and the stream is whole. The end is fixed first; what is
 //! younger is in flight. It reads, and changes nothing.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Every row derived again from its message on the bus, by the mapping that made it, and compared
-//! leaf by leaf: with the row where it is there, and where it was archived, with the stored tree. So
+//! leaf by leaf: with the row, or, where it was archived, with the stored tree. So
 //! no verdict on archived rows rests on a stored hash.
 
 use std::collections::BTreeMap;

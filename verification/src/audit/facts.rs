@@ -1,5 +1,5 @@
-//! What the tables state about a whole log: its end, its checkpoint, how many rows there are. Reading them
-//! is no error whatever was written into them: what can't be is a finding.
+//! What the tables state about a whole log: its end, its checkpoint, the number of rows. Reading them
+//! is no error whatever was written into them: an impossible value is a finding.
 
 use artstore_projectors::audit_log::row::Hash;
 use artstore_runtime::count::{by, counted};

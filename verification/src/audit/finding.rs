@@ -1,4 +1,4 @@
-//! What is wrong with the audit log, and which layer of evidence saw it.
+//! What is wrong with the audit log, and which layer of evidence found it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

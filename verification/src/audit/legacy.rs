@@ -1,5 +1,5 @@
-//! The product's own rows: those below the boundary against the digest that every head covers; how
-//! many were written since is told.
+//! The product's own rows: those below the boundary are compared with the digest that every head covers;
+//! those written since are counted and reported.
 
 use artstore_projectors::audit_log::legacy;
 use serde::Serialize;

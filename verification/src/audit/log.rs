@@ -1,5 +1,5 @@
-//! The log of one stream: heads first, then all rows in ranges, several at once, then what they
-//! lead to. What is found goes to [`super::report`].
+//! The log of one stream: heads first, then all rows in ranges, several at once, then the size and root that
+//! they lead to. Findings go to [`super::report`].
 
 use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};

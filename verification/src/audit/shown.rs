@@ -1,7 +1,7 @@
-//! Whether a row is the one that was signed, asked before it is shown: whoever has the rights can put a
-//! view in the place of the table, or change a row between two checks. Each row's leaf is computed again and
-//! compared with the stored tree, with its signature where the secret is there, and with a signed head where
-//! public keys are. A command selects the rows.
+//! Whether a row is the one that was signed, checked before it is shown: whoever has the rights can replace
+//! a table with a view, or change a row between two checks. Each row's leaf is computed again and
+//! compared with the stored tree, with its signature where the secret is set, and with a signed head where
+//! public keys are set. A command selects the rows.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Rows of a range that are not as they should be, and which of four things was done to each: it was
-//! edited, it stands in another one's place, only its signature was changed, or only the stored tree
+//! edited, it was moved to another row's sequence, only its signature was changed, or only the stored tree
 //! beside it.
 
 use std::collections::{BTreeMap, BTreeSet};

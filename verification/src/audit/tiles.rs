@@ -1,5 +1,5 @@
-//! The stored tree: what its tiles say above the leaves. A stored hash is only compared; what is
-//! proven rests on the rows.
+//! The stored tree: the hashes of its tiles above the leaves. A stored hash is only compared; proofs
+//! rest on the rows.
 
 use artstore_projectors::audit_log::row::Hash;
 use artstore_projectors::audit_log::store;

@@ -1,6 +1,6 @@
-//! Which files have to be looked at one by one. Both sides compute, in the same SQL, a digest of
-//! every row; first only their sums are compared, by ranges of ids; then, in the ranges that
-//! differ, the digests themselves, page by page. What differs is a candidate and no more: it may
+//! Which files have to be checked one by one. Both sides compute, in the same SQL, a digest of
+//! every row. First only their sums are compared, by ranges of ids; then, in the ranges that
+//! differ, the digests themselves, page by page. A difference is only a candidate: it may
 //! have changed in between.
 
 use std::collections::{HashMap, HashSet};

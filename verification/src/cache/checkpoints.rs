@@ -1,4 +1,5 @@
-//! Checkpoints against their streams: which place a checkpoint really is, and what is wrong with it.
+//! Checkpoints compared with their streams: which sequence a checkpoint really stands for, and what is wrong
+//! with it.
 
 use std::collections::HashMap;
 

@@ -1,10 +1,10 @@
 //! Candidates, checked again until it is certain what they are.
 //!
 //! What the cache must show is exact at any moment: rows and checkpoints are read in one snapshot,
-//! and the streams are read up to those checkpoints. Whether the streams say what `_files` says is
-//! exact only of a file that stands still: no operation of it is pending, its last position is
-//! covered by the stream, and it is the same before and after. What does not come to stand still in
-//! time is in flight, and no finding.
+//! and the streams are read up to those checkpoints. Whether the streams and `_files` agree is
+//! exact only for a file that does not change: no operation of it is pending, its last position is
+//! covered by the stream, and it is the same before and after. A file that keeps changing until the
+//! time is over is in flight, and no finding.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
-//! Findings behind which parked events stand, or events that were discarded: what then repairs them is not a
-//! repair.
+//! Findings that parked or discarded events explain: a repair of the cache does not repair them.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

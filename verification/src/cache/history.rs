@@ -1,5 +1,5 @@
-//! Searches and downloads against the messages of the query module's stream: each event exactly one
-//! row, equal in every field. Rows that the product's own services wrote have no event.
+//! Searches and downloads compared with the messages of the query module's stream: each event has exactly
+//! one row, equal in every field. Rows that the product's own services wrote have no event.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,14 +1,14 @@
-//! The read model against what it is made from: checkpoints against streams, the cache against the
-//! elements' `_files` and the streams, searches and downloads against their messages.
+//! The read model compared with its sources: checkpoints with streams, the cache with the
+//! elements' `_files` and the streams, searches and downloads with their messages.
 //!
-//! - [`checkpoints`]: which place a checkpoint really is
-//! - [`candidates`]: files that have to be looked at one by one
+//! - [`checkpoints`]: which sequence a checkpoint really stands for
+//! - [`candidates`]: files that have to be checked one by one
 //! - `provenance`: what a row states about its own event
 //! - [`confirm`]: candidates, checked again until it is certain what they are
 //! - [`rows`]: a row and a file, field by field
 //! - [`stream_files`]: the streams' events of some files
 //! - [`history`]: searches and downloads
-//! - `explained`: findings behind which parked events stand
+//! - `explained`: findings that parked or discarded events explain
 //! - [`messages`]: messages of a stream
 //! - `compare`: the same for `demo` and tests, in memory, on a system at rest
 

@@ -1,6 +1,6 @@
-//! What a row of the cache says of its own event, against that event: id, position, file, and where
-//! the element is reached. These fields stand in no `_files`. Rows are read in the order of their
-//! sequences, beside the stream's headers: both once, neither kept.
+//! What a row of the cache states about its own event, compared with that event: id, position, file, and
+//! where the element is reached. No `_files` contains these fields. Rows are read in the order of their
+//! sequences, beside the stream's headers: each once, none kept in memory.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! The streams' events of some files: each element's last word and its highest claim, and what
+//! The streams' events of some files: each element's last known state and its highest claim, and what
 //! the cache has to show after them. The rule is that of the projector's
 //! [`ownership`](artstore_projectors::query_cache::ownership), over whole streams.
 

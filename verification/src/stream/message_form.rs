@@ -1,6 +1,6 @@
-//! Whether a message is one that a relay of this source can have written into its stream: where it
-//! comes from, its subject, each of its headers, and the state in it as it follows from the message
-//! before. What it says is compared with its row in [`crate::stream::fingerprint`].
+//! Whether a message is one that a relay of this source can have written into its stream: its source,
+//! its subject, each of its headers, and its state, which must follow from the message
+//! before. Its content is compared with its row in [`crate::stream::fingerprint`].
 
 use artstore_schemas::envelope::{DATA_SCHEMA, Envelope};
 use artstore_schemas::ranges::Ranges;

@@ -1,5 +1,5 @@
-//! The order of one file's messages. Remembered is only the highest position of each file that
-//! changed lately, so memory is bounded; what is too old to be checked is counted.
+//! The order of one file's messages. Only the highest position of each file that
+//! changed lately is remembered, so memory is bounded; what is too old to be checked is counted.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
-//! A scan of a whole stream against its whole source: what agrees, what the source lost, what it has and the
-//! stream does not, and where the stream itself is damaged. Asked for by an operator; what is done
-//! about it is in `repair/src/accept.rs` and `repair/src/republish.rs`.
+//! A scan of a whole stream beside its whole source: what agrees, what the source lost, what it has and the
+//! stream does not, and where the stream itself is damaged. An operator asks for it; `repair/src/accept.rs`
+//! and `repair/src/republish.rs` act on it.
 //!
-//! Messages are read in order, a thousand at a time, each with the rows of its positions. What is
-//! kept are ranges of positions, and the sequences and files that are affected.
+//! Messages are read in order, a thousand at a time, each with the rows of its positions. It
+//! keeps ranges of positions, and the sequences and files that are affected.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -1,5 +1,5 @@
-//! Reading a whole stream in order, from its first message to the end that it has when the reading
-//! begins. Nothing is checked here: holes and foreign messages come as they are.
+//! Reads a whole stream in order, from its first message to the end that it has when the reading
+//! begins. Nothing is checked here: holes and foreign messages are passed on as they are.
 
 use std::time::Duration;
 

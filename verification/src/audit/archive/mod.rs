@@ -1,14 +1,14 @@
 //! Old rows in files that verify by themselves, and a log whose first rows are archived.
 //!
-//! An archive is a folder `STREAM-FIRST-LAST`. It begins behind a full tile and ends with one, so
+//! An archive is a folder `STREAM-FIRST-LAST`. It begins after a full tile and ends with one, so
 //! that the tree continues over the boundary as it was, and there is a head at its end. In the order in
-//! which it comes to be:
+//! which it is made:
 //!
-//! - [`range`]: which rows may go
+//! - [`range`]: which rows may be archived
 //! - `write`: its files
 //! - [`check`]: whether they are what was signed; needs no database
-//! - [`recorded`]: the event of the log that says what was archived; verification rests on it
-//! - [`remove`]: taking the rows out of the table
+//! - [`recorded`]: the event of the log that records what was archived; verification rests on it
+//! - [`remove`]: removing the rows from the table
 //!
 //! `docs/audit-format.md` is the contract for other readers.
 

@@ -1,4 +1,4 @@
-//! Which rows may go: whole tiles from the first row on, all of them older than asked, under a head
+//! Which rows may be archived: whole tiles from the first row on, all of them old enough, under a head
 //! that was published.
 
 use chrono::{DateTime, Utc};

@@ -1,10 +1,10 @@
-//! What was archived, as the log itself records: the `audit_archived` rows of the admin module's log that
-//! a signed head proves. Each such event lists everything that was ever archived, so that the ones
-//! before it may themselves be archived.
+//! What was archived, as the log itself records it: the `audit_archived` rows of the admin module's log that
+//! a signed head proves. Each such event lists everything that was ever archived, so that earlier
+//! ones may themselves be archived.
 //!
 //! Whoever may write the outbox can have such an event recorded. So it counts only where it can be
-//! true: it ends where a head was signed, continues behind the one before it, and of its own log says
-//! nothing of rows behind itself.
+//! true: it ends where a head was signed, continues the event before it, and lists no rows of its own log
+//! after itself.
 
 use std::collections::BTreeMap;
 

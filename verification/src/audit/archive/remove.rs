@@ -1,4 +1,4 @@
-//! Takes archived rows out of the table, the first ones first, a batch a transaction.
+//! Removes archived rows from the table, the first ones first, one batch per transaction.
 
 use artstore_runtime::crash;
 use sqlx::{Connection as _, PgConnection};

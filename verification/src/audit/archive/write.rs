@@ -1,4 +1,4 @@
-//! The files of an archive. They are written beside their place and get it when they are whole.
+//! The files of an archive. They are written under a temporary name and renamed when they are whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
