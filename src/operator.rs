@@ -1,5 +1,5 @@
-//! Who gave a command, as far as the machine can tell: it goes into the events that commands
-//! record. Nothing proves it; what is proven is that the event stands in the audit log.
+//! Who gave a command, as far as the machine knows: it goes into the events that commands
+//! record. Nothing proves it; what is proven is that the event is in the audit log.
 
 use std::sync::OnceLock;
 

@@ -1,11 +1,11 @@
-//! Repairing a read model from the streams. It never touches a source or a stream: what it writes is
-//! what the projector would have written, by the projector's own code.
+//! Repairing a read model from the streams. It never touches a source or a stream: it writes
+//! what the projector would have written, with the projector's own code.
 //!
-//! Events that an operator gave up (`artstore parked discard`) are passed over, as by the projector.
+//! Events that an operator gave up (`artstore parked discard`) are skipped, as by the projector.
 //!
-//! All of it is one transaction for some thousand files, so that a process that is killed anywhere
-//! leaves either the old rows or the right ones. Its locks are taken in the order in which workers
-//! take theirs (claims, rows, searches, downloads, checkpoint): workers wait for it, and it for
+//! Everything is one transaction per some thousand files, so that a process that is killed anywhere
+//! leaves either the old rows or the right ones. Its locks are taken in the same order as those of workers
+//! (claims, rows, searches, downloads, checkpoint): workers wait for it, and it for
 //! them, but never in a circle.
 
 use std::collections::{HashMap, HashSet};

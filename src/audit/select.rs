@@ -1,4 +1,4 @@
-//! Which rows of the audit log, and all that a row says.
+//! Which rows of the audit log a command is about, and all that a row contains.
 
 use std::collections::BTreeMap;
 

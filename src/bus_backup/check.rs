@@ -1,5 +1,5 @@
 //! Whether a folder is a whole backup: its manifest can be read, each file has the size and digest that
-//! it says, and each is a snapshot from its beginning to its end. Needs no server.
+//! the manifest states, and each is a snapshot from its beginning to its end. Needs no server.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! How far an element may be pruned so that a backup of its stream has everything that goes: for
+//! How far an element may be pruned so that a backup of its stream contains everything that is removed: for
 //! `artstore wal prune --backed-up-in`.
 
 use std::ops::ControlFlow;

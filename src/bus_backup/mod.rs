@@ -1,12 +1,12 @@
-//! Backups of streams: the server's own snapshots, each in a file, and a manifest that says what they
-//! are. A folder is a whole backup once it has its manifest, which is written last. In the order in
+//! Backups of streams: the server's own snapshots, each in a file, and a manifest that describes them.
+//! A folder is a whole backup once it has its manifest, which is written last. In the order in
 //! which data flows:
 //!
 //! - [`take`]: from the bus into a folder
 //! - [`frames`]: the frames of a snapshot
 //! - [`archive`]: what is in them, and what must not be kept
 //! - [`check`]: whether a folder is a whole backup; needs no server
-//! - [`restore`]: back onto a bus, and whether it came back whole
+//! - [`restore`]: restored to a bus, and whether everything came back
 //! - [`limit`]: how far an element may be pruned whose stream is in a backup
 
 pub mod archive;

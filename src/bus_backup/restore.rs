@@ -1,5 +1,5 @@
-//! Putting streams of a backup back onto a bus that has lost them. Nothing is replaced: a stream that is
-//! there is refused before the first one is touched. What came back is then compared with the manifest
+//! Restores the streams of a backup to a bus that has lost them. Nothing is replaced: a stream that
+//! exists is refused before the first one is touched. What was restored is then compared with the manifest
 //! and read from its beginning to its end, as `artstore verify` reads it.
 
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! A part of a check that is tried again because a server of it is unavailable: as a rule it was restarted
-//! in the middle. Nothing is kept of a try that failed, so that nothing is found twice.
+//! Tries a part of a check again when one of its servers is unavailable, usually because it was restarted
+//! in the middle. Nothing of a failed try is kept, so that nothing is found twice.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! `artstore wal pending` and `artstore wal resolve`: operations whose process died before it
-//! finished them, listed with what `_files` says, and finished by a person's decision. Beside them
-//! what else is done to an element's log.
+//! finished them, listed with the state of `_files`, and finished by an operator's decision. The modules
+//! below number and prune an element's log.
 
 mod elements;
 mod number;

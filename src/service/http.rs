@@ -1,5 +1,5 @@
-//! The HTTP server: GET and HEAD, one answer a connection, everything bounded. Whatever a client
-//! does or fails to do costs it its connection and nobody else anything.
+//! The HTTP server: GET and HEAD, one answer per connection, everything bounded. Whatever a client
+//! does or fails to do can cost only its own connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Whether a part is caught up within its limits and able to write. Pure: what is known goes in,
-//! reasons come out.
+//! Whether a part is caught up within its limits and able to write. Pure: from what is known to the
+//! reasons why it is not ready.
 
 use artstore_runtime::count::counted;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
-//! Waiting for a server that is unavailable when a service starts. The log says when the wait begins, every
-//! half minute how long it has taken, and when it is over; meanwhile it is the reason why the service is not
-//! ready.
+//! Waiting for a server that is unavailable when a service starts. The log reports when the wait begins,
+//! every half minute how long it has taken, and when it is over; meanwhile it is the reason why the service
+//! is not ready.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -56,8 +56,8 @@ pub struct Wait<'a, E> {
 }
 
 impl<E: Display> Wait<'_, E> {
-    /// After this error, tries again and again until a try succeeds, fails with an error that no wait fixes, or the
-    /// patience is over; returns what the last try gave.
+    /// After this error, tries again and again until a try succeeds, fails with an error that no wait
+    /// fixes, or the patience is over; returns what the last try gave.
     pub async fn after<T, F>(&self, mut error: E, mut attempt: impl FnMut() -> F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,

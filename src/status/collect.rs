@@ -1,6 +1,6 @@
 //! One look at everything. First all servers are reached and asked for what is needed to see a
-//! rate, then, a second later, everything is read: a checkpoint before the end of its stream, the
-//! end of a stream before the rows that may be missing in it. So a lag is never understated. All
+//! rate; a second later everything is read: a checkpoint before the end of its stream, the
+//! end of a stream before the rows that it may not contain yet. So a lag is never understated. All
 //! parts are asked at once, each with its deadline: a look ends within some five seconds, whatever
 //! hangs. Relays answer before their lock is read: where a lock is held and none of them has it, both
 //! are asked again, since the lock may have changed hands in between.

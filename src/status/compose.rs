@@ -1,5 +1,5 @@
-//! What was read becomes the status: a source with its relays, a stream, a projection with its
-//! workers. Pure but for the clock: what a part could not say stays unknown.
+//! The answers become the status: a source with its relays, a stream, a projection with its
+//! workers. Pure except for the clock: what a part could not report stays unknown.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What databases say: of a source its last position, its pending operations and its lock; of the
-//! read model its checkpoints and workers. Small statements that only read, ended by the server when
+//! What databases report: of a source its last position, its pending operations and its lock; of the
+//! read model its checkpoints and workers. Small read-only statements, which the server ends when
 //! nobody waits for them any more.
 
 use std::time::Duration;

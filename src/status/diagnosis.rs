@@ -1,4 +1,4 @@
-//! What is wrong, and what to do. Pure: what was seen goes in, words come out.
+//! What is wrong, and what to do. Pure: from the state to the texts.
 //!
 //! A lag is assessed by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.

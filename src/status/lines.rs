@@ -1,4 +1,4 @@
-//! Lines and tables no wider than the terminal. Where a row is too wide, its name stands on a line of
+//! Lines and tables no wider than the terminal. Where a row is too wide, its name gets a line of
 //! its own.
 
 use artstore_runtime::count::counted;

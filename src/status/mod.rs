@@ -1,11 +1,11 @@
-//! How everything is, at one moment: sources, streams and projections, and what is wrong. It is read
+//! The state of everything, at one moment: sources, streams and projections, and what is wrong. It is read
 //! from the databases and from NATS, and asked of the processes; nothing is changed. A part that
-//! can't be reached is shown as such, in bounded time, and the rest all the same.
+//! can't be reached is shown as such, in bounded time, beside the others.
 //!
 //! - [`answers`]: what running processes report about themselves
-//! - [`database`]: what the databases of sources and read model say
+//! - [`database`]: what the databases of sources and read model report
 //! - [`collect`]: one look at everything, each part with its deadline
-//! - `compose`: what was read, put together
+//! - `compose`: the answers, put together
 //! - [`diagnosis`]: what is wrong, and what to do
 //! - `lines`: lines and tables of a given width
 //! - [`screen`]: the same for people

@@ -1,5 +1,5 @@
 //! The status for people: three tables and what is wrong, in lines no wider than the terminal. Words
-//! say everything; colour only helps to find it. Pure: the status goes in, text comes out.
+//! carry everything; colour only helps to find it. Pure: from the status to a text.
 
 use super::lines::{Line, Row, Table, Tone, age, events, grouped, wrapped};
 use super::{

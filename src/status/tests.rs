@@ -1,4 +1,4 @@
-//! The whole screen, sign by sign, and what is judged wrong.
+//! The whole screen, character by character, and what the diagnosis reports as wrong.
 
 use chrono::{TimeZone as _, Utc};
 

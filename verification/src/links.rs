@@ -1,5 +1,5 @@
 //! A stream by itself: contiguous from 1, each message chained to the one before it, from
-//! the right source and readable, and its state of the relay follows from the message
+//! the right source and readable, with a relay state that follows from the message
 //! before. A message that belongs there goes to [`super::matching`].
 
 use crate::stream::fingerprint::ComparableEvent;

@@ -1,4 +1,4 @@
-//! `--dry-run`: the steps that would be taken, as an SQL script with headers.
+//! `--dry-run`: the steps that would be applied, as an SQL script with headers.
 
 use artstore_migrations::{Direction, Module, PlannedStep};
 use artstore_runtime::count::counted;

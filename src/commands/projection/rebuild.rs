@@ -1,5 +1,5 @@
-//! `artstore projection rebuild`. Exit code 0: swapped, or equal, or the snapshot is made; 1: the tables
-//! differ, or it could not be done; 2: it was not asked for rightly.
+//! `artstore projection rebuild`. Exit code 0: swapped, or equal, or the snapshot exists; 1: the tables
+//! differ, or it could not be done; 2: wrong usage.
 
 use artstore_runtime::count::counted;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! The start of a service. What is wrong with a setting ends it; a server that is unavailable is waited for:
-//! NATS by all, a database by the source or the projection that needs it.
+//! The start of a service. A wrong setting ends it; it waits for a server that is unavailable:
+//! all of it for NATS, for a database only the source or the projection that needs it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who does not continue by itself: relays and projections that are halted or paused, and events that are
+//! What does not continue by itself: relays and projections that are halted or paused, and events that are
 //! parked. It is checked before anything is compared, so that nobody waits for what does not come.
 
 use std::collections::BTreeSet;

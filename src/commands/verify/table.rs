@@ -1,5 +1,5 @@
-//! The result for people: who does not continue, a line for each source, then what does not agree, then
-//! the verdict, and the one command to continue with.
+//! The result for people: what does not continue by itself, a line for each source, then the differences,
+//! then the verdict, and the one command to continue with.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;

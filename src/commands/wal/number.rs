@@ -1,5 +1,5 @@
 //! `artstore wal number`: positions for finished rows that have none, because the trigger that
-//! gives them was off. What it repairs, `artstore verify` finds.
+//! assigns them was off. `artstore verify` finds such rows.
 
 use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
