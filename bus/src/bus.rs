@@ -24,7 +24,7 @@ pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
 /// client drops what does not fit.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 
-/// How often the server is asked whether it is there, while it says nothing by itself. Three questions
+/// How often the server is asked whether it is there, while it sends nothing by itself. Three questions
 /// without an answer, and the connection is lost: a network that swallows packets gives no error.
 const PING: Duration = Duration::from_millis(1_500);
 

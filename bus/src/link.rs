@@ -26,7 +26,7 @@ struct State {
 pub struct Lost;
 
 impl Link {
-    /// Takes what the connection says.
+    /// Takes an event of the connection.
     pub(crate) fn hear(&self, event: &Event) {
         match event {
             Event::Disconnected => self.0.send_modify(|state| {

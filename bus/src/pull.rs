@@ -39,7 +39,7 @@ pub struct Pull {
     pub messages: usize,
     /// The most bytes of one request.
     pub bytes: usize,
-    /// The server says so often that it has nothing; twice without is taken for a hint.
+    /// The server reports this often that it has nothing; two missing reports are taken for a hint.
     pub heartbeat: Duration,
 }
 

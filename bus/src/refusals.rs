@@ -85,7 +85,7 @@ impl Refusals {
         }
     }
 
-    /// Takes what the connection says.
+    /// Takes an event of the connection.
     pub(crate) fn hear(&self, event: &Event) {
         let text = match event {
             Event::ServerError(ServerError::Other(text)) => text,

@@ -13,7 +13,7 @@ use crate::transaction::{begin, roll_back};
 
 const ROWS: i64 = 2_000;
 
-/// How often it is said how far we are.
+/// How often the progress is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// Goes through the whole table once. `sql` takes the keys as `$1`, a `text[]`.

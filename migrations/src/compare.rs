@@ -14,7 +14,7 @@ use crate::repair::Statement;
 
 /// Everything that differs, what blocks first.
 pub(crate) fn compare(expected: &Catalogue, found: &Catalogue, later: &Later) -> Vec<Difference> {
-    // Of a missing table, or a view in its place, nothing else is said.
+    // Of a missing table, or a view in its place, nothing else is reported.
     let told = |name: &Name| {
         let table = Name {
             kind: Kind::Table,
@@ -68,7 +68,7 @@ fn missing(name: &Name, text: &str, expected: &Catalogue, later: &Later) -> Opti
         )),
         Kind::Constraint => Some(missing_constraint(what, name, text, later)),
         Kind::Index => Some(missing_index(what, name, text, later)),
-        // Told with the default that draws from it.
+        // Reported with the default that draws from it.
         Kind::Sequence if column::drawn_by(&name.name, expected).is_some() => None,
         Kind::Sequence | Kind::Trigger | Kind::Function => {
             Some(Difference::blocks(what, "version 1 has it; restore it"))

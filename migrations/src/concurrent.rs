@@ -10,7 +10,7 @@ use crate::holders;
 use crate::part::built_index;
 use crate::patience::{Waiting, is_lock_conflict};
 
-/// How long a statement waits for others at first. Then we say who they are, and it waits twice as
+/// How long a statement waits for others at first. Then we report who they are, and it waits twice as
 /// long: a build that gives up late has been for nothing.
 const FIRST_WAIT: Duration = Duration::from_secs(20);
 

@@ -80,7 +80,7 @@ pub(crate) async fn refuse_unmanaged(
     })
 }
 
-/// The database's own name, for messages: a URL may not say it.
+/// The database's own name, for messages: a URL may not contain it.
 pub(crate) async fn database_name(
     conn: &mut PgConnection,
     module: &Module,

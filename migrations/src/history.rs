@@ -13,7 +13,7 @@ use crate::step::{Script, Step};
 /// What marks the row of version 1 where its tables were adopted, not made.
 pub(crate) const ADOPTED: &str = " (adopted)";
 
-/// What the version table says, once it was found to be in order.
+/// The content of the version table, once it was found to be in order.
 #[derive(Debug)]
 pub(crate) struct History {
     /// Whether there is a version table.

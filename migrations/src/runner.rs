@@ -68,7 +68,7 @@ impl<'a> Migrator<'a> {
     }
 
     /// How long each part of a step may wait for tables that others hold. It asks for a table for a
-    /// second at most and lets go in between, so that others are held up for moments only.
+    /// second at most and releases them in between, so that others are held up for moments only.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

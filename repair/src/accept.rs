@@ -142,7 +142,7 @@ async fn examine_with(
     })
 }
 
-/// What the epoch begins with. Where more ranges are missing than a message can carry, it begins
+/// What the epoch begins with. Where there are more gaps than a message can carry, it begins
 /// lower: what agrees above that is published again.
 fn state(agreeing: i64, may_come: &Ranges) -> (i64, Ranges) {
     let gaps = may_come.up_to(agreeing);

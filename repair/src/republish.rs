@@ -167,7 +167,7 @@ pub async fn republish(
                 most,
             });
         }
-        // What messages without a row told, nobody knows any more: the relay compares every file.
+        // Nobody knows the content of lost messages without a row: the relay compares every file.
         publisher.resume_state.backfill_due |=
             plan.scan.new_holes && matches!(options.source, Source::Element(_));
         let actor = Actor::system().named("artstore relay republish");

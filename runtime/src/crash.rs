@@ -37,7 +37,7 @@ pub fn point(name: &str) {
     }
     if plan.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
         let pid = std::process::id().to_string();
-        // There is nobody to tell when the signal can't be sent; the test then sees no crash.
+        // A signal that can't be sent is not reported; the test then sees no crash.
         let sent = std::process::Command::new("sh")
             .args(["-c", plan.signal, "sh", &pid, name])
             .status();

@@ -700,7 +700,7 @@ fn who_works_is_told_from_locks_and_answers_together() {
     }
 }
 
-/// Nobody is to end the session of a backfill because its relay stands by meanwhile.
+/// Nobody is to end the session of a backfill because its relay is standby meanwhile.
 #[test]
 fn a_command_that_has_the_lock_is_waited_for() {
     let held_by = |application: &str| {

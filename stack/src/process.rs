@@ -24,8 +24,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a server whose output is appended to `log`. Its own process group keeps a terminal's Ctrl-C from it:
-    /// it ends when we have finished with it.
+    /// Starts a server whose output is appended to `log`. Its own process group keeps a terminal's Ctrl-C
+    /// from it: it ends when we have finished with it.
     pub(super) fn start(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Process> {
         let output = OpenOptions::new().create(true).append(true).open(log);
         let output = output.with_context(|| format!("can't write {}", log.display()))?;
@@ -64,8 +64,8 @@ impl Process {
         })
     }
 
-    /// Waits until `question` is answered. An error, with the end of the server's log, where the server ends before
-    /// that or the time is up.
+    /// Waits until `question` is answered. An error, with the end of the server's log, where the server
+    /// ends before that or the time is up.
     pub(super) async fn until_answered<F, T>(&self, question: F) -> anyhow::Result<T>
     where
         F: AsyncFn() -> anyhow::Result<T>,
@@ -94,7 +94,7 @@ impl Process {
         }
     }
 
-    /// Waits until the process, told to end by other means, is gone.
+    /// Waits until the process, asked to end by other means, is gone.
     pub(super) async fn until_ended(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !self.has_ended() {

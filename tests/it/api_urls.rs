@@ -14,7 +14,7 @@ const VARIABLE: &str = "ARTSTORE_ELEMENT_API_URLS";
 
 const UP: [&str; 6] = ["migrate", "up", "--module", "storage", "--element", "elem"];
 
-/// What the cache says of the element's files.
+/// The cache's rows of the element's files.
 async fn shown(query: &mut PgConnection) -> Vec<Option<String>> {
     sqlx::query_scalar("select distinct storage_element_url from file_metadata_cache order by 1")
         .fetch_all(query)
@@ -28,7 +28,7 @@ async fn succeeds(program: Program) -> String {
     said
 }
 
-/// A file that no operation tells of: a backfill publishes it.
+/// A file that no operation reports: a backfill publishes it.
 async fn stray(element: &mut PgConnection) {
     execute(
         element,

@@ -1,4 +1,4 @@
-//! `artstore element backfill`: files that no operation told of are found and published, while other
+//! `artstore element backfill`: files that no operation reported are found and published, while other
 //! files change, wherever the command is killed; and a second run has nothing to do.
 
 use std::collections::HashSet;
@@ -219,7 +219,7 @@ fn files_that_changed_came_and_went_without_rows_are_found_and_an_empty_checksum
         world.projected().await;
         nothing_to_do(&world).await;
 
-        // A row of the product's own, whose result tells a checksum that the element lost.
+        // A row of the product's own, whose result contains a checksum that the element lost.
         execute(
             &mut connection,
             format!(

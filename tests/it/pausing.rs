@@ -41,7 +41,7 @@ async fn waits(world: &World) {
     .await;
     assert_eq!(checkpoint(&world.query_url, &source).await, before);
     shown(world).await;
-    // Who waits for a file is told why it does not come.
+    // Whoever waits for a file gets the reason why it does not come.
     let search = ["search", "--at-least", "elem:1000000", "--timeout", "1"];
     let (status, log) = world.command(&search).finish().await;
     assert_eq!(status.code(), Some(1), "{log}");

@@ -353,7 +353,7 @@ fn random_schedules_end_in_the_cache_as_the_files_stand() {
         while let Some(left) = writers.join_next().await {
             abandoned.extend(left.unwrap());
         }
-        // Nobody heard of what those changed; a later finished operation of the file tells it.
+        // No message reported what those changed; a later finished operation of the file does.
         let mut connection = world.element(0).await;
         for file in &abandoned {
             let later = Operation::begin(&mut connection, "file_update", *file).await;

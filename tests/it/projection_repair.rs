@@ -127,7 +127,7 @@ fn a_projector_goes_on_where_the_repair_puts_its_checkpoint() {
 }
 
 /// A checkpoint that was moved forwards with everything that belongs to it looks right: the rows
-/// that are missing tell.
+/// that are missing reveal it.
 #[test]
 fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
     run(async {

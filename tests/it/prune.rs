@@ -220,7 +220,7 @@ fn what_is_not_proven_or_may_be_needed_stays() {
         );
         execute(&mut open, "commit").await;
 
-        // An operation that nobody finished: what came since may tell what became of it.
+        // An operation that nobody finished: later rows may show what became of it.
         let pending = "insert into elem_wal (transaction_id, operation_type, status, operation_data, \
                        started_at) values ('00000000-0000-0000-0000-000000000007', 'file_delete', \
                        'pending', '{}', now() - interval '200 days')";

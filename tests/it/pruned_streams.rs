@@ -1,4 +1,4 @@
-//! The stream of a pruned element is the only one that tells of what was pruned: one that lacks it is
+//! Only the stream of a pruned element still contains what was pruned: a stream that lacks it is
 //! refused, whenever it is exchanged.
 
 use artstore_verification::reader::Message;
@@ -62,7 +62,7 @@ async fn lacks(kept: usize) {
         (1_502, kept as u64),
         "{report:?}"
     );
-    // Files of which nobody tells any more are told of as they are.
+    // Files that no row reports any more are published as they are.
     let told = all(&world.bus, &source).await;
     let files: std::collections::HashSet<String> = told
         .iter()

@@ -43,7 +43,7 @@ pub async fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A cold copy of the whole cluster keeps its identity: only what it holds tells that it is old.
+/// A cold copy of the whole cluster keeps its identity: only its content shows that it is old.
 #[test]
 fn a_source_set_back_to_an_earlier_state_is_refused() {
     run(async {

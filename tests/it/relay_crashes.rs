@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::mix::Mix;
 use crate::support::*;
 
-/// Writers that finish rows, some of them taken back, until told to stop: some 150 rows a second each.
+/// Writers that finish rows, some of them rolled back, until stopped: some 150 rows a second each.
 fn load(world: &World, writers: usize, stop: &Arc<AtomicBool>) -> tokio::task::JoinSet<()> {
     let mut set = tokio::task::JoinSet::new();
     for _ in 0..writers {

@@ -1,4 +1,4 @@
-//! A stream that was damaged is refused, shown, and put right behind the damage: then relay and
+//! A stream that was damaged is refused, shown, and repaired by messages after the damage: then relay and
 //! projector continue, and the cache is as the element's files are.
 
 use artstore_schemas::envelope::Envelope;
@@ -94,7 +94,7 @@ async fn shown(world: &World) -> Value {
     serde_json::from_str(&output).unwrap()
 }
 
-/// Put right, relay and projector continue, and a second run finds nothing.
+/// Once repaired, relay and projector continue, and a second run finds nothing.
 async fn repaired(world: &World) {
     let (status, output) = republish(world, YES).output().await;
     assert!(status.success(), "{output}");

@@ -110,7 +110,7 @@ fn what_it_says_agrees_with_the_databases_and_all_is_well() {
             file(&world, 0).await;
             file(&world, 1).await;
         }
-        // A number that nobody took back yet: missing, and nothing wrong with that.
+        // A gap that is not aborted yet: nothing is wrong with that.
         let mut open = world.element(0).await;
         execute(
             &mut open,

@@ -1,4 +1,4 @@
-//! Operations whose process died before it finished them: what `artstore wal pending` says of
+//! Operations whose process died before it finished them: what `artstore wal pending` reports of
 //! each, and that the cache ends as `_files` stands however `artstore wal resolve` finishes it.
 
 use std::process::ExitStatus;

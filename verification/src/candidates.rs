@@ -84,7 +84,7 @@ impl Candidates {
         counted
     }
 
-    /// Takes back what is reported about the message of this position: a later one puts it right.
+    /// Takes back what is reported about the message of this position: a later one corrects it.
     pub fn put_right(&mut self, position: i64) {
         if let Some(changed) = self.kinds.get_mut(&Kind::MessageChanged) {
             changed.kept.retain(|_, c| c.position != Some(position));

@@ -30,7 +30,7 @@ pub struct Links {
     /// The highest that a message has said which follows from the one before it: above `high_water_mark` only
     /// behind damage.
     pub reached: i64,
-    /// What is missing below it.
+    /// The gaps below it.
     #[serde(with = "super::as_text")]
     pub gaps: Ranges,
     identity: Option<String>,

@@ -103,7 +103,7 @@ impl Matching {
         None
     }
 
-    /// Takes the rows from the cursor up to a position. `floor`: up to where the source was pruned.
+    /// Takes the rows from the cursor up to a position. `floor`: the prune mark of the source.
     /// `owes`: whether the stream may still bring the message of a position.
     pub fn rows(
         &mut self,

@@ -47,8 +47,8 @@ pub struct Report {
     pub proven: i64,
     /// The stream's high-water mark.
     pub published: i64,
-    /// The lowest position that a message behind the sequence tells of which the pass was asked
-    /// about ([`super::pass::Newer`]).
+    /// The lowest position in a message after the sequence that the pass was asked about
+    /// ([`super::pass::Newer`]).
     #[serde(skip)]
     pub lowest_newer: Option<i64>,
     /// Rows that are younger than the check.

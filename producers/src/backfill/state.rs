@@ -110,7 +110,7 @@ impl Digest {
     }
 
     /// A text that may have been left out of a message: its size and SHA-256, which the message
-    /// tells then.
+    /// then states.
     fn long(&mut self, field: &str, present: Option<&str>, omitted: &[Omitted]) {
         let left_out = omitted.iter().find(|omitted| omitted.field == field);
         match (present, left_out) {

@@ -79,7 +79,7 @@ pub enum OperationType {
     FileUpdate,
     /// A file leaves the element.
     FileDelete,
-    /// The element changes its mode; `data` says from which to which.
+    /// The element changes its mode; `data` states both modes.
     ModeChange,
     /// The element's `_files` was recreated.
     CacheRebuild,

@@ -21,7 +21,7 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 /// How long the connection may take to take the answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A relay's ear.
+/// A relay's subscription to its control subject.
 pub(crate) struct Control {
     bus: Bus,
     requests: Subscriber,

@@ -298,7 +298,7 @@ impl PollLoop<'_> {
         let source = &relay.options.source;
         self.resume_state
             .check_state(source, &poll.identity, poll.sequence_value)?;
-        // What is missing at or below it was pruned, or may have been: it must not be taken for aborted.
+        // A gap at or below it was pruned, or may have been: it must not count as aborted.
         self.resume_state
             .check_prune_mark(source, poll.prune_mark)?;
         let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();

@@ -81,7 +81,7 @@ impl Outgoing {
     }
 }
 
-/// Publishing did not go as it should: read the stream and continue from the truth.
+/// Publishing failed: read the stream's end and continue from there.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishFailure {
     /// Somebody else's message, or an earlier one of ours, is at this place already.

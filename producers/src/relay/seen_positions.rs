@@ -77,7 +77,7 @@ impl SeenPositions {
     /// Records a position that was just seen, if there is room for the gap that it leaves.
     /// False: there is not, and nothing was changed.
     ///
-    /// A position that was seen before can't come: a poll reads only what is missing or new.
+    /// A position that was seen before can't come: a poll reads only gaps and what is new.
     #[must_use]
     pub fn see(&mut self, position: i64) -> bool {
         if self.adds_gap(position) && self.is_full() {
@@ -97,7 +97,7 @@ impl SeenPositions {
     }
 
     /// Gives every gap without a bound this one: a transaction id that was assigned after the
-    /// snapshot in which those numbers turned out to be missing.
+    /// snapshot in which those positions turned out to be gaps.
     pub fn bound(&mut self, bound: u64) {
         for gap in &mut self.gaps {
             gap.bound.get_or_insert(bound);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order in which numbers become visible: seen + missing is everything up to
+        /// Whatever the order in which numbers become visible: seen + gaps is everything up to
         /// high-water mark, and a state read back from a message continues the same.
         #[test]
         fn nothing_is_both_seen_and_missing(order in Just((1..60_i64).collect::<Vec<_>>()).prop_shuffle(), cut in 0_usize..59) {

@@ -352,7 +352,7 @@ pub(crate) fn size(row: &PgRow) -> usize {
 /// What the first statement of a poll says.
 #[derive(Debug)]
 pub struct SourceSnapshot {
-    /// What tells this database from another: system identifier, database, table.
+    /// What distinguishes this database from another: system identifier, database, table.
     pub identity: String,
     /// No transaction below it is in flight.
     pub xmin: u64,

@@ -19,7 +19,7 @@ const DOMAIN: &[u8] = b"artstore/audit-legacy/v1\0";
 /// How often it is checked whether older transactions have ended.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// After so long it is said what is waited for.
+/// After so long it logs what it waits for.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Draws the boundary where there is none, and returns it. Waits for the transactions that were

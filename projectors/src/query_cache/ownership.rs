@@ -39,7 +39,7 @@ pub struct Claim<'a> {
     pub gone: bool,
 }
 
-/// Folds a batch of one element's events per file, in stream order.
+/// Merges a batch of one element's events per file, in stream order.
 pub fn fold(batch: &[Received]) -> HashMap<Uuid, Folded<'_>> {
     let mut files: HashMap<Uuid, Folded<'_>> = HashMap::new();
     for event in batch {

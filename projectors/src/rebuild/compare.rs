@@ -172,7 +172,7 @@ pub(crate) async fn compare<P: Projector>(
 
 type Key = (String, Change);
 
-/// Walks along both sides.
+/// Compares both sides in key order.
 async fn merge(
     live: impl Stream<Item = Result<(String, Uuid), sqlx::Error>>,
     shadow: impl Stream<Item = Result<(String, Uuid), sqlx::Error>>,

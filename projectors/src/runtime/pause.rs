@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Row as _};
 pub struct Pause {
     /// Why, in a person's words.
     pub reason: String,
-    /// Who, as far as the machine can tell.
+    /// Who, as far as the machine knows.
     pub operator: Value,
     /// Since when.
     pub since: DateTime<Utc>,

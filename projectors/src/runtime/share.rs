@@ -55,7 +55,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// True: this process has more than its share, and this stream is to be given away. It is no
+    /// True: this process has more than its share, and this stream is to be handed over. It is no
     /// longer counted then, so that no more workers give theirs away than are too many.
     pub(crate) fn give_away(&mut self, processes: usize) -> bool {
         let fair = self.share.fair(processes);

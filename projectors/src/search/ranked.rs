@@ -15,7 +15,7 @@ use super::{RANKED, sql};
 pub(super) struct Page {
     /// Up to one hit more than the page has.
     pub(super) hits: Vec<Hit>,
-    /// The floor, where it is known.
+    /// The oldest hit that is ranked, where it is known.
     pub(super) floor: Option<Floor>,
 }
 

@@ -175,7 +175,7 @@ async fn adopted_while_it_is_written_to(made: Made) {
     // Not their order: the writers finish in another transaction than they change.
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.rows, report.messages);
-    // Files that no operation tells of are known to `_files` alone.
+    // Files that no operation reports are in `_files` alone.
     let untold = format!(
         "delete from {ELEMENT}_files as file where not exists (select from {ELEMENT}_wal as wal \
          where wal.file_id = file.file_id and wal.position is not null)"

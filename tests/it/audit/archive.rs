@@ -391,7 +391,7 @@ fn nothing_is_removed_before_the_log_says_so() {
 }
 
 /// Who may write the outbox can have an archive recorded that never was. It hides no row that was not
-/// signed or that the bus tells to be young, and takes nothing back.
+/// signed or that are young by the bus, and takes nothing back.
 #[test]
 fn an_archive_that_never_was_is_not_believed() {
     run(async {

@@ -204,7 +204,7 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
         let verify = renewed.command(&["audit", "verify", "--json"]);
         let (status, said) = with(verify).output().await;
         assert!(status.success(), "{said}");
-        // Who does not have the old secret is told which rows that concerns.
+        // Without the old secret, the report names the rows that this concerns.
         let verify = renewed.command(&["audit", "verify", "--json"]);
         let (status, said) = verify
             .env("SECURITY_AUDIT_HMAC_SECRET", secret)

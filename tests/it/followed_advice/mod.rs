@@ -139,7 +139,7 @@ async fn act(program: impl Fn(&[&str]) -> Program, words: &[&str]) {
             let of = named.lines().next().unwrap().split_whitespace();
             ["parked", "retry"].into_iter().chain(of).collect()
         }
-        // It lists findings, each with what mends it.
+        // It lists findings, each with what repairs it.
         ["verify", _] => {
             let (_, named) = said.split_once("artstore relay republish").unwrap();
             let of = named.lines().next().unwrap().split_whitespace();

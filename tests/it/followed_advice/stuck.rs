@@ -97,7 +97,7 @@ fn a_session_that_has_a_relays_lock_is_ended_as_advised() {
         .await;
         relay.kill().await;
         let somebody = taken(world.element(0).await, &key.to_string()).await;
-        // It stands by, and takes over.
+        // It is a standby, and takes over.
         let relay = world.command(&["run", "relay"]).start();
         execute(&mut element, ROW).await;
         let what = "a relay has the lock and does not answer";

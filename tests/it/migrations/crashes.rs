@@ -18,7 +18,7 @@ fn migrate(url: &str, module: &Module, words: &[&str]) -> Program {
     Program::new(&arguments).env(variable, url)
 }
 
-/// Ends a walk at one point after another, and continues up or down in turn.
+/// Kills a migration at one point after another, and continues up or down in turn.
 async fn killed_everywhere(module: Module) {
     let url = database("killed").await;
     let mut conn = connect(&url).await;

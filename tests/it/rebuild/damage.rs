@@ -1,4 +1,4 @@
-//! Rows that are not what the streams tell: shown with their events, and repaired. Rows of the product's own
+//! Rows that differ from the streams: shown with their events, and repaired. Rows of the product's own
 //! services, and parked events, come along.
 
 use super::*;

@@ -8,7 +8,7 @@ use super::*;
 use crate::load::Load;
 
 /// How often somebody looks who looks all the while: often enough to be there at each step of a swap, and
-/// leaving the cores to those who are checked.
+/// leaving the cores to those who are watched.
 const LOOKS: Duration = Duration::from_millis(50);
 
 /// Somebody who counts all the while, and searches as the product does: the number is always the same.

@@ -233,7 +233,7 @@ fn a_spliced_stream_ends_in_agreement() {
     });
 }
 
-/// Messages of a backfill have no row: where they are gone, the files tell what they told.
+/// Messages of a backfill have no row: where they are gone, the files contain their states.
 #[test]
 fn what_only_snapshots_told_is_told_again() {
     run(async {

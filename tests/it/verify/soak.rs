@@ -53,7 +53,7 @@ async fn soak(time: Duration) {
     );
 }
 
-/// Writers of every kind, in bursts: a relay that is slower than they are would never be level, and
+/// Writers of every kind, in bursts: a relay that is slower than they are would never catch up, and
 /// no check of what was finished when it began would end.
 async fn writers(world: &World, mix: &Arc<Mix>, stop: &AtomicBool) {
     let source = world.source(0);

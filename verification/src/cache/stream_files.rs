@@ -136,7 +136,7 @@ impl Streams {
         state.removal.is_none().then_some((element, claim))
     }
 
-    /// The events that lead to what an element's stream tells of these files, in stream order: the
+    /// The events that give the states of these files in an element's stream, in stream order: the
     /// projector's own apply gives the same with them as with all events.
     pub fn events(&self, element: &ElementName) -> Vec<Received> {
         let state = self.files.values().filter_map(|state| state.get(element));

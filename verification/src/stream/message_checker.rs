@@ -312,7 +312,7 @@ impl<'a> MessageChecker<'a> {
     }
 
     /// A message that follows the one before it: whether its state does, too. Behind one that does
-    /// not count it is not known whose state was continued; a decision has looked at everything.
+    /// not count it is not known whose state was continued; a decision has checked everything.
     fn check_state(&self, sequence: u64, envelope: &Envelope) -> Verdict {
         let StatedPositions {
             high_water_mark,
