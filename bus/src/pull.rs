@@ -70,7 +70,7 @@ pub(crate) struct Inbox {
     /// What the requests may still bring, by our own count of messages. Too little only means that the next
     /// request comes early; too much is found out by a hint.
     left: (usize, usize),
-    /// When something came last, or the server said that all is well.
+    /// When something came last, or the server reported that all is well.
     heard: Instant,
     /// Why the server is to be asked.
     hint: Option<String>,

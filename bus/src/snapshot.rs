@@ -42,7 +42,7 @@ pub enum SnapshotError {
         stream: String,
         /// What was asked for.
         what: &'static str,
-        /// What the server says.
+        /// What the server reports.
         reason: String,
         /// JetStream's code of it, 0 where there is none.
         code: u64,
@@ -76,7 +76,7 @@ pub enum SnapshotError {
         stream: String,
         /// What it was at.
         what: &'static str,
-        /// What it says.
+        /// Its content.
         reason: String,
     },
 }
@@ -93,7 +93,7 @@ impl SnapshotError {
         matches!(self, Self::Lost { .. })
     }
 
-    /// Whether the server says that there is a stream of this name.
+    /// Whether the server reports that there is a stream of this name.
     pub fn is_name_taken(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == NAME_TAKEN)
     }
