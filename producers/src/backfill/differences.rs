@@ -246,7 +246,7 @@ fn snapshot(
     let in_stream = last.and_then(|last| last.state);
     let state = held.as_ref().map(|(file, large)| State::of(file, large));
     let same = match (&in_stream, state.as_ref().zip(held.as_ref())) {
-        // Another URL is a difference where the element itself says which one is right.
+        // Another URL is a difference where the element itself states which one is right.
         (Some(known), Some((state, (file, _)))) => {
             let url = translator.api_url();
             let moved =

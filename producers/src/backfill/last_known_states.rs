@@ -31,7 +31,7 @@ pub struct LastKnown {
     pub sequence: u64,
     /// The file's state; none: it is not there.
     pub state: Option<State>,
-    /// A digest of where the event says that the element's API is reached.
+    /// A digest of where the event states that the element's API is reached.
     pub api_url: u64,
 }
 

@@ -49,7 +49,7 @@ impl State {
         }
     }
 
-    /// Whether the element holds the file as the stream says; `held`: the element's state, of the
+    /// Whether the element holds the file as the stream states; `held`: the element's state, of the
     /// file `file`. Where the element lost the checksum, an operation's result may have stated it,
     /// with the size: neither is compared then.
     pub fn is_held_as(&self, held: &Self, file: &File) -> bool {
@@ -71,7 +71,7 @@ pub fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
     }
 }
 
-/// A digest of where an event says that the element's API is reached.
+/// A digest of where an event states that the element's API is reached.
 pub fn of_url(api_url: Option<&str>) -> u64 {
     let mut digest = Digest::new();
     digest.text(api_url);
@@ -87,7 +87,7 @@ pub fn snapshot_id(source: &str, file: Uuid, after: u64, state: Option<State>) -
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
 }
 
-/// A digest of fields, one behind the other. Each says how long it is, so that no two rows of fields
+/// A digest of fields, one behind the other. Each has its length, so that no two rows of fields
 /// are the same bytes.
 struct Digest(aws_lc_rs::digest::Context);
 

@@ -34,7 +34,7 @@ pub async fn number(connection: &mut PgConnection, source: &Source) -> Result<u6
         "set lock_timeout = '5s'; alter table public.{} validate constraint {}",
         table.table, names.constraint
     );
-    // New rows keep to it already; that older ones do is said in the catalogue when there is time.
+    // New rows keep to it already; that older ones do is recorded in the catalogue when there is time.
     if let Err(error) = sqlx::raw_sql(AssertSqlSafe(validate))
         .execute(connection)
         .await

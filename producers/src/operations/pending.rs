@@ -44,9 +44,9 @@ pub struct Pending {
     pub id: Uuid,
     /// What it is, as the writer named it.
     pub operation_type: String,
-    /// The file that it is about, as far as the row says.
+    /// The file that it is about, as far as the row states.
     pub file_id: Option<Uuid>,
-    /// Who asked for it, as the row says.
+    /// Who asked for it, as the row states.
     pub user_id: Option<String>,
     /// When it began, by its writer's clock.
     pub started_at: DateTime<Utc>,
@@ -287,7 +287,7 @@ fn read(row: &PgRow, limits: Limits, holder: Option<&Holder>) -> Result<Pending,
     })
 }
 
-/// What `_files` says of an operation whose process is dead.
+/// What `_files` shows about an operation whose process is dead.
 fn propose(
     operation_type: &str,
     ours: bool,

@@ -142,7 +142,7 @@ pub struct Removed {
 #[derive(Debug, Clone)]
 pub struct Begun {
     source: Source,
-    /// When the stream was made, as the server says it.
+    /// When the stream was made, as the server reports it.
     created: String,
 }
 

@@ -24,7 +24,7 @@ const MARKER: u32 = 1;
 const ELEMENT_BYTES: usize = 2 * 1024;
 
 /// What this API keeps in `operation_data`. The marker means for the relay that a committed row
-/// carries the file's full state, so that it is published as it says.
+/// carries the file's full state, so that it is published as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recorded {
     artstore: u32,
@@ -217,7 +217,7 @@ impl PendingOperation {
     /// Finishes as committed, and returns the position that readers can wait for.
     ///
     /// Call it last in the transaction that changed `_files`, with the row that the change
-    /// returned ([`crate::publish::files`]); `None` says that the file is gone. The position means nothing
+    /// returned ([`crate::publish::files`]); `None` means that the file is gone. The position means nothing
     /// until that transaction is committed. Refused as too large, the operation is still pending:
     /// take the transaction back and finish it as failed.
     pub async fn commit(

@@ -48,7 +48,7 @@ impl Control {
         }
     }
 
-    /// Says that the lock is released. Only into an inbox: whoever asks names the subject of the
+    /// Reports that the lock is released. Only into an inbox: whoever asks names the subject of the
     /// answer, and could name one that only a relay may publish on.
     pub(crate) async fn answer(&self, request: Message) {
         let Some(reply) = request.reply.filter(|reply| reply.starts_with("_INBOX.")) else {

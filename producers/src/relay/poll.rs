@@ -38,7 +38,7 @@ pub struct Poll {
     pub sequence_value: i64,
     /// Up to where the source was pruned, in this poll's snapshot: rows at or below it are not seen.
     pub prune_mark: i64,
-    /// Where the element says that its API is reached; none where nobody has set it.
+    /// Where the element states that its API is reached; none where nobody has set it.
     pub(crate) api_url: Option<ApiUrl>,
     /// The chunk of `_files` that was asked for; only where everything wanted was read.
     pub(crate) chunk: Option<Chunk>,

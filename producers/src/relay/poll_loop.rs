@@ -63,7 +63,7 @@ pub(crate) struct PollLoop<'a> {
     pub(crate) backfill: &'a mut Option<Backfill>,
     /// Whether to end once it is.
     pub(crate) until_backfilled: bool,
-    /// What is reported about the element's API while its own table says nothing.
+    /// What is reported about the element's API while its own table has nothing.
     pub(crate) assumed_url: &'a ApiUrl,
 }
 
@@ -391,7 +391,7 @@ impl PollLoop<'_> {
         let expected = self.resume_state.sequence;
         let count = batch.len() as u64;
         let suspected = *self.suspect == Some(expected);
-        // One by one, the server says which message it knows already.
+        // One by one, the server reports which message it knows already.
         let mode = if suspected {
             PublishMode::Pipelined
         } else {

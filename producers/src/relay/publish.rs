@@ -103,7 +103,7 @@ pub enum PublishFailure {
     Unclear {
         /// Which messages.
         what: String,
-        /// What it said, or that it said nothing.
+        /// Its answer, or that there was none.
         reason: String,
     },
 }
@@ -151,7 +151,7 @@ impl Named {
 }
 
 /// Publishes in order. `Ok`: all are stored, directly behind `expected`. On any error nothing is
-/// known but what the stream says.
+/// known but what the stream states.
 pub async fn publish(
     bus: &Bus,
     mode: PublishMode,

@@ -23,7 +23,7 @@ pub enum RelayError {
         /// The client's message.
         cause: sqlx::Error,
     },
-    /// NATS failed. Tried again, from what the stream says.
+    /// NATS failed. Tried again, from what the stream states.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The election was lost, or its connection. Another relay may be active now.
@@ -337,7 +337,7 @@ pub enum Halt {
         /// What is wrong with it.
         problem: String,
     },
-    /// The server says that a message is there already, and it is not at the stream's end.
+    /// The server reports that a message is there already, and it is not at the stream's end.
     #[error(
         "stream {stream}: event {id}{} is in the stream already, but the stream's state says that \
          it is not published: nothing more is published. The stream was put together by something \

@@ -32,7 +32,7 @@ pub struct SeenPositions {
 }
 
 impl SeenPositions {
-    /// As a message in the stream says. Bounds are taken afresh by the next poll, which is safe:
+    /// As a message in the stream states. Bounds are taken afresh by the next poll, which is safe:
     /// a later bound only waits longer.
     pub fn from_stream(high_water_mark: i64, gaps: &Ranges) -> Self {
         let gap = |range: &Range| Gap {

@@ -37,11 +37,11 @@ pub struct SourceRow {
     pub id: Uuid,
     /// Its position.
     pub position: i64,
-    /// What it says.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a row says.
+/// What a row states.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// A finished operation of a storage element.
@@ -349,7 +349,7 @@ pub(crate) fn size(row: &PgRow) -> usize {
         .sum()
 }
 
-/// What the first statement of a poll says.
+/// What the first statement of a poll returns.
 #[derive(Debug)]
 pub struct SourceSnapshot {
     /// What distinguishes this database from another: system identifier, database, table.

@@ -1,6 +1,6 @@
 //! A relay's life: elected, the stream's end read and compared with the source, the poll loop
-//! ([`crate::relay::poll_loop`]), and again. It holds nothing that the stream does not hold; whatever goes wrong,
-//! it forgets what it knew and reads the stream's end.
+//! ([`crate::relay::poll_loop`]), and again. It holds nothing that the stream does not hold; whatever goes
+//! wrong, it forgets what it knew and reads the stream's end.
 //!
 //! ```text
 //! elected → stream's end read and compared with the source → poll → messages → published ┐
@@ -76,7 +76,7 @@ pub struct RelayOptions {
     /// Its database: a direct connection to the primary.
     pub database: PgConnectOptions,
     /// Where the element's API is reached, as events carry it for as long as the element's own table
-    /// ([`api_url`]) does not say it.
+    /// ([`api_url`]) does not contain it.
     pub api_url: Option<String>,
     /// How messages are published.
     pub mode: PublishMode,
@@ -482,7 +482,7 @@ impl Relay {
         loop {
             lease.check()?;
             let resume_state = if self.unsettled.load(Ordering::Relaxed) {
-                // Not cut off by a stop: it says what became of the last batch.
+                // Not cut off by a stop: the answer shows what became of the last batch.
                 self.reconcile(&mut connection).await?
             } else {
                 tokio::select! {
@@ -586,7 +586,7 @@ impl Relay {
         Ok((connection, mode, nudges))
     }
 
-    /// What events state about the element's API while its own table says nothing.
+    /// What events state about the element's API while its own table has nothing.
     async fn assumed_url(&self, connection: &mut PgConnection) -> Result<ApiUrl, RelayError> {
         let stored = api_url::stored(connection, &self.table).await?;
         let assumed = api_url::assumed(&self.bus, &self.options);
@@ -675,7 +675,7 @@ impl Relay {
         connection: &mut PgConnection,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
-        // First the stream by itself: what its last message says is believed afterwards.
+        // First the stream by itself: what its last message states is trusted afterwards.
         let recent = resume_state::recent(&self.bus, source, resume_state);
         let recent = kept_alive(connection, recent).await??;
         let seen = snapshot(connection, &self.table.sequence).await?;
