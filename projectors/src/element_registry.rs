@@ -245,7 +245,7 @@ fn is_theirs(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "55P03" || code == "P0001" || code.starts_with("23"))
 }
 
-/// Says so, once a minute.
+/// Logs that, once a minute.
 fn log_once(element: &ElementName, error: &sqlx::Error) {
     static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
     let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -218,7 +218,7 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
         }
     }
 
-    /// Another order: events of one stream and key, as the projector says it, stay in theirs.
+    /// Another order: events of one stream and key, by the projector's own key, stay in theirs.
     fn shuffled(&self, given: &[Given], chance: &mut Chance) -> Vec<Given> {
         let mut queues: Vec<Vec<&Given>> = Vec::new();
         let mut of: HashMap<(&Source, Uuid), usize> = HashMap::new();

@@ -124,7 +124,7 @@ pub trait ReadMessage: Sized + Clone + Send + Sync {
     /// unless an operator accepted them, and then they are passed over.
     const EVERYTHING: bool;
 
-    /// Takes a message; `envelope` is none where it does not count. The error says why it can't be
+    /// Takes a message; `envelope` is none where it does not count. The error reports why it can't be
     /// read.
     fn of_message(
         source: &Source,
@@ -195,7 +195,7 @@ pub enum Rejection {
     /// A bug, or tables that are not as they should be: no event can be applied.
     #[error("{0}")]
     Halt(String),
-    /// What is signed, and what the tables or the bus say, do not agree: somebody has changed one of them.
+    /// What is signed, and what the tables or the bus report, do not agree: somebody has changed one of them.
     #[error("{0}")]
     Evidence(String),
 }

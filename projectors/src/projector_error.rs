@@ -269,7 +269,7 @@ pub enum Halt {
         stream: String,
         /// The message.
         sequence: u64,
-        /// What it says was before it.
+        /// The event that it names as the one before it.
         previous: Previous,
         /// What was.
         expected: Previous,

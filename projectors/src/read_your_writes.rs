@@ -67,7 +67,7 @@ impl fmt::Display for AtLeast {
 /// Why a position is not shown.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
-    /// The time is over. The text says of each position where it stands and what to look at.
+    /// The time is over. The text states the status of each position and what to check.
     #[error("not visible after {:.1} s: {}", .waited.as_secs_f64(), list(.left))]
     NotYet {
         /// How long was waited.

@@ -29,7 +29,7 @@ pub struct Proof {
     pub head: String,
 }
 
-/// What a proof that holds says.
+/// What a proof that holds proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
     /// The row.
@@ -52,12 +52,12 @@ pub enum ProofError {
     /// The row.
     #[error("the proof's row: {0}")]
     Row(#[from] RowError),
-    /// The row's own stream or sequence is not where the proof says that it is.
+    /// The row's own stream or sequence is not where the proof states that it is.
     #[error("the row says stream {stream}, sequence {sequence}; the proof is about another place")]
     Place {
-        /// As the row says.
+        /// As the row states.
         stream: String,
-        /// As the row says.
+        /// As the row states.
         sequence: u64,
     },
     /// The hashes do not lead from the row to the root.

@@ -23,7 +23,7 @@ pub struct Last {
 
 /// Reads it.
 pub async fn last(bus: &Bus, stream: &str) -> Result<Last, BusError> {
-    // Says what to run where the stream is not there.
+    // The error names the command to run where the stream does not exist.
     bus.stream_info(AUDIT_HEADS).await?;
     let subject = audit_head_subject(stream);
     Ok(match bus.last_message(AUDIT_HEADS, &subject).await? {

@@ -41,7 +41,7 @@ pub enum ResumeError {
     /// The database failed.
     #[error("{}", artstore_runtime::words::words(.0))]
     Database(#[from] sqlx::Error),
-    /// What the tables say was not signed.
+    /// What the tables state was not signed.
     #[error("{0}")]
     Unsigned(String),
 }

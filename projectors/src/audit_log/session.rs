@@ -26,7 +26,7 @@ const MOST_HEADS: i64 = 200;
 /// What a session knows of a stream's log.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
-    /// The log's end, as it was committed. Nothing else is signed, whatever the tables say.
+    /// The log's end, as it was committed. Nothing else is signed, whatever the tables state.
     end: End,
     /// Its end if the batch that was written last is committed.
     pub(super) next: Option<End>,
@@ -203,7 +203,7 @@ impl AuditLog {
         Ok(head)
     }
 
-    /// The log's end, where the tables say what this session has committed. None: they were changed
+    /// The log's end, where the tables state what this session has committed. None: they were changed
     /// beside it, by another worker or by somebody else; a new session finds out by whom.
     pub(super) async fn end(
         &self,

@@ -308,7 +308,7 @@ pub struct Stored {
     pub row: Row,
     /// Not signed: `user_id` and `service_account_id`.
     pub account_ids: (Option<i32>, Option<Uuid>),
-    /// The key that it says it was signed with.
+    /// The id of the key that it was signed with, as it states.
     pub kid: String,
     /// The signature, as text.
     pub hmac_signature: String,

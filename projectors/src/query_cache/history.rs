@@ -33,7 +33,7 @@ pub async fn apply(transaction: &mut PgConnection, batch: &[Received]) -> Result
 struct Fact<T> {
     id: Uuid,
     at: DateTime<Utc>,
-    /// Who did it, where the data does not say.
+    /// Who did it, where the data does not name anybody.
     actor: Option<String>,
     data: T,
 }

@@ -31,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// For so long it waits for transactions with old snapshots.
 const SNAPSHOTS: Duration = Duration::from_secs(60);
 
-/// How often it says for whom.
+/// How often it logs for whom.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// Tries again and again.

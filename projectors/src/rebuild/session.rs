@@ -25,7 +25,7 @@ pub(crate) async fn open<P: Projector>(
     }
     let name = format!("artstore rebuild {}", P::NAME);
     let mut connection = connect_for::<P>(&unhurried(database), &name, SILENCE).await?;
-    // Whatever happens to the server: what is committed is committed when it is said.
+    // Whatever happens to the server: a commit is durable when it is acknowledged.
     // A statement whose client is gone is ended.
     sqlx::raw_sql(
         "set synchronous_commit = on; set lock_timeout = '10s'; \

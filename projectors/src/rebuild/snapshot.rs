@@ -115,7 +115,7 @@ impl<P: Projector> Rebuild<'_, P> {
         }
     }
 
-    /// Makes what was built a snapshot, and says where it is.
+    /// Makes a snapshot of what was built, and reports where it is.
     pub async fn keep_as_snapshot(
         &mut self,
         made: DateTime<Utc>,

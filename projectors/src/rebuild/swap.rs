@@ -76,7 +76,7 @@ impl<P: Projector> Rebuild<'_, P> {
             wait_for_snapshots(&mut self.connection, &mut *on_step, &mut stop).await?;
             // All of that took its time: what came meanwhile may be more than fits the last stretch.
             self.catch_up(&mut *on_step).await?;
-            // Nobody has to wait for what the bus says of its streams.
+            // Nobody has to wait for what the bus reports of its streams.
             let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;
             // From here on it is done or not done.
             if *stop.borrow() {
@@ -258,7 +258,7 @@ pub(crate) async fn move_memory<P: Projector>(
     Ok(())
 }
 
-/// Says in the database what the tables of before are.
+/// Records in the database what the previous tables are.
 pub(crate) async fn note<P: Projector>(
     transaction: &mut PgConnection,
     previous: &str,

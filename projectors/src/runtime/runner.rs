@@ -47,7 +47,7 @@ const COURTESY: Duration = Duration::from_secs(3);
 /// How often a busy worker checks whether its process has more than its share.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How long NATS may take to say what settings the stream has: the database's session must not be
+/// How long NATS may take to report the settings of the stream: the database's session must not be
 /// silent for long meanwhile.
 const ASK: Duration = Duration::from_secs(1);
 
