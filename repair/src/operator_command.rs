@@ -121,7 +121,7 @@ pub(crate) async fn connect(
     Ok(connection)
 }
 
-/// What makes the messages of a command: they say the API URL that the relay says.
+/// What makes the messages of a command: they state the API URL that the relay states.
 pub(crate) async fn translator(
     bus: &Bus,
     options: &RelayOptions,
