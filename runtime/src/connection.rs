@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
 /// - Names: `pg_catalog` first, so that nobody's function or operator takes the place of
 ///   PostgreSQL's; `public` for names without a schema.
 /// - Rows: all of a table or an error, never those that a policy or an index scan's limit leaves.
-/// - Meaning and form of texts, of literals and of what PostgreSQL says of its own catalogue.
+/// - Meaning and form of texts, of literals and of what PostgreSQL returns about its own catalogue.
 /// - Transactions: those that `begin` without options gives.
 /// - An error ends a transaction and not the session.
 ///

@@ -146,7 +146,7 @@ async fn beat(database: PgConnectOptions, name: &str, lost: watch::Sender<Option
                     }
                 }
             }
-            // There may be too many sessions: that says nothing of the others.
+            // There may be too many sessions: that proves nothing about the others.
             Err(SessionError::Connect { cause, .. })
                 if !matches!(cause, sqlx::Error::Database(_)) =>
             {

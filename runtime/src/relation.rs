@@ -164,7 +164,7 @@ fn judge(facts: Facts) -> Option<Unfit> {
     facts.unlogged.then_some(Unfit::Unlogged { table })
 }
 
-/// What to do about PostgreSQL's error that a policy would hide rows: it says which table's.
+/// What to do about PostgreSQL's error that a policy would hide rows: it names the table.
 pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
     let error = error.as_database_error()?;
     let error = error.try_downcast_ref::<PgDatabaseError>()?;
