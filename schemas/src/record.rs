@@ -29,7 +29,7 @@ impl Envelope {
     }
 }
 
-/// The facts of a record that begins an epoch. An error says why no relay wrote it: its facts can't
+/// The facts of a record that begins an epoch. An error reports why no relay wrote it: its facts can't
 /// be read, or differ from its headers.
 pub fn source_accepted(
     source: &Source,
