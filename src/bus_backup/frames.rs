@@ -17,7 +17,7 @@ pub struct BadFrame(&'static str);
 pub struct Frame {
     /// As it was written.
     pub raw: Vec<u8>,
-    /// The data in it, which has the checksum that is said; none where it holds none.
+    /// The data in it, which has the stated checksum; none where it holds none.
     pub data: Option<Vec<u8>>,
 }
 

@@ -17,7 +17,7 @@ use super::{check, message};
 pub struct BackedUp {
     /// The last sequence in it.
     pub last_sequence: u64,
-    /// As its last message says it ([`super::StreamBackup::covers`]).
+    /// As its last message states it ([`super::StreamBackup::covers`]).
     covers: i64,
 }
 

@@ -66,7 +66,7 @@ pub struct StreamBackup {
     pub sha256: String,
     /// When it was taken.
     pub taken_at: DateTime<Utc>,
-    /// When the stream was made, as the server says.
+    /// When the stream was made, as the server reports.
     pub created: DateTime<Utc>,
     /// The first sequence.
     pub first_sequence: u64,
@@ -81,14 +81,14 @@ pub struct StreamBackup {
     pub state: Value,
 }
 
-/// What a message says, as far as it distinguishes that stream from another one.
+/// What a message states, as far as it distinguishes that stream from another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMessage {
     /// The event; none where it is none.
     pub event_id: Option<Uuid>,
     /// The source's high-water mark: the highest position in the stream.
     pub high_water_mark: Option<i64>,
-    /// The positions below it that it does not contain, as the header `artstore-gaps` says them.
+    /// The positions below it that it does not contain, as the header `artstore-gaps` lists them.
     pub gaps: Option<String>,
     /// The database that the source had.
     pub identity: Option<String>,

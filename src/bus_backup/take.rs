@@ -132,7 +132,7 @@ pub async fn take(
     crash::point("bus.backup.written");
     let path = unfinished.folder.join(MANIFEST);
     let text = format!("{:#}\n", serde_json::to_value(&manifest)?);
-    // The names of the files last before the manifest says that they are there.
+    // The names of the files last before the manifest states that they are there.
     files::sync_folder(&path)?;
     unfinished.files.push(path.clone());
     files::replace(&path, text.as_bytes())?;

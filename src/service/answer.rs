@@ -44,7 +44,7 @@ pub enum Stage {
     Active,
     /// It was asked to stop.
     Stopping,
-    /// Something that a newer program says.
+    /// Something that a newer program reports.
     #[serde(other)]
     Unknown,
 }
@@ -277,7 +277,7 @@ fn seconds(at: Option<Instant>) -> Option<f64> {
 }
 
 /// Answers for the relays of a process until the connection is closed or this is dropped. `proven`
-/// says what is proven of a source now.
+/// states what is proven of a source now.
 pub async fn for_relays(
     bus: Bus,
     relays: Vec<(Source, RelayProgress)>,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// A measurement that is older than this says nothing any more.
+/// A measurement that is older than this no longer counts.
 pub(super) const STALE: Duration = Duration::from_secs(5);
 
 /// How often things are measured from outside.
@@ -27,7 +27,7 @@ pub struct Limits {
     pub seconds: u64,
 }
 
-/// What `/health/ready` says.
+/// What `/health/ready` reports.
 #[derive(Debug, Serialize)]
 pub struct Readiness {
     /// Whether everything is ready.

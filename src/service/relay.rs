@@ -288,7 +288,7 @@ impl Role for RelayRole {
             }
         };
         let flag = |on: bool| Some(f64::from(u8::from(on)));
-        // A standby relay knows nothing of the lag; the active one says it.
+        // A standby relay knows nothing of the lag; the active one reports it.
         let mine = |view: &View<'_>| view.state.stage != Stage::Standby;
         let read = |view: &View<'_>| mine(view) && view.state.polled.is_some();
         write(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use artstore_runtime::retry::Retry;
 use tokio::time::Instant;
 
-/// How often the log says that the wait continues.
+/// How often the log repeats that the wait continues.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// The first pause between two tries, and the longest.
@@ -43,7 +43,7 @@ impl Patience {
 
 /// One wait.
 pub struct Wait<'a, E> {
-    /// For what; errors say which server it is.
+    /// For what; errors report which server it is.
     pub what: String,
     /// Which server, as the end of the wait names it: never with a password.
     pub server: String,

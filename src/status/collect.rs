@@ -63,7 +63,7 @@ pub struct Watcher {
 struct Model {
     holds: Holds,
     database: Database,
-    /// Which projections it had when it last said so, and what they read.
+    /// Which projections it had when it last reported them, and what they read.
     known: BTreeMap<String, Vec<Source>>,
 }
 
@@ -303,7 +303,7 @@ impl Watcher {
 }
 
 /// Asks the relays and the lock once more. Only a session that had the lock before they answered and
-/// after that is of one that should have said so.
+/// after that is of one that should have reported itself.
 async fn again(
     bus: &Bus,
     source: &Source,
@@ -455,10 +455,10 @@ async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
     }
 }
 
-/// What a database with projections says.
+/// What a database with projections reports.
 pub(super) struct ProjectionRows {
     pub(super) checkpoints: Vec<Checkpoint>,
-    /// Which streams each projection reads: as it says itself, and as its checkpoints say.
+    /// Which streams each projection reads: as it reports itself, and as its checkpoints state.
     pub(super) read_by: BTreeMap<String, Vec<Source>>,
     /// By projection and source.
     pub(super) workers: BTreeMap<(String, Source), Presence>,
@@ -535,7 +535,7 @@ fn ends(places: &[(Asked<ProjectionRows>, Instant)], source: &Source) -> BTreeSe
     of_stream.map(|c| c.sequence).chain([0]).collect()
 }
 
-/// What a source says besides, once its stream is known.
+/// What a source reports besides, once its stream is known.
 pub(super) struct SourceCounts {
     pub(super) unpublished: Rows,
     /// The last position that was given out.

@@ -148,18 +148,18 @@ pub(super) fn of_source(
     }
 }
 
-/// What a database with projections said.
+/// What a database with projections reported.
 pub(super) struct DatabaseAnswer<'a> {
     pub(super) holds: Holds,
     /// The checkpoints, `elapsed` seconds before the places.
     pub(super) before: &'a [Checkpoint],
     pub(super) places: &'a Asked<ProjectionRows>,
     pub(super) elapsed: f64,
-    /// Which projections it had when it last said so.
+    /// Which projections it had when it last reported them.
     pub(super) remembered: &'a BTreeMap<String, Vec<Source>>,
 }
 
-/// All projections of a database, from what it said, the streams and the processes.
+/// All projections of a database, from what it reported, the streams and the processes.
 pub(super) fn projections(
     said: &DatabaseAnswer<'_>,
     listed: &[Source],

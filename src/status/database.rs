@@ -18,7 +18,7 @@ use super::Rows;
 /// Rows are counted up to here.
 const MOST: i64 = 100_000;
 
-/// What a source's database says without NATS.
+/// What a source's database reports without NATS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceFacts {
     /// The last position that was given out; 0 before the first.
@@ -67,7 +67,7 @@ pub async fn connect(
     connection::open_with(&options, &settings).await
 }
 
-/// Numbers of a table that hides rows would say that all is well.
+/// Numbers of a table that hides rows would look as if all were well.
 async fn shows_all(connection: &mut PgConnection, tables: &[String]) -> Result<(), sqlx::Error> {
     match relation::unfit(connection, tables).await? {
         Some(unfit) => Err(sqlx::Error::Configuration(Box::new(unfit))),
@@ -85,7 +85,7 @@ pub fn not_connected(
     anyhow::Error::from(error).context(format!("{what}; check {check}"))
 }
 
-/// What a source's database says without NATS.
+/// What a source's database reports without NATS.
 pub async fn source(
     connection: &mut PgConnection,
     source: &Source,

@@ -36,7 +36,7 @@ const LEFT_BEHIND: f64 = 3_600.0;
 /// How much something matters; the first first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
-    /// Nothing can be said or done without it.
+    /// Nothing can be reported or done without it.
     Nats,
     Database,
     /// What is there is not what should be there.
@@ -103,8 +103,8 @@ pub fn lasting(problem: Option<&Problem>, since: Since) -> Option<&Problem> {
     problem.filter(|problem| problem.halted || !passing)
 }
 
-/// Nobody has the lock, though some wait for it, or one that did not say so: whether that is so only for
-/// a moment. `changed_hands`: another session had the lock a moment before.
+/// Nobody has the lock, though some wait for it, or one that did not report itself: whether that is so only
+/// for a moment. `changed_hands`: another session had the lock a moment before.
 pub fn taking_over(
     state: Working,
     changed_hands: bool,
@@ -165,7 +165,7 @@ pub struct PaceInput<'a> {
     pub halted: bool,
     /// For how long the projection has been paused, in seconds.
     pub paused: Option<f64>,
-    /// For how long its worker has had the lock, in seconds; none where nobody says.
+    /// For how long its worker has had the lock, in seconds; none where nobody reports it.
     pub active: Option<f64>,
 }
 
@@ -299,7 +299,7 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
     found.0.into_iter().map(|(_, trouble)| trouble).collect()
 }
 
-/// A limit of the stream of signed heads, which all workers of the audit log say alike.
+/// A limit of the stream of signed heads, which all workers of the audit log report alike.
 fn limited_heads(projection: &ProjectionStatus) -> Option<&str> {
     let problems = projection.streams.iter();
     let mut problems = problems.filter_map(|place| place.workers.problem.as_ref());
@@ -334,7 +334,7 @@ impl Troubles {
         self.0.push((weight, trouble));
     }
 
-    /// What a relay or worker says is wrong with it.
+    /// What a relay or worker reports is wrong with it.
     fn problem(&mut self, who: &str, about: &str, problem: &Problem) {
         let (weight, what) = match problem.halted {
             true => (Weight::Halted, "has halted"),
@@ -364,14 +364,14 @@ fn is_down(database: &Server) -> bool {
 /// What to do about a database that answers, but not one question.
 const LOCKS: &str = "it answers otherwise: look in pg_locks for who has locked a table of it";
 
-/// A database that says nothing.
+/// A database that does not answer.
 struct Silent<'a> {
     server: &'a Server,
     about: &'a str,
     url: &'a str,
 }
 
-/// Databases that say nothing. Those of one server that all say the same have one cause.
+/// Databases that do not answer. Those of one server that all report the same have one cause.
 fn databases(found: &mut Troubles, status: &Status) {
     let read_models = [
         (&status.read_model, "query database", "QUERY_DATABASE_URL"),
@@ -765,7 +765,7 @@ fn of_place(
                 None,
             )
         }
-        // Its lock and its checkpoint say enough.
+        // Its lock and its checkpoint show enough.
         Working::Silent
         | Working::Active
         | Working::Halted

@@ -46,7 +46,7 @@ impl Line {
     }
 
     pub(super) fn write(&self, text: &mut String, width: usize, colour: bool) {
-        // What other processes said may move the cursor.
+        // What other processes reported may move the cursor.
         let shown = terminal::shown(self.text.trim_end());
         let shown = if shown.width() > width {
             terminal::cut(&shown, width)

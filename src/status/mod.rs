@@ -128,7 +128,7 @@ pub struct Relays {
     pub holder: Option<Holder>,
     /// How many are standby, of those that answered.
     pub standby: usize,
-    /// What each of them says; none where NATS could not be asked.
+    /// What each of them reports; none where NATS could not be asked.
     pub answers: Option<Vec<RelayAnswer>>,
     /// What is wrong with the one that matters most.
     pub problem: Option<Problem>,
@@ -214,7 +214,7 @@ pub struct Mirror {
 pub struct ProjectionStatus {
     /// Its name.
     pub projection: String,
-    /// The form of its tables, as its checkpoints say.
+    /// The form of its tables, as its checkpoints state.
     pub version: Option<i32>,
     /// By whom, since when and why it is paused; none where it is not.
     pub paused: Option<String>,
@@ -272,7 +272,7 @@ pub enum Pace {
     Paused,
     /// The checkpoint is no place of this stream.
     OffTheStream,
-    /// The database or NATS does not say.
+    /// The database or NATS does not report it.
     NotKnown,
 }
 

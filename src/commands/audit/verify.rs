@@ -157,7 +157,7 @@ impl With<'_> {
         let form = table_definition::check(&mut connection).await?;
         let mut result = match self.rows(&mut connection, command).await {
             Ok(result) => result,
-            // Such tables may be none that can be read: that is said, and why.
+            // Such tables may not be readable: that is reported, and why.
             Err(error) if !form.is_empty() && !is_unavailable(&error) => Outcome {
                 form: vec![unread(&error)],
                 ..Outcome::default()

@@ -93,7 +93,7 @@ async fn halts(bus: Option<&Bus>, projection: Projected) -> Halts {
 /// Lists the projections whose databases are configured. Exit code 1 where one has halted.
 pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
-    // Without it nobody knows who has halted; the databases say the rest.
+    // Without it nobody knows who has halted; the rest is in the databases.
     let bus = Bus::connect(&config.bus("artstore projection list")).await;
     for projection in Projected::value_variants() {
         if super::database::database(config, *projection).is_ok() {

@@ -251,7 +251,7 @@ impl Run<'_> {
             .compare(&mut |step: Step| progress.show(&step))
             .await?;
         let equal = comparison.is_equal();
-        // The comparison is right without; meanwhile nothing is said to the database.
+        // The comparison is right without; meanwhile nothing is sent to the database.
         let named = touched::name_events(self.bus, build, &mut comparison);
         let named = tokio::time::timeout(NAMING, named).await;
         if let Err(error) = named.map_err(anyhow::Error::from).flatten() {
