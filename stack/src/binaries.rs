@@ -124,7 +124,7 @@ fn start_folders() -> Vec<PathBuf> {
     here.into_iter().chain(program).collect()
 }
 
-/// What a program says about its version; nothing where it doesn't run or says no number.
+/// What a program reports about its version; nothing where it doesn't run or reports no number.
 fn version(program: &Path) -> Option<Version> {
     let output = Command::new(program)
         .arg("--version")

@@ -264,7 +264,7 @@ fn command(bin: &Path, program: &str, home: &Path, user: Option<&User>) -> Comma
     command
 }
 
-/// Runs a program to its end; what it said is in the error.
+/// Runs a program to its end; its output is in the error.
 async fn run(mut command: Command) -> anyhow::Result<()> {
     let program = command.get_program().display().to_string();
     command.stdin(Stdio::null()).process_group(0);

@@ -53,7 +53,7 @@ impl Process {
         !matches!(self.child().try_wait(), Ok(None))
     }
 
-    /// That it has ended, with what it said last.
+    /// That it has ended, with its last output.
     pub(super) fn ended(&self) -> Option<String> {
         self.has_ended().then(|| {
             let (name, log) = (&self.name, self.log.display());
