@@ -109,7 +109,7 @@ pub enum RecordedDecision {
 }
 
 impl RecordedDecision {
-    /// The decision that a message says it is.
+    /// The decision that a message states that it is.
     fn of(envelope: &Envelope) -> Option<Self> {
         if envelope.is_record_of(&epoch::accepted()) {
             Some(Self::Epoch)

@@ -20,7 +20,7 @@ pub struct Candidate {
     pub sequence: Option<u64>,
     /// The position.
     pub position: Option<i64>,
-    /// The event that a message says it follows, where that is not the one before it.
+    /// The event that a message states it follows, where that is not the one before it.
     pub follows: Option<Uuid>,
     /// A higher position of the same file that stands before it.
     pub over: Option<i64>,

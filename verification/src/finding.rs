@@ -13,7 +13,7 @@ pub enum Kind {
     MessageExtra,
     /// A row has more than one message.
     MessageDoubled,
-    /// A message says something else than its row.
+    /// A message states something else than its row.
     MessageChanged,
     /// A message stands behind a later change of the same file.
     MessageDisordered,

@@ -25,9 +25,9 @@ pub struct Links {
     /// The events that the next message may follow: that of the last one, and where the last one
     /// doesn't belong there also the one before it. None at the start and behind a hole.
     before: Vec<Uuid>,
-    /// The highest position in the stream, as its last message says.
+    /// The highest position in the stream, as its last message states.
     pub high_water_mark: i64,
-    /// The highest that a message has said which follows from the one before it: above `high_water_mark` only
+    /// The highest one in a message that follows from the one before it: above `high_water_mark` only
     /// behind damage.
     pub reached: i64,
     /// The gaps below it.
@@ -47,7 +47,7 @@ pub struct Flaw {
     pub id: Option<Uuid>,
     /// Its position.
     pub position: Option<i64>,
-    /// The event that it says it follows.
+    /// The event that it names as the one before it.
     pub follows: Option<Uuid>,
     /// What exactly.
     pub detail: String,
@@ -254,7 +254,7 @@ impl Flaw {
     }
 }
 
-/// Whether a message belongs into its source's stream and can be read: what it says, or why not.
+/// Whether a message belongs into its source's stream and can be read: its content, or why not.
 fn belongs(
     source: &Source,
     envelope: &Envelope,

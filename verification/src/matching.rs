@@ -21,13 +21,13 @@ pub struct Entry {
     pub id: Uuid,
     /// Its sequence.
     pub sequence: u64,
-    /// What it says.
+    /// Its content.
     pub whole: Digest,
-    /// What it says but for the file's state.
+    /// Its content except for the file's state.
     pub stateless: Digest,
     /// It shows the present state, in place of a message that was lost.
     pub republished: bool,
-    /// The stream said before it that this position was seen.
+    /// The stream stated before it that this position was seen.
     pub again: bool,
     /// A higher position of the same file that stands before it.
     pub over: Option<i64>,
@@ -48,7 +48,7 @@ impl RowPrint {
     /// Translates the row again.
     pub fn of(translator: &Translator, row: SourceRow) -> Self {
         let (id, position, recorded) = (row.id, row.position, row.is_recorded());
-        // An outbox row carries all that its event says.
+        // An outbox row carries all that its event states.
         let has_state = !matches!(
             translator.source(),
             artstore_schemas::source::Source::Element(_)

@@ -181,7 +181,7 @@ impl Reader {
     }
 }
 
-/// The event that a message says it is.
+/// The event that a message states that it is.
 pub fn id_of(message: &Message) -> Option<Uuid> {
     message.headers.get("ce-id")?.as_str().parse().ok()
 }

@@ -49,7 +49,7 @@ pub enum Kind {
     HeadForged,
     /// A head that was published is not in the database, or one in the database is not on the bus.
     HeadMissing,
-    /// The rows do not lead to what a head says.
+    /// The rows do not lead to what a head states.
     HeadUnfit,
     /// An archive is not what the log states about it, or not what was signed.
     ArchiveUnfit,
@@ -144,7 +144,7 @@ impl Findings {
         self.len() == 0
     }
 
-    /// Takes those that are kept, to say of each what it is now that more is known.
+    /// Takes those that are kept, to state of each what it is now that more is known.
     pub fn settle(&mut self, mut settled: impl FnMut(Finding) -> Finding) {
         let kept = std::mem::take(&mut self.kept);
         kept.into_values()

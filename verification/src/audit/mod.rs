@@ -50,7 +50,7 @@ use artstore_projectors::audit_log::row::Hash;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 
-/// The boundaries that heads say: rows, last id, digest. There is one.
+/// The boundaries that heads state: rows, last id, digest. There is one.
 #[derive(Debug, Default)]
 pub struct LegacySeen(pub BTreeSet<(u64, i64, Hash)>);
 

@@ -32,7 +32,7 @@ pub struct Range {
     pub last: u64,
 }
 
-/// The hash of a full tile: as its rows say, and as the stored tile says.
+/// The hash of a full tile: as its rows state, and as the stored tile states.
 #[derive(Debug, Clone, Copy)]
 pub struct Unit {
     /// Of the rows; a missing one is taken from the stored tile, and is a finding.
@@ -65,7 +65,7 @@ pub struct With {
     pub origin: Hash,
     /// Sizes of heads.
     pub sizes: Arc<BTreeSet<u64>>,
-    /// Up to this row the log says itself that its rows were archived, and this is the last one's
+    /// Up to this row the log states itself that its rows were archived, and this is the last one's
     /// signature.
     pub archived: Option<(u64, Hash)>,
 }
@@ -147,7 +147,7 @@ async fn before(
 enum Link {
     /// It follows from it.
     Fits,
-    /// That can't be said: without the secret, or behind a gap.
+    /// That is unknown: without the secret, or after a gap.
     Unknown,
     /// It does not follow.
     Broken(String),
@@ -329,7 +329,7 @@ impl RowScan<'_> {
     }
 
     /// Goes over archived rows up to their end: the stored tree has their leaves, and the log itself
-    /// says what the first row behind them is chained to.
+    /// states what the first row after them is chained to.
     fn bridge_archived(&mut self, sequence: u64, count: bool) {
         let Some((archived, signature)) = self.with.archived else {
             return;

@@ -268,7 +268,7 @@ impl RowChecker {
         }
     }
 
-    /// Says on standard error what was wrong and what was not proven. The exit code of the command.
+    /// Reports on standard error what was wrong and what was not proven. The exit code of the command.
     pub fn end(&self) -> ExitCode {
         if self.unproven > 0 {
             let how = match (&self.ring, self.trusted.is_empty()) {

@@ -62,7 +62,7 @@ impl Suspects {
         }
     }
 
-    /// Says of each what was done to it.
+    /// Reports of each what was done to it.
     pub fn settle(
         self,
         stream: &str,
@@ -73,7 +73,7 @@ impl Suspects {
         let mut ids = self.ids;
         for ((suspect, _), from) in self.kept.into_iter().zip(from) {
             let Suspect { sequence, id, .. } = suspect;
-            // An id that moved with its row is said once.
+            // An id that moved with its row is reported once.
             ids.remove(&sequence);
             let (kind, text) = match from {
                 Some(from) => (
@@ -110,7 +110,7 @@ impl Suspects {
     }
 
     /// Of each, the place that it was moved from. Ids ascend with the rows: the order of the ids
-    /// says in which order rows that changed places stood before, and the stored tree whether that
+    /// shows the previous order of rows that were exchanged, and the stored tree whether that
     /// is so.
     fn moved(&self, leaf_stored: impl Fn(u64) -> Option<Hash>) -> Vec<Option<u64>> {
         let mut places: Vec<u64> = self.kept.iter().map(|(s, _)| s.sequence).collect();

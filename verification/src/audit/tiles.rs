@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use super::finding::{Finding, Kind, Layer};
 use super::rows::{UNIT, Unit};
 
-/// The hashes of all full tiles of leaves, as the tiles above them say.
+/// The hashes of all full tiles of leaves, as the tiles above them state.
 pub async fn stored_units(
     connection: &mut PgConnection,
     stream: &str,

@@ -167,7 +167,7 @@ async fn drill(
             connection: query,
         };
         let rows = read_page(side, ignored, from, end, limit).await?;
-        // A side that was cut says nothing about what is behind its last row.
+        // A side that was cut shows nothing about what comes after its last row.
         let cut = |page: &Vec<Digest>| (page.len() == limit).then(|| page.last().map(|d| d.id));
         let pages = files.iter().map(|(_, page)| page).chain([&rows]);
         let upto = pages.filter_map(cut).flatten().min().unwrap_or(end);

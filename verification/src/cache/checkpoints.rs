@@ -32,7 +32,7 @@ pub struct CheckedCheckpoint {
     pub created: DateTime<Utc>,
     /// The stream's end, read after the checkpoint.
     pub end: u64,
-    /// What the database says; none where nothing was applied yet.
+    /// What the database reports; none where nothing was applied yet.
     pub checkpoint: Option<Checkpoint>,
     /// The last place of which the checkpoint proves that the stream was applied up to there: its
     /// own where it is sound, else where its event really stands, else 0.

@@ -59,7 +59,7 @@ pub struct Confirmed {
     pub pending: BTreeMap<ElementName, PendingFiles>,
 }
 
-/// Files of an element that differ while an operation of theirs is pending: nobody can say yet what
+/// Files of an element that differ while an operation of theirs is pending: nobody can know yet what
 /// they should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct PendingFiles {
@@ -222,7 +222,7 @@ impl Confirm<'_> {
         Ok(left)
     }
 
-    /// Rows that come from messages behind a checkpoint are what the stream says further on.
+    /// Rows that come from messages behind a checkpoint are what the stream states further on.
     async fn read_on(
         &self,
         streams: &Streams,
@@ -449,7 +449,7 @@ impl FilesSnapshot<'_> {
             findings.push(not_told(id, element, before.files.get(&id), row, &differs));
         }
         // What is wrong with the cache is certain; the rest is checked once more only where
-        // there is nothing to say yet.
+        // there is nothing to report yet.
         if !findings.is_empty() || (still && pending.is_none()) {
             return Verdict::Certain(findings);
         }

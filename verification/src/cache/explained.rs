@@ -9,9 +9,9 @@ use super::super::finding::Finding;
 /// repairs it.
 type Explanation = (Option<Uuid>, Option<Uuid>, String, String);
 
-/// Says of each finding what parked or discarded event explains it. What is parked is repaired by trying it
-/// again. What was discarded, and behind which nothing of its file was applied, is as the operator wanted
-/// it; it stays a finding, because the cache is not what the files are.
+/// Reports of each finding what parked or discarded event explains it. What is parked is repaired by trying
+/// it again. What was discarded, and behind which nothing of its file was applied, is as the operator
+/// wanted it; it stays a finding, because the cache is not what the files are.
 pub(super) async fn by_parked_events(
     query: &mut PgConnection,
     findings: &mut [Finding],

@@ -257,7 +257,7 @@ async fn odd_ids(query: &mut PgConnection) -> anyhow::Result<Vec<Finding>> {
     Ok(findings.collect())
 }
 
-/// Rows that say another API URL than the element itself: one finding for all of them. Their events say it,
+/// Rows with another API URL than the element itself: one finding for all of them. Their events state it,
 /// so no repair of the cache helps; a backfill publishes the files again.
 async fn other_urls(
     element: &ElementName,

@@ -154,7 +154,7 @@ async fn declare(query: &mut PgConnection, place: &CheckedCheckpoint) -> anyhow:
     })
 }
 
-/// A message that is gone or can't be read says no URL that fits.
+/// A message that is gone or can't be read states no URL that fits.
 async fn url_fits(bus: &Bus, source: &Source, row: &Row) -> anyhow::Result<bool> {
     let sequence = u64::try_from(row.sequence).unwrap_or(0);
     let Some(message) = bus.message(&source.stream(), sequence).await? else {

@@ -221,7 +221,7 @@ impl FromRow<'_, PgRow> for TableFile {
 }
 
 impl TableFile {
-    /// Every field in which an event says something else: what it says, what is there.
+    /// Every field in which an event states something else: what it says, what is there.
     pub fn differences(&self, event: &Received) -> Vec<String> {
         let Some((body, file)) =
             stream_files::body(event).and_then(|b| Some((b, b.file.as_ref()?)))

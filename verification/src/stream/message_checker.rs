@@ -36,7 +36,7 @@ pub(crate) struct MessageChecker<'a> {
     pub(crate) next: u64,
     /// The state after the last message that counts.
     pub(crate) resume_state: ResumeState,
-    /// The state as that message says it.
+    /// The state as that message states it.
     stated: StatedPositions,
     order: Order,
     /// Rows of our API that stand behind a higher position of the same file.
@@ -341,8 +341,8 @@ impl<'a> MessageChecker<'a> {
         before.is_some_and(|identity| *identity != envelope.identity)
     }
 
-    /// What was seen after a message that counts: as it says, unless that follows neither from what
-    /// the one before it says nor from what was seen.
+    /// What was seen after a message that counts: as it states, unless that follows neither from what
+    /// the one before it states nor from what was seen.
     fn seen_after(&self, envelope: &Envelope) -> SeenPositions {
         let seen = &self.resume_state.seen_positions;
         let is_consistent = self.resume_state.sequence + 1 != self.next - 1
@@ -445,7 +445,7 @@ impl<'a> MessageChecker<'a> {
         self.lost.iter().map(|lost| lost.id)
     }
 
-    /// Messages that say a position that is not their row's, or that of a row which has its own
+    /// Messages with a position that is not their row's, or that of a row which has its own
     /// message: nothing was lost, they do not count. What follows them does not follow what counts
     /// before them.
     pub(crate) fn pass_over_strangers(&mut self, elsewhere: &HashSet<Uuid>) {
@@ -539,7 +539,7 @@ enum Verdict {
     Ignore(String),
 }
 
-/// How a message differs from what its row says, as far as the row still has it: all of it for rows of
+/// How a message differs from what its row states, as far as the row still has it: all of it for rows of
 /// an outbox and rows that carry the file's state, else all but that state.
 fn difference(
     translator: &Translator,

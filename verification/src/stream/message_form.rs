@@ -66,7 +66,7 @@ pub fn state_follows(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -
         })
 }
 
-/// Whether the messages before it say that its position was seen already.
+/// Whether the messages before it state that its position was seen already.
 pub fn comes_again(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -> bool {
     own_position(envelope).is_some_and(|own| own <= high_water_mark && !gaps.contains(own))
 }

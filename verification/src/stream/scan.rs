@@ -92,10 +92,10 @@ pub struct StreamScan {
     pub new_holes: bool,
 }
 
-/// Compares everything. With `bodies` also what the messages say, as far as the rows have it.
+/// Compares everything. With `bodies` also what the messages state, as far as the rows have it.
 ///
 /// Which messages count depends on the breaks of the source, whose records come behind them. A record
-/// that turns out to be none has no say: then everything is read again without it.
+/// that turns out to be none does not count: then everything is read again without it.
 pub async fn scan(
     bus: &Bus,
     translator: &Translator,

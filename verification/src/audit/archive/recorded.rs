@@ -25,7 +25,7 @@ use super::Archived;
 /// So many of the newest ones are read: the last may be without a head yet.
 const READ: i64 = 100;
 
-/// What the events say.
+/// What the events state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The newest event that counts.
@@ -99,7 +99,7 @@ pub async fn read(
     Ok(recorded)
 }
 
-/// What an event says, where that can be true behind what was said before; else why not.
+/// What an event states, where that can be true after what was recorded before; else why not.
 async fn accepted(
     connection: &mut PgConnection,
     trusted: &[VerifierKey],
@@ -117,7 +117,7 @@ async fn accepted(
         if let Err(reason) = sound(row, &one, before.get(&one.stream)) {
             return Ok(Err(reason));
         }
-        // What the event before said is known.
+        // The content of the event before is known.
         let known = before.get(&one.stream) == Some(&one);
         if !known && !is_signed(connection, trusted, &one).await? {
             return Ok(Err(format!(
