@@ -1,4 +1,4 @@
-//! Accepting a source while it is in use: what is finished meanwhile is no damage, a stop changes
+//! Accepting a source while it is in use: rows that are finished meanwhile are no damage, a stop changes
 //! nothing, and a file that had moved to another element in the lost part comes back.
 
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! A source that lost something is refused, shown exactly, and accepted by an operator's word: then
-//! the relay continues, and each row that the source holds has one message that survives.
+//! A source that lost something is refused, its loss is shown exactly, and an operator accepts it: then
+//! the relay continues, and each row that the source contains has one message that survives.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -428,7 +428,7 @@ fn a_lock_that_is_not_let_go_is_named_and_a_wrong_element_is_refused() {
     });
 }
 
-/// A stream whose last message says that a backfill is due: whatever relay is active does it.
+/// A stream whose last message states that a backfill is due: whatever relay is active does it.
 #[test]
 fn a_relay_that_finds_a_backfill_due_does_it_by_itself() {
     run(async {

@@ -1,5 +1,5 @@
-//! Backups of the streams, rehearsed: taken while all is in use, pruned by, lost, restored, and gone on
-//! with; cut off at every step; and refused where they are not whole, not wanted or not allowed.
+//! Backups of the streams: taken while everything is in use, used to limit pruning, lost, restored, and
+//! continued; interrupted at every step; and refused where they are not whole, not wanted or not allowed.
 
 use std::path::{Path, PathBuf};
 
@@ -170,7 +170,7 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
     });
 }
 
-/// What was pruned beyond the backup is lost with the stream. What the relay says to do ends well, with
+/// What was pruned beyond the backup is lost with the stream. What the relay reports to do ends well, with
 /// files as they are now.
 #[test]
 fn what_was_pruned_beyond_the_backup_halts_the_relay_until_that_is_accepted() {
@@ -726,7 +726,7 @@ fn replicated_streams_are_restored_onto_a_cluster_that_has_lost_them() {
         let (to, manifest) = backed_up(&world, &[]).await;
         lose(&world).await;
         cut_off(&world, &to).await;
-        // Some servers keep its name, and then it is said what to do.
+        // Some servers keep its name, and then it is reported what to do.
         let (status, log) = restored(&world, &to, &["--stream", "elem"]).finish().await;
         if !status.success() {
             assert!(log.contains("nats stream rm ARTSTORE_WAL_elem"), "{log}");

@@ -1,4 +1,4 @@
-//! compose.yaml as Docker Compose reads it, as far as ours goes: anchors and merges, then the
+//! compose.yaml as Docker Compose reads it, as far as ours uses it: anchors and merges, then the
 //! variables of `.env`. A dollar sign that this does not know is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,7 +201,7 @@ pub fn tool(prefix: &str, file: &str) -> std::path::PathBuf {
     path
 }
 
-/// A program's output, with what it said where it failed.
+/// A program's output, with its output where it failed.
 pub async fn succeeded(command: &mut Command) -> Output {
     let output = command
         .stdin(Stdio::null())

@@ -70,7 +70,7 @@ async fn cached(world: &World) -> Vec<String> {
     .unwrap()
 }
 
-/// What commands say that read an element's texts; none finds anything wrong.
+/// What commands report that read an element's texts; none finds anything wrong.
 async fn read_again(world: &World) -> String {
     for arguments in [
         &["verify"] as &[_],

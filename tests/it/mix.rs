@@ -1,4 +1,4 @@
-//! Writers of every kind that a database knows, at the same time: what the relay has to stand.
+//! Writers of every kind that a database knows, at the same time: what the relay has to withstand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

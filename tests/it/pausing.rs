@@ -8,7 +8,7 @@ fn pause(world: &World) -> Program {
     world.command(&words)
 }
 
-/// `status` says that it is paused, once, and not as something that repairs itself.
+/// `status` reports that it is paused, once, and not as something that repairs itself.
 async fn shown(world: &World) {
     eventually("the pause is shown", async || {
         let (status, said) = world.command(&["status"]).output().await;

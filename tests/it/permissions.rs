@@ -1,4 +1,5 @@
-//! What a NATS user may not do is named at once, wherever the program asks: not "it does not answer".
+//! What a NATS user may not do is named at once, wherever the program asks; it never looks like a server
+//! that does not answer.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,6 +1,6 @@
 //! Rows that the product's Python service writes: a pending row, the change of `_files`, and the
-//! finished row in three transactions, with thin data. Whatever happens between them, the cache
-//! ends as `_files` stands.
+//! finished row in three transactions, with sparse data. Whatever happens between them, the cache
+//! agrees with `_files` in the end.
 
 use std::sync::Arc;
 

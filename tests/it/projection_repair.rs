@@ -1,4 +1,4 @@
-//! `artstore projection repair`: checkpoints moved by hand come back to where they belong, with
+//! `artstore projection repair`: checkpoints moved by hand are reset to where they belong, with
 //! projectors running; a repair that is killed leaves the old rows or the right ones.
 
 use artstore_schemas::source::Source;

@@ -1,4 +1,4 @@
-//! What must not be read, or not be built on, is refused with a message that says what happened
+//! What must not be read, or not be built on, is refused with a message that states what happened
 //! and what to do; nothing is published and nothing is applied.
 
 use std::path::Path;
@@ -349,7 +349,7 @@ async fn forge(world: &World, previous: Uuid) {
     sent.unwrap().await.unwrap();
 }
 
-/// Deleted: the relay says what to run. Made again: it publishes everything again, and the
+/// Deleted: the relay reports what to run. Made again: it publishes everything again, and the
 /// projector does not take it for the stream that it knew.
 #[test]
 fn a_stream_is_deleted_and_made_again() {

@@ -1,5 +1,5 @@
-//! A stream that was damaged is refused, shown, and repaired by messages after the damage: then relay and
-//! projector continue, and the cache is as the element's files are.
+//! A stream that was damaged is refused, the damage is shown, and repaired by messages after it: then relay
+//! and projector continue, and the cache agrees with the element's files.
 
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::EventType;

@@ -1,4 +1,4 @@
-//! `artstore status`: what it says is true, what is wrong is named with what to do, and whatever
+//! `artstore status`: what it reports is true, what is wrong is named with what to do, and whatever
 //! hangs, it ends.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What tests stand on: one shared stack for all tests of this program; a *world* for each test,
+//! What tests rest on: one shared stack for all tests of this program; a *world* for each test,
 //! with databases of its own and a NATS account of its own; and waiting for a condition with a
 //! deadline. Processes of the program are in [`process`].
 

@@ -1,4 +1,4 @@
-//! What a repair makes.
+//! What a repair adds.
 
 use artstore_migrations::{adopt, inspect, up};
 

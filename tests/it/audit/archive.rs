@@ -1,4 +1,4 @@
-//! Old rows go into files that verify by themselves, and the log continues over the boundary.
+//! Old rows are moved into files that verify by themselves, and the log continues over the boundary.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Somebody with full access to the database, with and without the secret of the chain: whatever
-//! they change is found, and by what. `docs/audit.md` has the same table.
+//! Somebody with full access to the database, with and without the secret of the chain: every change
+//! is found, and by the layer that is expected. `docs/audit.md` has the same table.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! A command that is asked for something that is not there says so: silence would look like an answer.
+//! A command that is asked for something that does not exist reports that: silence would look like an answer.
 
 use super::*;
 

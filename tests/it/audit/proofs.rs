@@ -1,4 +1,4 @@
-//! Proofs off line, heads that are kept elsewhere, and keys that are renewed.
+//! Offline proofs, heads that are kept elsewhere, and keys that are renewed.
 
 use artstore_projectors::audit_log::head::Head;
 use artstore_projectors::audit_log::note::SignerKey;

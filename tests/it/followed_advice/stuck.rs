@@ -1,4 +1,4 @@
-//! Somebody who has a lock, or holds rows back, and does not get on: a process that is frozen, a session
+//! Somebody who has a lock, or holds rows back, and makes no progress: a process that is frozen, a session
 //! that is none of ours, a table that is locked.
 
 use sqlx::PgConnection;

@@ -1,5 +1,5 @@
 //! Rows that differ from the streams: shown with their events, and repaired. Rows of the product's own
-//! services, and parked events, come along.
+//! services, and parked events, are copied.
 
 use super::*;
 use crate::load::update;

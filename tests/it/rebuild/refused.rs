@@ -1,4 +1,4 @@
-//! What can't be built again says so, and what to do.
+//! What can't be rebuilt is reported, with what to do.
 
 use artstore_stack::{Stack, StackOptions};
 

@@ -172,7 +172,7 @@ fn rights_and_indexes_that_come_and_go_meanwhile_are_not_lost() {
     });
 }
 
-/// Whatever the server's statistics say, or do not say yet.
+/// Whatever the server's statistics state, or do not say yet.
 #[test]
 fn many_rows_of_the_product_keep_nobody_waiting() {
     run(async {

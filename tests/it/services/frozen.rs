@@ -1,4 +1,4 @@
-//! Servers that hang: what services show meanwhile, and how they stop.
+//! Servers that hang: what services report meanwhile, and how they stop.
 
 use std::time::{Duration, Instant};
 

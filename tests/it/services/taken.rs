@@ -1,4 +1,4 @@
-//! A lock of a relay or of a projector in the hands of a session that is neither: any role that may
+//! A relay's or projector's lock that another session holds: any role that may
 //! connect can take it. The standbys report that nothing gets on, and `status` names who has it.
 
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Messages that were changed, moved or put in: whatever it was, the commands that are named end in
-//! agreement, for those who read on and for a cache that is rebuilt.
+//! Messages that were changed, moved or put in: whatever it was, after the commands that are named everything
+//! agrees, for readers that continue and for a cache that is rebuilt.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The command: what it prints, how it ends, and a check that is killed and continues.
+//! The command: what it prints, how it ends, and a check that is killed and resumes.
 
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 //!
 //! - `damage`: one kind of damage after the other
 //! - `rows`: damage of the source's rows
-//! - `mended`: the commands that are named do repair it
+//! - `repaired`: the commands that are named do repair it
 //! - `altered`: the same for whatever was done to messages
 //! - `command`: what the command prints, and a check that is killed and continues
 //! - `restarted`: servers that are restarted in the middle, or stay away

@@ -78,7 +78,7 @@ async fn writers(world: &World, mix: &Arc<Mix>, stop: &AtomicBool) {
     }
 }
 
-/// What a check says during which relay and projector are killed, and others begin; and those.
+/// What a check reports during which relay and projector are killed, and others begin; and those.
 async fn checked_while_they_die(world: &World) -> (String, [Process; 2]) {
     let relay = world.command(&["run", "relay", "--verify"]).start();
     let projector = world.projector().start();
