@@ -28,7 +28,7 @@ use crate::runtime::checkpoint::{self, Checkpoint};
 /// So many other orders are tried.
 const ORDERS: u64 = 10;
 
-/// An event, before it has a place in its stream.
+/// An event, before it has a sequence in its stream.
 #[derive(Debug, Clone)]
 pub struct Given {
     source: Source,
@@ -312,7 +312,7 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
     }
 }
 
-/// Each event with its place in its stream.
+/// Each event with its sequence in its stream.
 fn placed(given: &[Given]) -> BTreeMap<Source, Vec<Received>> {
     let mut streams: BTreeMap<Source, Vec<Received>> = BTreeMap::new();
     for given in given {

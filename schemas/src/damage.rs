@@ -100,7 +100,7 @@ impl Damage {
         }
     }
 
-    /// Whether any place is listed.
+    /// Whether nothing is listed.
     pub fn is_empty(&self) -> bool {
         self.holes.is_empty() && self.ignored.is_empty() && self.breaks.is_empty()
     }
@@ -140,7 +140,7 @@ impl Damage {
         holds(&self.breaks, sequence)
     }
 
-    /// Whether this place is listed, in whichever way.
+    /// Whether this sequence is listed, in whichever list.
     pub fn covers(&self, sequence: u64) -> bool {
         self.covers_hole(sequence, sequence)
             || self.ignores(sequence)

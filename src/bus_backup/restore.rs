@@ -52,7 +52,7 @@ pub struct Restored {
     pub returned: u64,
     /// Whether the server kept the time at which the stream was made: readers know it by that.
     pub is_same: bool,
-    /// How many places are not as a relay writes them, and the first of them; those were in the
+    /// How many sequences are not as a relay writes them, and the first of them; those were in the
     /// backup already.
     pub flaws: u64,
     /// The first of them, in words.

@@ -294,7 +294,7 @@ impl Checked {
         })
     }
 
-    /// What was not printed on the way, and the command to go on with.
+    /// What was not printed on the way, and the command to continue with.
     fn print_rest(&self) {
         let known = !self.reports.is_empty() || self.cache.is_some();
         if known && !self.shown {

@@ -151,7 +151,7 @@ pub(super) fn of_source(
 /// What a database with projections reported.
 pub(super) struct DatabaseAnswer<'a> {
     pub(super) holds: Holds,
-    /// The checkpoints, `elapsed` seconds before the places.
+    /// The checkpoints, `elapsed` seconds before the streams' ends.
     pub(super) before: &'a [Checkpoint],
     pub(super) places: &'a Asked<ProjectionRows>,
     pub(super) elapsed: f64,

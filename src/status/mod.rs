@@ -270,7 +270,7 @@ pub enum Pace {
     Halted,
     /// A person has stopped it.
     Paused,
-    /// The checkpoint is no place of this stream.
+    /// The checkpoint is no sequence of this stream.
     OffTheStream,
     /// The database or NATS does not report it.
     NotKnown,

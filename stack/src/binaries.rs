@@ -31,7 +31,7 @@ pub(super) fn nats_server() -> anyhow::Result<PathBuf> {
     bail!("no nats-server 2.12.1 or newer on PATH or in .tools/bin: run scripts/setup")
 }
 
-/// A folder with `initdb`, `pg_ctl` and `postgres`: PATH first, then Debian's places, the newest first.
+/// A folder with `initdb`, `pg_ctl` and `postgres`: PATH first, then Debian's folders, the newest first.
 pub(super) fn postgres() -> anyhow::Result<PathBuf> {
     let on_path = path_folders().into_iter().filter_map(|folder| {
         // A link on PATH may stand alone; the other programs are beside what it points to.
@@ -60,7 +60,7 @@ pub(super) fn postgres() -> anyhow::Result<PathBuf> {
 }
 
 /// A folder with `pg_dump` and `pg_restore` that are not older than a server of this major version, and what
-/// `pg_dump` reports about itself: PATH first, then Debian's places, the newest first.
+/// `pg_dump` reports about itself: PATH first, then Debian's folders, the newest first.
 pub fn postgres_clients(server: u32) -> anyhow::Result<(PathBuf, String)> {
     clients_in(path_folders().into_iter().chain(debian_folders()), server)
 }

@@ -71,7 +71,7 @@ fn whoever_publishes_says_the_elements_own_url() {
         assert_eq!(shown(&mut query).await, some("http://a.example"));
         verify_cache::clean(&world).await;
 
-        // Stored: the relay reports it from its next poll on, whatever its settings are.
+        // Stored: the relay states it from its next poll on, whatever its settings are.
         let (_, said) = world
             .command(&["element", "set-url", "elem", "http://b.example"])
             .output()

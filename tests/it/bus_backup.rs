@@ -170,8 +170,8 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
     });
 }
 
-/// What was pruned beyond the backup is lost with the stream. What the relay reports to do ends well, with
-/// files as they are now.
+/// What was pruned beyond the backup is lost with the stream. The command that the relay names ends well,
+/// with files as they are now.
 #[test]
 fn what_was_pruned_beyond_the_backup_halts_the_relay_until_that_is_accepted() {
     run(async {
@@ -726,7 +726,7 @@ fn replicated_streams_are_restored_onto_a_cluster_that_has_lost_them() {
         let (to, manifest) = backed_up(&world, &[]).await;
         lose(&world).await;
         cut_off(&world, &to).await;
-        // Some servers keep its name, and then it is reported what to do.
+        // Some servers keep its name, and then the error states what to do.
         let (status, log) = restored(&world, &to, &["--stream", "elem"]).finish().await;
         if !status.success() {
             assert!(log.contains("nats stream rm ARTSTORE_WAL_elem"), "{log}");

@@ -201,7 +201,7 @@ pub fn tool(prefix: &str, file: &str) -> std::path::PathBuf {
     path
 }
 
-/// A program's output, with its output where it failed.
+/// A program's output; where it failed, also in the error.
 pub async fn succeeded(command: &mut Command) -> Output {
     let output = command
         .stdin(Stdio::null())

@@ -507,7 +507,7 @@ fn what_compose_starts_works_as_plain_processes() {
                 None => program,
             }
         };
-        // Without the right it reports it, by name, and does not wait for the relay's lock.
+        // Without the right it reports that, by name, and does not wait for the relay's lock.
         let refused = backfill(Some(nats.url("setup", &variables)));
         let (status, said) = refused.finish().await;
         assert_eq!(status.code(), Some(1), "{said}");

@@ -155,7 +155,7 @@ fn messages_that_another_consumer_delivers_are_dropped_and_a_paused_one_is_made_
         file(&world, "behind the removal.txt").await;
         world.caught_up(0).await;
         world.projected().await;
-        // Nothing is lost: status reports so for a minute.
+        // Nothing is lost: status shows it for a minute.
         let mut services = vec![relay, projector];
         follow(&world, "nobody changes consumers any more", &mut services).await;
         for service in services {

@@ -75,7 +75,7 @@ impl Accepted {
     pub fn knows(&self, decision: RecordedDecision, sequence: u64) -> bool {
         match decision {
             RecordedDecision::Epoch => self.epochs.0.iter().any(|epoch| epoch.sequence == sequence),
-            // A record lists all places of those before it.
+            // A record lists all damaged ranges of the earlier ones.
             RecordedDecision::Damage => sequence <= self.damage_at,
         }
     }

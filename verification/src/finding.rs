@@ -26,7 +26,7 @@ pub enum Kind {
     MessageForeign,
     /// A finished row has no position, so that no relay sees it.
     RowUnnumbered,
-    /// A checkpoint is not a place of its stream (beyond its end, another event, another stream),
+    /// A checkpoint does not match its stream (beyond its end, another event, another stream),
     /// or rows come from messages behind it.
     Checkpoint,
     /// A file has no row in the cache.

@@ -71,7 +71,7 @@ pub struct ReadMessage {
     pub flaws: Vec<Flaw>,
     /// What it is to its source.
     pub place: MessageRole,
-    /// The file that it changes, where its place among the file's changes means something.
+    /// The file that it changes, where its order among the file's changes matters.
     pub file: Option<Uuid>,
 }
 

@@ -249,7 +249,7 @@ impl Matching {
         }
     }
 
-    /// Takes a message that came after the rows of its place were read, with its row as it stands
+    /// Takes a message that came after the rows of its position were read, with its row as it is
     /// now.
     pub fn late(
         &mut self,

@@ -316,7 +316,7 @@ impl Pass {
             .max(0)
     }
 
-    /// Messages whose place among those of their file could not be checked.
+    /// Messages whose order among those of their file could not be checked.
     pub fn order_unchecked(&self) -> u64 {
         self.state.order.unchecked
     }

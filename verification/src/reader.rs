@@ -31,7 +31,7 @@ pub struct Message {
     pub body: Bytes,
 }
 
-/// Reads on from one place of a stream.
+/// Reads on from one sequence of a stream.
 pub struct Reader {
     bus: Bus,
     stream: String,
@@ -39,7 +39,7 @@ pub struct Reader {
     /// The sequence behind the last message.
     next: u64,
     messages: Option<Deliveries>,
-    /// Where the consumer was recreated because of a hole: a second at the same place is real.
+    /// Where the consumer was recreated because of a hole: a second at the same sequence is real.
     hole_at: Option<u64>,
     failures: usize,
 }

@@ -57,7 +57,7 @@ pub struct Report {
     /// a finding: two of their transactions may finish side by side, and then either order is
     /// right.
     pub overtaken: u64,
-    /// Messages whose place among those of their file could not be checked: they came too long
+    /// Messages whose order among those of their file could not be checked: they came too long
     /// after the others.
     pub order_unchecked: u64,
     /// How many findings of each kind there are.

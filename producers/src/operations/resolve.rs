@@ -46,7 +46,7 @@ pub struct Resolved {
     pub outcome: Status,
     /// Why.
     pub reason: String,
-    /// Its place in the source; none for a dry run.
+    /// Its position in the source; none for a dry run.
     pub position: Option<i64>,
 }
 
@@ -224,7 +224,7 @@ async fn finish(
         Status::Committed => None,
         Status::RolledBack | Status::Failed => Some(format!("{reason} (resolved by {who})")),
     };
-    // Data that is no object has no place for a key: it is kept under one.
+    // Data that is no object can't hold a key: it is kept under one.
     let sql = format!(
         "update public.{element}_wal set status = $2, error_message = $3, \
              completed_at = clock_timestamp(), duration_ms = null, \

@@ -84,7 +84,7 @@ impl Outgoing {
 /// Publishing failed: read the stream's end and continue from there.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishFailure {
-    /// Somebody else's message, or an earlier one of ours, is at this place already.
+    /// Somebody else's message, or an earlier one of ours, is at this sequence already.
     #[error("the stream does not end where it should: {0}")]
     Refused(String),
     /// The server knows this message id already.

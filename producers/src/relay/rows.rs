@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 impl SourceRow {
     /// Whether our API committed it: it carries the file's state itself, and it was finished in
-    /// the transaction that held the file's row, so its place among the file's changes is certain.
+    /// the transaction that held the file's row, so its order among the file's changes is certain.
     pub fn is_recorded(&self) -> bool {
         match &self.content {
             Content::Wal(row) => matches!(row.state, WalState::Recorded(_)),

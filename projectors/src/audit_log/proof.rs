@@ -15,13 +15,13 @@ const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
 /// A tree of 2^64 leaves has proofs of 64 hashes.
 const MOST_HASHES: usize = 64;
 
-/// A row's place in a signed tree.
+/// A row's index in a signed tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The bytes of the row. Nobody has signed them by themselves: what proves them is that their
     /// hash leads to the signed root.
     pub row: Vec<u8>,
-    /// The row's place, from 0: the sequence of its message less one.
+    /// The row's index, from 0: the sequence of its message less one.
     pub index: u64,
     /// From the leaf's sibling upwards.
     pub hashes: Vec<Hash>,

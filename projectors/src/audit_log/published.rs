@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The last head of a stream's log on the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
-    /// Its place in the stream of heads; 0 where there is none.
+    /// Its sequence in the stream of heads; 0 where there is none.
     pub sequence: u64,
     /// The note; none where there is none.
     pub note: Option<String>,

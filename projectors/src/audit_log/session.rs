@@ -39,7 +39,7 @@ pub(super) struct Known {
 /// The last head on the bus.
 #[derive(Debug, Clone, Copy, Default)]
 struct Published {
-    /// Its place there; 0: there is none.
+    /// Its sequence there; 0: there is none.
     sequence: u64,
     /// Its size.
     size: u64,

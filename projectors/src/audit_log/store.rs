@@ -28,7 +28,7 @@ pub struct Tip {
 pub struct Signed {
     /// The row.
     pub row: Row,
-    /// Its place in the chain.
+    /// Its signature, which covers that of the row before.
     pub signature: Hash,
 }
 

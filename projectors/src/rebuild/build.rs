@@ -94,7 +94,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         &mut self.connection
     }
 
-    /// Applies the streams up to these places.
+    /// Applies the streams up to these sequences.
     pub async fn fill(
         &mut self,
         targets: &[Target],

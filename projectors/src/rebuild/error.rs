@@ -161,7 +161,7 @@ pub enum RebuildError {
     /// There is nothing to go back to.
     #[error("projection {0} was not swapped before: there are no tables to go back to")]
     NoPrevious(&'static str),
-    /// There is no such place in the streams.
+    /// The streams do not have such a sequence.
     #[error("--as-of: {0}")]
     BadPlace(String),
     /// The tables to go back to do not fit.

@@ -122,7 +122,7 @@ impl<P: Projector> Rebuild<'_, P> {
         }
         let alike =
             table_properties::has_same_properties::<P>(&mut transaction, &self.schema).await?;
-        // Nobody reads or writes: these are the last places.
+        // Nobody reads or writes: these are the last sequences.
         let places = streams.places::<P>(&mut transaction).await?;
         let deadline = Instant::now() + STRETCH;
         let mut fill = Fill {

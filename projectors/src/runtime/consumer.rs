@@ -84,7 +84,7 @@ impl<M: ReadMessage> Entry<M> {
     }
 }
 
-/// A consumer that continues from one place of a stream.
+/// A consumer that continues from one sequence of a stream.
 pub struct StreamReader<M> {
     projection: &'static str,
     source: Source,
@@ -97,7 +97,7 @@ pub struct StreamReader<M> {
     /// Read, and not given out yet.
     taken: VecDeque<(Entry<M>, ReadPosition)>,
     bus: Bus,
-    /// The places that an operator accepted; looked up again at each that is not among them.
+    /// The damaged ranges that an operator accepted; looked up again at each sequence that is not in them.
     damage: Damage,
     /// Where the consumer was recreated because of a hole already.
     hole_at: Option<u64>,
@@ -342,7 +342,7 @@ impl<M: ReadMessage> StreamReader<M> {
         Ok(envelope)
     }
 
-    /// The first hole may be the consumer's; a second at the same place is the stream's.
+    /// The first hole may be the consumer's; a second at the same sequence is the stream's.
     fn hole(&self, expected: u64, found: u64) -> WorkerError {
         if self.hole_at == Some(expected) {
             return Halt::Hole {

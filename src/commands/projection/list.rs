@@ -234,7 +234,7 @@ impl ListedProjection {
         self.checkpoints.iter().map(|at| at.parked).sum()
     }
 
-    /// Versions of tables that this program can't go on with.
+    /// Versions of tables that this program can't continue with.
     fn other_version(&self) -> Option<i32> {
         let version = i32::try_from(self.projection.version()).unwrap_or(i32::MAX);
         let versions = self.checkpoints.iter().map(|at| at.version);

@@ -144,7 +144,7 @@ async fn adopted_while_it_is_written_to(made: Made) {
         operations += writer.await.unwrap();
     }
 
-    // No row lost, none changed, and the product's version table states what it said.
+    // No row lost, none changed, and the product's version table is unchanged.
     for (connection, (columns, before)) in [&mut element, &mut query, &mut admin]
         .into_iter()
         .zip(before)

@@ -37,7 +37,7 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         let (status, said) = verify.output().await;
         let said: Value = serde_json::from_str(&said).unwrap();
         assert!(status.success() && said["audit"]["ok"] == true, "{said}");
-        // Without public keys nothing is reported about it, and that is reported.
+        // Without public keys it is not checked, and that is reported.
         let (_, said) = world.command(&["verify", "--json"]).output().await;
         let said: Value = serde_json::from_str(&said).unwrap();
         assert!(said["audit"].is_null(), "{said}");

@@ -33,7 +33,7 @@ pub enum Kind {
     RowExtra,
     /// A row is not the one that was signed.
     RowEdited,
-    /// A row stands in another one's place.
+    /// A row has another one's sequence.
     RowMoved,
     /// A row is right, its signature is not.
     SignatureEdited,
@@ -62,7 +62,7 @@ pub enum Kind {
 pub struct Finding {
     /// The stream whose log it is; none where it is about the product's own rows.
     pub stream: Option<String>,
-    /// The row, by its place in the log; of a head, its size.
+    /// The row, by its sequence; of a head, its size.
     pub sequence: Option<u64>,
     /// The row's key in the table, where it is there.
     pub id: Option<i64>,

@@ -283,7 +283,7 @@ impl RowScan<'_> {
         if fits {
             return Link::Fits;
         }
-        // Its content, its place or its signature was changed: the row behind it shows which.
+        // Its content, its sequence or its signature was changed: the row after it shows which.
         if let Some(leaf) = self.leaf_stored(stored.row.sequence) {
             let of_tree = before.iter().map(|s| key.sign(s, &leaf));
             self.signatures.extend(of_tree);

@@ -34,7 +34,7 @@ pub struct CheckedCheckpoint {
     pub end: u64,
     /// What the database reports; none where nothing was applied yet.
     pub checkpoint: Option<Checkpoint>,
-    /// The last place of which the checkpoint proves that the stream was applied up to there: its
+    /// The last sequence of which the checkpoint proves that the stream was applied up to there: its
     /// own where it is sound, else where its event really stands, else 0.
     pub provable: u64,
     /// The headers of the message there.
@@ -160,7 +160,7 @@ pub async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<St
 pub fn compare_rows(places: &mut [CheckedCheckpoint], highest: &HashMap<String, u64>) {
     for place in places {
         let applied = highest.get(&place.source.stream()).copied();
-        // A row changed by hand may name any sequence: only one that the stream has is a place.
+        // A row changed by hand may name any sequence: only one that the stream has counts.
         let applied = applied.filter(|row| *row > place.provable && *row <= place.end);
         if let Some(applied) = applied {
             place.rows_behind = true;

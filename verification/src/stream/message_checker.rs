@@ -493,9 +493,9 @@ impl<'a> MessageChecker<'a> {
                 DamageKind::Break => damage.add_break(sequence),
             }
         }
-        // What was found is newer than what is known of the same place.
+        // What was found is newer than what is known of the same sequence.
         let damage = self.known.with(&damage);
-        // Where messages changed places, the last one does not state everything that was seen.
+        // Where messages were exchanged, the last one does not state everything that was seen.
         let seen = self.agreed.as_slice().last().map_or(0, |range| range.last);
         let high_water_mark = self.resume_state.seen_positions.high_water_mark();
         if !self.damaged_ranges.is_empty() && seen > high_water_mark {

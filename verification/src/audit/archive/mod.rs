@@ -81,7 +81,7 @@ pub struct ArchivedRow {
     pub id: i64,
     /// The key of the chain.
     pub kid: String,
-    /// Its place in the chain.
+    /// Its signature, which covers that of the row before.
     pub hmac_signature: String,
 }
 
