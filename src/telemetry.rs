@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogFormat};
 
-/// Starts logging. Libraries are heard from `warn` on, or as loud as ours when that is louder
+/// Starts logging. Libraries are logged from `warn` on, or as loud as ours when that is louder
 /// than `info`.
 pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
     let level = config.log_level.as_deref().unwrap_or(usual_level);

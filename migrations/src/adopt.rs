@@ -35,7 +35,7 @@ pub enum Origin {
     Product {
         /// Its version table, where there is one.
         version_table: Option<String>,
-        /// What stands in it.
+        /// What is in it.
         revision: Option<String>,
         /// Whether that is the revision whose catalogue is version 1.
         known: bool,

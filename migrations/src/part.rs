@@ -165,7 +165,7 @@ impl Part {
     }
 }
 
-/// The index that a statement builds, as it stands there.
+/// The index that a statement builds, as it is there.
 pub(crate) fn built_index(statement: &str) -> Option<&str> {
     let mut words = statement.split_whitespace();
     if words.next()? != "create" {

@@ -42,7 +42,7 @@ impl Direction {
     }
 }
 
-/// A step and its SQL, as it stands in the file: with the placeholder, so that its checksum is
+/// A step and its SQL, as it is in the file: with the placeholder, so that its checksum is
 /// the same for every element.
 #[derive(Debug)]
 pub(crate) struct Script {

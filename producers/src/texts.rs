@@ -14,7 +14,7 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Asks the database. One that is not in UTF-8 and has no such function yet is read as it stands.
+    /// Asks the database. One that is not in UTF-8 and has no such function yet is read as it is.
     pub(crate) async fn of(
         connection: &mut PgConnection,
         function: &str,

@@ -119,7 +119,7 @@ pub struct RawMessage {
 
 /// How a projector reads the messages of a stream.
 pub trait ReadMessage: Sized + Clone + Send + Sync {
-    /// Whether messages are taken that can't be read, do not belong into the stream, do not count,
+    /// Whether messages are taken that can't be read, do not belong in the stream, do not count,
     /// or are gone where an operator accepted that. Without, the first three of them end the worker
     /// unless an operator accepted them, and then they are passed over.
     const EVERYTHING: bool;

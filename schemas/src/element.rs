@@ -28,7 +28,7 @@ pub struct InvalidElementName {
 }
 
 impl ElementName {
-    /// The name as it stands in table names, stream names and subjects.
+    /// The name as it is in table names, stream names and subjects.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -73,7 +73,7 @@ pub struct StreamBackup {
     /// The last sequence at the moment of the snapshot; 0: the stream was empty. The file holds
     /// everything up to it. It may hold messages that came while it was written.
     pub last_sequence: u64,
-    /// What stands there; none in an empty stream.
+    /// What is there; none in an empty stream.
     pub last_message: Option<LastMessage>,
     /// The stream's settings, as the server sent them.
     pub config: Value,
@@ -131,7 +131,7 @@ impl StreamBackup {
     }
 }
 
-/// What stands at a sequence of a stream; none where nothing does.
+/// What is at a sequence of a stream; none where nothing is.
 pub async fn message(
     bus: &Bus,
     stream: &str,

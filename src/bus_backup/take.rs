@@ -1,5 +1,5 @@
 //! Taking a backup. The streams are taken one after the other while they are in use: first the signed
-//! audit heads, then the sources, so that no head speaks of messages that the backup does not have.
+//! audit heads, then the sources, so that no head covers messages that the backup does not have.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Write as _};

@@ -150,7 +150,7 @@ pub struct WorkerAnswer {
     pub stage: Stage,
     /// Events applied and committed since the process started.
     pub applied: u64,
-    /// Since it last committed, or heard from the database, in seconds.
+    /// Since it last committed, or received anything from the database, in seconds.
     pub sign_seconds: Option<f64>,
     /// Why its consumer was recreated in the last minute; none where it was not.
     #[serde(default)]

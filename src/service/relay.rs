@@ -28,7 +28,7 @@ const FINDING_KINDS: [FindingKind; 9] = [
     FindingKind::RowUnnumbered,
 ];
 
-/// Rows wait for so long with nothing stored: whoever has the lock does not get on.
+/// Rows wait for so long with nothing stored: whoever has the lock makes no progress.
 const UNSEEN: Duration = Duration::from_secs(10);
 
 /// The relays of a process.

@@ -150,7 +150,7 @@ fn active_stuck(relay: &RelayAnswer, unpublished: Option<Rows>) -> Option<f64> {
     (rows && waiting >= STUCK).then_some(waiting)
 }
 
-/// What decides how a projection gets on in a stream.
+/// What decides the progress of a projection in a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct PaceInput<'a> {
     /// None where nothing was applied yet.
@@ -169,7 +169,7 @@ pub struct PaceInput<'a> {
     pub active: Option<f64>,
 }
 
-/// How a projection gets on in a stream, and the seconds that belong to that.
+/// The progress of a projection in a stream, and the seconds that belong to that.
 pub fn pace(seen: PaceInput<'_>) -> (Pace, Option<f64>) {
     let stream = seen.stream;
     let sequence = seen.checkpoint.map_or(0, |checkpoint| checkpoint.sequence);

@@ -132,7 +132,7 @@ pub struct Relays {
     pub answers: Option<Vec<RelayAnswer>>,
     /// What is wrong with the one that matters most.
     pub problem: Option<Problem>,
-    /// For how long rows have been waiting with nothing published, in seconds; none where it gets on.
+    /// For how long rows have been waiting with nothing published, in seconds; none where it makes progress.
     #[serde(serialize_with = "rounded")]
     pub stuck_seconds: Option<f64>,
 }
@@ -204,7 +204,7 @@ pub struct Mirror {
     pub of: String,
     /// How many messages it is behind.
     pub lag: u64,
-    /// Since it last heard from the origin, in seconds; none where it never did.
+    /// Since it last received anything from the origin, in seconds; none where it never did.
     #[serde(serialize_with = "rounded")]
     pub heard_seconds: Option<f64>,
 }
@@ -243,7 +243,7 @@ pub struct ProjectionStream {
     /// Messages applied in a second, over the last second.
     #[serde(serialize_with = "rounded")]
     pub rate: Option<f64>,
-    /// How it gets on.
+    /// Its progress.
     pub state: Pace,
     /// For `up-to-date`: since when the stream has had nothing new. For `catching-up`: how long it
     /// will take at this rate. For `stuck`: for how long there was work and no progress. For `paused`:
@@ -256,7 +256,7 @@ pub struct ProjectionStream {
     pub workers: Workers,
 }
 
-/// How a projection gets on.
+/// The progress of a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {

@@ -378,7 +378,7 @@ fn places(projection: &ProjectionStatus) -> Table {
 /// The database counts all; those that answered are those that are known by name.
 fn workers(place: &ProjectionStream) -> String {
     let workers = &place.workers;
-    // Its lock shows that it exists, and its checkpoint how it gets on.
+    // Its lock shows that it exists, its checkpoint shows its progress.
     let state = match workers.state {
         Working::Silent => "active",
         state => worked(state),

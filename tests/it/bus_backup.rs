@@ -103,7 +103,7 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
 
         let (to, manifest) = backed_up(&world, &[]).await;
         let names: Vec<&str> = manifest.streams.iter().map(|b| b.stream.as_str()).collect();
-        // No head speaks of messages that the backup lacks.
+        // No head covers messages that the backup lacks.
         assert_eq!(
             names,
             [

@@ -20,7 +20,7 @@ pub fn text(path: &str) -> String {
     std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// compose.yaml with its anchors and merges resolved, and its variables as they stand there.
+/// compose.yaml with its anchors and merges resolved, and its variables as they are there.
 pub fn raw() -> Value {
     serde_saphyr::from_str(&text("compose.yaml")).unwrap()
 }

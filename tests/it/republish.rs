@@ -31,7 +31,7 @@ async fn filled(world: &World) {
     publish_all(world).await;
 }
 
-/// All messages, as they stand.
+/// All messages, as they are.
 async fn raw(world: &World, source: &Source) -> Vec<StreamMessage> {
     let stream = world
         .bus

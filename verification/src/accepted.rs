@@ -57,7 +57,7 @@ impl Accepted {
         (sequence > self.end || self.knows(decision, sequence)).then_some(decision)
     }
 
-    /// Whether a message still speaks of a row: true where no later break took its row away.
+    /// Whether a message still reports a row: true where no later break took its row away.
     pub fn survives(&self, sequence: u64, position: i64) -> bool {
         self.epochs.survives(sequence, position)
     }

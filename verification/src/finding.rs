@@ -21,7 +21,7 @@ pub enum Kind {
     StreamHole,
     /// A message does not follow the one before it.
     StreamBroken,
-    /// A message does not belong into its stream: subject, source, type or form, or no relay of this
+    /// A message does not belong in its stream: subject, source, type or form, or no relay of this
     /// source can have written it there.
     MessageForeign,
     /// A finished row has no position, so that no relay sees it.

@@ -76,7 +76,7 @@ pub struct ReadMessage {
 }
 
 impl Links {
-    /// The highest position that any message speaks of: nothing above it was published.
+    /// The highest position in any message: nothing above it was published.
     pub fn highest(&self) -> i64 {
         self.high_water_mark.max(self.reached)
     }
@@ -131,7 +131,7 @@ impl Links {
         };
         let decision = accepted.decision(&envelope, sequence);
         let epoch = decision == Some(RecordedDecision::Epoch);
-        // An operator has accepted that it stands where it stands.
+        // An operator has accepted that it does not follow the message before it.
         let accepted_here = accepted.damage.covers_break(sequence);
         let chained = match envelope.previous {
             None => first || (after_hole && sequence > 1),
@@ -254,7 +254,7 @@ impl Flaw {
     }
 }
 
-/// Whether a message belongs into its source's stream and can be read: its content, or why not.
+/// Whether a message belongs in its source's stream and can be read: its content, or why not.
 fn belongs(
     source: &Source,
     envelope: &Envelope,

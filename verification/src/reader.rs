@@ -16,7 +16,7 @@ use uuid::Uuid;
 /// How often a lost consumer is recreated before that counts as an error.
 const ATTEMPTS: usize = 20;
 
-/// A message as it stands in the stream.
+/// A message as it is in the stream.
 #[derive(Debug)]
 pub struct Message {
     /// Its sequence.

@@ -130,7 +130,7 @@ async fn changed(
             } else {
                 said.without_state().differences(&by_row.without_state())
             };
-            // Another position was found before, and stands in the detail already.
+            // Another position was found before, and is in the detail already.
             if fields.is_empty() && candidate.detail.contains("position") {
                 continue;
             }

@@ -79,7 +79,7 @@ pub fn of_url(api_url: Option<&str>) -> u64 {
 }
 
 /// The id of the snapshot of a file's state: the same for the same state behind the same message (`after`:
-/// the sequence of the last one that spoke of the file, or of a record of damage; 0 for none). So a run
+/// the sequence of the last one that was about the file, or of a record of damage; 0 for none). So a run
 /// that was cut off repeats its ids, and a state that comes back later has another one.
 pub fn snapshot_id(source: &str, file: Uuid, after: u64, state: Option<State>) -> Uuid {
     let state = state.map_or_else(|| "absent".to_owned(), |state| state.hex());

@@ -54,7 +54,7 @@ pub struct Pending {
     pub age: Duration,
     /// Whether our API wrote it: then it changes the file and is finished in one transaction.
     pub ours: bool,
-    /// The file as it stands.
+    /// The file as it is.
     pub file: Option<Present>,
     /// How it could be finished.
     pub proposal: Proposal,

@@ -206,7 +206,7 @@ fn decide(pending: &Pending, decision: &Resolution) -> Result<(Status, String), 
     Ok((outcome, reason.to_owned()))
 }
 
-/// Who decided and why stands in the row, under a key of ours beside what the writer put there:
+/// Who decided and why is in the row, under a key of ours beside what the writer put there:
 /// `resolved`. The marker of our API goes from a row that is resolved as committed, because it
 /// would say that the row carries the file's state, and a pending row never does. Nobody measured
 /// how long it took.

@@ -57,7 +57,7 @@ pub(crate) struct PollLoop<'a> {
     pub(crate) poller: Poller,
     pub(crate) resume_state: ResumeState,
     pub(crate) mode: PublishMode,
-    /// The end of the stream at which the server last spoke of a duplicate.
+    /// The end of the stream at which the server last reported a duplicate.
     pub(crate) suspect: &'a mut Option<u64>,
     /// The backfill that is under way. It outlives the poll loop.
     pub(crate) backfill: &'a mut Option<Backfill>,
@@ -139,7 +139,7 @@ impl PollLoop<'_> {
         }
     }
 
-    /// Publishes what a poll left, batch by batch; after a stop, none but the batch in hand. False:
+    /// Publishes what a poll left, batch by batch; after a stop, none but the current batch. False:
     /// only the stream knows what is stored.
     async fn publish_all(
         &mut self,

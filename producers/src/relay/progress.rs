@@ -88,7 +88,7 @@ pub struct RelayState {
 }
 
 impl RelayState {
-    /// The last sign that the relay gets on: a poll that was answered, or an acknowledged batch.
+    /// The last sign that the relay makes progress: a poll that was answered, or an acknowledged batch.
     pub fn sign(&self) -> Option<Instant> {
         self.polled.max(self.stored)
     }

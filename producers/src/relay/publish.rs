@@ -267,7 +267,7 @@ struct BatchError {
     description: String,
 }
 
-/// One atomic batch: the expected sequence stands on its first message, the commit on its last.
+/// One atomic batch: the expected sequence is on its first message, the commit on its last.
 async fn atomic(
     bus: &Bus,
     messages: Vec<Outgoing>,

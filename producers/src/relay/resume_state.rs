@@ -146,7 +146,7 @@ pub(crate) async fn event_at(
     Ok(envelope.map(|envelope| envelope.id))
 }
 
-/// The last messages of a stream that speak of rows which the source has to hold.
+/// The last messages of a stream that report rows which the source has to hold.
 #[derive(Debug, Default)]
 pub struct Recent(Vec<Published>);
 

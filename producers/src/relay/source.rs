@@ -114,7 +114,7 @@ pub struct OutboxRow {
     pub(crate) large: Vec<Omitted>,
 }
 
-/// The table that a source's rows stand in, and what belongs to it.
+/// The table that contains a source's rows, and what belongs to it.
 #[derive(Debug, Clone)]
 pub struct SourceTable {
     pub(crate) table: String,

@@ -55,7 +55,7 @@ const HANDED_OVER: Duration = Duration::from_secs(10);
 /// How often the stream's settings are checked.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How often a standby relay checks whether the active one gets on.
+/// How often a standby relay checks whether the active one makes progress.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long the stream's end may take to be read for that.
@@ -292,7 +292,7 @@ impl Relay {
         });
     }
 
-    /// What a stop ends with: the halt that the relay still stands at, or an error where nobody knows
+    /// What a stop ends with: the halt that the relay is still in, or an error where nobody knows
     /// what became of the last batch.
     fn settled(&self, halted_at: Option<RelayError>) -> Result<(), RelayError> {
         let problem = self.progress.read().problem;
@@ -427,8 +427,9 @@ impl Relay {
         }
     }
 
-    /// Works for as long as the lock is held. What NATS does not do is tried again with the lock in hand:
-    /// with it, another relay would do no better. One that has no connection leaves it to others.
+    /// Works for as long as the lock is held. What NATS does not do is tried again without releasing the
+    /// lock, because another relay would do no better. A relay without a connection leaves the lock to
+    /// others.
     async fn work_while_held(
         &self,
         lease: &Lease,
@@ -531,7 +532,7 @@ impl Relay {
         }
     }
 
-    /// Continues after what may pass by itself, as long as the lock is held and it gets on.
+    /// Continues after what may pass by itself, as long as the lock is held and it makes progress.
     async fn work_until_backfilled(
         &self,
         lease: &Lease,

@@ -360,7 +360,7 @@ fn outbox_translated(id: Uuid, position: i64, row: OutboxRow) -> (Translated, Ou
     (translated, body)
 }
 
-/// An outbox row may come from any program; an actor that can't be read is kept as it stands.
+/// An outbox row may come from any program; an actor that can't be read is kept as it is.
 fn unreadable(actor: &str) -> Actor {
     let shown: String = actor.chars().take(200).collect();
     Actor {

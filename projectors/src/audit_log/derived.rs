@@ -123,7 +123,7 @@ impl Messages {
         })
     }
 
-    /// What stands at a sequence; sequences are asked for in ascending order.
+    /// What is at a sequence; sequences are asked for in ascending order.
     async fn at(&mut self, sequence: u64) -> Result<Record, BusError> {
         while self.next.as_ref().is_none_or(|(at, ..)| *at < sequence) && self.left > 0 {
             self.read().await?;

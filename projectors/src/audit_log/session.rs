@@ -70,7 +70,7 @@ impl AuditLog {
         let stream = &source.stream();
         let legacy = legacy::draw(connection).await?;
         let last = kept_alive(connection, published::last(bus, stream)).await??;
-        // Of one moment: a worker that has lost its lock may still commit what it has in hand.
+        // Of one moment: a worker that has lost its lock may still commit its current batch.
         let mut moment = connection
             .begin_with("begin isolation level repeatable read")
             .await?;

@@ -24,7 +24,7 @@ pub(crate) const STRETCH: Duration = Duration::from_secs(1);
 /// What is live now.
 #[derive(Debug, Clone)]
 pub struct Swapped {
-    /// Where the tables of before are.
+    /// Where the previous tables are.
     pub previous: String,
     /// The streams, and how far each is applied.
     pub streams: Vec<(String, u64)>,

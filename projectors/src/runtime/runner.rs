@@ -69,7 +69,7 @@ pub(crate) struct Task<P> {
 }
 
 /// Runs a worker until `stop` is set. Errors are logged once each and tried again: a person or
-/// a restart may repair them. When it is asked to stop, it commits the batch in hand and lets its
+/// a restart may repair them. When it is asked to stop, it commits the current batch and lets its
 /// lock go. Returns the error that it stood at when it was stopped.
 pub(crate) async fn run<P: Projector>(
     task: Task<P>,
@@ -154,7 +154,7 @@ fn stands_by(state: &mut WorkerState) {
     state.other_holder_seen = Some(Instant::now());
 }
 
-/// What a stop ends with: the halt that the worker still stands at, which it may have been looking
+/// What a stop ends with: the halt that the worker is still in, which it may have been looking
 /// at once more.
 fn stopped_at(stood_at: Option<WorkerError>, progress: &WorkerProgress) -> Result<(), WorkerError> {
     let mut halted = false;

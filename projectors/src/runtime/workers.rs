@@ -24,7 +24,7 @@ use crate::runtime::share::Share;
 /// How often streams are listed.
 const LISTING: Duration = Duration::from_secs(3);
 
-/// How long the workers may take to commit what they have in hand when they are asked to stop.
+/// How long the workers may take to commit their current batch when they are asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs a projection until `stop` is set, after [`check_direct`] of its database, whose error comes back

@@ -153,7 +153,7 @@ impl With<'_> {
     /// Checks the tables' form, then the rows.
     async fn all(&self, command: &Verify) -> anyhow::Result<Outcome> {
         let mut connection = reached(self.database).await?;
-        // Before a table is read: what stands in its place may be anything.
+        // Before a table is read: what is in its place may be anything.
         let form = table_definition::check(&mut connection).await?;
         let mut result = match self.rows(&mut connection, command).await {
             Ok(result) => result,

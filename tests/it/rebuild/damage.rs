@@ -87,7 +87,7 @@ fn rows_changed_removed_and_added_by_hand_are_shown_with_their_events_and_repair
         crate::verify_cache::clean(&world).await;
         let (code, said) = rebuild(&world, &["--dry-run"]).await;
         assert_eq!((code, said["outcome"].as_str()), (Some(0), Some("equal")));
-        // Rolled back, the damage is there again: these are the tables of before.
+        // Rolled back, the damage is there again: these are the previous tables.
         let rollback = world.command(&["projection", "rollback", "query-cache"]);
         let (status, said) = rollback.output().await;
         assert!(status.success(), "{said}");

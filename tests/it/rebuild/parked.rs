@@ -64,7 +64,7 @@ fn what_was_given_up_stays_so_through_a_rebuild_and_a_rollback() {
         // A fill meets the events that were discarded, and continues behind them.
         swaps(&world).await;
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
-        // Nor do they come back with the tables of before.
+        // Nor do they come back with the previous tables.
         let (status, said) = world
             .command(&["projection", "rollback", "query-cache"])
             .output()

@@ -1,5 +1,5 @@
 //! A relay's or projector's lock that another session holds: any role that may
-//! connect can take it. The standbys report that nothing gets on, and `status` names who has it.
+//! connect can take it. The standbys report that nothing makes progress, and `status` names who has it.
 
 use serde_json::Value;
 

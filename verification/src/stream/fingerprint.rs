@@ -113,7 +113,7 @@ impl Body {
     }
 }
 
-/// Messages of before show a recorded id as it stands. What it means is the same.
+/// Earlier messages show a recorded id as it is. What it means is the same.
 fn of_today(actor: Actor) -> Actor {
     let before = match actor.id.as_deref() {
         None | Some("") => Actor::system(),

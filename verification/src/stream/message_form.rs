@@ -10,7 +10,7 @@ use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::{HeaderMap, HeaderValue};
 
-/// Why a message does not belong into its source's stream, if it does not.
+/// Why a message does not belong in its source's stream, if it does not.
 pub fn foreign(
     source: &Source,
     subject: &str,

@@ -13,7 +13,7 @@ pub use crate::projector::RawMessage;
 /// The mapping of new rows.
 pub const NEWEST: u32 = 1;
 
-/// What stands at one sequence of a stream.
+/// What is at one sequence of a stream.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The sequence.
