@@ -21,7 +21,7 @@ use crate::bus::{Bus, BusError};
 use crate::pull::Inbox;
 pub use crate::pull::Pull;
 
-/// After so long without a message the stream is asked whether it holds more.
+/// After so long without a message the stream is asked whether it contains more.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// While recreating the consumer does not help, it is done less and less often, up to this.
@@ -70,7 +70,7 @@ pub struct Deliveries {
     /// When a message came last, or the stream was asked whether it holds more.
     quiet_since: Instant,
     quiet: Duration,
-    /// Up to here the stream holds nothing that this consumer would deliver.
+    /// Up to here the stream contains nothing that this consumer would deliver.
     nothing_up_to: u64,
     /// Whether messages of others came.
     warned: bool,
@@ -81,7 +81,7 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Makes a consumer. `config` names where it begins and what it leaves out.
+    /// Creates a consumer. `config` states where it begins and what it leaves out.
     pub async fn open(
         bus: &Bus,
         stream: &str,
@@ -116,7 +116,7 @@ impl Deliveries {
         self.pending
     }
 
-    /// The next message, waited for so long; none where nothing came. After an error nothing more
+    /// The next message, waiting up to this long; none where nothing came. After an error nothing more
     /// comes.
     pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
         let until = Instant::now() + patience;
@@ -161,7 +161,7 @@ impl Deliveries {
         next.ok_or_else(|| self.ended(&format!("no message came for {} s", patience.as_secs())))
     }
 
-    /// What has come already; none where nothing has.
+    /// A message that has arrived already; none where there is none.
     pub fn now(&mut self) -> Option<Result<Message, Ended>> {
         for _ in 0..MOST_FOREIGN {
             let next = self.inbox.now()?;
@@ -292,7 +292,7 @@ impl Deliveries {
         Ok(None)
     }
 
-    /// A consumer that continues behind the last message.
+    /// A consumer that continues after the last message.
     async fn anew(&self) -> Result<Self, BusError> {
         let mut config = self.config.clone();
         if self.last > 0 {
