@@ -36,7 +36,7 @@ const MAX_CHANGES: usize = 1_000;
 /// What was found and done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct BackfillCounts {
-    /// Files of the element, and files that the stream believed present.
+    /// Files of the element, and files that are present by the stream.
     pub compared: u64,
     /// Snapshots of files that the stream did not have, or had otherwise.
     pub created: u64,
@@ -56,7 +56,7 @@ impl BackfillCounts {
 /// One comparison of an element with its stream, from its beginning to its end.
 pub(crate) struct Backfill {
     files_per_pass: u64,
-    /// The groups of partitions that are not compared yet, the present one first; none before the
+    /// The groups of partitions that are not compared yet, the current one first; none before the
     /// first look at the stream.
     groups: Option<VecDeque<Vec<u32>>>,
     states: Option<LastKnownStates>,

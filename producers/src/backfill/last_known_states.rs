@@ -51,9 +51,9 @@ pub struct LastKnownStates {
     source: Source,
     partitions: Vec<u32>,
     files: BTreeMap<Uuid, LastKnown>,
-    /// Messages that readers pass over.
+    /// Messages that readers skip.
     damage: Damage,
-    /// Where the record of them stands; 0 where there is none. A snapshot that it counts as gone is
+    /// The sequence of the record of them; 0 where there is none. A snapshot that it counts as gone is
     /// published again behind it, as an event of its own.
     pub damage_at: u64,
     /// What is still to be read of the stream.
@@ -104,7 +104,7 @@ impl LastKnownStates {
         Ok(states)
     }
 
-    /// Reads on for about so long. True: it has read up to the end that it was opened with.
+    /// Continues to read for about so long. True: it has read up to the end that it was opened with.
     pub async fn advance(&mut self, patience: Duration) -> Result<bool, RelayError> {
         let begun = Instant::now();
         loop {

@@ -15,7 +15,7 @@ use crate::publish::wal::PublishError;
 /// An event for the outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxInsert {
-    /// What it happened to: `[a-z0-9-]{1,100}`, but not `source`, which is the relay's.
+    /// The entity that it happened to: `[a-z0-9-]{1,100}`, but not `source`, which is the relay's.
     pub entity: String,
     /// What happened: `[a-z0-9-]{1,100}`.
     pub action: String,

@@ -73,17 +73,17 @@ fn has_column_sizes(file: &File) -> bool {
 /// What an operation does. The names are those of the `operation_type` column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationType {
-    /// A file comes to the element.
+    /// A file is created on the element.
     FileCreate,
     /// A file's metadata change.
     FileUpdate,
-    /// A file leaves the element.
+    /// A file is deleted from the element.
     FileDelete,
     /// The element changes its mode; `data` states both modes.
     ModeChange,
     /// The element's `_files` was recreated.
     CacheRebuild,
-    /// Finished operations were removed that the stream holds ([`crate::operations::prune`]).
+    /// Finished operations were pruned ([`crate::operations::prune`]).
     WalPrune,
 }
 
@@ -219,7 +219,7 @@ impl PendingOperation {
     /// Call it last in the transaction that changed `_files`, with the row that the change
     /// returned ([`crate::publish::files`]); `None` means that the file is gone. The position means nothing
     /// until that transaction is committed. Refused as too large, the operation is still pending:
-    /// take the transaction back and finish it as failed.
+    /// roll the transaction back and finish it as failed.
     pub async fn commit(
         &self,
         transaction: &mut PgConnection,

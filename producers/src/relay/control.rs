@@ -18,7 +18,7 @@ pub(crate) const STEP_ASIDE: &str = "step aside";
 /// How long a relay that stepped aside leaves the lock to the command.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 
-/// How long the connection may take to take the answer.
+/// How long the connection may take to accept the answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// A relay's subscription to its control subject.
@@ -36,7 +36,7 @@ impl Control {
         })
     }
 
-    /// Waits for a request. Anything else on the subject is passed over.
+    /// Waits for a request. Anything else on the subject is ignored.
     pub(crate) async fn request(&mut self) -> Message {
         loop {
             match self.requests.next().await {

@@ -20,7 +20,7 @@ use crate::relay::relay_error::RelayError;
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000);
 
 /// A session that is silent for so long is ended by the server, and its lock released. A holder
-/// that could not show that it is alive for so long no longer believes in its lock.
+/// that could not show that it is alive for so long no longer trusts its lock.
 const SILENCE: Duration = Duration::from_secs(5);
 
 const ENDED: &str = "the session of its lock has ended";
@@ -68,7 +68,7 @@ impl Lease {
         RelayError::LockLost(ENDED)
     }
 
-    /// Lets the lock go: once this returns, another relay has it or can have it. An error where
+    /// Releases the lock: once this returns, another relay has it or can have it. An error where
     /// the server does not confirm that in a few seconds; it then drops a silent session.
     pub async fn release(mut self, source: &Source) -> Result<(), RelayError> {
         let released = async {

@@ -51,7 +51,7 @@ pub async fn acquire(
     }
 }
 
-/// Asks, and waits for an answer for a moment. What counts is the lock alone: nobody may be there to
+/// Asks, and waits for an answer for a moment. Only the lock counts: there may be nobody to
 /// answer. But a user who may not ask would wait for nothing.
 async fn ask(bus: &Bus, source: &Source) -> Result<(), BusError> {
     let request = Request::new()

@@ -30,11 +30,11 @@ pub struct Poll {
     pub complete: i64,
     /// Every transaction below this one had ended before the snapshot.
     pub xmin_horizon: u64,
-    /// The bound of numbers that this poll is the first to miss; taken only when there are some.
+    /// The bound of the gaps that this poll is the first to find; taken only when there are some.
     pub bound: Option<u64>,
     /// The source's identity, as this poll's snapshot shows it.
     pub identity: String,
-    /// The last number that the sequence gave out.
+    /// The last position that was drawn from the sequence.
     pub sequence_value: i64,
     /// Up to where the source was pruned, in this poll's snapshot: rows at or below it are not seen.
     pub prune_mark: i64,

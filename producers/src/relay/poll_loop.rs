@@ -36,7 +36,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 const NOT_STORED: &str = "the rows wait in the source, and nothing is lost. Look at nats-server's log \
     and at its disk: free the disk, and restart nats-server where it goes on refusing";
 
-/// The least that a batch may have, in bytes, beside a message of its own.
+/// The least size of a batch, in bytes, beside a message of its own.
 const SMALLEST_BATCH: usize = 64 * 1024;
 
 /// How the poll loop ended.
@@ -69,7 +69,7 @@ pub(crate) struct PollLoop<'a> {
 
 /// What a step of the backfill did.
 enum BackfillStep {
-    /// There was nothing that it could do.
+    /// Nothing could be done.
     Nothing,
     /// There is more to do.
     More,
@@ -354,7 +354,7 @@ impl PollLoop<'_> {
         })
     }
 
-    /// A message behind the last one, with the state as it is after it. There was a poll before, so
+    /// The message after the last one, with the state as it is after it. There was a poll before, so
     /// the source's identity is known.
     fn message(&mut self, event: Translated) -> Outgoing {
         let source = &self.relay.options.source;

@@ -46,7 +46,7 @@ impl RelayProgress {
 /// What a relay knows of itself. Counters count from the start of the process.
 #[derive(Debug, Clone, Default)]
 pub struct RelayState {
-    /// Where it is.
+    /// What it does now.
     pub stage: Stage,
     /// When it last got the lock.
     pub active_since: Option<Instant>,
@@ -58,7 +58,7 @@ pub struct RelayState {
     pub high_water_mark: i64,
     /// How many positions below it are neither in the stream nor known to be aborted.
     pub gap_positions: i64,
-    /// How many aborted positions were found: numbers of transactions that rolled back.
+    /// How many aborted positions were found: those drawn by transactions that rolled back.
     pub aborted: u64,
     /// How many messages were stored and acknowledged.
     pub published: u64,
@@ -78,7 +78,7 @@ pub struct RelayState {
     /// Since when rows have been waiting with nothing stored, by this relay or by another one; it continues
     /// when the lock changes hands.
     pub waiting: Option<Instant>,
-    /// When the lock was last seen in another relay's hands.
+    /// When another relay was last seen to hold the lock.
     pub other_holder_seen: Option<Instant>,
     /// Why the last session ended; none once a later one has published or has found nothing to
     /// publish.

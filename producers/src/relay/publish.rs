@@ -109,13 +109,13 @@ pub enum PublishFailure {
 }
 
 impl PublishFailure {
-    /// Whether NATS did not take what it should have taken: its disk is full, or it does not answer.
+    /// Whether NATS did not store what it should have stored: its disk is full, or it does not answer.
     pub fn is_of_the_bus(&self) -> bool {
         matches!(self, Self::Unclear { .. })
     }
 }
 
-/// What a batch is called in an error.
+/// The name of a batch in an error.
 #[derive(Debug, Clone)]
 struct Named(String);
 
@@ -178,8 +178,8 @@ pub async fn publish(
     }
 }
 
-/// Hands a message to the connection, which takes none while its buffer is full: it has no server, or
-/// one that takes nothing.
+/// Passes a message to the connection, which accepts none while its buffer is full: it has no server, or
+/// one that accepts nothing.
 async fn handed<T, E: fmt::Display>(
     named: &Named,
     send: impl Future<Output = Result<T, E>>,

@@ -35,7 +35,7 @@ pub enum RelayError {
          what the stream says"
     )]
     NotDrained(String),
-    /// Somebody else holds the source's lock and does not let it go.
+    /// Somebody else holds the source's lock and does not release it.
     #[error(
         "the relay's lock of {source_name} is held by {holder}, which did not let it go within \
          {seconds} s: {advice}"
@@ -50,7 +50,7 @@ pub enum RelayError {
         /// What to do.
         advice: &'static str,
     },
-    /// Something is wrong that no retry can fix.
+    /// A problem that no retry can fix.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
 }
@@ -222,16 +222,16 @@ pub enum Halt {
         /// The table.
         table: String,
     },
-    /// There is a pooler in between.
+    /// A connection pooler is between us and the server.
     #[error(
         "there is a connection pooler between the relay and the source (pgbouncer?): {sign}; give \
          the relay a direct connection to PostgreSQL"
     )]
     Pooler {
-        /// By what it shows itself.
+        /// How it was detected.
         sign: String,
     },
-    /// A finished row has a status that is none.
+    /// A finished row has an invalid status.
     #[error("position {position}: the status {status:?} is not known to this version")]
     Status {
         /// The row's position.
@@ -315,9 +315,9 @@ pub enum Halt {
         stream: String,
         /// Up to where the source was pruned.
         prune_mark: i64,
-        /// The highest position that the stream has seen.
+        /// The stream's high-water mark.
         high_water_mark: i64,
-        /// What it misses below it.
+        /// The gaps below it.
         gaps: String,
     },
     /// The stream is not one that this relay wrote.

@@ -141,7 +141,7 @@ impl SeenPositions {
         range.first < position && position < range.last
     }
 
-    /// Whether one gap more could pass a limit. An item of the header's text is at most the
+    /// Whether one more gap could exceed a limit. An item of the header's text is at most the
     /// digits of two 63-bit numbers, a plus sign and a comma.
     pub fn is_full(&self) -> bool {
         const LONGEST_ITEM: usize = 40;

@@ -62,11 +62,11 @@ pub struct WalRow {
     pub(crate) completed_at: Option<DateTime<Utc>>,
     pub(crate) duration_ms: Option<i32>,
     pub(crate) user_id: Option<String>,
-    /// What was too large to be fetched, also of a file whose state is not taken from `_files`.
+    /// Values that were too large to be fetched, also of a file whose state is not taken from `_files`.
     pub(crate) large: Vec<Omitted>,
 }
 
-/// Whose word is taken for the file's state.
+/// Which source of the file's state counts.
 #[derive(Debug, Clone)]
 pub(crate) enum WalState {
     /// The row's own: it carries the full state of a committed operation.
@@ -110,7 +110,7 @@ pub struct OutboxRow {
     pub(crate) request_id: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) occurred_at: DateTime<Utc>,
-    /// What was too large to be fetched.
+    /// Values that were too large to be fetched.
     pub(crate) large: Vec<Omitted>,
 }
 
@@ -119,10 +119,10 @@ pub struct OutboxRow {
 pub struct SourceTable {
     pub(crate) table: String,
     pub(crate) id_column: &'static str,
-    /// The sequence that gives out positions.
+    /// The sequence that positions are drawn from.
     pub sequence: String,
     poll: String,
-    /// The function that makes UTF-8 of a text, with its schema.
+    /// The function that converts a text to UTF-8, with its schema.
     utf8: String,
     /// Asked of the database once.
     texts: OnceCell<Texts>,
@@ -356,7 +356,7 @@ pub struct SourceSnapshot {
     pub identity: String,
     /// No transaction below it is in flight.
     pub xmin: u64,
-    /// The last number that the sequence gave out.
+    /// The last position that was drawn from the sequence.
     pub sequence_value: i64,
 }
 

@@ -65,7 +65,7 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 const NO_CONNECTION: &str = "no connection to NATS; it is tried again all the time: check the NATS \
     server, the network, NATS_URL and NATS_CREDENTIALS";
 
-/// So often in a row a command fails without getting on before it gives up.
+/// A command gives up after so many failures in a row without progress.
 const MOST_FAILURES: u32 = 5;
 
 /// How one source is relayed.
@@ -85,7 +85,7 @@ pub struct RelayOptions {
     pub poll_interval: Duration,
 }
 
-/// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
+/// Checks everything that can be wrong with a source before it is relayed. Nothing is changed.
 pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
     let relay = Relay::new(bus.clone(), options.clone(), RelayProgress::default());
     relay.checked().await?;
@@ -97,8 +97,8 @@ pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> 
 /// are logged and tried again, since a person or a restart may repair them.
 ///
 /// When it is asked to stop, it finishes the batch that is being published, reads its
-/// acknowledgement, and lets its lock go. It ends within some ten seconds, whatever hangs, with an
-/// error where something was left unsettled; otherwise with the error that it stood at.
+/// acknowledgement, and releases its lock. It ends within some ten seconds, whatever hangs, with an
+/// error where something was left unsettled; otherwise with its last error.
 pub async fn run(
     bus: Bus,
     options: RelayOptions,
@@ -162,11 +162,11 @@ pub(crate) struct Relay {
     pub(crate) options: RelayOptions,
     pub(crate) translator: Translator,
     pub(crate) progress: RelayProgress,
-    /// A batch was sent whose fate is not known: the stream was not read since.
+    /// A batch was sent, and it is unknown whether it was stored: the stream was not read since.
     pub(crate) unsettled: AtomicBool,
     /// The most bytes of a batch: fewer after the connection was lost with one on its way.
     pub(crate) batch_bytes: AtomicUsize,
-    /// Whether the stream is another one than the relay knows: made again, or without its end.
+    /// Whether the stream is not the one that the relay knows: recreated, or without its end.
     exchanged: AtomicBool,
     /// The stream was given a limit at which it removes messages.
     limited: Mutex<Option<BusError>>,
@@ -273,7 +273,7 @@ impl Relay {
         }
     }
 
-    /// Logs and shows why a session ended that lived for so long.
+    /// Logs and shows why a session ended, which lived for so long.
     fn report(&self, error: &RelayError, lived: Duration, restarts: &mut Restarts, stage: Stage) {
         let text = error.to_string();
         let halted = error.needs_a_person();
@@ -307,7 +307,7 @@ impl Relay {
         Ok(())
     }
 
-    /// The same as [`Self::preflight`], which ends within a minute.
+    /// As [`Self::preflight`], but ends within a minute.
     async fn checked(&self) -> Result<Vec<String>, RelayError> {
         let checked = tokio::time::timeout(PREFLIGHT, Box::pin(self.preflight())).await;
         checked.unwrap_or_else(|_| {
@@ -317,7 +317,7 @@ impl Relay {
         })
     }
 
-    /// Everything that can be known to be wrong before the election; and what works, but not as people
+    /// Checks everything that can be wrong before the election; and what works, but not as people
     /// expect.
     async fn preflight(&self) -> Result<Vec<String>, RelayError> {
         election::refuse_pooler(&self.options.database).await?;
@@ -338,7 +338,7 @@ impl Relay {
         Ok(connection)
     }
 
-    /// From the election to an error, or to the end in order.
+    /// From the election to an error, or to an orderly end.
     async fn session(&self, stop: &mut watch::Receiver<bool>) -> Result<(), RelayError> {
         let lease = tokio::select! {
             lease = self.elect() => lease?,
@@ -455,7 +455,7 @@ impl Relay {
         }
     }
 
-    /// One life as the only relay of its source. Ends without an error when it was asked to stop
+    /// One term as the active relay of its source. Ends without an error when it was asked to stop
     /// and knows what became of everything that it sent; `until_backfilled`: also once the stream is
     /// backfilled, when `backfill` is none.
     async fn work(
@@ -532,7 +532,7 @@ impl Relay {
         }
     }
 
-    /// Continues after what may pass by itself, as long as the lock is held and it makes progress.
+    /// Retries after transient errors, as long as the lock is held and it makes progress.
     async fn work_until_backfilled(
         &self,
         lease: &Lease,
