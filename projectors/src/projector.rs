@@ -21,11 +21,11 @@ use crate::runtime::checkpoint::Checkpoint;
 pub trait Projector: Send + Sync + 'static {
     /// The projection's name, as in its checkpoints.
     const NAME: &'static str;
-    /// The form of its tables. A new one means that they are to be built again.
+    /// The version of its tables. A new one means that they have to be rebuilt.
     const VERSION: u32;
     /// The tables that it owns.
     const TABLES: &'static [&'static str];
-    /// Those of them that are built again as a whole, compared and swapped; none: it can't be built
+    /// Those of them that are rebuilt as a whole, compared and swapped; none: it can't be built
     /// again. Statements of [`Self::apply`] name tables without a schema, so that they can be.
     const REBUILT: &'static [Table] = &[];
     /// The module whose database they are in.
@@ -39,7 +39,7 @@ pub trait Projector: Send + Sync + 'static {
     /// it halts its stream.
     const PARKS: bool = true;
 
-    /// What it takes of a stream: events, or every message whatever it is.
+    /// What it reads of a stream: events, or every message.
     type Message: ReadMessage;
 
     /// Whether it reads the stream of this source.
@@ -137,7 +137,7 @@ pub trait ReadMessage: Sized + Clone + Send + Sync {
     fn of_gone(at: At) -> Option<Self>;
 }
 
-/// Where a message stands.
+/// The sequence and time of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct At {
     /// Its sequence.

@@ -55,20 +55,20 @@ impl ReadPosition {
 pub struct Batch<M> {
     /// At least one.
     pub entries: Vec<Entry<M>>,
-    /// The last one's place.
+    /// The position of the last one.
     pub last: ReadPosition,
 }
 
 /// A message, and what was made of it.
 #[derive(Debug, Clone)]
 pub struct Entry<M> {
-    /// Where it stands.
+    /// Its sequence and time.
     pub at: At,
     /// Its headers, where it counts.
     pub envelope: Option<Envelope>,
     /// As it came; none where it is gone.
     pub raw: Option<RawMessage>,
-    /// What the projector takes; none while it has it.
+    /// What the projector reads; none while it has it.
     pub taken: Option<M>,
 }
 
@@ -92,21 +92,21 @@ pub struct StreamReader<M> {
     messages: Deliveries,
     /// The last message that was read.
     last: ReadPosition,
-    /// Nothing behind this sequence is given out.
+    /// Nothing after this sequence is returned.
     until: Option<u64>,
-    /// Read, and not given out yet.
+    /// Read, and not returned yet.
     taken: VecDeque<(Entry<M>, ReadPosition)>,
     bus: Bus,
     /// The damaged ranges that an operator accepted; looked up again at each sequence that is not in them.
     damage: Damage,
     /// Where the consumer was recreated because of a hole already.
     hole_at: Option<u64>,
-    /// What came behind the messages that were given out: it is returned by the next call.
+    /// What came after the returned messages: the next call returns it.
     failed: Option<WorkerError>,
 }
 
 impl<M: ReadMessage> StreamReader<M> {
-    /// Reads on behind `last`.
+    /// Continues after `last`.
     pub async fn open(
         bus: &Bus,
         projection: &'static str,
@@ -142,13 +142,13 @@ impl<M: ReadMessage> StreamReader<M> {
         })
     }
 
-    /// Gives out nothing behind this sequence.
+    /// Returns nothing after this sequence.
     pub fn until(mut self, sequence: u64) -> Self {
         self.until = Some(sequence);
         self
     }
 
-    /// Whether everything up to the bound was given out.
+    /// Whether everything up to the bound was returned.
     pub fn is_at_end(&self) -> bool {
         let next = match self.taken.front() {
             Some((entry, _)) => entry.at.sequence,

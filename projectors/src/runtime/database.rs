@@ -135,7 +135,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, key: &str) -> Result<boo
     )
 }
 
-/// Lets a lock go: once this returns, another worker has it or can have it.
+/// Releases a lock: once this returns, another worker has it or can have it.
 pub(crate) async fn release(
     mut connection: PgConnection,
     key: &str,

@@ -73,7 +73,7 @@ pub async fn pause(
     Ok(done.rows_affected() == 1)
 }
 
-/// Lets it continue. False: it was not paused.
+/// Resumes it. False: it was not paused.
 pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<bool, sqlx::Error> {
     let done = sqlx::query("delete from projection_pauses where projection = $1")
         .bind(projection)

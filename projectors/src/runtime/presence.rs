@@ -22,12 +22,12 @@ pub(crate) fn lock_key(projection: &str, stream: &str) -> String {
     format!("artstore/projector/{projection}/{stream}")
 }
 
-/// What a worker's session is called: at most 55 of the 63 bytes that the server keeps of a name.
+/// The name of a worker's session: at most 55 of the 63 bytes that the server keeps of a name.
 pub(crate) fn session_name(projection: &str, source: &Source) -> String {
     format!("artstore {projection} {source}")
 }
 
-/// Looks at the workers of these streams, in this order, all at one moment.
+/// Reads the workers of these streams, in this order, all at one moment.
 pub async fn read(
     connection: &mut PgConnection,
     projection: &str,

@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How often a standby worker tries the lock.
 const STANDBY: Duration = Duration::from_millis(500);
 
-/// For so long a process that has its share of the streams leaves a free one to others.
+/// How long a process that has its share of the streams leaves a free one to others.
 const COURTESY: Duration = Duration::from_secs(3);
 
 /// How often a busy worker checks whether its process has more than its share.
@@ -70,7 +70,7 @@ pub(crate) struct Task<P> {
 
 /// Runs a worker until `stop` is set. Errors are logged once each and tried again: a person or
 /// a restart may repair them. When it is asked to stop, it commits the current batch and lets its
-/// lock go. Returns the error that it stood at when it was stopped.
+/// lock go. Returns the last error, if it had not recovered when it was stopped.
 pub(crate) async fn run<P: Projector>(
     task: Task<P>,
     mut stop: watch::Receiver<bool>,
@@ -271,7 +271,7 @@ impl<P: Projector> Worker<P> {
         Ok((connection, self.task.share.hold()))
     }
 
-    /// Reads on behind the checkpoint, commits, and again.
+    /// Reads after the checkpoint, commits, and repeats.
     async fn work(
         &mut self,
         connection: &mut PgConnection,
@@ -374,7 +374,7 @@ impl<P: Projector> Worker<P> {
     }
 
     /// Why the stream, or one that the projector publishes to, removes messages, or will. None also where
-    /// NATS does not say it now.
+    /// NATS does not report it now.
     async fn limited(&self) -> Option<String> {
         let Task { bus, projector, .. } = &self.task;
         let own = async { bus.limit(&self.stream).await.ok().flatten() };
