@@ -19,7 +19,7 @@ use artstore_schemas::subject::subject;
 /// So many messages of one range that does not count are checked for the one that a record follows.
 const MOST_PASSED_OVER: u32 = 16;
 
-/// So many are checked in all. A relay's record stands behind few such ranges.
+/// So many are checked in all. A relay's record comes after few such ranges.
 const MOST_LOOKED_AT: u32 = 1_024;
 
 /// The breaks of a stream.
@@ -202,7 +202,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Whether a record follows the last message before it that counts, or one that came behind that
+    /// Whether a record follows the last message before it that counts, or one that came after that
     /// and does not count. `damage`: what does not count, in ranges that are never gone through one by
     /// one. A hole that is not recorded means nothing.
     async fn follows(
