@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// From what stands behind the marker.
+    /// From what comes after the marker.
     fn read(header: &str) -> Option<Self> {
         let (word, rest) = header.split_once(", ").unwrap_or((header, ""));
         let reason = || {

@@ -15,7 +15,7 @@ use crate::step::{Direction, Script, Step};
 use crate::transaction::{self, Version};
 use crate::{batched, check, concurrent, guard, history, lock};
 
-/// Where a module stands.
+/// The version of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Which module.
@@ -245,7 +245,7 @@ pub async fn down(
     Ok(done.into_iter().map(|(step, _)| step).collect())
 }
 
-/// Says where a module stands, without a lock and without changing anything. A version table that
+/// Reports the version of a module, without a lock and without changing anything. A version table that
 /// is not in order (see [`MigrateError`]) is an error here too.
 pub async fn status(conn: &mut PgConnection, module: &Module) -> Result<Status, MigrateError> {
     let history = history::read(conn, module).await?;
