@@ -54,7 +54,7 @@ pub struct LastKnownStates {
     /// Messages that readers skip.
     damage: Damage,
     /// The sequence of the record of them; 0 where there is none. A snapshot that it counts as gone is
-    /// published again behind it, as an event of its own.
+    /// published again after it, as an event of its own.
     pub damage_at: u64,
     /// What is still to be read of the stream.
     reading: Option<Reading>,
@@ -164,7 +164,7 @@ impl LastKnownStates {
         self.files.get(&file).copied()
     }
 
-    /// The files behind `after` and up to `upto` (none: to the end), by id.
+    /// The files after `after` and up to `upto` (none: to the end), by id.
     pub fn range(
         &self,
         after: Option<Uuid>,

@@ -150,7 +150,7 @@ impl Named {
     }
 }
 
-/// Publishes in order. `Ok`: all are stored, directly behind `expected`. On any error nothing is
+/// Publishes in order. `Ok`: all are stored, directly after `expected`. On any error nothing is
 /// known but what the stream states.
 pub async fn publish(
     bus: &Bus,

@@ -150,7 +150,7 @@ pub(crate) async fn event_at(
 #[derive(Debug, Default)]
 pub struct Recent(Vec<Published>);
 
-/// Reads the stream's last messages; behind an accepted break also the last ones that survived it. They
+/// Reads the stream's last messages; after an accepted break also the last ones that survived it. They
 /// have to follow each other, and no message may pass itself off as a record, or nobody could know what
 /// the last message's state is worth. What was lost at an accepted break and damage that was accepted
 /// is skipped.
