@@ -121,7 +121,7 @@ pub struct RawMessage {
 pub trait ReadMessage: Sized + Clone + Send + Sync {
     /// Whether messages are taken that can't be read, do not belong in the stream, do not count,
     /// or are gone where an operator accepted that. Without, the first three of them end the worker
-    /// unless an operator accepted them, and then they are passed over.
+    /// unless an operator accepted them, and then they are skipped.
     const EVERYTHING: bool;
 
     /// Takes a message; `envelope` is none where it does not count. The error reports why it can't be

@@ -26,7 +26,7 @@ const PULL: Pull = Pull {
     heartbeat: Duration::from_secs(5),
 };
 
-/// What is wrong with the rows behind row `from` up to row `to`, compared with the stream; none: each is what
+/// What is wrong with the rows after row `from` up to row `to`, compared with the stream; none: each is what
 /// its message states. A row whose message is gone from the stream can't be compared, and is named in a
 /// warning: the stream's own damage is another check's. One row is kept in memory at a time.
 pub(super) async fn differs(

@@ -59,7 +59,7 @@ pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
     Ok(notes)
 }
 
-/// Publishes a head behind the last one. None: another one was faster.
+/// Publishes a head after the last one. None: another one was faster.
 pub async fn publish(
     bus: &Bus,
     stream: &str,

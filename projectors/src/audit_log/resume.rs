@@ -51,7 +51,7 @@ fn unsigned<T>(reason: String) -> Result<T, ResumeError> {
 }
 
 /// Shows that the log that ends at `tip` follows from `published`, the last head on the bus that is not
-/// larger; none: from nothing. Reads the rows behind that head, one at a time, as of one moment: the
+/// larger; none: from nothing. Reads the rows after that head, one at a time, as of one moment: the
 /// caller's transaction has one snapshot.
 pub async fn end(
     connection: &mut PgConnection,
@@ -92,7 +92,7 @@ pub async fn end(
     Ok(End { tip, edge, legacy })
 }
 
-/// Adds the leaves of the rows behind the edge, as far as there are any; each must be signed behind the
+/// Adds the leaves of the rows after the edge, as far as there are any; each must be signed behind the
 /// one before it. The last one's signature.
 async fn follow(
     connection: &mut PgConnection,

@@ -123,7 +123,7 @@ impl AuditLog {
         }
         let ahead = heads.split_off(&(tip.size + 1));
         let mut base = heads.last_entry().map(|entry| entry.remove());
-        // The stream of heads was recreated or lost its end; the rows behind what it still has may be
+        // The stream of heads was recreated or lost its end; the rows after what it still has may be
         // archived. A head of the table is no less signed; whether the rows lead to it is checked below,
         // and before it is published again with those that the bus does not have.
         let from = base.as_ref().map_or(0, |(head, _)| head.size);
