@@ -212,7 +212,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// Stores a batch as a whole or not at all, and only directly behind what is known.
+    /// Stores a batch as a whole or not at all, and only directly after what is known.
     pub(crate) async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<(), RepairError> {
         self.lease.check()?;
         let count = batch.len() as u64;
