@@ -83,7 +83,7 @@ struct Facts {
 }
 
 /// The first of these tables, by their names with a schema, that is unfit. One that is not there is
-/// passed over: whoever needs it says so.
+/// skipped: whoever needs it says so.
 pub async fn unfit(
     connection: &mut PgConnection,
     tables: &[String],
