@@ -70,7 +70,7 @@ pub struct RepairedCheckpoint {
     pub stream: String,
     /// Where it stood.
     pub from: u64,
-    /// Where it stands now: the projector continues behind it.
+    /// Where it stands now: the projector continues after it.
     pub to: u64,
     /// What was wrong.
     pub problem: String,
@@ -227,7 +227,7 @@ impl Part<'_> {
                 }
                 continue;
             }
-            // The projector has continued: what it applied meanwhile is read behind what was read.
+            // The projector has continued: what it applied meanwhile is read after what was read.
             let upto = now.map_or(0, |now| now.last_sequence);
             if before.is_unsound() || upto < before.provable {
                 return Ok(Written::Moved);
@@ -422,7 +422,7 @@ async fn read_history(
     let damage = breaks::damage(bus, &Source::Query).await?;
     let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
     while let Some((sequence, message)) = messages.next().await? {
-        // What readers pass over has no effect.
+        // What readers skip has no effect.
         if damage.ignores(sequence) {
             continue;
         }

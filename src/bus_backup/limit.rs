@@ -23,7 +23,7 @@ pub struct BackedUp {
 
 impl BackedUp {
     /// The position up to which the backup has everything. `lowest_newer`: the lowest position among the
-    /// stream's messages behind the backup's end. What a stream had lost by then and got again since is
+    /// stream's messages after the backup's end. What a stream had lost by then and got again since is
     /// there, and the message at the backup's end knows nothing of that.
     pub fn up_to(self, lowest_newer: Option<i64>) -> i64 {
         lowest_newer.map_or(self.covers, |lowest| self.covers.min(lowest - 1))

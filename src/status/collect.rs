@@ -548,7 +548,7 @@ pub(super) struct SourceCounts {
 pub(super) struct StreamLook {
     pub(super) facts: StreamFacts,
     pub(super) resume_state: Asked<ResumeState>,
-    /// When the message behind a sequence was stored.
+    /// When the message after a sequence was stored.
     pub(super) behind: BTreeMap<u64, DateTime<Utc>>,
 }
 

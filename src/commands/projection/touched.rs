@@ -87,7 +87,7 @@ async fn last_events(
     if wanted.to < wanted.from {
         return Ok(last);
     }
-    // What readers pass over has no effect.
+    // What readers skip has no effect.
     let damage = breaks::damage(bus, source).await?;
     let mut messages = Messages::open(bus, source, wanted).await?;
     while let Some((sequence, message)) = messages.next().await? {
