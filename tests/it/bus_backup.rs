@@ -309,7 +309,7 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
     });
 }
 
-/// The stream has lost messages, a backup is taken, and they are published again behind its end.
+/// The stream has lost messages, a backup is taken, and they are published again after its end.
 #[test]
 fn what_was_published_again_behind_a_backup_is_not_pruned_by_it() {
     run(async {

@@ -26,7 +26,7 @@ async fn shown(world: &World) {
     .await;
 }
 
-/// What is published behind the pause waits, until it is taken back.
+/// What is published after the pause waits, until it is taken back.
 async fn waits(world: &World) {
     let source = world.source(0);
     let before = checkpoint(&world.query_url, &source).await;

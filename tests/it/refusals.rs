@@ -271,7 +271,7 @@ fn a_spliced_stream_is_refused_by_projector_and_relay() {
     });
 }
 
-/// The chain fits, but no row of the source stands behind the message.
+/// The chain fits, but the message has no row in the source.
 #[test]
 fn a_message_without_a_row_is_refused_by_the_relay() {
     run(async {

@@ -344,7 +344,7 @@ fn a_foreign_message_is_passed_over() {
 }
 
 /// A record that nobody can read, one that does not follow what stands before it, and one that lists
-/// all numbers there are: none has a say, each is named, and stepped over.
+/// all numbers there are: none has a say, each is named, and skipped.
 #[test]
 fn forged_records_have_no_say_and_are_passed_over() {
     run(async {

@@ -138,7 +138,7 @@ fn old_rows_go_into_files_and_the_log_goes_on() {
             "{said}"
         );
 
-        // Rows behind the boundary are proved as before; the command has read all archives.
+        // Rows after the boundary are proved as before; the command has read all archives.
         let mut admin = pg(&world.admin_url).await;
         let id: i64 = value(
             &mut admin,

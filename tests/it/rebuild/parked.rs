@@ -61,7 +61,7 @@ fn what_was_given_up_stays_so_through_a_rebuild_and_a_rollback() {
         let (ok, said) = parking::retry(&world).await;
         assert!(ok && said["applied"] == 1, "{said}");
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
-        // A fill meets the events that were discarded, and continues behind them.
+        // A fill meets the events that were discarded, and continues after them.
         swaps(&world).await;
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
         // Nor do they come back with the previous tables.
