@@ -17,7 +17,7 @@ pub struct Accepted {
     epochs: Epochs,
     /// The damage.
     pub damage: Damage,
-    /// Where the last record of damage stands; 0 where there is none.
+    /// The sequence of the last record of damage; 0 where there is none.
     damage_at: u64,
     /// Messages that pass themselves off as records, and what shows it.
     refused: HashMap<u64, String>,
@@ -62,7 +62,7 @@ impl Accepted {
         self.epochs.survives(sequence, position)
     }
 
-    /// Rows above this position have their messages behind a break that is still to come.
+    /// Rows above this position have their messages after a break that is still to come.
     pub fn horizon(&self, sequence: u64) -> i64 {
         let after = self.epochs.0.iter().filter(|e| e.sequence > sequence);
         after
@@ -92,7 +92,7 @@ impl Accepted {
         epochs.any(|epoch| epoch.pruned_up_to.is_some())
     }
 
-    /// Where the last decision stands; 0 where there is none.
+    /// The sequence of the last decision; 0 where there is none.
     pub fn last_decision(&self) -> u64 {
         let epoch = self.epochs.last().map_or(0, |epoch| epoch.sequence);
         epoch.max(self.damage_at)
@@ -104,7 +104,7 @@ impl Accepted {
 pub enum RecordedDecision {
     /// A new epoch of the source begins with it: positions start over.
     Epoch,
-    /// Damage is stepped over.
+    /// Damage is skipped.
     Damage,
 }
 

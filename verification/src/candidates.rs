@@ -22,7 +22,7 @@ pub struct Candidate {
     pub position: Option<i64>,
     /// The event that a message states it follows, where that is not the one before it.
     pub follows: Option<Uuid>,
-    /// A higher position of the same file that stands before it.
+    /// A higher position of the same file that comes before it.
     pub over: Option<i64>,
     /// The message shows the present state, not that of the time of its row.
     #[serde(default)]

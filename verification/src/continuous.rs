@@ -74,7 +74,7 @@ struct Known {
     stream: Option<Kept>,
 }
 
-/// Where a pass stood.
+/// The state of a pass.
 struct Kept {
     created: DateTime<Utc>,
     state: State,

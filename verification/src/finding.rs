@@ -15,7 +15,7 @@ pub enum Kind {
     MessageDoubled,
     /// A message states something else than its row.
     MessageChanged,
-    /// A message stands behind a later change of the same file.
+    /// A message comes after a later change of the same file.
     MessageDisordered,
     /// A sequence of the stream has no message.
     StreamHole,
@@ -27,7 +27,7 @@ pub enum Kind {
     /// A finished row has no position, so that no relay sees it.
     RowUnnumbered,
     /// A checkpoint does not match its stream (beyond its end, another event, another stream),
-    /// or rows come from messages behind it.
+    /// or rows come from messages after it.
     Checkpoint,
     /// A file has no row in the cache.
     RowMissing,

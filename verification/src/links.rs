@@ -23,12 +23,12 @@ pub struct Links {
     /// The last sequence that was read.
     pub last: u64,
     /// The events that the next message may follow: that of the last one, and where the last one
-    /// doesn't belong there also the one before it. None at the start and behind a hole.
+    /// doesn't belong there also the one before it. None at the start and after a hole.
     before: Vec<Uuid>,
     /// The highest position in the stream, as its last message states.
     pub high_water_mark: i64,
     /// The highest one in a message that follows from the one before it: above `high_water_mark` only
-    /// behind damage.
+    /// after damage.
     pub reached: i64,
     /// The gaps below it.
     #[serde(with = "super::as_text")]
@@ -121,7 +121,7 @@ impl Links {
                         ..Flaw::at(sequence)
                     });
                 }
-                // What comes next may follow it, or step over it.
+                // What comes next may follow it, or skip it.
                 match id {
                     Some(id) => self.before.push(id),
                     None => self.before.clear(),
@@ -218,7 +218,7 @@ impl Links {
         seen
     }
 
-    /// Nothing stands behind the last message, up to a sequence that the stream has given out.
+    /// Nothing comes after the last message, up to a sequence that the stream has given out.
     pub fn end(&mut self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
         let flaws = self.hole(accepted, sequence + 1);
         self.before.clear();

@@ -29,7 +29,7 @@ pub struct Entry {
     pub republished: bool,
     /// The stream stated before it that this position was seen.
     pub again: bool,
-    /// A higher position of the same file that stands before it.
+    /// A higher position of the same file that comes before it.
     pub over: Option<i64>,
 }
 
@@ -73,7 +73,7 @@ pub struct Matching {
     pub rows: u64,
     /// Messages of rows.
     pub messages: u64,
-    /// Messages of other writers' rows that stand behind a higher position of the same file.
+    /// Messages of other writers' rows that come after a higher position of the same file.
     pub overtaken: u64,
     /// Messages whose rows were pruned.
     #[serde(default)]

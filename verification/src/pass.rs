@@ -29,7 +29,7 @@ const DISTANCE: i64 = 8_192;
 /// Rows are read at most so many ahead of the messages, whatever position a message claims.
 const AHEAD: u64 = 65_536;
 
-/// Where a pass stands. Can be stored and continued.
+/// The state of a pass. Can be stored and continued.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct State {
     /// The stream against itself.
@@ -39,7 +39,7 @@ pub struct State {
     /// What was found so far.
     pub candidates: Candidates,
     order: Order,
-    /// Where the last decision stands that the pass knew of when it began.
+    /// The sequence of the last decision that the pass knew of when it began.
     decision: u64,
     /// The highest position before the first flaw of the stream.
     sound: Option<i64>,
@@ -53,13 +53,13 @@ pub struct Pass {
     pub(super) translator: Translator,
     pub(super) table: SourceTable,
     accepted: Accepted,
-    /// Messages behind this sequence whose position is above this one are in flight.
+    /// Messages after this sequence whose position is above this one are in flight.
     pub(super) fixed: Option<(u64, i64)>,
-    /// What stands behind some message.
+    /// What comes after some message.
     pub newer: Newer,
 }
 
-/// The messages behind a sequence that is of interest, such as a backup's end.
+/// The messages after a sequence that is of interest, such as a backup's end.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Newer {
     /// The sequence; none: nobody asked.
@@ -202,7 +202,7 @@ impl Pass {
         self.late(connection, late).await
     }
 
-    /// The stream has given out sequences up to this one, and nothing stands behind the last
+    /// The stream has given out sequences up to this one, and nothing comes after the last
     /// message.
     pub fn end(&mut self, sequence: u64) {
         let high_water_mark = self.state.links.high_water_mark;

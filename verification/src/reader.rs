@@ -36,7 +36,7 @@ pub struct Reader {
     bus: Bus,
     stream: String,
     subjects: Option<String>,
-    /// The sequence behind the last message.
+    /// The sequence after the last message.
     next: u64,
     messages: Option<Deliveries>,
     /// Where the consumer was recreated because of a hole: a second at the same sequence is real.
@@ -45,7 +45,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Everything behind a sequence.
+    /// Everything after a sequence.
     pub fn new(bus: &Bus, source: &Source, behind: u64) -> Self {
         Self {
             bus: bus.clone(),
@@ -122,7 +122,7 @@ impl Reader {
         }
     }
 
-    /// Whether the stream holds nothing behind what was read. (The last messages may be gone: then
+    /// Whether the stream holds nothing after what was read. (The last messages may be gone: then
     /// it has given out sequences that never come.)
     pub async fn nothing_left(&self) -> anyhow::Result<bool> {
         let consumer = self.bus.create_consumer(&self.stream, self.config());

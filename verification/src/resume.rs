@@ -141,7 +141,7 @@ impl ResumeFile {
         Ok(state)
     }
 
-    /// Keeps where a pass stands.
+    /// Keeps the state of a pass.
     pub fn save(&mut self, about: &About, pass: &Pass) -> anyhow::Result<()> {
         let saved = Saved {
             about: about.clone(),

@@ -50,7 +50,7 @@ async fn strangers(
         let ids: Vec<Uuid> = chunk.iter().filter_map(|c| c.id).collect();
         known.extend(rows::positions(connection, &pass.table, &ids).await?);
     }
-    // Read behind the rows: pruned since the pass looked for them.
+    // Read after the rows: pruned since the pass looked for them.
     let prune_mark = prune_mark::read(connection, &pass.table).await?;
     let pruned = |candidate: &Candidate| {
         let known = candidate.id.is_some_and(|id| known.contains_key(&id));

@@ -53,7 +53,7 @@ pub struct Report {
     pub lowest_newer: Option<i64>,
     /// Rows that are younger than the check.
     pub in_flight: i64,
-    /// Messages of other writers' rows that stand behind a higher position of the same file. Not
+    /// Messages of other writers' rows that come after a higher position of the same file. Not
     /// a finding: two of their transactions may finish side by side, and then either order is
     /// right.
     pub overtaken: u64,

@@ -20,7 +20,7 @@ use crate::finding::{Finding, Kind};
 /// The command that repairs a checkpoint.
 pub const REPAIR: &str = "artstore projection repair query-cache";
 
-/// What repairs a sound checkpoint that stands before rows: events can be applied again.
+/// What repairs a sound checkpoint that comes before rows: events can be applied again.
 const APPLY: &str = "artstore run projector";
 
 /// A checkpoint beside its stream.
@@ -41,7 +41,7 @@ pub struct CheckedCheckpoint {
     pub message: Option<Envelope>,
     /// What is wrong with the checkpoint.
     pub problems: Vec<String>,
-    /// Whether rows in the cache come from messages behind the checkpoint.
+    /// Whether rows in the cache come from messages after the checkpoint.
     pub rows_behind: bool,
     /// Whether an operator accepted damage where the checkpoint stands: its message is gone or does
     /// not count any more, so there is nothing to compare it with.
@@ -156,7 +156,7 @@ pub async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<St
         .collect()
 }
 
-/// Notes where rows come from messages behind a checkpoint.
+/// Notes where rows come from messages after a checkpoint.
 pub fn compare_rows(places: &mut [CheckedCheckpoint], highest: &HashMap<String, u64>) {
     for place in places {
         let applied = highest.get(&place.source.stream()).copied();
@@ -238,7 +238,7 @@ async fn examine(
     Ok(())
 }
 
-/// Where an event stands: 0 where nowhere.
+/// The sequence of an event: 0 where there is none.
 async fn search(
     bus: &Bus,
     source: &Source,

@@ -42,7 +42,7 @@ pub struct Confirm<'a> {
     pub unpublished: &'a BTreeSet<Source>,
     /// Sources whose events no projector applies now.
     pub unapplied: &'a BTreeSet<Source>,
-    /// Whether a checkpoint was moved back, so that rows come from messages behind it.
+    /// Whether a checkpoint was moved back, so that rows come from messages after it.
     pub rows_behind: bool,
     /// How long relay and projector may take to catch up, in all.
     pub deadline: Instant,
@@ -222,7 +222,7 @@ impl Confirm<'_> {
         Ok(left)
     }
 
-    /// Rows that come from messages behind a checkpoint are what the stream states further on.
+    /// Rows that come from messages after a checkpoint are what the stream states further on.
     async fn read_on(
         &self,
         streams: &Streams,
@@ -389,7 +389,7 @@ struct FilesSnapshot<'a> {
     rows: HashMap<Uuid, CacheRow>,
     /// Up to the checkpoints.
     streams: Streams,
-    /// Up to the ends, where rows come from behind a checkpoint.
+    /// Up to the ends, where rows come from after a checkpoint.
     later: Option<Streams>,
 }
 

@@ -119,7 +119,7 @@ pub async fn compare(
         let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
         let mut batch = Vec::with_capacity(BATCH);
         while let Some((sequence, message)) = messages.next().await? {
-            // What readers pass over has no effect.
+            // What readers skip has no effect.
             if damage.ignores(sequence) {
                 continue;
             }

@@ -86,7 +86,7 @@ impl Streams {
             partitions: Some(partitions(files)),
             headers_only: true,
         };
-        // What readers pass over has no effect.
+        // What readers skip has no effect.
         let breaks = breaks::read(bus, &source, Chain::Checked).await?;
         let damage = breaks.damage;
         // A source that was set back: what its lost rows stated about whose the file is, is no claim.

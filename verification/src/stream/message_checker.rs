@@ -39,7 +39,7 @@ pub(crate) struct MessageChecker<'a> {
     /// The state as that message states it.
     stated: StatedPositions,
     order: Order,
-    /// Rows of our API that stand behind a higher position of the same file.
+    /// Rows of our API that come after a higher position of the same file.
     out_of_order: Vec<OutOfOrder>,
     agreed: Ranges,
     /// Messages whose row is there: not those whose row was pruned.
@@ -70,7 +70,7 @@ struct StatedPositions {
     gaps: Ranges,
 }
 
-/// A message that stands behind a higher position of the same file.
+/// A message that comes after a higher position of the same file.
 pub(crate) struct OutOfOrder {
     sequence: u64,
     pub(crate) over: i64,
@@ -367,7 +367,7 @@ impl<'a> MessageChecker<'a> {
         }
     }
 
-    /// Whether it stands behind a later change of its file that our API wrote as well.
+    /// Whether it comes after a later change of its file that our API wrote as well.
     fn check_order(&mut self, sequence: u64, position: i64, envelope: &Envelope, row: &SourceRow) {
         if envelope.snapshot == Some(Snapshot::Republish) {
             return;
@@ -389,7 +389,7 @@ impl<'a> MessageChecker<'a> {
         }
     }
 
-    /// The messages that stand behind a higher position of the same file.
+    /// The messages that come after a higher position of the same file.
     pub(crate) fn take_out_of_order(&mut self) -> Vec<OutOfOrder> {
         std::mem::take(&mut self.out_of_order)
     }

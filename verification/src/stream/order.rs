@@ -23,7 +23,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Takes the next message of a file: the higher position that stands before it, if one does.
+    /// Takes the next message of a file: the higher position that comes before it, if one does.
     pub fn see(&mut self, file: Uuid, position: i64) -> Option<i64> {
         let known = self
             .young
@@ -44,7 +44,7 @@ impl Order {
         known.filter(|known| *known > position)
     }
 
-    /// Positions start over behind a break of the source.
+    /// Positions start over after a break of the source.
     pub fn clear(&mut self) {
         let unchecked = self.unchecked;
         *self = Self {

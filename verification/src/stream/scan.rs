@@ -94,7 +94,7 @@ pub struct StreamScan {
 
 /// Compares everything. With `bodies` also what the messages state, as far as the rows have it.
 ///
-/// Which messages count depends on the breaks of the source, whose records come behind them. A record
+/// Which messages count depends on the breaks of the source, whose records come after them. A record
 /// that turns out to be none does not count: then everything is read again without it.
 pub async fn scan(
     bus: &Bus,
@@ -159,7 +159,7 @@ async fn read_and_check<'a>(
     Ok((reader, checker))
 }
 
-/// Of the messages that stand behind a higher position of their file, those where our API wrote that
+/// Of the messages that come after a higher position of their file, those where our API wrote that
 /// one, too.
 async fn disordered(
     checker: &mut MessageChecker<'_>,

@@ -53,7 +53,7 @@ pub struct Manifest {
     pub stream: String,
     /// The log's name, as in its heads.
     pub origin: String,
-    /// The first row: 1, or behind a full tile.
+    /// The first row: 1, or after a full tile.
     pub first: u64,
     /// The last row: a multiple of 256.
     pub last: u64,

@@ -15,7 +15,7 @@ pub enum End {
     Head(u64),
 }
 
-/// The last row that may go; not above `archived` where none may. And what stands behind it.
+/// The last row that may go; not above `archived` where none may. And what comes after it.
 pub async fn end(
     connection: &mut PgConnection,
     stream: &str,
