@@ -19,7 +19,7 @@ use crate::module::Module;
 use crate::step::{Script, Step};
 use crate::{existing, guard, history, lock, repair};
 
-/// Who made the tables that are there.
+/// Who created the existing tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// None of the module's tables is there.
@@ -238,7 +238,7 @@ async fn record(conn: &mut PgConnection, module: &Module) -> Result<(), MigrateE
     })
 }
 
-/// The tables of the module that are there, with the version tables of the product and of ours:
+/// The existing tables of the module, with the version tables of the product and of ours:
 /// what a backup has to hold.
 ///
 /// # Errors

@@ -73,7 +73,7 @@ async fn all(
     Ok(())
 }
 
-/// One try. An index of that name that a crash left unfinished goes first; a finished one is kept.
+/// One try. An index of that name that a crash left unfinished is dropped first; a finished one is kept.
 async fn one(
     conn: &mut PgConnection,
     statement: &str,

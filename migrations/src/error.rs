@@ -21,7 +21,7 @@ pub enum MigrateError {
         /// The last version that this program knows.
         latest: u32,
     },
-    /// Up was asked for a version below, or down for one above, the one that is there.
+    /// Up was asked for a version below the current one, or down for one above it.
     #[error(
         "{module} is at version {version}, so {direction} to {to} is not possible: \
          nothing was changed; use {}",
@@ -63,7 +63,7 @@ pub enum MigrateError {
         /// The variable that names the database.
         variable: &'static str,
     },
-    /// The module's tables are there, but not made by these migrations.
+    /// The module's tables exist, but these migrations did not create them.
     #[error(
         "database \"{database}\" already holds {} of {module}, but not our version table \
          {version_table}: they were created by something else; nothing was changed; if that was the \

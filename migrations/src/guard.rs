@@ -46,7 +46,7 @@ pub(crate) async fn refuse_other_modules(
 }
 
 /// Refuses a database where something of the module's own name exists though no version table
-/// says that we made it. Only to be called where there is none.
+/// shows that we created it. Only to be called where there is none.
 pub(crate) async fn refuse_unmanaged(
     conn: &mut PgConnection,
     module: &Module,

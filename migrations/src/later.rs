@@ -10,7 +10,7 @@ use crate::module::Module;
 pub(crate) struct Later {
     /// Tables, indexes, sequences, types, functions, triggers and constraints that a step makes.
     /// They must not be there before, also where it says `if not exists`: that is for a step that
-    /// is run again, and something else of that name would be taken for ours.
+    /// is run again, and something else of that name would count as ours.
     made: BTreeSet<String>,
     /// Columns that a step adds, as (table, column).
     columns: BTreeSet<(String, String)>,

@@ -117,7 +117,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Cuts a step's text into its parts. What stands before the first marker is a remark on the step.
+/// Cuts a step's text into its parts. The text before the first marker is a remark on the step.
 pub(crate) fn cut(sql: &str) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for line in sql.lines() {

@@ -17,7 +17,7 @@ pub enum Goal {
     Up(Option<u32>),
     /// At this version, from above.
     Down(u32),
-    /// Where it is, with its last step taken back and applied again.
+    /// The current version, with its last step undone and applied again.
     Redo,
 }
 

@@ -82,7 +82,7 @@ impl<'a> Migrator<'a> {
         self
     }
 
-    /// Goes there, and returns the steps that were taken, in order; none where it is there already.
+    /// Migrates to the goal, and returns the applied steps, in order; none where it is there already.
     pub async fn run(mut self, goal: Goal) -> Result<Vec<(Step, Direction)>, MigrateError> {
         check_goal(self.module, goal)?;
         if self.conn.is_in_transaction() {

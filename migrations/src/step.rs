@@ -5,7 +5,7 @@ use std::fmt;
 
 use artstore_schemas::element::ElementName;
 
-/// What stands for the element's name in the storage module's SQL.
+/// The placeholder for the element's name in the storage module's SQL.
 const PREFIX: &str = "{prefix}";
 
 /// One step that was done, up or down.
