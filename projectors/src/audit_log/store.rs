@@ -302,7 +302,7 @@ pub const COLUMNS: &str = "id, format, mapping, stream, stream_sequence, event_i
 pub struct Stored {
     /// Its key in the table.
     pub id: i64,
-    /// Its form.
+    /// Its format.
     pub format: i16,
     /// What is signed.
     pub row: Row,

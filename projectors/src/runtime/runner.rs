@@ -69,8 +69,8 @@ pub(crate) struct Task<P> {
 }
 
 /// Runs a worker until `stop` is set. Errors are logged once each and tried again: a person or
-/// a restart may repair them. When it is asked to stop, it commits the current batch and lets its
-/// lock go. Returns the last error, if it had not recovered when it was stopped.
+/// a restart may repair them. When it is asked to stop, it commits the current batch and releases its
+/// lock. Returns the last error, if it had not recovered when it was stopped.
 pub(crate) async fn run<P: Projector>(
     task: Task<P>,
     mut stop: watch::Receiver<bool>,
