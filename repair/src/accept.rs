@@ -34,7 +34,7 @@ const CHUNK: i64 = 10_000;
 pub struct Break {
     /// What was found.
     pub scan: StreamScan,
-    /// The last number that the source's sequence gave out.
+    /// The last position that was drawn from the source's sequence.
     pub sequence_value: i64,
     /// The highest position whose message and row agree.
     pub high_water_mark: i64,
@@ -111,7 +111,7 @@ async fn examine_with(
         .seen_positions
         .gaps()
         .union(&scan.lost_positions);
-    // A row whose message is damaged or gone is republished, not taken for a new one.
+    // A row whose message is damaged or gone is republished; it does not count as a new one.
     if scan.damaged_ranges.is_empty() {
         may_come = may_come.union(&new_positions);
     }

@@ -24,7 +24,7 @@ use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::source_check;
 use artstore_producers::relay::translate::Translator;
 
-/// How long a relay may take to let its lock go: longer than it takes to stop.
+/// How long a relay may take to release its lock: longer than it takes to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An operator's decision.

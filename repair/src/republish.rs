@@ -187,7 +187,7 @@ pub async fn republish(
 
 fn facts(plan: &RepublishPlan, decision: &OperatorDecision) -> DamageAccepted {
     let mut damage = plan.scan.damage.clone();
-    // Who stands on a message that does not count any more does not see this one follow it.
+    // For a reader at a message that no longer counts, this one does not follow.
     if plan.scan.end_ignored {
         damage.add_break(plan.scan.resume_state.sequence + 1);
     }
