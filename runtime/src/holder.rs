@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-/// A session, or a prepared transaction. What this role may not see is none.
+/// A session, or a prepared transaction. A field that this role may not see is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Holder {
     /// PostgreSQL's process; none for a prepared transaction.
