@@ -13,7 +13,7 @@ use artstore_bus::bus::BusError;
 /// As the shell reports a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;
 
-/// The form of log lines, once it is known.
+/// The format of log lines, once it is known.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 #[tokio::main]

@@ -31,7 +31,7 @@ impl BackedUp {
 }
 
 /// What a backup has of an element. Its file must have the digest of the manifest, and must have been
-/// taken of the very stream that is there now: made at the same time, with the same message at the
+/// taken of the very stream that exists now: created at the same time, with the same message at the
 /// backup's end. `is_stopped` is asked while the file is read.
 pub async fn backed_up(
     bus: &Bus,

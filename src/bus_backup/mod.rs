@@ -31,13 +31,13 @@ use uuid::Uuid;
 /// The file that names the others. A folder without it is no backup.
 pub const MANIFEST: &str = "manifest.json";
 
-/// What the manifest calls its form.
+/// The format that the manifest names.
 pub const FORM: &str = "artstore-bus-backup/v1";
 
 /// The contents of [`MANIFEST`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Which form this is.
+    /// The format of the manifest.
     pub form: String,
     /// The program.
     pub made_by: String,
@@ -84,7 +84,7 @@ pub struct StreamBackup {
 /// What a message states, as far as it distinguishes that stream from another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMessage {
-    /// The event; none where it is none.
+    /// The event; none where the message is no event.
     pub event_id: Option<Uuid>,
     /// The source's high-water mark: the highest position in the stream.
     pub high_water_mark: Option<i64>,

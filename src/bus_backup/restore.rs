@@ -213,7 +213,7 @@ async fn compare(
 
 const NOT_WHOLE: &str = "remove it before anybody reads it, and take another backup";
 
-/// The first setting that is another one. What the server reports about itself in the metadata is none.
+/// The first setting that differs. What the server reports about itself in the metadata is none.
 fn other_setting(wanted: &Value, found: &Value) -> Option<(String, Value, Value)> {
     let wanted = wanted.as_object()?;
     wanted.iter().find_map(|(name, wanted)| {

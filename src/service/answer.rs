@@ -135,7 +135,7 @@ pub struct ProjectorAnswer {
     /// Who answers.
     #[serde(flatten)]
     pub process: Process,
-    /// The form of the tables that this program builds.
+    /// The version of the tables that this program builds.
     pub version: u32,
     /// Its workers, one a stream.
     pub workers: Vec<WorkerAnswer>,

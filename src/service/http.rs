@@ -34,7 +34,7 @@ const HEADERS: usize = 64;
 pub struct Page {
     /// The status code.
     pub status: u16,
-    /// The form of the body.
+    /// The media type of the body.
     pub content_type: &'static str,
     /// The body.
     pub body: String,

@@ -1,4 +1,4 @@
-//! What a relay shows: its own progress, and, asked from outside, whether the streams are there.
+//! What a relay shows: its own progress, and, asked from outside, whether the streams exist.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

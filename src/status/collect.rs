@@ -531,14 +531,14 @@ fn ends(places: &[(Asked<ProjectionRows>, Instant)], source: &Source) -> BTreeSe
     let of_stream = known
         .flat_map(|places| &places.checkpoints)
         .filter(|c| c.stream == stream);
-    // One that has read nothing stands at 0.
+    // One that has read nothing is at 0.
     of_stream.map(|c| c.sequence).chain([0]).collect()
 }
 
 /// What a source reports besides, once its stream is known.
 pub(super) struct SourceCounts {
     pub(super) unpublished: Rows,
-    /// The last position that was given out.
+    /// The last position that was drawn.
     pub(super) position: i64,
     /// Who holds numbers, where there is no room for more gaps.
     pub(super) held_by: Option<Holder>,

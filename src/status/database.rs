@@ -21,7 +21,7 @@ const MOST: i64 = 100_000;
 /// What a source's database reports without NATS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceFacts {
-    /// The last position that was given out; 0 before the first.
+    /// The last position that was drawn; 0 before the first.
     pub position: i64,
     /// Operations that nobody has finished.
     pub pending: Rows,
@@ -38,7 +38,7 @@ pub struct Checkpoint {
     pub projection: String,
     /// The stream.
     pub stream: String,
-    /// The form of the tables.
+    /// The version of the tables.
     pub version: i32,
     /// The sequence of the last message applied.
     pub sequence: u64,

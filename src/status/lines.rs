@@ -90,7 +90,7 @@ impl Table {
         self
     }
 
-    /// One line a row. A name that leaves no room for the cells stands on a line of its own.
+    /// One line a row. A name that leaves no room for the cells gets a line of its own.
     pub(super) fn lines(&self, width: usize) -> Vec<Line> {
         let mut widths: Vec<usize> = self.heads.iter().map(|(head, _)| head.width()).collect();
         for row in &self.rows {

@@ -83,7 +83,7 @@ pub struct SourceStatus {
     pub stream: String,
     /// Its database.
     pub database: Server,
-    /// The last position that was given out.
+    /// The last position that was drawn.
     pub position: Option<i64>,
     /// The highest position in the stream; 0 before the first.
     pub high_water_mark: Option<i64>,
@@ -189,7 +189,7 @@ pub struct StreamFacts {
     pub limited: Option<String>,
     /// How many copies it is to have.
     pub replicas: usize,
-    /// How many of them are there and up to date.
+    /// How many of them are connected and up to date.
     pub replicas_current: usize,
     /// How many operations the others are behind.
     pub replicas_lag: u64,
@@ -214,7 +214,7 @@ pub struct Mirror {
 pub struct ProjectionStatus {
     /// Its name.
     pub projection: String,
-    /// The form of its tables, as its checkpoints state.
+    /// The version of its tables, as its checkpoints state.
     pub version: Option<i32>,
     /// By whom, since when and why it is paused; none where it is not.
     pub paused: Option<String>,

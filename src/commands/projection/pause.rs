@@ -28,7 +28,7 @@ pub struct Pause {
     json: bool,
 }
 
-/// What is to be resumed.
+/// Which projection is to be resumed.
 #[derive(Debug, Args)]
 pub struct Resume {
     /// The projection
