@@ -21,7 +21,7 @@ pub struct Accepted {
     damage_at: u64,
     /// Messages that pass themselves off as records, and what shows it.
     refused: HashMap<u64, String>,
-    /// What stands up to this sequence and is not listed here is no decision.
+    /// A message up to this sequence that is not listed here is no decision.
     end: u64,
 }
 
@@ -45,7 +45,7 @@ impl Accepted {
         })
     }
 
-    /// Why a message that passes itself off as a record is none.
+    /// Why a message that claims to be a record is none.
     pub fn refused(&self, sequence: u64) -> Option<&String> {
         self.refused.get(&sequence)
     }
@@ -71,7 +71,7 @@ impl Accepted {
             .unwrap_or(i64::MAX)
     }
 
-    /// Whether a decision is known that stands here.
+    /// Whether a decision is known at this sequence.
     pub fn knows(&self, decision: RecordedDecision, sequence: u64) -> bool {
         match decision {
             RecordedDecision::Epoch => self.epochs.0.iter().any(|epoch| epoch.sequence == sequence),
@@ -99,7 +99,7 @@ impl Accepted {
     }
 }
 
-/// An operator's decision about what stands before it in the stream.
+/// An operator's decision about earlier messages of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordedDecision {
     /// A new epoch of the source begins with it: positions start over.
@@ -109,7 +109,7 @@ pub enum RecordedDecision {
 }
 
 impl RecordedDecision {
-    /// The decision that a message states that it is.
+    /// The decision that a message contains.
     fn of(envelope: &Envelope) -> Option<Self> {
         if envelope.is_record_of(&epoch::accepted()) {
             Some(Self::Epoch)

@@ -70,7 +70,7 @@ impl Candidates {
     }
 
     /// Takes back that the message of this position is missing: it came late. False: it was not
-    /// taken for missing.
+    /// counted as missing.
     pub fn came_late(&mut self, position: i64) -> bool {
         let Some(missing) = self.kinds.get_mut(&Kind::MessageMissing) else {
             return false;

@@ -17,7 +17,7 @@ use super::finding::Kind;
 use super::matching::Entry;
 use super::reader::{self, Message};
 
-/// Where the check of a stream stands.
+/// How far the check of a stream has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
     /// The last sequence that was read.
@@ -60,7 +60,7 @@ pub enum MessageRole {
     None,
     /// It is the message of the row at this position.
     Row(i64, Entry),
-    /// An operator's decision about what stands before it.
+    /// An operator's decision about earlier messages.
     Decision(RecordedDecision),
 }
 
@@ -218,7 +218,7 @@ impl Links {
         seen
     }
 
-    /// Nothing comes after the last message, up to a sequence that the stream has given out.
+    /// Nothing comes after the last message, up to a sequence that the stream has assigned.
     pub fn end(&mut self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
         let flaws = self.hole(accepted, sequence + 1);
         self.before.clear();

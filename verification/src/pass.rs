@@ -48,7 +48,7 @@ pub struct State {
 /// A pass over one source.
 #[derive(Debug)]
 pub struct Pass {
-    /// Where it stands.
+    /// How far it has come.
     pub state: State,
     pub(super) translator: Translator,
     pub(super) table: SourceTable,
@@ -113,7 +113,7 @@ impl Pass {
         self.translator.source()
     }
 
-    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the
+    /// Refuses a source that does not show all of its rows, and records what was pruned, before the
     /// first message is read: nothing but the stream contains it any more.
     pub async fn begin_prune_mark(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         source_check::shows_all(connection, &self.table).await?;
@@ -202,7 +202,7 @@ impl Pass {
         self.late(connection, late).await
     }
 
-    /// The stream has given out sequences up to this one, and nothing comes after the last
+    /// The stream has assigned sequences up to this one, and nothing comes after the last
     /// message.
     pub fn end(&mut self, sequence: u64) {
         let high_water_mark = self.state.links.high_water_mark;
@@ -254,7 +254,7 @@ impl Pass {
         Ok(())
     }
 
-    /// Reads the rows that the stream has left well behind.
+    /// Reads the rows whose positions the stream has passed by far.
     pub async fn rows_behind(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         let behind = self.state.links.reached - DISTANCE;
         let most = self.state.matching.messages + AHEAD;

@@ -75,7 +75,7 @@ impl Reader {
         }
     }
 
-    /// Waits for a message, then takes with it what is there already, up to `most`. Empty: nothing
+    /// Waits for a message, then reads what has arrived already, up to `most`. Empty: nothing
     /// came within `patience`.
     pub async fn batch(&mut self, most: usize, patience: Duration) -> anyhow::Result<Vec<Message>> {
         let mut batch = Vec::new();
@@ -123,7 +123,7 @@ impl Reader {
     }
 
     /// Whether the stream holds nothing after what was read. (The last messages may be gone: then
-    /// it has given out sequences that never come.)
+    /// it has assigned sequences that never come.)
     pub async fn nothing_left(&self) -> anyhow::Result<bool> {
         let consumer = self.bus.create_consumer(&self.stream, self.config());
         Ok(consumer.await?.cached_info().num_pending == 0)
@@ -181,7 +181,7 @@ impl Reader {
     }
 }
 
-/// The event that a message states that it is.
+/// The id of the event that a message contains.
 pub fn id_of(message: &Message) -> Option<Uuid> {
     message.headers.get("ce-id")?.as_str().parse().ok()
 }

@@ -19,7 +19,7 @@ use super::pass::{Pass, State};
 use super::reader;
 use artstore_runtime::configuration::ConfigError;
 
-/// The form of the file.
+/// The version of the file format.
 const VERSION: u32 = 2;
 
 /// A file with the states of sources.

@@ -37,7 +37,7 @@ pub(super) async fn settle(
     Ok(left)
 }
 
-/// Extra messages whose row stands elsewhere: the message names another position, or is a second
+/// Extra messages whose row has another position: the message names another position, or is a second
 /// one.
 async fn strangers(
     pass: &Pass,

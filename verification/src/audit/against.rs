@@ -26,7 +26,7 @@ use crate::reader::{Message, Reader};
 /// Messages at once.
 const BATCH: usize = 1_000;
 
-/// The longest that messages may take that are there.
+/// How long existing messages may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Clocks of an event and of who archives differ by less.
@@ -164,7 +164,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// A row that is there.
+    /// A row that exists.
     fn there(&mut self, row: &Stored, record: &Record, message: Option<&Message>) {
         let sequence = record.sequence;
         let Some(derived) = mapping::row(row.row.mapping, self.source, record) else {

@@ -49,7 +49,7 @@ impl End {
 pub struct Facts {
     /// How many rows there are.
     pub rows: u64,
-    /// Rows whose sequence is none.
+    /// Rows with an invalid sequence.
     below: u64,
     /// The highest sequence of a row; 0: there is none.
     pub last: u64,

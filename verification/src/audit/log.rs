@@ -33,7 +33,7 @@ use super::tiles::{self, stored_tail, stored_units};
 /// Rows of a range; a multiple of [`UNIT`].
 const RANGE: u64 = 64 * UNIT;
 
-/// A log has no more rows than twice those that are there or were signed, and so many.
+/// A log has no more rows than twice those that exist or were signed, and so many.
 const SLACK: u64 = 100_000;
 
 /// Ranges that are read at once, each by a task of its own, so that every core computes.

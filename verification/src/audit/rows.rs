@@ -111,7 +111,7 @@ pub async fn check(
     Ok(scan.ended())
 }
 
-/// The last row before a range that is there: its sequence and signature. Sequence 0: the origin.
+/// The last existing row before a range: its sequence and signature. Sequence 0: the origin.
 /// And the ids of the last two rows.
 async fn before(
     connection: &mut PgConnection,
@@ -143,7 +143,7 @@ async fn before(
     Ok((before, ids))
 }
 
-/// How a row's signature stands to the row before it.
+/// How a row's signature relates to the row before it.
 enum Link {
     /// It follows from it.
     Fits,

@@ -25,7 +25,7 @@ const NAMED: usize = 10;
 /// Heads that are tried, the last one first.
 const HEADS: i64 = 10;
 
-/// What can be stated about a row.
+/// What a check of a row shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It follows from the row before it by the secret, or a signed head covers it.
@@ -71,7 +71,7 @@ struct Evidence {
 }
 
 impl RowChecker {
-    /// With the secrets, where they are there, and the public keys that are trusted.
+    /// With the secrets, where they are set, and the public keys that are trusted.
     pub fn new((ring, trusted): (Option<Keyring>, Vec<VerifierKey>)) -> Self {
         Self {
             ring,
@@ -93,7 +93,7 @@ impl RowChecker {
         self.wrong
     }
 
-    /// What can be stated about each of these rows.
+    /// Checks each of these rows.
     pub async fn check(
         &mut self,
         connection: &mut PgConnection,

@@ -35,7 +35,7 @@ pub struct CheckedCheckpoint {
     /// What the database reports; none where nothing was applied yet.
     pub checkpoint: Option<Checkpoint>,
     /// The last sequence of which the checkpoint proves that the stream was applied up to there: its
-    /// own where it is sound, else where its event really stands, else 0.
+    /// own where it is sound, else that of its event, else 0.
     pub provable: u64,
     /// The headers of the message there.
     pub message: Option<Envelope>,
@@ -43,7 +43,7 @@ pub struct CheckedCheckpoint {
     pub problems: Vec<String>,
     /// Whether rows in the cache come from messages after the checkpoint.
     pub rows_behind: bool,
-    /// Whether an operator accepted damage where the checkpoint stands: its message is gone or does
+    /// Whether an operator accepted damage at the checkpoint: its message is gone or does
     /// not count any more, so there is nothing to compare it with.
     pub accepted: bool,
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::super::finding::Finding;
 
-/// What stands behind a finding: the key and the event that it is about, what is reported about it, and what
+/// What explains a finding: the key and the event that it is about, what is reported about it, and what
 /// repairs it.
 type Explanation = (Option<Uuid>, Option<Uuid>, String, String);
 

@@ -139,7 +139,7 @@ impl<'a> MessageChecker<'a> {
             self.add_damage(first, last, "messages are missing", None, None);
             self.damage_found.insert(first, DamageKind::Hole(last));
         }
-        // Who stands in the hole does not see the next message follow.
+        // For a reader in the hole the next message does not follow.
         self.end_ignored = true;
         self.new_holes |= !left.is_empty();
         self.next = last + 1;
@@ -184,7 +184,7 @@ impl<'a> MessageChecker<'a> {
         };
         let envelope = envelope.expect("what can't be read is ignored");
         if self.end_ignored && envelope.is_record() {
-            // Who stands on a message that does not count any more does not see this one follow it.
+            // For a reader at a message that no longer counts, this one does not follow.
             self.damage_found
                 .entry(sequence)
                 .or_insert(DamageKind::Break);

@@ -30,7 +30,7 @@ const MOST: usize = 100;
 /// What was found out.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checked {
-    /// What the archive states that it is.
+    /// The archive's own description.
     pub manifest: Manifest,
     /// The digest of the manifest: an event of the log has the same one.
     pub digest: String,

@@ -40,14 +40,14 @@ pub const HEAD_BEFORE: &str = "head-before.note";
 /// Rows are kept for at least so many days.
 pub const LEAST_RETENTION: i64 = 2_555;
 
-/// What the manifest calls its form.
+/// The format that the manifest names.
 const FORM: &str = "artstore-audit-archive/v1";
 
 /// The contents of [`MANIFEST`]. The SHA-256 digest of that file is the archive's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Which form this is.
+    /// The format of the manifest.
     pub form: String,
     /// The stream whose log it is of.
     pub stream: String,
