@@ -152,7 +152,7 @@ pub fn verifier_keys(name: &str, path: &Path) -> Result<Vec<VerifierKey>, Config
         .collect()
 }
 
-/// A variable without a value says as little as one that is not set.
+/// A variable without a value counts as one that is not set.
 fn given(path: &Option<PathBuf>) -> Option<&Path> {
     path.as_deref().filter(|path| !path.as_os_str().is_empty())
 }

@@ -3,7 +3,7 @@
 use artstore_runtime::relation;
 use artstore_runtime::words::words;
 
-/// An error with its causes, each said once: many texts hold those of their causes already.
+/// An error with its causes, each stated once: many texts already contain those of their causes.
 pub fn error_text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

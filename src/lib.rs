@@ -4,18 +4,18 @@
 //! - [`names`]: elements, sources and streams, as people name them
 //! - [`config`]: all settings
 //! - [`audit_keys`]: those of the audit log, read into keys
-//! - [`telemetry`]: what the process says of itself
-//! - [`system`]: the whole system on it, in one process
+//! - [`telemetry`]: the process's own log
+//! - [`system`]: the whole system in one process
 //! - `terminal`: what a terminal shows
 //! - [`error_text`]: an error as people read it
-//! - `signals`: being asked to stop
+//! - `signals`: requests to stop
 //! - [`service`]: how a running part shows its health and its numbers
-//! - [`status`]: how everything is, at one moment
+//! - [`status`]: the state of everything, at one moment
 //! - [`audit`]: rows of the audit log, selected and exported
 //! - [`repair`]: repairing a read model from the streams
-//! - [`bus_backup`]: streams kept in files, and put back
+//! - [`bus_backup`]: backups of streams, and restoring them
 //! - [`operator`]: who gave a command
-//! - [`commands`]: what can be asked for
+//! - [`commands`]: the commands
 
 pub mod audit;
 pub mod audit_keys;

@@ -13,7 +13,7 @@ use artstore_bus::bus::BusError;
 /// As the shell reports a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;
 
-/// The form of log lines, once it is known.
+/// The format of log lines, once it is known.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 #[tokio::main]
@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
 }
 
 /// `artstore … | head`: printing to a pipe that was closed is no fault to report, and no success. Any
-/// other panic is said in the form of the log.
+/// other panic is reported in the format of the log.
 fn watch_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

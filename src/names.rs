@@ -1,6 +1,6 @@
-//! Names that people give to commands: an element's, its stream's, `admin` and `query`. Each is taken
-//! wherever another of them is. What is not a name at all is refused here; whether there is such an
-//! element, the settings say ([`crate::config`]), or the database that knows its streams.
+//! Names that people give to commands: an element's, its stream's, `admin` and `query`. Each is accepted
+//! wherever another of them is. What can't be a name is refused here; whether such an element exists, the
+//! settings decide ([`crate::config`]), or the database that knows its streams.
 
 use artstore_schemas::element::{ElementName, InvalidElementName};
 use artstore_schemas::source::Source;

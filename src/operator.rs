@@ -1,5 +1,5 @@
-//! Who gave a command, as far as the machine can tell: it goes into the events that commands
-//! record. Nothing proves it; what is proven is that the event stands in the audit log.
+//! Who gave a command, as far as the machine knows: it goes into the events that commands
+//! record. Nothing proves it; what is proven is that the event is in the audit log.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ pub fn actor(command: &str) -> Actor {
     Actor::system().named(format!("artstore {command}"))
 }
 
-/// Who runs this process, as its settings say.
+/// Who runs this process, as its settings state.
 static NAMED: OnceLock<String> = OnceLock::new();
 
 /// Takes the name that the settings give (`--operator`, ARTSTORE_OPERATOR).
@@ -24,9 +24,9 @@ pub fn name(operator: Option<String>) {
     }
 }
 
-/// The person who gave the command, where anything says it.
+/// The person who gave the command, where anything names them.
 pub fn person() -> Option<String> {
-    // Who became root says more than root.
+    // The user who became root is more useful than root.
     let by_machine = ["SUDO_USER", "USER", "LOGNAME"];
     let by_machine = by_machine
         .iter()

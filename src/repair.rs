@@ -1,11 +1,11 @@
-//! Repairing a read model from the streams. It never touches a source or a stream: what it writes is
-//! what the projector would have written, by the projector's own code.
+//! Repairing a read model from the streams. It never touches a source or a stream: it writes
+//! what the projector would have written, with the projector's own code.
 //!
-//! Events that an operator gave up (`artstore parked discard`) are passed over, as by the projector.
+//! Events that an operator gave up (`artstore parked discard`) are skipped, as by the projector.
 //!
-//! All of it is one transaction for some thousand files, so that a process that is killed anywhere
-//! leaves either the old rows or the right ones. Its locks are taken in the order in which workers
-//! take theirs (claims, rows, searches, downloads, checkpoint): workers wait for it, and it for
+//! Everything is one transaction per some thousand files, so that a process that is killed anywhere
+//! leaves either the old rows or the right ones. Its locks are taken in the same order as those of workers
+//! (claims, rows, searches, downloads, checkpoint): workers wait for it, and it for
 //! them, but never in a circle.
 
 use std::collections::{HashMap, HashSet};
@@ -53,7 +53,7 @@ pub struct Damage {
 /// What was done.
 #[derive(Debug, Default, Serialize)]
 pub struct Repaired {
-    /// Checkpoints that were set anew.
+    /// Checkpoints that were reset.
     pub checkpoints: Vec<RepairedCheckpoint>,
     /// Files whose rows were derived again.
     pub files: Vec<RepairedRow>,
@@ -63,14 +63,14 @@ pub struct Repaired {
     pub odd_rows: u64,
 }
 
-/// A checkpoint that was set anew.
+/// A checkpoint that was reset.
 #[derive(Debug, Serialize)]
 pub struct RepairedCheckpoint {
     /// The stream.
     pub stream: String,
     /// Where it stood.
     pub from: u64,
-    /// Where it stands now: the projector goes on behind it.
+    /// Where it stands now: the projector continues after it.
     pub to: u64,
     /// What was wrong.
     pub problem: String,
@@ -227,7 +227,7 @@ impl Part<'_> {
                 }
                 continue;
             }
-            // The projector has gone on: what it applied meanwhile is read behind what was read.
+            // The projector has continued: what it applied meanwhile is read after what was read.
             let upto = now.map_or(0, |now| now.last_sequence);
             if before.is_unsound() || upto < before.provable {
                 return Ok(Written::Moved);
@@ -422,7 +422,7 @@ async fn read_history(
     let damage = breaks::damage(bus, &Source::Query).await?;
     let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
     while let Some((sequence, message)) = messages.next().await? {
-        // What readers pass over has no effect.
+        // What readers skip has no effect.
         if damage.ignores(sequence) {
             continue;
         }

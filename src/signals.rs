@@ -1,4 +1,4 @@
-//! Being asked to stop.
+//! Requests to stop: Ctrl-C and SIGTERM.
 
 use tokio::sync::watch;
 

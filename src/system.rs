@@ -205,7 +205,7 @@ impl System {
         let options = RelayOptions {
             database: self.source_database(&source)?,
             source,
-            // The element's own table says it.
+            // The element's own table states it.
             api_url: None,
             mode: PublishMode::Auto,
             poll_interval: Duration::from_millis(200),

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError, LogFormat};
 
-/// Starts logging. Libraries are heard from `warn` on, or as loud as ours when that is louder
+/// Starts logging. Libraries are logged from `warn` on, or as loud as ours when that is louder
 /// than `info`.
 pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
     let level = config.log_level.as_deref().unwrap_or(usual_level);
@@ -38,7 +38,7 @@ pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The form of log lines where the settings as a whole can't be read.
+/// The format of log lines where the settings as a whole can't be read.
 pub fn asked_for() -> LogFormat {
     let mut words = std::env::args().skip_while(|word| !word.starts_with("--log-format"));
     let option = words.next().and_then(|word| match word.split_once('=') {
@@ -51,7 +51,7 @@ pub fn asked_for() -> LogFormat {
     }
 }
 
-/// Why the program ends: the last line on standard error, in the form of the log before it. It is said
+/// Why the program ends: the last line on standard error, in the format of the log before it. It is logged
 /// whatever the level is, and also where logging could not be started.
 pub fn fatal(format: LogFormat, text: &str) {
     match format {

@@ -25,7 +25,7 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// Cut in the middle: of a name, beginning and extension say the most.
+/// Cut in the middle: of a name, beginning and extension identify it best.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();

@@ -1,7 +1,8 @@
-//! What a stream says of its own breaks: [`artstore_schemas::epoch`] and [`artstore_schemas::damage`], looked up on the
-//! server by the subjects of their records. A publisher's row may have the same subject, and whoever
-//! may publish may forge a record: only what is a record ([`artstore_schemas::record`]), can be read, and follows
-//! the message before it has authority here. Readers find what is wrong with the others.
+//! The breaks of a stream that its records report: [`artstore_schemas::epoch`] and
+//! [`artstore_schemas::damage`], looked up on the server by the subjects of the records. A publisher's row
+//! may have the same subject, and whoever may publish may forge a record. Only a message that is a record
+//! ([`artstore_schemas::record`]), that can be read, and that follows the message before it has authority
+//! here. Readers find what is wrong with the others.
 
 use async_nats::jetstream::message::StreamMessage;
 use uuid::Uuid;
@@ -15,10 +16,10 @@ use artstore_schemas::record;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject::subject;
 
-/// So many messages of one range that does not count are looked at for the one that a record follows.
+/// So many messages of one range that does not count are checked for the one that a record follows.
 const MOST_PASSED_OVER: u32 = 16;
 
-/// So many are looked at in all. A relay's record stands behind few such ranges.
+/// So many are checked in all. A relay's record comes after few such ranges.
 const MOST_LOOKED_AT: u32 = 1_024;
 
 /// The breaks of a stream.
@@ -32,7 +33,7 @@ pub struct Breaks {
     pub damage_at: u64,
     /// Records that no relay can have written, and that are not accepted as damage yet.
     pub refused: Vec<Refused>,
-    /// Every record at or below this sequence was looked at.
+    /// Every record at or below this sequence was checked.
     pub end: u64,
 }
 
@@ -201,7 +202,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Whether a record follows the last message before it that counts, or one that came behind that
+    /// Whether a record follows the last message before it that counts, or one that came after that
     /// and does not count. `damage`: what does not count, in ranges that are never gone through one by
     /// one. A hole that is not recorded means nothing.
     async fn follows(

@@ -1,4 +1,4 @@
-//! The connection to NATS and the streams of the bus. `artstore bus init` makes the streams; relay
+//! The connection to NATS and the streams of the bus. `artstore bus init` creates the streams; relay
 //! and projectors only find them.
 
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
 /// client drops what does not fit.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
 
-/// How often the server is asked whether it is there, while it says nothing by itself. Three questions
+/// How often the server is asked whether it is there, while it sends nothing by itself. Three questions
 /// without an answer, and the connection is lost: a network that swallows packets gives no error.
 const PING: Duration = Duration::from_millis(1_500);
 
@@ -34,7 +34,7 @@ const CONNECT: Duration = Duration::from_secs(4);
 /// How long an answer of JetStream may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How long the connection may take to take what is to be sent.
+/// How long the connection may take to accept what is to be sent.
 pub(crate) const SEND: Duration = Duration::from_secs(5);
 
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -46,7 +46,7 @@ pub struct BusOptions {
     pub url: String,
     /// A credentials file.
     pub credentials: Option<PathBuf>,
-    /// What the connection is called on the server.
+    /// The name of the connection on the server.
     pub name: String,
 }
 
@@ -59,7 +59,7 @@ pub struct Bus {
     pub jetstream: jetstream::Context,
     /// What the server has refused.
     pub refusals: Refusals,
-    /// Whether the connection stands.
+    /// Whether the connection is up.
     pub link: Link,
     /// How long an answer of JetStream may take.
     pub(crate) patience: Duration,
@@ -75,7 +75,7 @@ pub enum BusError {
     Connect {
         /// The server, without a password.
         url: String,
-        /// What the client says.
+        /// The client's message.
         cause: async_nats::ConnectError,
     },
     /// A server's URL can't be read.
@@ -102,7 +102,7 @@ pub enum BusError {
         /// The server's version.
         version: String,
     },
-    /// The server takes smaller messages than ours.
+    /// The server's message limit is below the size of our messages.
     #[error(
         "the NATS server takes messages of at most {max_payload} bytes, {MAX_MESSAGE_BYTES} are \
          needed: raise max_payload in its configuration"
@@ -111,7 +111,7 @@ pub enum BusError {
         /// The server's limit.
         max_payload: usize,
     },
-    /// A stream is not there.
+    /// A stream does not exist.
     #[error(
         "stream {0} does not exist: run `artstore bus init`, or where it was lost `artstore bus restore \
          FOLDER` with the folder of a backup"
@@ -284,8 +284,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Listens on a subject. The connection takes nothing while its buffer is full: it has no server, or
-    /// one that takes nothing.
+    /// Subscribes to a subject. The connection accepts nothing while its buffer is full: it has no server, or
+    /// one that accepts nothing.
     pub async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
         let subscribed = self.client.subscribe(subject.clone());
         match tokio::time::timeout(SEND, subscribed).await {
@@ -332,7 +332,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Makes a source's stream, or repairs an existing one where that loses nothing.
+    /// Creates a source's stream, or repairs an existing one where that loses nothing.
     /// Calling it again changes nothing.
     pub async fn ensure_stream(
         &self,
@@ -406,11 +406,11 @@ fn servers(urls: &str) -> Result<Vec<ServerAddr>, BusError> {
 /// What [`Bus::ensure_stream`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamChange {
-    /// The stream was not there.
+    /// The stream was created.
     Created,
     /// Settings that lose nothing were changed.
     Updated,
-    /// Limits that remove messages were taken away.
+    /// Limits that remove messages were removed.
     LimitsRemoved {
         /// How many messages the stream lacks, whatever removed them.
         missing: u64,
@@ -424,7 +424,7 @@ pub enum StreamChange {
 pub enum Limits {
     /// Leave the stream as it is, with an error.
     Refuse,
-    /// Take them away, which loses nothing.
+    /// Remove them, which loses nothing.
     Remove,
 }
 
@@ -463,7 +463,7 @@ pub const AUDIT_HEADS: &str = "ARTSTORE_AUDIT_HEADS";
 
 const AUDIT_HEAD_PREFIX: &str = "artstore.audit.head";
 
-/// What says which messages a stream lost.
+/// The command that names the messages that a stream lost.
 fn lost_by(stream: &str) -> &'static str {
     match stream {
         AUDIT_HEADS => "`artstore audit verify`",

@@ -1,13 +1,13 @@
-//! What a consumer of ours delivers: the messages of its own stream, in its own order, and no
-//! others. Everything that reads a stream reads it through here.
+//! What our own consumers deliver: the messages of their stream, in order, and no others. Everything that
+//! reads a stream reads it through here.
 //!
-//! An inbox is a subject like any other: whoever may make consumers can have another stream's
+//! An inbox is a subject like any other: whoever may create consumers can have another stream's
 //! messages delivered to it. The subject to acknowledge a message on names the stream and the
-//! consumer that it comes from, and the server writes it. What another consumer delivers is dropped
+//! consumer that it comes from, and the server writes it. A delivery of another consumer is dropped
 //! with a warning: it must neither be taken for ours nor stop a reader.
 //!
-//! A consumer that somebody pauses, removes or changes may go on sending heartbeats and deliver
-//! nothing. Where nothing comes while the stream holds more, the consumer is made anew.
+//! A consumer that somebody pauses, removes or changes may keep sending heartbeats and deliver
+//! nothing. Where nothing comes while the stream holds more, the consumer is recreated.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::bus::{Bus, BusError};
 use crate::pull::Inbox;
 pub use crate::pull::Pull;
 
-/// After so long without a message the stream is asked whether it holds more.
+/// After so long without a message the stream is asked whether it contains more.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// While making the consumer anew does not help, it is done less and less often, up to this.
+/// While recreating the consumer does not help, it is done less and less often, up to this.
 const LONGEST_QUIET: Duration = Duration::from_secs(30);
 
 /// How long that question may take. Sessions with a database wait for it meanwhile.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How often a reader that needs the next message makes a lost consumer anew before it gives up.
+/// How often a reader that needs the next message recreates a lost consumer before it gives up.
 const ATTEMPTS: u32 = 5;
 
 /// The most messages of others that are dropped in one turn.
@@ -70,18 +70,18 @@ pub struct Deliveries {
     /// When a message came last, or the stream was asked whether it holds more.
     quiet_since: Instant,
     quiet: Duration,
-    /// Up to here the stream holds nothing that this consumer would deliver.
+    /// Up to here the stream contains nothing that this consumer would deliver.
     nothing_up_to: u64,
     /// Whether messages of others came.
     warned: bool,
     /// How often the consumer was lost since the last message.
     lost: u32,
-    /// Why the consumer was made anew, until it is asked for.
+    /// Why the consumer was recreated, until it is asked for.
     remade: Option<String>,
 }
 
 impl Deliveries {
-    /// Makes a consumer. `config` names where it begins and what it leaves out.
+    /// Creates a consumer. `config` states where it begins and what it leaves out.
     pub async fn open(
         bus: &Bus,
         stream: &str,
@@ -116,7 +116,7 @@ impl Deliveries {
         self.pending
     }
 
-    /// The next message, waited for so long; none where nothing came. After an error nothing more
+    /// The next message, waiting up to this long; none where nothing came. After an error nothing more
     /// comes.
     pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
         let until = Instant::now() + patience;
@@ -133,7 +133,7 @@ impl Deliveries {
         }
     }
 
-    /// As [`Self::next_within`], but a consumer that is lost is made anew some times before that is
+    /// As [`Self::next_within`], but a consumer that is lost is recreated some times before that is
     /// an error: for readers that would have to begin again from the start.
     pub async fn persist_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
         let until = Instant::now() + patience;
@@ -161,7 +161,7 @@ impl Deliveries {
         next.ok_or_else(|| self.ended(&format!("no message came for {} s", patience.as_secs())))
     }
 
-    /// What has come already; none where nothing has.
+    /// A message that has arrived already; none where there is none.
     pub fn now(&mut self) -> Option<Result<Message, Ended>> {
         for _ in 0..MOST_FOREIGN {
             let next = self.inbox.now()?;
@@ -172,7 +172,7 @@ impl Deliveries {
         None
     }
 
-    /// Why the consumer was made anew since this was asked last; none where it was not.
+    /// Why the consumer was recreated since this was asked last; none where it was not.
     pub fn take_remade(&mut self) -> Option<String> {
         self.remade.take()
     }
@@ -244,7 +244,7 @@ impl Deliveries {
         );
     }
 
-    /// Nothing came for a while. Where the stream holds more, the consumer is made anew.
+    /// Nothing came for a while. Where the stream holds more, the consumer is recreated.
     async fn look(&mut self) -> Result<(), Ended> {
         let looked = timeout(LOOK, self.make_anew_if_stalled()).await;
         self.quiet_since = Instant::now();
@@ -292,7 +292,7 @@ impl Deliveries {
         Ok(None)
     }
 
-    /// A consumer that goes on behind the last message.
+    /// A consumer that continues after the last message.
     async fn anew(&self) -> Result<Self, BusError> {
         let mut config = self.config.clone();
         if self.last > 0 {

@@ -1,14 +1,14 @@
 //! NATS: the connection, the streams, and how they are read. What a message contains is in
 //! [`artstore_schemas`]; nothing here knows databases.
 //!
-//! - [`link`]: whether the connection to NATS stands
-//! - [`refusals`]: what the server says that the connection's user may not do
+//! - [`link`]: whether the connection to NATS is up
+//! - [`refusals`]: what the server reports that the connection's user may not do
 //! - [`bus`]: the connection and the streams
-//! - [`requests`]: what is asked of JetStream, with a refusal named at once
-//! - `pull`: asking a consumer for messages, and what comes back
-//! - [`deliveries`]: what a consumer of ours delivers, and nothing else
-//! - [`snapshot`]: a whole stream, as the server gives and takes it
-//! - [`breaks`]: epochs and damage, as recorded in a stream
+//! - [`requests`]: requests to JetStream; a refusal is named at once
+//! - `pull`: pull requests to a consumer, and the answers
+//! - [`deliveries`]: what our own consumers deliver, and nothing else
+//! - [`snapshot`]: a snapshot of a whole stream, taken from the server and restored to it
+//! - [`breaks`]: epochs and damage, as records in a stream report them
 
 pub mod breaks;
 pub mod bus;

@@ -1,5 +1,5 @@
-//! Whether the way to NATS stands. Whatever was sent before it was lost is answered by nobody: who waits
-//! for an answer goes on at once, and not when the patience is over. Filled by the connection's events
+//! Whether the connection to NATS is up. Nobody answers what was sent before it was lost: whoever waits for
+//! an answer stops waiting at once, not when the deadline is over. Filled by the connection's events
 //! ([`crate::bus`]).
 
 use std::future::Future;
@@ -26,7 +26,7 @@ struct State {
 pub struct Lost;
 
 impl Link {
-    /// Takes what the connection says.
+    /// Takes an event of the connection.
     pub(crate) fn hear(&self, event: &Event) {
         match event {
             Event::Disconnected => self.0.send_modify(|state| {

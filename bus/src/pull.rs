@@ -1,7 +1,7 @@
-//! The client's side of a pull consumer: it asks the server for messages, and hears what comes into its
-//! inbox. An inbox is a subject like any other, which whoever sees the request can publish to. So what
-//! comes there without a message (a request has ended, the consumer is removed, a heartbeat) is taken for
-//! a hint, and the server is asked what is true, no more often than [`CHECKS`].
+//! The client's side of a pull consumer: it asks the server for messages and receives what comes into its
+//! inbox. An inbox is a subject like any other, and whoever sees the request can publish to it. So a status
+//! without a message (a request has ended, the consumer is removed, a heartbeat) is only a hint: the server
+//! is then asked for the truth, at most every [`CHECKS`].
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct Pull {
     pub messages: usize,
     /// The most bytes of one request.
     pub bytes: usize,
-    /// The server says so often that it has nothing; twice without is taken for a hint.
+    /// The server reports this often that it has nothing; two missing reports are taken for a hint.
     pub heartbeat: Duration,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct Inbox {
     /// What the requests may still bring, by our own count of messages. Too little only means that the next
     /// request comes early; too much is found out by a hint.
     left: (usize, usize),
-    /// When something came last, or the server said that all is well.
+    /// When something came last, or the server reported that all is well.
     heard: Instant,
     /// Why the server is to be asked.
     hint: Option<String>,

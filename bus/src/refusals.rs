@@ -1,6 +1,6 @@
-//! What the NATS server says that a connection's user may not do. It answers such a publish, request or
-//! subscription with nothing: without this it looks like a server that does not answer. Filled by the
-//! connection's events ([`crate::bus`]), asked by whoever publishes or requests ([`crate::requests`]).
+//! What the NATS server does not permit the connection's user. It answers such a publish, request or
+//! subscription with nothing: without this module that looks like a server that does not answer. Filled by
+//! the connection's events ([`crate::bus`]), read by whoever publishes or requests ([`crate::requests`]).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -85,7 +85,7 @@ impl Refusals {
         }
     }
 
-    /// Takes what the connection says.
+    /// Takes an event of the connection.
     pub(crate) fn hear(&self, event: &Event) {
         let text = match event {
             Event::ServerError(ServerError::Other(text)) => text,

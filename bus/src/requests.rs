@@ -1,7 +1,6 @@
-//! What is asked of JetStream, beside making streams ([`crate::bus`]): messages, consumers, the list of
-//! streams. Everything that asks does it through here, so that a request which the connection's user has
-//! no permission for is named at once ([`crate::refusals`]) and does not look like a server that does not
-//! answer.
+//! Requests to JetStream, except for creating streams ([`crate::bus`]): messages, consumers, the list of
+//! streams. All requests go through here, so that one that the connection's user has no permission for is
+//! named at once ([`crate::refusals`]) and does not look like a server that does not answer.
 
 use std::fmt::Display;
 

@@ -1,8 +1,8 @@
-//! JetStream's own snapshots of a stream, taken and given back chunk by chunk. The client library has
-//! no call for them: a snapshot is asked for on `$JS.API.STREAM.SNAPSHOT.<stream>` and comes to an inbox
-//! of ours, each chunk acknowledged on the subject that it names; it is given back through the subject
-//! that `$JS.API.STREAM.RESTORE.<stream>` answers with, each chunk as a request. What a snapshot holds
-//! is the server's; who keeps it looks into it.
+//! JetStream's own snapshots of a stream, taken and restored chunk by chunk. The client library has
+//! no call for them. A snapshot is requested on `$JS.API.STREAM.SNAPSHOT.<stream>` and comes to an inbox
+//! of ours, each chunk acknowledged on the subject that it names. It is restored through the subject
+//! that `$JS.API.STREAM.RESTORE.<stream>` answers with, each chunk as a request. The content of a snapshot
+//! is the server's; only a backup reads it.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub enum SnapshotError {
         stream: String,
         /// What was asked for.
         what: &'static str,
-        /// What the server says.
+        /// What the server reports.
         reason: String,
         /// JetStream's code of it, 0 where there is none.
         code: u64,
@@ -76,7 +76,7 @@ pub enum SnapshotError {
         stream: String,
         /// What it was at.
         what: &'static str,
-        /// What it says.
+        /// Its content.
         reason: String,
     },
 }
@@ -93,13 +93,13 @@ impl SnapshotError {
         matches!(self, Self::Lost { .. })
     }
 
-    /// Whether the server says that there is a stream of this name.
+    /// Whether the server reports that there is a stream of this name.
     pub fn is_name_taken(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == NAME_TAKEN)
     }
 }
 
-/// What the server says of a snapshot before its first chunk.
+/// What the server reports about a snapshot before its first chunk.
 #[derive(Debug, Clone)]
 pub struct Begun {
     /// The stream's settings.
@@ -144,7 +144,7 @@ pub async fn take<E: From<SnapshotError>>(
     Ok(begun)
 }
 
-/// What the server says of a stream; none where it has none.
+/// What the server reports about a stream; none where it has none.
 pub async fn info(bus: &Bus, stream: &str) -> Result<Option<Value>, SnapshotError> {
     match ask(bus, "STREAM.INFO", stream, "its state", &json!({})).await {
         Err(SnapshotError::Refused { code, .. }) if code == NO_STREAM => Ok(None),
@@ -237,7 +237,7 @@ impl<'a> Restoring<'a> {
         }
     }
 
-    /// There are no more: the server makes the stream. What it says of it.
+    /// There are no more: the server makes the stream. What it reports about it.
     pub async fn end(self) -> Result<Value, SnapshotError> {
         let answer = self.send(Bytes::new(), MAKING).await?;
         parsed(self.stream, RESTORING, &answer)

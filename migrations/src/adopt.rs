@@ -1,10 +1,10 @@
-//! Takes over tables that the product made: from what its version tables and the catalogue say
+//! Takes over tables that the product created: from what its version tables and the catalogue contain
 //! ([`crate::difference`]) to our version table, in which version 1 is then recorded as adopted.
-//! From there [`crate::runner`] goes on.
+//! From there [`crate::runner`] continues.
 //!
 //! Only tables of the module itself are touched, the product's own version table never. All
 //! repairs are additions, each complete in itself: a crash between them leaves an installation
-//! that the product still runs on, and another try goes on.
+//! that the product still runs on, and another try continues.
 
 use artstore_runtime::crash;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -19,7 +19,7 @@ use crate::module::Module;
 use crate::step::{Script, Step};
 use crate::{existing, guard, history, lock, repair};
 
-/// Who made the tables that are there.
+/// Who created the existing tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// None of the module's tables is there.
@@ -35,7 +35,7 @@ pub enum Origin {
     Product {
         /// Its version table, where there is one.
         version_table: Option<String>,
-        /// What stands in it.
+        /// What is in it.
         revision: Option<String>,
         /// Whether that is the revision whose catalogue is version 1.
         known: bool,
@@ -71,11 +71,11 @@ pub struct Adoption {
     pub differences: Vec<Difference>,
     /// For a storage element that is not ours yet.
     pub old_rows: Option<OldRows>,
-    /// Tables that a later step writes anew while nobody else can use them.
+    /// Tables that a later step rewrites while nobody else can use them.
     pub written_anew: Vec<WrittenAnew>,
 }
 
-/// A table that a later step writes anew.
+/// A table that a later step rewrites.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenAnew {
     /// Its name.
@@ -191,7 +191,7 @@ async fn take_over(conn: &mut PgConnection, module: &Module) -> Result<Adoption,
             tracing::info!(%module, what = difference.what, "repaired");
         }
     }
-    // The tables may have been changed since they were looked at, or a repair undone.
+    // The tables may have been changed since they were checked, or a repair undone.
     let after = inspect(conn, module).await?;
     let left = after
         .differences
@@ -238,7 +238,7 @@ async fn record(conn: &mut PgConnection, module: &Module) -> Result<(), MigrateE
     })
 }
 
-/// The tables of the module that are there, with the version tables of the product and of ours:
+/// The existing tables of the module, with the version tables of the product and of ours:
 /// what a backup has to hold.
 ///
 /// # Errors
@@ -452,7 +452,7 @@ async fn old_rows(
     }))
 }
 
-/// What query 0004 writes anew (`docs/decisions/0008-ids-are-widened-in-place.md`).
+/// What query 0004 rewrites (`docs/decisions/0008-ids-are-widened-in-place.md`).
 async fn written_anew(
     conn: &mut PgConnection,
     module: &Module,

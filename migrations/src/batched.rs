@@ -1,6 +1,6 @@
-//! A part that fills a large table: one update for a few thousand keys at a time, in the order of
-//! the keys, each time a transaction, so that no row is held for long. Rows that others add
-//! meanwhile are the business of a trigger that an earlier part has made.
+//! A part that fills a large table: each transaction updates a few thousand keys, in the order of
+//! the keys, so that no row is locked for long. A trigger that an earlier part has created fills the rows
+//! that others add meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::transaction::{begin, roll_back};
 
 const ROWS: i64 = 2_000;
 
-/// How often it is said how far we are.
+/// How often the progress is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// Goes through the whole table once. `sql` takes the keys as `$1`, a `text[]`.

@@ -1,6 +1,6 @@
-//! What a module's tables look like, in lines that can be compared, and as version 1 makes them: from the
+//! A module's tables as lines that can be compared, and as version 1 creates them: from the
 //! embedded `0001_initial.catalogue` of each module (generated and kept current by
-//! `tests/it/adoption/catalogues.rs`). A database's own is read in [`crate::existing`].
+//! `tests/it/adoption/catalogues.rs`). A database's own are read in [`crate::existing`].
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Rows that forbid a step, or that it would lose: looked for before anything is changed.
+//! Rows that prevent a step, or that it would lose: searched for before anything is changed.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 

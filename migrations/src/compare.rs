@@ -1,10 +1,10 @@
 //! How the catalogue of an installation differs from version 1, and whether that matters. Pure:
 //! from two catalogues ([`crate::catalogue`]) and the names that later steps use
-//! ([`crate::later`]) to what is said and repaired ([`crate::adopt`]).
+//! ([`crate::later`]) to what is reported and repaired ([`crate::adopt`]).
 //!
 //! The rule: what is missing and can be added without touching a row is added; what somebody else
 //! added stays; what only its owner can decide blocks. A repair makes no new rule for the services,
-//! but for `not null`: what reads the rows relies on that.
+//! except for `not null`, which readers of the rows rely on.
 
 use crate::catalogue::{Catalogue, Kind, Name};
 use crate::column::{self, Column};
@@ -14,7 +14,7 @@ use crate::repair::Statement;
 
 /// Everything that differs, what blocks first.
 pub(crate) fn compare(expected: &Catalogue, found: &Catalogue, later: &Later) -> Vec<Difference> {
-    // Of a missing table, or a view in its place, nothing else is said.
+    // Of a missing table, or a view in its place, nothing else is reported.
     let told = |name: &Name| {
         let table = Name {
             kind: Kind::Table,
@@ -68,7 +68,7 @@ fn missing(name: &Name, text: &str, expected: &Catalogue, later: &Later) -> Opti
         )),
         Kind::Constraint => Some(missing_constraint(what, name, text, later)),
         Kind::Index => Some(missing_index(what, name, text, later)),
-        // Told with the default that draws from it.
+        // Reported with the default that draws from it.
         Kind::Sequence if column::drawn_by(&name.name, expected).is_some() => None,
         Kind::Sequence | Kind::Trigger | Kind::Function => {
             Some(Difference::blocks(what, "version 1 has it; restore it"))
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
     use crate::difference::Effect;
 
-    /// What is said of an index that is missing, while the later steps are these.
+    /// What is reported about an index that is missing, while the later steps are these.
     fn missing_index_with(later: &str) -> Difference {
         let index = Name {
             kind: Kind::Index,

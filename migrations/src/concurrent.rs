@@ -1,5 +1,5 @@
-//! A part outside a transaction: indexes built or dropped while others read and write. Such a
-//! statement waits for transactions that were there before it, and nobody waits for it.
+//! A part outside a transaction: indexes created or dropped while others read and write. Such a
+//! statement waits for older transactions, and nobody waits for it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::holders;
 use crate::part::built_index;
 use crate::patience::{Waiting, is_lock_conflict};
 
-/// How long a statement waits for others at first. Then we say who they are, and it waits twice as
+/// How long a statement waits for others at first. Then we report who they are, and it waits twice as
 /// long: a build that gives up late has been for nothing.
 const FIRST_WAIT: Duration = Duration::from_secs(20);
 
@@ -73,7 +73,7 @@ async fn all(
     Ok(())
 }
 
-/// One try. An index of that name that a crash left unfinished goes first; a finished one is kept.
+/// One try. An index of that name that a crash left unfinished is dropped first; a finished one is kept.
 async fn one(
     conn: &mut PgConnection,
     statement: &str,

@@ -1,4 +1,4 @@
-//! One thing that is not as version 1 makes it: what it means, and what repairs it. Found by
+//! One difference from version 1: what it means, and what repairs it. Found by
 //! [`crate::compare`], repaired by [`crate::adopt`].
 
 use std::fmt;

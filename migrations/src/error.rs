@@ -1,4 +1,4 @@
-//! Why a database was not migrated. Every message says what happened, to what, and what to do.
+//! Why a database was not migrated. Every message states what happened, to what, and what to do.
 
 use artstore_runtime::words::words;
 use std::fmt;
@@ -21,7 +21,7 @@ pub enum MigrateError {
         /// The last version that this program knows.
         latest: u32,
     },
-    /// Up was asked for a version below, or down for one above, the one that is there.
+    /// Up was asked for a version below the current one, or down for one above it.
     #[error(
         "{module} is at version {version}, so {direction} to {to} is not possible: \
          nothing was changed; use {}",
@@ -63,7 +63,7 @@ pub enum MigrateError {
         /// The variable that names the database.
         variable: &'static str,
     },
-    /// The module's tables are there, but not made by these migrations.
+    /// The module's tables exist, but these migrations did not create them.
     #[error(
         "database \"{database}\" already holds {} of {module}, but not our version table \
          {version_table}: they were created by something else; nothing was changed; if that was the \
@@ -217,7 +217,7 @@ pub enum MigrateError {
         step: Step,
         /// "up" or "down".
         direction: &'static str,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
         /// What was kept of the step.
         progress: StepProgress,
@@ -235,7 +235,7 @@ pub enum MigrateError {
         step: Step,
         /// "up" or "down".
         direction: &'static str,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
     },
     /// Adoption could not repair something.
@@ -249,7 +249,7 @@ pub enum MigrateError {
         module: Module,
         /// What was to be repaired.
         what: String,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
     },
     /// A repair could not get its locks.
@@ -294,7 +294,7 @@ pub enum MigrateError {
         doing: &'static str,
         /// Whose.
         module: Module,
-        /// What the database said.
+        /// The database's message.
         source: sqlx::Error,
     },
 }
@@ -341,7 +341,7 @@ impl fmt::Display for FoundTables {
     }
 }
 
-/// What is kept of a step that could not go on.
+/// What is kept of a step that could not continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepProgress {
     /// Nothing.

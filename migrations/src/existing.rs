@@ -1,4 +1,4 @@
-//! What is there in a database, from PostgreSQL's catalogue, in the form of [`crate::catalogue`]. Goes to
+//! The tables of a database, from PostgreSQL's catalogue, as lines of [`crate::catalogue`]. Goes to
 //! [`crate::compare`].
 
 use sqlx::{Acquire as _, PgConnection, Row as _};

@@ -1,5 +1,5 @@
-//! The least rights for a role that only runs a relay, a projector or a publisher, or prunes. The role itself
-//! is made by the operator. Nothing here lets it see private keys; a role that sees them by some
+//! The least rights for a role that only runs a relay, a projector or a publisher, or prunes. The operator
+//! creates the role itself. Nothing here lets it see private keys; a role that sees them by some
 //! other right is refused.
 
 use artstore_runtime::words::words;

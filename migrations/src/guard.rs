@@ -1,4 +1,4 @@
-//! Databases that are left alone: another module's, and one whose tables something else made.
+//! Databases that are not migrated: another module's, and one whose tables something else created.
 //!
 //! Two modules that once shared a database dropped each other's tables; so a wrong name in the
 //! configuration is refused here, before anything is written. Read from `pg_class`, not from
@@ -46,7 +46,7 @@ pub(crate) async fn refuse_other_modules(
 }
 
 /// Refuses a database where something of the module's own name exists though no version table
-/// says that we made it. Only to be called where there is none.
+/// shows that we created it. Only to be called where there is none.
 pub(crate) async fn refuse_unmanaged(
     conn: &mut PgConnection,
     module: &Module,
@@ -80,7 +80,7 @@ pub(crate) async fn refuse_unmanaged(
     })
 }
 
-/// The database's own name, for messages: a URL may not say it.
+/// The database's own name, for messages: a URL may not contain it.
 pub(crate) async fn database_name(
     conn: &mut PgConnection,
     module: &Module,

@@ -1,5 +1,5 @@
-//! The version table: which steps were applied, when, and from which text. Read after the lock is
-//! held. A row is written or erased in the last transaction of its step; a step of several parts
+//! The version table: which steps were applied, when, and from which text. It is read under the
+//! lock. A row is written or deleted in the last transaction of its step. A step of several parts
 //! has a row without a time from its first part to its last, in either direction: it is unfinished.
 
 use sqlx::types::chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use crate::step::{Script, Step};
 /// What marks the row of version 1 where its tables were adopted, not made.
 pub(crate) const ADOPTED: &str = " (adopted)";
 
-/// What the version table says, once it was found to be in order.
+/// The content of the version table, once it was found to be in order.
 #[derive(Debug)]
 pub(crate) struct History {
     /// Whether there is a version table.

@@ -1,4 +1,4 @@
-//! Who holds locks on a module's tables now: what a step, or an adoption, has to wait for.
+//! Who holds locks on a module's tables now, so that a step or an adoption has to wait.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! What the steps after version 1 make and take, by name, read from their SQL: so that adoption
-//! knows which names must be free and which things must be there. Goes to [`crate::difference`].
+//! What the steps after version 1 create and drop, by name, read from their SQL: so that adoption
+//! knows which names must be free and which objects must exist. Goes to [`crate::difference`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::module::Module;
 pub(crate) struct Later {
     /// Tables, indexes, sequences, types, functions, triggers and constraints that a step makes.
     /// They must not be there before, also where it says `if not exists`: that is for a step that
-    /// is run again, and something else of that name would be taken for ours.
+    /// is run again, and something else of that name would count as ours.
     made: BTreeSet<String>,
     /// Columns that a step adds, as (table, column).
     columns: BTreeSet<(String, String)>,

@@ -1,23 +1,23 @@
-//! The tables of the three kinds of database, made and taken back step by step.
+//! The tables of the three kinds of database, migrated up and down step by step.
 //!
 //! The SQL comes from the folders beside this one (`admin/`, `query/`, `storage/`, and `outbox/`,
-//! which admin and query share) and is embedded. It goes into the database of one connection; what
-//! was applied, and from which text, is kept there in a version table of ours.
+//! which admin and query share) and is embedded. It goes into the database of one connection. A
+//! version table of ours in that database records what was applied, and from which text.
 //!
 //! - `module`: which database it is, its tables and its steps
 //! - `step`: one step, as embedded
 //! - `part`: its parts, and how each is run
 //! - `lock`: one migrator of a module at a time
 //! - `history`: the version table
-//! - `guard`: databases that are left alone
+//! - `guard`: databases that are not migrated
 //! - `runner`: up, down, redo, status; a step's parts in their order
-//! - `check`: rows that forbid a step, or that it would lose
+//! - `check`: rows that prevent a step, or that it would lose
 //! - `transaction`, `concurrent`, `batched`: the ways in which a part is run
-//! - `holders`: who has the tables now
+//! - `holders`: who holds locks on the tables now
 //! - `patience`: waiting for tables that others hold
 //! - `plan`: what would be run
-//! - `adopt`: takes over tables that the product made
-//! - `catalogue`, `existing`: what version 1 makes, and what is there
+//! - `adopt`: takes over tables that the product created
+//! - `catalogue`, `existing`: what version 1 creates, and what exists
 //! - `later`: what later steps need
 //! - `compare`, `column`: how they differ
 //! - `difference`: what a difference means

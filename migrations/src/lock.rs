@@ -1,6 +1,6 @@
 //! One migrator of a module at a time: a session advisory lock in the database to be migrated.
 //!
-//! It is held across the transactions of all steps, and goes with the session if we die.
+//! It is held across the transactions of all steps, and the server releases it if we die.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ pub(crate) async fn acquire(conn: &mut PgConnection, module: &Module) -> Result<
     }
 }
 
-/// Lets go. A failure means that the session is gone, and the lock with it.
+/// Releases the lock. A failure means that the session is gone, and the lock with it.
 pub(crate) async fn release(conn: &mut PgConnection, module: &Module) {
     let released: Result<bool, sqlx::Error> =
         sqlx::query_scalar("select pg_advisory_unlock($1, $2)")

@@ -36,7 +36,7 @@ pub enum Module {
 }
 
 impl Module {
-    /// The table that says which steps were applied.
+    /// The table that records which steps were applied.
     pub fn version_table(&self) -> String {
         match self {
             Self::Admin => "artstore_admin_version".to_owned(),

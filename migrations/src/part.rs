@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// From what stands behind the marker.
+    /// From what comes after the marker.
     fn read(header: &str) -> Option<Self> {
         let (word, rest) = header.split_once(", ").unwrap_or((header, ""));
         let reason = || {
@@ -117,7 +117,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Cuts a step's text into its parts. What stands before the first marker is a remark on the step.
+/// Cuts a step's text into its parts. The text before the first marker is a remark on the step.
 pub(crate) fn cut(sql: &str) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for line in sql.lines() {
@@ -165,7 +165,7 @@ impl Part {
     }
 }
 
-/// The index that a statement builds, as it stands there.
+/// The index that a statement builds, as it is there.
 pub(crate) fn built_index(statement: &str) -> Option<&str> {
     let mut words = statement.split_whitespace();
     if words.next()? != "create" {

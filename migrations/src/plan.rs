@@ -1,5 +1,5 @@
-//! Which steps lead from where the database is to where it shall be ([`crate::runner`] takes
-//! them), and what they would run, for people to read first.
+//! Which steps lead from the version of the database to the one that is wanted ([`crate::runner`] runs
+//! them), and the SQL that they would run, for people to read first.
 
 use sqlx::PgConnection;
 
@@ -17,7 +17,7 @@ pub enum Goal {
     Up(Option<u32>),
     /// At this version, from above.
     Down(u32),
-    /// Where it is, with its last step taken back and applied again.
+    /// The current version, with its last step undone and applied again.
     Redo,
 }
 

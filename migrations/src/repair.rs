@@ -1,5 +1,5 @@
-//! Runs what adoption repairs, on a database in use: each statement in a transaction of its own
-//! that gives up its wait for locks and tries again, indexes without stopping writers.
+//! Runs the repairs of an adoption on a database in use: each statement in a transaction of its own
+//! that gives up its wait for locks and tries again, indexes without blocking writers.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::holders;
 use crate::module::Module;
 
 /// How often a statement tries to get its locks. Between tries everybody who queued behind it
-/// goes on.
+/// continues.
 const ATTEMPTS: u32 = 5;
 
 /// The wait after the first try; it doubles.

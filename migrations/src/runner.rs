@@ -1,4 +1,4 @@
-//! Up, down, redo, status: takes the steps of [`crate::plan`] to the database, part by part.
+//! Up, down, redo, status: runs the steps of [`crate::plan`] on the database, part by part.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::step::{Direction, Script, Step};
 use crate::transaction::{self, Version};
 use crate::{batched, check, concurrent, guard, history, lock};
 
-/// Where a module stands.
+/// The version of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Which module.
@@ -68,7 +68,7 @@ impl<'a> Migrator<'a> {
     }
 
     /// How long each part of a step may wait for tables that others hold. It asks for a table for a
-    /// second at most and lets go in between, so that others are held up for moments only.
+    /// second at most and releases them in between, so that others are held up for moments only.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -82,7 +82,7 @@ impl<'a> Migrator<'a> {
         self
     }
 
-    /// Goes there, and returns the steps that were taken, in order; none where it is there already.
+    /// Migrates to the goal, and returns the applied steps, in order; none where it is there already.
     pub async fn run(mut self, goal: Goal) -> Result<Vec<(Step, Direction)>, MigrateError> {
         check_goal(self.module, goal)?;
         if self.conn.is_in_transaction() {
@@ -245,7 +245,7 @@ pub async fn down(
     Ok(done.into_iter().map(|(step, _)| step).collect())
 }
 
-/// Says where a module stands, without a lock and without changing anything. A version table that
+/// Reports the version of a module, without a lock and without changing anything. A version table that
 /// is not in order (see [`MigrateError`]) is an error here too.
 pub async fn status(conn: &mut PgConnection, module: &Module) -> Result<Status, MigrateError> {
     let history = history::read(conn, module).await?;

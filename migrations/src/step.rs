@@ -5,7 +5,7 @@ use std::fmt;
 
 use artstore_schemas::element::ElementName;
 
-/// What stands for the element's name in the storage module's SQL.
+/// The placeholder for the element's name in the storage module's SQL.
 const PREFIX: &str = "{prefix}";
 
 /// One step that was done, up or down.
@@ -42,7 +42,7 @@ impl Direction {
     }
 }
 
-/// A step and its SQL, as it stands in the file: with the placeholder, so that its checksum is
+/// A step and its SQL, as it is in the file: with the placeholder, so that its checksum is
 /// the same for every element.
 #[derive(Debug)]
 pub(crate) struct Script {

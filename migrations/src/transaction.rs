@@ -1,4 +1,4 @@
-//! A part of one transaction: the usual form. Where it is the step's last part, the row of the
+//! A part that is one transaction: the usual kind. Where it is the step's last part, the row of the
 //! version table is written in it.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};

@@ -1,11 +1,11 @@
-//! Publishing: what a publisher writes into its own database, and the relay that takes it from
-//! there to the bus. In the order in which data flows.
+//! Publishing: what a publisher writes into its own database, and the relay that publishes it on the bus.
+//! In the order in which data flows.
 //!
 //! - [`publish`]: for publishers: files, their operations, and the outbox
 //! - [`relay`]: finished rows become messages
-//! - [`backfill`]: what differs between an element's files and its stream is published
+//! - [`backfill`]: differences between an element's files and its stream are published
 //! - [`operations`]: for operators: pending operations, and pruning
-//! - [`texts`]: how the texts of a source are asked for
+//! - [`texts`]: reading a source's texts as UTF-8
 
 pub mod backfill;
 pub mod operations;

@@ -1,7 +1,7 @@
-//! How the texts of a source are asked for, so that each can be read ([`artstore_runtime::text`]). In a
-//! database in UTF-8 they are asked for as they stand. In another encoding a text may hold bytes that have
+//! How the texts of a source are selected, so that each can be read ([`artstore_runtime::text`]). In a
+//! database in UTF-8 they are selected as they are. In another encoding a text may contain bytes that have
 //! no equivalent in UTF-8, and PostgreSQL refuses to send a row with one: a function of the database
-//! (`migrations/storage/0010_readable_texts.up.sql`) gives all others their characters and those U+FFFD.
+//! (`migrations/storage/0010_readable_texts.up.sql`) replaces those with U+FFFD and converts all others.
 
 use artstore_schemas::element::ElementName;
 use sqlx::PgConnection;
@@ -14,7 +14,7 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Asks the database. One that is not in UTF-8 and has no such function yet is read as it stands.
+    /// Asks the database. One that is not in UTF-8 and has no such function yet is read as it is.
     pub(crate) async fn of(
         connection: &mut PgConnection,
         function: &str,

@@ -1,15 +1,15 @@
 //! The element registry: what the admin module shows of each storage element, from the elements'
-//! streams: mode, how many files, how many bytes, when something last happened. The numbers move in
+//! streams: mode, number of files, bytes, and the time of the last event. The numbers change in
 //! the transaction that moves the checkpoint, so they are exact at every checkpoint; the product's
-//! own counters drift. An event that was parked and is applied later ends in the same rows: the time
+//! own counters drift. An event that was parked and is applied later gives the same rows: the time
 //! is the latest one of any event, and changes of an element itself keep their order, as those of a
 //! file do. What administrators own (name, address, capacity, status) is never touched.
 //!
-//! The numbers need each file's size of before: `registry_files`. `registry_elements` has them
+//! The numbers need the previous size of each file: `registry_files`. `registry_elements` has them
 //! whether or not an administrator has registered the element yet; `storage_elements` gets them by
-//! name, also where somebody else has written over them. Where that row can't be written (an
-//! administrator holds it, or a rule of theirs refuses the numbers), the stream goes on all the same:
-//! it is tried again after each batch, and every second or two.
+//! name, also where somebody else has overwritten them. Where that row can't be written (an
+//! administrator locks it, or a rule of theirs refuses the numbers), the stream continues:
+//! the row is tried again after each batch, and every second or two.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -101,7 +101,7 @@ impl Projector for ElementRegistry {
     }
 }
 
-/// What a batch says of its element, in the end.
+/// What a batch states about its element, in the end.
 #[derive(Debug, Default)]
 struct BatchSummary {
     /// The size of each file; none: it is gone.
@@ -245,7 +245,7 @@ fn is_theirs(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "55P03" || code == "P0001" || code.starts_with("23"))
 }
 
-/// Says so, once a minute.
+/// Logs that, once a minute.
 fn log_once(element: &ElementName, error: &sqlx::Error) {
     static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
     let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,10 @@
-//! A test kit for authors of projectors: given these events, then these rows, whatever happens on
+//! A test kit for authors of projectors: these events must give these rows, whatever happens on
 //! the way. It needs a database with the projector's tables; it empties them.
 //!
 //! [`Kit::holds`] applies the events as a whole, twice, cut into batches of every size, with each stream
-//! wholly before and wholly behind the others, in other orders between keys and streams, and with each
-//! transaction lost after each of its steps, as it is when the process is killed there; after each, the
-//! rows have to be the same. `projectors/examples/files_per_user.rs` is a projector with its test.
+//! wholly before and wholly after the others, in other orders between keys and streams, and with each
+//! transaction lost after each of its steps, as if the process were killed there. The rows have to be
+//! the same each time. `projectors/examples/files_per_user.rs` is a projector with its test.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,7 +28,7 @@ use crate::runtime::checkpoint::{self, Checkpoint};
 /// So many other orders are tried.
 const ORDERS: u64 = 10;
 
-/// An event, before it has a place in its stream.
+/// An event, before it has a sequence in its stream.
 #[derive(Debug, Clone)]
 pub struct Given {
     source: Source,
@@ -218,7 +218,7 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
         }
     }
 
-    /// Another order: events of one stream and key, as the projector says it, stay in theirs.
+    /// Another order: events of one stream and key, by the projector's own key, stay in theirs.
     fn shuffled(&self, given: &[Given], chance: &mut Chance) -> Vec<Given> {
         let mut queues: Vec<Vec<&Given>> = Vec::new();
         let mut of: HashMap<(&Source, Uuid), usize> = HashMap::new();
@@ -312,7 +312,7 @@ impl<P: Projector<Message = Received>> Kit<'_, P> {
     }
 }
 
-/// Each event with its place in its stream.
+/// Each event with its sequence in its stream.
 fn placed(given: &[Given]) -> BTreeMap<Source, Vec<Received>> {
     let mut streams: BTreeMap<Source, Vec<Received>> = BTreeMap::new();
     for given in given {

@@ -9,7 +9,7 @@
 //! - [`read_your_writes`]: waiting until a write is visible
 //! - [`audit_log`]: the projection that records who did what, and can prove it
 //! - [`element_registry`]: the projection that administrators see
-//! - [`kit`]: tests for authors of projectors
+//! - [`kit`]: a test kit for authors of projectors
 //! - [`projector_error`]: why a worker stops
 
 pub mod audit_log;

@@ -21,11 +21,11 @@ use crate::runtime::checkpoint::Checkpoint;
 pub trait Projector: Send + Sync + 'static {
     /// The projection's name, as in its checkpoints.
     const NAME: &'static str;
-    /// The form of its tables. A new one means that they are to be built again.
+    /// The version of its tables. A new one means that they have to be rebuilt.
     const VERSION: u32;
     /// The tables that it owns.
     const TABLES: &'static [&'static str];
-    /// Those of them that are built again as a whole, compared and swapped; none: it can't be built
+    /// Those of them that are rebuilt as a whole, compared and swapped; none: it can't be built
     /// again. Statements of [`Self::apply`] name tables without a schema, so that they can be.
     const REBUILT: &'static [Table] = &[];
     /// The module whose database they are in.
@@ -39,7 +39,7 @@ pub trait Projector: Send + Sync + 'static {
     /// it halts its stream.
     const PARKS: bool = true;
 
-    /// What it takes of a stream: events, or every message whatever it is.
+    /// What it reads of a stream: events, or every message.
     type Message: ReadMessage;
 
     /// Whether it reads the stream of this source.
@@ -119,12 +119,12 @@ pub struct RawMessage {
 
 /// How a projector reads the messages of a stream.
 pub trait ReadMessage: Sized + Clone + Send + Sync {
-    /// Whether messages are taken that can't be read, do not belong into the stream, do not count,
+    /// Whether messages are taken that can't be read, do not belong in the stream, do not count,
     /// or are gone where an operator accepted that. Without, the first three of them end the worker
-    /// unless an operator accepted them, and then they are passed over.
+    /// unless an operator accepted them, and then they are skipped.
     const EVERYTHING: bool;
 
-    /// Takes a message; `envelope` is none where it does not count. The error says why it can't be
+    /// Takes a message; `envelope` is none where it does not count. The error reports why it can't be
     /// read.
     fn of_message(
         source: &Source,
@@ -137,7 +137,7 @@ pub trait ReadMessage: Sized + Clone + Send + Sync {
     fn of_gone(at: At) -> Option<Self>;
 }
 
-/// Where a message stands.
+/// The sequence and time of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct At {
     /// Its sequence.
@@ -195,7 +195,7 @@ pub enum Rejection {
     /// A bug, or tables that are not as they should be: no event can be applied.
     #[error("{0}")]
     Halt(String),
-    /// What is signed, and what the tables or the bus say, do not agree: somebody has changed one of them.
+    /// What is signed, and what the tables or the bus report, do not agree: somebody has changed one of them.
     #[error("{0}")]
     Evidence(String),
 }

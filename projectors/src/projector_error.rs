@@ -1,4 +1,4 @@
-//! Why a worker stops: for now, or until a person decides.
+//! Why a worker stops: for now, or until an operator decides.
 
 use artstore_bus::bus::BusError;
 use artstore_runtime::relation::Unfit;
@@ -26,13 +26,13 @@ pub enum WorkerError {
         variable: &'static str,
         /// Which one: name, host and port.
         database: String,
-        /// What the client says.
+        /// The client's message.
         cause: sqlx::Error,
     },
     /// NATS failed. Tried again from the checkpoint.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The consumer ended or lost messages. Made anew from the checkpoint.
+    /// The consumer ended or lost messages. Recreated from the checkpoint.
     #[error("stream {stream}: the consumer is made anew: {reason}")]
     Consumer {
         /// The stream.
@@ -40,7 +40,7 @@ pub enum WorkerError {
         /// What it reported.
         reason: String,
     },
-    /// A message did not come. The consumer is made anew from the checkpoint, once.
+    /// A message did not come. The consumer is recreated from the checkpoint, once.
     #[error("stream {stream}: message {expected} did not come, {found} did")]
     Hole {
         /// The stream.
@@ -269,7 +269,7 @@ pub enum Halt {
         stream: String,
         /// The message.
         sequence: u64,
-        /// What it says was before it.
+        /// The event that it names as the one before it.
         previous: Previous,
         /// What was.
         expected: Previous,

@@ -1,10 +1,10 @@
 //! Read your writes: waits until a projection shows what a publisher has just written.
 //!
-//! Finishing an operation gives a position. The checkpoint of each stream states which positions
-//! its projection's rows show: all up to `source_high` but those in `source_missing`. A reader
+//! Finishing an operation assigns a position. The checkpoint of each stream states which positions
+//! its projection's rows show: all up to `source_high` except those in `source_missing`. A reader
 //! that waits for its position, and queries after that, sees its own write.
 //!
-//! A number that a rolled back transaction drew is *aborted*. The relay learns that some polls later,
+//! A position that a rolled back transaction drew is *aborted*. The relay learns that some polls later,
 //! and its next message states it: such a position is covered with the element's next event, and
 //! not before. Nobody has to wait for one: a position means nothing before the commit.
 
@@ -67,7 +67,7 @@ impl fmt::Display for AtLeast {
 /// Why a position is not shown.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
-    /// The time is over. The text says of each position where it stands and what to look at.
+    /// The time is over. The text states the status of each position and what to check.
     #[error("not visible after {:.1} s: {}", .waited.as_secs_f64(), list(.left))]
     NotYet {
         /// How long was waited.

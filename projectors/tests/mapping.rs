@@ -1,4 +1,4 @@
-//! What mapping 1 makes of every message that can stand in a stream, and of some that nobody knows
+//! What mapping 1 makes of every message that can be in a stream, and of some that nobody knows
 //! yet: `mapping_v1.golden` holds each row's leaf. A line changes only with its
 //! sample; the messages of former samples are in `vectors/`, whose rows never change. A type that is
 //! learnt later gets a mapping of its own, and old rows still derive to the same bytes.

@@ -1,7 +1,7 @@
-//! Accepting a source that was set back, restored or promoted: what it lost is shown, and on an
-//! operator's word the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
-//! element's stream is then backfilled from its files ([`artstore_producers::backfill::differences`]); a relay does that by
-//! itself where this is cut off.
+//! Accepting a source that was set back, restored or promoted: the command shows what it lost, and after an
+//! operator's decision the record `source.accepted` begins a new epoch (`artstore_schemas::epoch`). An
+//! element's stream is then backfilled from its files ([`artstore_producers::backfill::differences`]); where
+//! the command is interrupted, a relay does that by itself.
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
@@ -34,7 +34,7 @@ const CHUNK: i64 = 10_000;
 pub struct Break {
     /// What was found.
     pub scan: StreamScan,
-    /// The last number that the source's sequence gave out.
+    /// The last position that was drawn from the source's sequence.
     pub sequence_value: i64,
     /// The highest position whose message and row agree.
     pub high_water_mark: i64,
@@ -82,7 +82,7 @@ pub struct Accepted {
     /// The sequence of `source.accepted`.
     pub sequence: u64,
     /// Counts of the backfill; none for an outbox, where the stream is damaged as well, or
-    /// where it was stopped before the end: then the relay goes on with it.
+    /// where it was stopped before the end: then the relay continues with it.
     pub backfilled: Option<BackfillCounts>,
 }
 
@@ -111,7 +111,7 @@ async fn examine_with(
         .seen_positions
         .gaps()
         .union(&scan.lost_positions);
-    // A row whose message is damaged or gone is republished, not taken for a new one.
+    // A row whose message is damaged or gone is republished; it does not count as a new one.
     if scan.damaged_ranges.is_empty() {
         may_come = may_come.union(&new_positions);
     }
@@ -142,7 +142,7 @@ async fn examine_with(
     })
 }
 
-/// What the epoch begins with. Where more ranges are missing than a message can carry, it begins
+/// What the epoch begins with. Where there are more gaps than a message can carry, it begins
 /// lower: what agrees above that is published again.
 fn state(agreeing: i64, may_come: &Ranges) -> (i64, Ranges) {
     let gaps = may_come.up_to(agreeing);
@@ -221,7 +221,7 @@ pub async fn accept(
     let facts = facts(&found, decision);
     let mut resume_state = found.scan.resume_state.clone();
     resume_state.seen_positions = SeenPositions::from_stream(found.high_water_mark, &found.gaps);
-    // The relay that goes on compares every file.
+    // The relay that continues compares every file.
     resume_state.backfill_due |= matches!(options.source, Source::Element(_));
     let mut publisher = Publisher {
         bus,

@@ -1,5 +1,5 @@
 //! What an operator's commands on a stream share: the decision, the source's lock for as long as they
-//! work, publishing behind the stream's end, and why they refuse.
+//! work, publishing at the stream's end, and why they refuse.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::source_check;
 use artstore_producers::relay::translate::Translator;
 
-/// How long a relay may take to let its lock go: longer than it takes to stop.
+/// How long a relay may take to release its lock: longer than it takes to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An operator's decision.
@@ -121,7 +121,7 @@ pub(crate) async fn connect(
     Ok(connection)
 }
 
-/// What makes the messages of a command: they say the API URL that the relay says.
+/// What makes the messages of a command: they state the API URL that the relay states.
 pub(crate) async fn translator(
     bus: &Bus,
     options: &RelayOptions,
@@ -212,7 +212,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// Stores a batch as a whole or not at all, and only directly behind what is known.
+    /// Stores a batch as a whole or not at all, and only directly after what is known.
     pub(crate) async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<(), RepairError> {
         self.lease.check()?;
         let count = batch.len() as u64;

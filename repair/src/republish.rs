@@ -1,8 +1,8 @@
-//! Repair of a damaged stream: the damage is shown, and on an operator's word recorded
-//! (`artstore_schemas::damage`), and what the stream lacks is published again behind it: every row
+//! Repair of a damaged stream. The command shows the damage, and after an operator's decision records it
+//! (`artstore_schemas::damage`). What the stream lacks is then published again at its end: every row
 //! whose message is gone or does not count, and the present state of the files that such messages
-//! spoke of. Nothing is rewritten. Each step is found again by a second run: it goes on where the
-//! first one was cut off.
+//! were about. Nothing is rewritten. A second run recognises each finished step: it resumes where the
+//! first one was interrupted.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeSet;
@@ -167,7 +167,7 @@ pub async fn republish(
                 most,
             });
         }
-        // What messages without a row told, nobody knows any more: the relay compares every file.
+        // Nobody knows the content of lost messages without a row: the relay compares every file.
         publisher.resume_state.backfill_due |=
             plan.scan.new_holes && matches!(options.source, Source::Element(_));
         let actor = Actor::system().named("artstore relay republish");
@@ -187,7 +187,7 @@ pub async fn republish(
 
 fn facts(plan: &RepublishPlan, decision: &OperatorDecision) -> DamageAccepted {
     let mut damage = plan.scan.damage.clone();
-    // Who stands on a message that does not count any more does not see this one follow it.
+    // For a reader at a message that no longer counts, this one does not follow.
     if plan.scan.end_ignored {
         damage.add_break(plan.scan.resume_state.sequence + 1);
     }

@@ -1,5 +1,5 @@
-//! Where every connection of ours to PostgreSQL is opened. A role, a database or a server can have
-//! settings of its own that change what a statement means or what it gives; those that our SQL relies
+//! Opens every connection of ours to PostgreSQL. A role, a database or a server can have
+//! settings of its own that change what a statement means or returns; those that our SQL relies
 //! on are set here, before the first statement. Clippy refuses other ways to connect (`clippy.toml`).
 
 use sqlx::postgres::PgConnectOptions;
@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
 /// - Names: `pg_catalog` first, so that nobody's function or operator takes the place of
 ///   PostgreSQL's; `public` for names without a schema.
 /// - Rows: all of a table or an error, never those that a policy or an index scan's limit leaves.
-/// - Meaning and form of texts, of literals and of what PostgreSQL says of its own catalogue.
+/// - Meaning and form of texts, of literals and of what PostgreSQL returns about its own catalogue.
 /// - Transactions: those that `begin` without options gives.
 /// - An error ends a transaction and not the session.
 ///

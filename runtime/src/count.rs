@@ -9,7 +9,7 @@ pub fn counted(number: impl Display, thing: &str) -> String {
     format!("{number} {thing}{s}")
 }
 
-/// What is said of one, or of more or none: `is` or `are`.
+/// What is reported about one, or of more or none: `is` or `are`.
 pub fn by<'a>(number: impl Display, one: &'a str, more: &'a str) -> &'a str {
     match number.to_string().as_str() {
         "1" => one,

@@ -2,8 +2,8 @@
 //! nothing unwound. Release builds have none.
 //!
 //! `ARTSTORE_CRASH_AT=relay.published:3` kills the process when it reaches the point
-//! `relay.published` for the third time; `…:3:stop` freezes it with SIGSTOP instead, and says so on
-//! standard error once it stands still.
+//! `relay.published` for the third time; `…:3:stop` freezes it with SIGSTOP instead, and reports that on
+//! standard error once it is frozen.
 
 #[cfg(debug_assertions)]
 static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();
@@ -12,7 +12,8 @@ static PLAN: std::sync::OnceLock<Option<Plan>> = std::sync::OnceLock::new();
 const KILL: &str = "kill -KILL $1";
 
 /// A signal to a process goes to any of its threads, and this one would run on until that one gets a turn:
-/// so it waits until all stand still. Whoever lets them go on waits for the line, or it would wait for ever.
+/// so it waits until all stand still. Whoever lets them continue waits for the line, or it would wait for
+/// ever.
 #[cfg(debug_assertions)]
 const STOP: &str = "kill -STOP $1; \
     until grep -q '^State:.T' /proc/$1/status; do sleep 0.01; done; \
@@ -36,7 +37,7 @@ pub fn point(name: &str) {
     }
     if plan.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
         let pid = std::process::id().to_string();
-        // There is nobody to tell when the signal can't be sent; the test then sees no crash.
+        // A signal that can't be sent is not reported; the test then sees no crash.
         let sent = std::process::Command::new("sh")
             .args(["-c", plan.signal, "sh", &pid, name])
             .status();

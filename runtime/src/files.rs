@@ -1,10 +1,10 @@
-//! Files that are either the old one or the new one, whatever happens.
+//! Files that are replaced atomically: a crash leaves either the old one or the new one.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Writes a file in place of the one that is there.
+/// Replaces a file, or creates it.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = beside(path, bytes).and_then(|file| Ok(file.persist(path)?));
     written.map_err(|error| named(path, "can't be written", &error))?;

@@ -1,5 +1,5 @@
 //! Who holds something back: a session or a prepared transaction, as the database's lists of locks and
-//! of sessions show it. It goes to `artstore status` and into errors, for people.
+//! of sessions show it. It is shown by `artstore status` and in errors.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
-/// A session, or a prepared transaction. What this role may not see is none.
+/// A session, or a prepared transaction. A field that this role may not see is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Holder {
     /// PostgreSQL's process; none for a prepared transaction.

@@ -1,21 +1,21 @@
 //! What the relay and the projector's workers have in common: each opens a session of PostgreSQL,
-//! holds a lock with it, works, and starts again when something fails; and how everything else connects.
+//! holds a lock with it, works, and starts again when something fails. Also how everything else connects.
 //! What they do in a session is theirs; nothing here knows events, streams or tables of ours.
 //!
 //! - [`connection`]: opening any connection, with the settings that our SQL relies on
-//! - [`server`]: what the server and its database are
+//! - [`server`]: the properties of a server and its database
 //! - [`relation`]: whether a table shows all of its rows
 //! - [`text`]: texts that need not be UTF-8
-//! - [`words`]: what PostgreSQL says, in words
+//! - [`words`]: PostgreSQL's messages, as people are shown them
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
-//! - [`pulse`]: deadlines for what a server is waited for
-//! - [`holder`]: who holds a lock or a number
+//! - [`pulse`]: deadlines for waiting on a server
+//! - [`holder`]: who holds a lock or a position
 //! - [`unavailable`]: whether a server is unavailable for now
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
-//! - [`progress`]: where one is, and what is wrong
+//! - [`progress`]: what a service does now, and what is wrong
 //! - [`crash`]: named points at which a test ends the process
-//! - [`files`]: files that are either the old one or the new one
+//! - [`files`]: files that are replaced atomically
 //! - [`configuration`]: a setting that can't be used
 //! - [`count`]: numbers of things in texts for people
 

@@ -1,4 +1,4 @@
-//! What the relay and the projector's workers report of themselves alike: where they are, and what is
+//! What the relay and the projector's workers alike report about themselves: what they do now, and what is
 //! wrong.
 
 use std::fmt;

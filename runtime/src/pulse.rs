@@ -1,11 +1,11 @@
-//! Deadlines for what PostgreSQL is waited for. A network that swallows packets gives no error: a
-//! statement whose answer was lost is waited for until the operating system gives up, for hours.
+//! Deadlines for waiting on PostgreSQL. A network that swallows packets gives no error: without a deadline,
+//! a statement whose answer was lost waits until the operating system gives up, for hours.
 //!
 //! - [`kept_alive`]: a session shows its server that it is alive, and the server shows the session,
 //!   while something else is waited for.
 //! - [`Pulse`]: a second session asks the server every second. Where its answer does not come, work on
-//!   other sessions of the same server is given up as well: a statement of theirs may take long, and
-//!   says nothing meanwhile.
+//!   other sessions of the same server is given up as well: their statements may take long, and
+//!   report nothing meanwhile.
 
 use std::future::Future;
 use std::io;
@@ -146,7 +146,7 @@ async fn beat(database: PgConnectOptions, name: &str, lost: watch::Sender<Option
                     }
                 }
             }
-            // There may be too many sessions: that says nothing of the others.
+            // There may be too many sessions: that proves nothing about the others.
             Err(SessionError::Connect { cause, .. })
                 if !matches!(cause, sqlx::Error::Database(_)) =>
             {

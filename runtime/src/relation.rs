@@ -1,5 +1,5 @@
-//! Whether a table is a table, and shows this role all of its rows: read from the catalogue, at each
-//! start of a session. A view or a policy that hides rows would make a file look gone.
+//! Whether a relation is a table, and shows this role all of its rows: read from the catalogue, at each
+//! start of a session. A view or a policy that hides rows would make a file look deleted.
 
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{FromRow, PgConnection};
@@ -83,7 +83,7 @@ struct Facts {
 }
 
 /// The first of these tables, by their names with a schema, that is unfit. One that is not there is
-/// passed over: whoever needs it says so.
+/// skipped: whoever needs it says so.
 pub async fn unfit(
     connection: &mut PgConnection,
     tables: &[String],
@@ -164,7 +164,7 @@ fn judge(facts: Facts) -> Option<Unfit> {
     facts.unlogged.then_some(Unfit::Unlogged { table })
 }
 
-/// What to do about PostgreSQL's error that a policy would hide rows: it says which table's.
+/// What to do about PostgreSQL's error that a policy would hide rows: it names the table.
 pub fn advice(error: &sqlx::Error) -> Option<&'static str> {
     let error = error.as_database_error()?;
     let error = error.try_downcast_ref::<PgDatabaseError>()?;

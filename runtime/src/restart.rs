@@ -1,5 +1,5 @@
-//! From one session to the next: what is remembered between them is only how often it went wrong,
-//! and what was said of it.
+//! From one session to the next: remembered between them is only how often it failed,
+//! and what was logged about it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::retry::Retry;
 /// A session that lived for so long was well: what ends it is new, and the next try comes soon.
 const WELL: Duration = Duration::from_secs(60);
 
-/// The pauses between sessions, and what was said of the last one's end.
+/// The pauses between sessions, and what was logged about the last one's end.
 #[derive(Debug)]
 pub struct Restarts {
     retry: Retry,
@@ -26,7 +26,7 @@ impl Restarts {
         }
     }
 
-    /// A session that lived for so long has ended with this error. Whether that is to be said: once,
+    /// A session that lived for so long has ended with this error. Whether that is to be logged: once,
     /// since a thing that a person has to repair stays the same for hours.
     pub fn is_news(&mut self, lived: Duration, error: &str) -> bool {
         if lived >= WELL {

@@ -1,4 +1,4 @@
-//! What a database's server and the database itself are, as far as what we do depends on it: said by
+//! The properties of a server and its database that our work depends on: reported by
 //! `migrate` and by the services at their start, because nothing that is seen later shows why.
 
 use sqlx::{PgConnection, Row as _};
@@ -36,7 +36,7 @@ pub enum Holds {
 /// A server and a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// As the server says it.
+    /// As the server reports it.
     pub version: String,
     /// As a number.
     pub version_number: u32,

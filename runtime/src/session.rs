@@ -1,5 +1,5 @@
 //! Sessions that hold a lock: direct ones, which the server ends when their process freezes or
-//! vanishes. [`SessionError`] becomes an error of the relay or of a worker, which says what to do.
+//! vanishes. [`SessionError`] becomes an error of the relay or of a worker, which states what to do.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub enum SessionError {
     Connect {
         /// Which one: name, host and port.
         database: String,
-        /// What the client says.
+        /// The client's message.
         cause: sqlx::Error,
     },
     /// The server is too old.

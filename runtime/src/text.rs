@@ -1,13 +1,13 @@
-//! Texts that need not be UTF-8: a database in SQL_ASCII holds whatever bytes it was given, and from one
-//! in another encoding a text may be asked for as bytes. What is not UTF-8 in one is read as U+FFFD, so
-//! that one odd text keeps no row, and none behind it, from being read.
+//! Texts that need not be UTF-8: a database in SQL_ASCII contains whatever bytes it was given, and a text of
+//! one in another encoding may be read as bytes. What is not UTF-8 in a text is read as U+FFFD, so
+//! that one odd text keeps neither its row nor a later one from being read.
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Row as _, Type};
 
-/// A text, or the bytes of one, as it can be read: each sequence of bytes that is not UTF-8 is one U+FFFD. The same bytes
-/// always give the same text.
+/// A text, or the bytes of one, as it can be read: each sequence of bytes that is not UTF-8 is one U+FFFD.
+/// The same bytes always give the same text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub String);
 

@@ -15,7 +15,7 @@ const SHUTDOWN: [&str; 2] = ["57P01", "57P02"];
 /// No connection is left: of the server, the database or the role.
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
-/// The connection was lost, as the server says it.
+/// The connection was lost, as the server reports it.
 const CONNECTION: [&str; 4] = ["08000", "08001", "08003", "08006"];
 
 /// Whether another try may succeed without anybody changing anything.

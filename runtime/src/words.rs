@@ -1,5 +1,5 @@
-//! What PostgreSQL says, as people are shown it: its message, without the client's frame around it and
-//! without the line of its own source that it names.
+//! PostgreSQL's messages, as people are shown them: the message alone, without the client's frame around it
+//! and without the line of PostgreSQL's source that it names.
 
 use std::fmt::Display;
 

@@ -1,6 +1,6 @@
 //! Damage of a stream that an operator accepted. A stream is never rewritten: the record
-//! `source.damage-accepted` lists the ranges of sequences that its readers step over, and what they lack is
-//! published again behind it. The last record of a stream lists all ranges of those before it.
+//! `source.damage-accepted` lists the ranges of sequences that readers skip. What they lack is
+//! published again after it. The last record of a stream lists all ranges of the earlier ones.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ impl Damage {
         }
     }
 
-    /// Whether any place is listed.
+    /// Whether nothing is listed.
     pub fn is_empty(&self) -> bool {
         self.holes.is_empty() && self.ignored.is_empty() && self.breaks.is_empty()
     }
@@ -140,7 +140,7 @@ impl Damage {
         holds(&self.breaks, sequence)
     }
 
-    /// Whether this place is listed, in whichever way.
+    /// Whether this sequence is listed, in whichever list.
     pub fn covers(&self, sequence: u64) -> bool {
         self.covers_hole(sequence, sequence)
             || self.ignores(sequence)

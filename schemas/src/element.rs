@@ -1,7 +1,7 @@
 //! The name of a storage element: its table prefix, its stream's suffix, its subject token.
 //!
 //! It comes from configuration and goes into table names, stream names and subjects, so it is
-//! checked once, here, and every other place takes the checked type.
+//! checked once, here, and everything else takes the checked type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub struct InvalidElementName {
 }
 
 impl ElementName {
-    /// The name as it stands in table names, stream names and subjects.
+    /// The name as it is in table names, stream names and subjects.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -41,7 +41,7 @@ pub struct Envelope {
     pub source: String,
     /// `ce-type`.
     pub event_type: EventType,
-    /// `ce-subject`: the file's id, or what an outbox row says.
+    /// `ce-subject`: the file's id, or what an outbox row states.
     pub subject: Option<String>,
     /// `ce-time`: shown, never used for order.
     pub time: DateTime<Utc>,
@@ -57,7 +57,7 @@ pub struct Envelope {
     pub identity: String,
     /// `artstore-previous`: `ce-id` of the message before it in the stream; none for the first.
     pub previous: Option<Uuid>,
-    /// `artstore-snapshot`: the body states the present state, not what a row says; and why it was
+    /// `artstore-snapshot`: the body states the present state, not what a row states; and why it was
     /// published.
     pub snapshot: Option<Snapshot>,
     /// `artstore-backfill`: a backfill is due. The relay that finds this in the stream's last
@@ -68,7 +68,7 @@ pub struct Envelope {
 /// Why a present state was published that no new row caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Snapshot {
-    /// The stream did not say of a file what its element says: files from before the bus, changed
+    /// The stream did not say of a file what its element states: files from before the bus, changed
     /// without an operation, or set back with their source. Without a position.
     Backfill,
     /// An operation's own message is gone from the stream: this is its row, with its position, and

@@ -2,9 +2,9 @@
 //! its stream already contains. An operator's decision begins a new epoch: the relay's command publishes
 //! `source.accepted`, and what the source lost is history from then on. Nothing is rewritten.
 //!
-//! A message of a row *survives* a break if the accepted source holds the same row: its position is
-//! at or below the record's `artstore-high-water-mark` and not in its `artstore-gaps`. It has to survive every
-//! break behind it.
+//! A message of a row *survives* a break if the accepted source contains the same row: its position is at
+//! or below the record's `artstore-high-water-mark` and not in its `artstore-gaps`. It has to survive every
+//! later break.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The bodies of events, by type and version. Written by the relay, read by projectors and by
 //! anyone who subscribes; `docs/events.md` is the contract for outsiders.
 //!
-//! A body carries the full state, not a change. A new form of a body is a new version of its type;
+//! A body carries the full state, not a change. A change of a body's fields is a new version of its type;
 //! old versions decode for ever and are brought up to date in [`decode`], and nowhere else.
 
 use std::fmt;

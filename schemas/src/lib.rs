@@ -1,4 +1,4 @@
-//! The contract of the bus: what a message is called, and what its headers and body contain. In the
+//! The contract of the bus: the names of messages, and what their headers and bodies contain. In the
 //! order in which an event takes shape. No network, no files.
 //!
 //! - [`element`]: the name of a storage element
@@ -7,14 +7,14 @@
 //! - [`timestamp`]: times as text
 //! - [`event`]: the typed bodies, by type and version
 //! - [`source`]: who publishes, and the stream that it publishes to
-//! - [`registry`]: every form of a body and its JSON Schema
-//! - `rules`: what a body's schema says beyond its types
+//! - [`registry`]: every version of a body and its JSON Schema
+//! - `rules`: what a body's schema requires beyond its types
 //! - [`subject`]: the subject of a message and its partition
 //! - [`pairs`]: maps in files
-//! - [`ranges`]: sets of positions, as they stand in a header
+//! - [`ranges`]: sets of positions, as a header contains them
 //! - [`envelope`]: the headers
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it
-//! - [`damage`]: damaged ranges of a stream, which readers step over
+//! - [`damage`]: damaged ranges of a stream, which readers skip
 //! - [`record`]: what distinguishes a relay's records from a publisher's events
 //! - [`size`]: how large a message may be
 

@@ -1,4 +1,4 @@
-//! A map as a list of its pairs: the keys of a JSON object are texts alone. For
+//! A map as a list of its pairs, because the keys of a JSON object can only be texts. For
 //! `#[serde(with = ...)]`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -224,7 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the order of insertion: the set and what is not in it are what a plain set says.
+        /// Whatever the order of insertion: the set and what is not in it are those of a plain set.
         #[test]
         fn a_set_is_what_was_put_into_it(positions in prop::collection::vec(1_i64..60, 0..80), last in 1_i64..70) {
             let mut ranges = Ranges::default();

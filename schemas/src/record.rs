@@ -1,4 +1,4 @@
-//! Records: what a relay or an operator's command says in a stream about the source itself. No row
+//! Records: messages of a relay or an operator's command about the source itself. No row
 //! causes them, and that distinguishes them from a publisher's events: a publisher chooses entity,
 //! action and subject of its rows, but every message of a row carries the row's position, which the
 //! relay writes. Looked up by `artstore_bus::breaks`.
@@ -29,7 +29,7 @@ impl Envelope {
     }
 }
 
-/// The facts of a record that begins an epoch. An error says why no relay wrote it: its facts can't
+/// The facts of a record that begins an epoch. An error reports why no relay wrote it: its facts can't
 /// be read, or differ from its headers.
 pub fn source_accepted(
     source: &Source,

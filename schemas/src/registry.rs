@@ -1,5 +1,5 @@
-//! Every form that a body can have, and its JSON Schema. [`crate::envelope`] names the schema in
-//! each message; `schemas/json/` holds the files, made from here by `schemas/tests/contract.rs`.
+//! Every version of every body, and its JSON Schema. [`crate::envelope`] names the schema in
+//! each message; `schemas/json/` contains the files, made from here by `schemas/tests/contract.rs`.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};

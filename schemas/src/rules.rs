@@ -1,7 +1,8 @@
-//! What a body's schema says beyond its types: the rules of `docs/events.md`. [`crate::registry`] makes
-//! the types' schema, and this goes over it. `schemas/rules.json` has a body that breaks each rule.
+//! What a body's schema requires beyond its types: the rules of `docs/events.md`. [`crate::registry`] makes
+//! the schema from the types, and this module adds the rules. `schemas/rules.json` has a body that breaks
+//! each rule.
 //!
-//! A rule is never stricter than what the relay publishes for the oddest row that a table can hold.
+//! A rule is never stricter than what the relay publishes for the oddest row that a table can contain.
 
 use serde_json::{Map, Value, json};
 
@@ -167,7 +168,7 @@ fn null_where_left_out(form: &EventSchema) -> impl Iterator<Item = Value> {
     })
 }
 
-/// What the type of a storage element's event says of its operation and its file.
+/// What the type of a storage element's event states about its operation and its file.
 fn operation(form: &EventSchema) -> Vec<Value> {
     let (kind, status) = match form.name {
         "artstore.file.created.v1" => (json!({"enum": ["file_create", "snapshot"]}), "committed"),

@@ -58,12 +58,12 @@ impl Source {
         }
     }
 
-    /// The core-NATS subject on which a publisher may say that there is something to read.
+    /// The core-NATS subject on which a publisher may announce that there is something to read.
     pub fn nudge_subject(&self) -> String {
         format!("artstore.nudge.{self}")
     }
 
-    /// The core-NATS subject on which each relay of this source says how it is, as JSON, to whoever
+    /// The core-NATS subject on which each relay of this source reports its state, as JSON, to whoever
     /// asks with a subject for the answer.
     pub fn status_subject(&self) -> String {
         format!("artstore.status.{self}")
@@ -76,7 +76,7 @@ impl Source {
     }
 }
 
-/// The core-NATS subject on which each process of a projection says how it is. It has a token more
+/// The core-NATS subject on which each process of a projection reports its state. It has a token more
 /// than a source's, whatever an element is called.
 pub fn projection_status_subject(projection: &str) -> String {
     format!("artstore.status.projection.{projection}")

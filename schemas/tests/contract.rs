@@ -420,7 +420,7 @@ fn contract() -> String {
         .collect()
 }
 
-/// An example on a page stands behind `<!-- sample: NAME /pointer -->`, the pointer leading
+/// An example on a page comes after `<!-- sample: NAME /pointer -->`, the pointer leading
 /// to a part of the sample.
 #[test]
 fn the_pages_name_every_form_and_header_and_show_the_samples() {

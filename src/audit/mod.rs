@@ -1,4 +1,4 @@
-//! What commands do with rows of the audit log: [`select`] says which, [`export`] writes them for other
+//! What commands do with rows of the audit log: [`select`] chooses them, [`export`] writes them for other
 //! systems.
 
 pub mod export;

@@ -1,4 +1,4 @@
-//! Which rows of the audit log, and all that a row says.
+//! Which rows of the audit log a command is about, and all that a row contains.
 
 use std::collections::BTreeMap;
 
@@ -50,8 +50,8 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Whether there is what is asked for: of what is mistyped nothing would be found, in silence. Types are
-    /// many, and tomorrow there may be one of a kind that is not there today: those are only told.
+    /// Whether the values of the filters exist: a mistyped one would silently find nothing. Event types are
+    /// many, and a new one may appear tomorrow: an unknown type is only reported.
     pub async fn check(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
         for event_type in &self.event_type {
             let found: bool = sqlx::query_scalar(

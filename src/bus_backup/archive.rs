@@ -1,8 +1,8 @@
-//! What is in a stream's snapshot: a tar archive in frames ([`super::frames`]), with the stream's
+//! The content of a stream's snapshot: a tar archive in frames ([`super::frames`]), with the stream's
 //! settings, its blocks of messages, and an index of them at its end.
 //!
-//! The index is left out. The server writes it last, while the stream goes on: it lists messages
-//! that came behind the blocks that were copied. A server that restores it makes a stream which ends
+//! The index is left out. The server writes it last, while the stream continues: it lists messages
+//! that came after the blocks that were copied. A server that restores it creates a stream which ends
 //! there, with a hole where those messages would be. Without an index the server reads the blocks, and
 //! the stream ends with the last message that is really in them.
 

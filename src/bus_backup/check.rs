@@ -1,5 +1,5 @@
 //! Whether a folder is a whole backup: its manifest can be read, each file has the size and digest that
-//! it says, and each is a snapshot from its beginning to its end. Needs no server.
+//! the manifest states, and each is a snapshot from its beginning to its end. Needs no server.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::archive::Archive;
 use super::{FORM, MANIFEST, Manifest, StreamBackup};
 
-/// The manifest of a folder. That its files are there and whole, [`stream`] says.
+/// The manifest of a folder. Whether its files exist and are whole, [`stream`] checks.
 pub fn manifest(folder: &Path) -> anyhow::Result<Manifest> {
     let path = folder.join(MANIFEST);
     let shown = folder.display();
@@ -72,7 +72,7 @@ fn consistent(manifest: &Manifest) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses a stream's file that is not what the manifest says; `progress` gets the bytes that were read,
+/// Refuses a stream's file that is not what the manifest states; `progress` gets the bytes that were read,
 /// and can stop it, which is an error.
 pub fn stream(
     folder: &Path,
@@ -100,7 +100,7 @@ pub fn stream(
         }
         ensure!(progress(bytes).is_continue(), "stopped");
     }
-    // The digest first: it says more than what a changed byte does to the contents.
+    // The digest first: it explains more than what a changed byte does to the contents.
     let sha256 = HEXLOWER.encode(digest.finish().as_ref());
     ensure!(
         bytes == backup.bytes && sha256 == backup.sha256,

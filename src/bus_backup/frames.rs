@@ -1,5 +1,5 @@
 //! The frames of a compressed snapshot: S2, which is Snappy's framing with larger blocks and with copies
-//! that repeat the offset of the one before. Each frame stands for itself and has a checksum, so a
+//! that repeat the offset of the one before. Each frame is independent and has a checksum, so a
 //! stream of them can be read, and cut, without reading all of it.
 
 /// The largest block that S2 has, uncompressed.
@@ -17,7 +17,7 @@ pub struct BadFrame(&'static str);
 pub struct Frame {
     /// As it was written.
     pub raw: Vec<u8>,
-    /// The data in it, which has the checksum that is said; none where it holds none.
+    /// The data in it, which has the stated checksum; none where it holds none.
     pub data: Option<Vec<u8>>,
 }
 

@@ -1,4 +1,4 @@
-//! How far an element may be pruned so that a backup of its stream has everything that goes: for
+//! How far an element may be pruned so that a backup of its stream contains everything that is removed: for
 //! `artstore wal prune --backed-up-in`.
 
 use std::ops::ControlFlow;
@@ -17,13 +17,13 @@ use super::{check, message};
 pub struct BackedUp {
     /// The last sequence in it.
     pub last_sequence: u64,
-    /// As its last message says it ([`super::StreamBackup::covers`]).
+    /// As its last message states it ([`super::StreamBackup::covers`]).
     covers: i64,
 }
 
 impl BackedUp {
     /// The position up to which the backup has everything. `lowest_newer`: the lowest position among the
-    /// stream's messages behind the backup's end. What a stream had lost by then and got again since is
+    /// stream's messages after the backup's end. What a stream had lost by then and got again since is
     /// there, and the message at the backup's end knows nothing of that.
     pub fn up_to(self, lowest_newer: Option<i64>) -> i64 {
         lowest_newer.map_or(self.covers, |lowest| self.covers.min(lowest - 1))
@@ -31,7 +31,7 @@ impl BackedUp {
 }
 
 /// What a backup has of an element. Its file must have the digest of the manifest, and must have been
-/// taken of the very stream that is there now: made at the same time, with the same message at the
+/// taken of the very stream that exists now: created at the same time, with the same message at the
 /// backup's end. `is_stopped` is asked while the file is read.
 pub async fn backed_up(
     bus: &Bus,

@@ -1,12 +1,12 @@
-//! Backups of streams: the server's own snapshots, each in a file, and a manifest that says what they
-//! are. A folder is a whole backup once it has its manifest, which is written last. In the order in
+//! Backups of streams: the server's own snapshots, each in a file, and a manifest that describes them.
+//! A folder is a whole backup once it has its manifest, which is written last. In the order in
 //! which data flows:
 //!
 //! - [`take`]: from the bus into a folder
 //! - [`frames`]: the frames of a snapshot
 //! - [`archive`]: what is in them, and what must not be kept
 //! - [`check`]: whether a folder is a whole backup; needs no server
-//! - [`restore`]: back onto a bus, and whether it came back whole
+//! - [`restore`]: restored to a bus, and whether everything came back
 //! - [`limit`]: how far an element may be pruned whose stream is in a backup
 
 pub mod archive;
@@ -31,13 +31,13 @@ use uuid::Uuid;
 /// The file that names the others. A folder without it is no backup.
 pub const MANIFEST: &str = "manifest.json";
 
-/// What the manifest calls its form.
+/// The format that the manifest names.
 pub const FORM: &str = "artstore-bus-backup/v1";
 
 /// The contents of [`MANIFEST`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Which form this is.
+    /// The format of the manifest.
     pub form: String,
     /// The program.
     pub made_by: String,
@@ -66,14 +66,14 @@ pub struct StreamBackup {
     pub sha256: String,
     /// When it was taken.
     pub taken_at: DateTime<Utc>,
-    /// When the stream was made, as the server says.
+    /// When the stream was made, as the server reports.
     pub created: DateTime<Utc>,
     /// The first sequence.
     pub first_sequence: u64,
     /// The last sequence at the moment of the snapshot; 0: the stream was empty. The file holds
     /// everything up to it. It may hold messages that came while it was written.
     pub last_sequence: u64,
-    /// What stands there; none in an empty stream.
+    /// What is there; none in an empty stream.
     pub last_message: Option<LastMessage>,
     /// The stream's settings, as the server sent them.
     pub config: Value,
@@ -81,14 +81,14 @@ pub struct StreamBackup {
     pub state: Value,
 }
 
-/// What a message says, as far as it distinguishes that stream from another one.
+/// What a message states, as far as it distinguishes that stream from another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMessage {
-    /// The event; none where it is none.
+    /// The event; none where the message is no event.
     pub event_id: Option<Uuid>,
     /// The source's high-water mark: the highest position in the stream.
     pub high_water_mark: Option<i64>,
-    /// The positions below it that it does not contain, as the header `artstore-gaps` says them.
+    /// The positions below it that it does not contain, as the header `artstore-gaps` lists them.
     pub gaps: Option<String>,
     /// The database that the source had.
     pub identity: Option<String>,
@@ -131,7 +131,7 @@ impl StreamBackup {
     }
 }
 
-/// What stands at a sequence of a stream; none where nothing does.
+/// What is at a sequence of a stream; none where nothing is.
 pub async fn message(
     bus: &Bus,
     stream: &str,

@@ -1,5 +1,5 @@
-//! Putting streams of a backup back onto a bus that has lost them. Nothing is replaced: a stream that is
-//! there is refused before the first one is touched. What came back is then compared with the manifest
+//! Restores the streams of a backup to a bus that has lost them. Nothing is replaced: a stream that
+//! exists is refused before the first one is touched. What was restored is then compared with the manifest
 //! and read from its beginning to its end, as `artstore verify` reads it.
 
 use std::fs::File;
@@ -52,7 +52,7 @@ pub struct Restored {
     pub returned: u64,
     /// Whether the server kept the time at which the stream was made: readers know it by that.
     pub is_same: bool,
-    /// How many places are not as a relay writes them, and the first of them; those were in the
+    /// How many sequences are not as a relay writes them, and the first of them; those were in the
     /// backup already.
     pub flaws: u64,
     /// The first of them, in words.
@@ -213,7 +213,7 @@ async fn compare(
 
 const NOT_WHOLE: &str = "remove it before anybody reads it, and take another backup";
 
-/// The first setting that is another one. What the server says of itself in the metadata is none.
+/// The first setting that differs. What the server reports about itself in the metadata is none.
 fn other_setting(wanted: &Value, found: &Value) -> Option<(String, Value, Value)> {
     let wanted = wanted.as_object()?;
     wanted.iter().find_map(|(name, wanted)| {

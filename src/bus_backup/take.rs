@@ -1,5 +1,5 @@
 //! Taking a backup. The streams are taken one after the other while they are in use: first the signed
-//! audit heads, then the sources, so that no head speaks of messages that the backup does not have.
+//! audit heads, then the sources, so that no head covers messages that the backup does not have.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Write as _};
@@ -76,7 +76,7 @@ fn refuse_contents(folder: &Path, ours: Option<&str>) -> anyhow::Result<()> {
     .into())
 }
 
-/// The folder of a backup that is not whole yet, and its files: removed again unless it comes to its end.
+/// The folder of a backup that is not whole yet, and its files: removed again unless it is completed.
 #[derive(Debug)]
 pub struct Unfinished {
     folder: PathBuf,
@@ -132,7 +132,7 @@ pub async fn take(
     crash::point("bus.backup.written");
     let path = unfinished.folder.join(MANIFEST);
     let text = format!("{:#}\n", serde_json::to_value(&manifest)?);
-    // The names of the files last before the manifest says that they are there.
+    // The names of the files are durable before the manifest lists them.
     files::sync_folder(&path)?;
     unfinished.files.push(path.clone());
     files::replace(&path, text.as_bytes())?;

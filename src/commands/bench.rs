@@ -1,5 +1,5 @@
 //! `artstore bench`: relay drain, live projection, latency and the audit log, each beside its raw limit in the
-//! same run, in alternating rounds. Ratios are what counts: the times are this machine's, now.
+//! same run, in alternating rounds. Only the ratios matter: the times are those of this machine, now.
 
 mod audit;
 mod drain;

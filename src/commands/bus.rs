@@ -1,5 +1,5 @@
-//! `artstore bus init`: the streams of all configured sources, and the one of signed audit heads. Below
-//! it, what is done with whole streams.
+//! `artstore bus init`: the streams of all configured sources, and the one of signed audit heads. The
+//! modules below back up and restore whole streams.
 
 mod backup;
 mod progress;

@@ -1,5 +1,5 @@
-//! The definition of the commands as they are parsed, shown, completed and printed: what the derived one
-//! says, with a usage line that names no setting, and with a word about where the settings are.
+//! The definition of the commands as they are parsed, shown, completed and printed: the derived one,
+//! with a usage line that names no setting, and with a hint where the settings are.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};

@@ -1,5 +1,5 @@
 //! `artstore demo`: the whole system on real files. It writes as a publisher does, waits until
-//! everything is visible, and then counts from the databases and the streams what came of it.
+//! everything is visible, and then counts the results in the databases and the streams.
 
 mod load;
 mod report;

@@ -1,4 +1,4 @@
-//! `artstore health`: asks a running service how it is, over its HTTP interface. A container's
+//! `artstore health`: asks a running service for its health, over its HTTP interface. A container's
 //! health check calls it, because a small image has no other program that can.
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `artstore help`: of a command, or of all settings at once.
+//! `artstore help`: the help of a command, or of all settings at once.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What can be asked for, one file a command.
+//! The commands, one file each.
 
 pub mod audit;
 mod bar;

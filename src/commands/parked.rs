@@ -1,4 +1,4 @@
-//! `artstore parked`: events that a projection could not apply, and what waits behind them.
+//! `artstore parked`: events that a projection could not apply, and those that are parked after them.
 
 mod choice;
 mod discard;

@@ -1,5 +1,5 @@
-//! `artstore relay accept-source` and `artstore relay republish`: what an operator decides when a
-//! source and its stream do not belong together any more, or a stream is damaged. Both show first;
+//! `artstore relay accept-source` and `artstore relay republish`: an operator's decision when a
+//! source and its stream no longer belong together, or a stream is damaged. Both show first;
 //! only with --yes they publish. Exit codes: 0 nothing to do, or done; 1 there is something to decide,
 //! or it was refused; 2 usage.
 

@@ -1,5 +1,5 @@
-//! A part of a check that is tried again because a server of it is unavailable: as a rule it was restarted
-//! in the middle. Nothing is kept of a try that failed, so that nothing is found twice.
+//! Tries a part of a check again when one of its servers is unavailable, usually because it was restarted
+//! in the middle. Nothing of a failed try is kept, so that nothing is found twice.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ const WELL: Duration = Duration::from_secs(40);
 /// A part is begun so often in all, where its servers are there for a while each time.
 const MOST: u32 = 20;
 
-/// How often it is looked whether NATS is still there.
+/// How often it is checked whether NATS is still there.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How one part is tried.

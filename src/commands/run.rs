@@ -181,7 +181,7 @@ async fn run_relay(
     let measuring = tokio::spawn(Arc::clone(&role).measure(bus));
     service.watch("measuring", measuring.abort_handle());
     service.show(role);
-    // A source with a wrong setting ends the command: nothing half-configured goes on quietly.
+    // A source with a wrong setting ends the command: nothing half-configured continues quietly.
     let mut result = Ok(());
     while let Some(ended) = running.join_next().await {
         let (source, ended) = ended?;

@@ -1,4 +1,4 @@
-//! `artstore status`: how everything is on one screen, once or again and again.
+//! `artstore status`: the state of everything on one screen, once or repeatedly.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

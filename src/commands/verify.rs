@@ -1,5 +1,5 @@
-//! `artstore verify`: whether everything agrees, and if not, exactly what does not. It reads, and
-//! changes nothing. Exit code 0: all agrees; 1: it does not, or could not be checked.
+//! `artstore verify`: whether everything agrees, and if not, exactly what differs. It reads, and
+//! changes nothing. Exit code 0: all agrees; 1: something differs, or could not be checked.
 
 mod idle;
 pub(super) mod progress;
@@ -294,7 +294,7 @@ impl Checked {
         })
     }
 
-    /// What was not printed on the way, and the command to go on with.
+    /// What was not printed on the way, and the command to continue with.
     fn print_rest(&self) {
         let known = !self.reports.is_empty() || self.cache.is_some();
         if known && !self.shown {

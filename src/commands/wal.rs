@@ -1,6 +1,6 @@
 //! `artstore wal pending` and `artstore wal resolve`: operations whose process died before it
-//! finished them, listed with what `_files` says, and finished by a person's decision. Beside them
-//! what else is done to an element's log.
+//! finished them, listed with the state of `_files`, and finished by an operator's decision. The modules
+//! below number and prune an element's log.
 
 mod elements;
 mod number;
@@ -330,7 +330,7 @@ fn print_outcome(element: Option<&ElementName>, id: Uuid, ended: &Result<Resolve
 
 fn refusal(refused: &Refused) -> String {
     match refused {
-        // All were looked at, not only the last.
+        // All were checked, not only the last.
         Refused::Unknown(_) => "no configured element has such an operation".to_owned(),
         other => other.to_string(),
     }

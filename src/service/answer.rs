@@ -1,5 +1,5 @@
 //! What relays and projectors answer to `artstore status`: over core NATS, as JSON, on
-//! `artstore.status.…`. It is what a process says of itself; what it can't know, such as a lock that
+//! `artstore.status.…`. It is what a process reports about itself; what it can't know, such as a lock that
 //! another one has, the asker reads from the databases.
 
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use artstore_verification::proven::ProvenState;
 /// in it that no relay wrote stops the relay.
 const INBOX: &str = "_INBOX.";
 
-/// For so long it is shown that a consumer was made anew.
+/// For so long it is shown that a consumer was recreated.
 const REMADE: Duration = Duration::from_secs(60);
 
 /// A process of ours.
@@ -44,7 +44,7 @@ pub enum Stage {
     Active,
     /// It was asked to stop.
     Stopping,
-    /// Something that a newer program says.
+    /// Something that a newer program reports.
     #[serde(other)]
     Unknown,
 }
@@ -67,7 +67,7 @@ pub struct Proven {
     pub seconds: f64,
     /// How many findings there are.
     pub findings: u64,
-    /// Why the check does not go on, while it does not.
+    /// Why the check does not continue, while it does not.
     pub problem: Option<String>,
 }
 
@@ -83,7 +83,7 @@ impl Proven {
     }
 }
 
-/// What a relay says of one source.
+/// What a relay reports about one source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RelayAnswer {
     /// The source.
@@ -127,7 +127,7 @@ pub struct RelayAnswer {
     pub proven: Option<Proven>,
 }
 
-/// What a projector says of itself.
+/// What a projector reports about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProjectorAnswer {
     /// The projection.
@@ -135,13 +135,13 @@ pub struct ProjectorAnswer {
     /// Who answers.
     #[serde(flatten)]
     pub process: Process,
-    /// The form of the tables that this program builds.
+    /// The version of the tables that this program builds.
     pub version: u32,
     /// Its workers, one a stream.
     pub workers: Vec<WorkerAnswer>,
 }
 
-/// What it says of one stream.
+/// What it reports about one stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerAnswer {
     /// The stream's source.
@@ -150,9 +150,9 @@ pub struct WorkerAnswer {
     pub stage: Stage,
     /// Events applied and committed since the process started.
     pub applied: u64,
-    /// Since it last committed, or heard from the database, in seconds.
+    /// Since it last committed, or received anything from the database, in seconds.
     pub sign_seconds: Option<f64>,
-    /// Why its consumer was made anew in the last minute; none where it was not.
+    /// Why its consumer was recreated in the last minute; none where it was not.
     #[serde(default)]
     pub remade: Option<String>,
     /// What is wrong.
@@ -277,7 +277,7 @@ fn seconds(at: Option<Instant>) -> Option<f64> {
 }
 
 /// Answers for the relays of a process until the connection is closed or this is dropped. `proven`
-/// says what is proven of a source now.
+/// states what is proven of a source now.
 pub async fn for_relays(
     bus: Bus,
     relays: Vec<(Source, RelayProgress)>,

@@ -1,5 +1,5 @@
-//! The HTTP server: GET and HEAD, one answer a connection, everything bounded. Whatever a client
-//! does or fails to do costs it its connection and nobody else anything.
+//! The HTTP server: GET and HEAD, one answer per connection, everything bounded. Whatever a client
+//! does or fails to do can cost only its own connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const HEADERS: usize = 64;
 pub struct Page {
     /// The status code.
     pub status: u16,
-    /// The form of the body.
+    /// The media type of the body.
     pub content_type: &'static str,
     /// The body.
     pub body: String,

@@ -1,6 +1,6 @@
-//! Numbers in Prometheus' text form, version 0.0.4. Written by hand: all numbers are read at the
-//! moment of a scrape from states that exist anyway, so there is nothing for a registry to keep,
-//! and the form itself is a few lines.
+//! Numbers in Prometheus' text format, version 0.0.4. Written by hand: all numbers are read at the
+//! moment of a scrape from states that exist anyway, so a registry would have nothing to keep,
+//! and the format itself is a few lines.
 
 use std::fmt::{Display, Write as _};
 

@@ -1,8 +1,8 @@
-//! How a running part of the system shows itself: its health and its numbers, over HTTP. What it
-//! shows comes from the parts' `progress` and from measurements made from outside; nothing here
+//! How a running part of the system shows itself: its health and its numbers, over HTTP. The data
+//! comes from the parts' `progress` and from measurements made from outside; nothing here
 //! changes what a part does.
 //!
-//! - `metrics`: the text form of numbers
+//! - `metrics`: the text format of numbers
 //! - `readiness`: whether a part is caught up and able to write
 //! - `relay`, `projector`: what each part shows
 //! - [`waiting`]: waiting for a server at the start

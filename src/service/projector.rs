@@ -64,7 +64,7 @@ impl Projection {
         }
     }
 
-    /// The form of its tables.
+    /// The version of its tables.
     pub fn version(self) -> u32 {
         match self {
             Self::QueryCache => QueryCache::VERSION,

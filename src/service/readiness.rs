@@ -1,12 +1,12 @@
-//! Whether a part is caught up within its limits and able to write. Pure: what is known goes in,
-//! reasons come out.
+//! Whether a part is caught up within its limits and able to write. Pure: from what is known to the
+//! reasons why it is not ready.
 
 use artstore_runtime::count::counted;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// A measurement that is older than this says nothing any more.
+/// A measurement that is older than this no longer counts.
 pub(super) const STALE: Duration = Duration::from_secs(5);
 
 /// How often things are measured from outside.
@@ -27,7 +27,7 @@ pub struct Limits {
     pub seconds: u64,
 }
 
-/// What `/health/ready` says.
+/// What `/health/ready` reports.
 #[derive(Debug, Serialize)]
 pub struct Readiness {
     /// Whether everything is ready.
@@ -39,7 +39,7 @@ pub struct Readiness {
     pub parts: Vec<Part>,
 }
 
-/// What it says of one source and its stream.
+/// What it reports about one source and its stream.
 #[derive(Debug, Serialize)]
 pub struct Part {
     /// The projection; none for a relay.
@@ -58,7 +58,7 @@ pub struct Part {
     pub reason: Option<String>,
     /// How many events wait; none where that is not known now.
     pub lag_events: Option<u64>,
-    /// For how long the oldest may have been waiting; goes on growing while nothing can be
+    /// For how long the oldest may have been waiting; keeps growing while nothing can be
     /// measured.
     pub lag_seconds: Option<f64>,
 }

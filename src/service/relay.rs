@@ -1,4 +1,4 @@
-//! What a relay shows: its own progress, and, asked from outside, whether the streams are there.
+//! What a relay shows: its own progress, and, asked from outside, whether the streams exist.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const FINDING_KINDS: [FindingKind; 9] = [
     FindingKind::RowUnnumbered,
 ];
 
-/// Rows wait for so long with nothing stored: whoever has the lock does not get on.
+/// Rows wait for so long with nothing stored: whoever has the lock makes no progress.
 const UNSEEN: Duration = Duration::from_secs(10);
 
 /// The relays of a process.
@@ -288,7 +288,7 @@ impl Role for RelayRole {
             }
         };
         let flag = |on: bool| Some(f64::from(u8::from(on)));
-        // A standby relay knows nothing of the lag; the active one says it.
+        // A standby relay knows nothing of the lag; the active one reports it.
         let mine = |view: &View<'_>| view.state.stage != Stage::Standby;
         let read = |view: &View<'_>| mine(view) && view.state.polled.is_some();
         write(

@@ -1,6 +1,6 @@
-//! Waiting for a server that is unavailable when a service starts. The log says when the wait begins, every
-//! half minute how long it has taken, and when it is over; meanwhile it is the reason why the service is not
-//! ready.
+//! Waiting for a server that is unavailable when a service starts. The log reports when the wait begins,
+//! every half minute how long it has taken, and when it is over; meanwhile it is the reason why the service
+//! is not ready.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use artstore_runtime::retry::Retry;
 use tokio::time::Instant;
 
-/// How often the log says that the wait goes on.
+/// How often the log repeats that the wait continues.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// The first pause between two tries, and the longest.
@@ -43,7 +43,7 @@ impl Patience {
 
 /// One wait.
 pub struct Wait<'a, E> {
-    /// For what; errors say which server it is.
+    /// For what; errors report which server it is.
     pub what: String,
     /// Which server, as the end of the wait names it: never with a password.
     pub server: String,
@@ -56,8 +56,8 @@ pub struct Wait<'a, E> {
 }
 
 impl<E: Display> Wait<'_, E> {
-    /// After this error, tries again and again until a try succeeds, fails with an error that no wait fixes, or the
-    /// patience is over; returns what the last try gave.
+    /// After this error, tries again and again until a try succeeds, fails with an error that no wait
+    /// fixes, or the patience is over; returns what the last try gave.
     pub async fn after<T, F>(&self, mut error: E, mut attempt: impl FnMut() -> F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,

@@ -17,7 +17,7 @@ const COLLECT: Duration = Duration::from_millis(500);
 /// Where somebody listens and nothing has come yet, it is waited for a little longer.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// What processes said.
+/// What processes reported.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
     /// Relays, in no order.
@@ -27,7 +27,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// What the relays of a source said, by process.
+    /// What the relays of a source reported, by process.
     pub fn of_source(&self, source: &Source) -> Vec<RelayAnswer> {
         let name = source.to_string();
         let mut relays = self.relays.clone();

@@ -1,6 +1,6 @@
 //! One look at everything. First all servers are reached and asked for what is needed to see a
-//! rate, then, a second later, everything is read: a checkpoint before the end of its stream, the
-//! end of a stream before the rows that may be missing in it. So a lag is never understated. All
+//! rate; a second later everything is read: a checkpoint before the end of its stream, the
+//! end of a stream before the rows that it may not contain yet. So a lag is never understated. All
 //! parts are asked at once, each with its deadline: a look ends within some five seconds, whatever
 //! hangs. Relays answer before their lock is read: where a lock is held and none of them has it, both
 //! are asked again, since the lock may have changed hands in between.
@@ -43,7 +43,7 @@ const CHECKPOINTS: Duration = Duration::from_millis(1_000);
 /// Between the two looks at a checkpoint.
 const APART: Duration = Duration::from_secs(1);
 
-/// What is said of a database that answers otherwise, as where somebody has locked a table.
+/// What is reported about a database that answers otherwise, as where somebody has locked a table.
 pub(super) const UNANSWERED: &str = "a question was not answered in time";
 
 /// Before relays are asked again: more than one that has just got its lock takes to say so, and far
@@ -63,7 +63,7 @@ pub struct Watcher {
 struct Model {
     holds: Holds,
     database: Database,
-    /// Which projections it had when it last said so, and what they read.
+    /// Which projections it had when it last reported them, and what they read.
     known: BTreeMap<String, Vec<Source>>,
 }
 
@@ -303,7 +303,7 @@ impl Watcher {
 }
 
 /// Asks the relays and the lock once more. Only a session that had the lock before they answered and
-/// after that is of one that should have said so.
+/// after that is of one that should have reported itself.
 async fn again(
     bus: &Bus,
     source: &Source,
@@ -455,10 +455,10 @@ async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
     }
 }
 
-/// What a database with projections says.
+/// What a database with projections reports.
 pub(super) struct ProjectionRows {
     pub(super) checkpoints: Vec<Checkpoint>,
-    /// Which streams each projection reads: as it says itself, and as its checkpoints say.
+    /// Which streams each projection reads: as it reports itself, and as its checkpoints state.
     pub(super) read_by: BTreeMap<String, Vec<Source>>,
     /// By projection and source.
     pub(super) workers: BTreeMap<(String, Source), Presence>,
@@ -531,24 +531,24 @@ fn ends(places: &[(Asked<ProjectionRows>, Instant)], source: &Source) -> BTreeSe
     let of_stream = known
         .flat_map(|places| &places.checkpoints)
         .filter(|c| c.stream == stream);
-    // One that has read nothing stands at 0.
+    // One that has read nothing is at 0.
     of_stream.map(|c| c.sequence).chain([0]).collect()
 }
 
-/// What a source says besides, once its stream is known.
+/// What a source reports besides, once its stream is known.
 pub(super) struct SourceCounts {
     pub(super) unpublished: Rows,
-    /// The last position that was given out.
+    /// The last position that was drawn.
     pub(super) position: i64,
     /// Who holds numbers, where there is no room for more gaps.
     pub(super) held_by: Option<Holder>,
 }
 
-/// What NATS says of a stream.
+/// What NATS reports about a stream.
 pub(super) struct StreamLook {
     pub(super) facts: StreamFacts,
     pub(super) resume_state: Asked<ResumeState>,
-    /// When the message behind a sequence was stored.
+    /// When the message after a sequence was stored.
     pub(super) behind: BTreeMap<u64, DateTime<Utc>>,
 }
 

@@ -1,5 +1,5 @@
-//! What was read becomes the status: a source with its relays, a stream, a projection with its
-//! workers. Pure but for the clock: what a part could not say stays unknown.
+//! The answers become the status: a source with its relays, a stream, a projection with its
+//! workers. Pure except for the clock: what a part could not report stays unknown.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::service::answer::{Process, ProjectorAnswer, RelayAnswer, Stage};
 
-/// What NATS says of a stream.
+/// What NATS reports about a stream.
 pub(super) fn stream_facts(info: &Info) -> StreamFacts {
     let others = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
     let behind = others.clone().filter(|peer| !peer.current || peer.offline);
@@ -148,18 +148,18 @@ pub(super) fn of_source(
     }
 }
 
-/// What a database with projections said.
+/// What a database with projections reported.
 pub(super) struct DatabaseAnswer<'a> {
     pub(super) holds: Holds,
-    /// The checkpoints, `elapsed` seconds before the places.
+    /// The checkpoints, `elapsed` seconds before the streams' ends.
     pub(super) before: &'a [Checkpoint],
     pub(super) places: &'a Asked<ProjectionRows>,
     pub(super) elapsed: f64,
-    /// Which projections it had when it last said so.
+    /// Which projections it had when it last reported them.
     pub(super) remembered: &'a BTreeMap<String, Vec<Source>>,
 }
 
-/// All projections of a database, from what it said, the streams and the processes.
+/// All projections of a database, from what it reported, the streams and the processes.
 pub(super) fn projections(
     said: &DatabaseAnswer<'_>,
     listed: &[Source],

@@ -1,5 +1,5 @@
-//! What databases say: of a source its last position, its pending operations and its lock; of the
-//! read model its checkpoints and workers. Small statements that only read, ended by the server when
+//! What databases report: of a source its last position, its pending operations and its lock; of the
+//! read model its checkpoints and workers. Small read-only statements, which the server ends when
 //! nobody waits for them any more.
 
 use std::time::Duration;
@@ -18,10 +18,10 @@ use super::Rows;
 /// Rows are counted up to here.
 const MOST: i64 = 100_000;
 
-/// What a source's database says without NATS.
+/// What a source's database reports without NATS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceFacts {
-    /// The last position that was given out; 0 before the first.
+    /// The last position that was drawn; 0 before the first.
     pub position: i64,
     /// Operations that nobody has finished.
     pub pending: Rows,
@@ -38,7 +38,7 @@ pub struct Checkpoint {
     pub projection: String,
     /// The stream.
     pub stream: String,
-    /// The form of the tables.
+    /// The version of the tables.
     pub version: i32,
     /// The sequence of the last message applied.
     pub sequence: u64,
@@ -67,7 +67,7 @@ pub async fn connect(
     connection::open_with(&options, &settings).await
 }
 
-/// Numbers of a table that hides rows would say that all is well.
+/// Numbers of a table that hides rows would look as if all were well.
 async fn shows_all(connection: &mut PgConnection, tables: &[String]) -> Result<(), sqlx::Error> {
     match relation::unfit(connection, tables).await? {
         Some(unfit) => Err(sqlx::Error::Configuration(Box::new(unfit))),
@@ -85,7 +85,7 @@ pub fn not_connected(
     anyhow::Error::from(error).context(format!("{what}; check {check}"))
 }
 
-/// What a source's database says without NATS.
+/// What a source's database reports without NATS.
 pub async fn source(
     connection: &mut PgConnection,
     source: &Source,

@@ -1,6 +1,6 @@
-//! What is wrong, and what to do. Pure: what was seen goes in, words come out.
+//! What is wrong, and what to do. Pure: from the state to the texts.
 //!
-//! A lag is judged by progress, not by its size: where nothing new comes all is well, where work is
+//! A lag is assessed by progress, not by its size: where nothing new comes all is well, where work is
 //! done it is a matter of time, and where there is work and nobody does it, something is wrong.
 
 use artstore_runtime::count::counted;
@@ -36,16 +36,16 @@ const LEFT_BEHIND: f64 = 3_600.0;
 /// How much something matters; the first first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
-    /// Nothing can be said or done without it.
+    /// Nothing can be reported or done without it.
     Nats,
     Database,
     /// What is there is not what should be there.
     Damage,
-    /// A person has to act before anything goes on.
+    /// A person has to act before anything continues.
     Halted,
-    /// A person has stopped it, and has to let it go on.
+    /// A person has stopped it, and has to let it continue.
     Paused,
-    /// A person has to act for some keys; everything else goes on.
+    /// A person has to act for some keys; everything else continues.
     Parked,
     /// Nobody works.
     Nobody,
@@ -76,7 +76,7 @@ pub fn working<'a>(
     let mut problems = answers.clone().filter_map(|(_, problem)| problem);
     let halted = problems.clone().find(|problem| problem.halted);
     if let Some((_, problem)) = answers.clone().find(|(stage, _)| *stage == Stage::Active) {
-        // One that can't go on has the lock for a moment, again and again.
+        // One that can't continue has the lock for a moment, again and again.
         let state = match problem {
             Some(problem) if problem.halted => Working::Halted,
             Some(_) | None => Working::Active,
@@ -103,8 +103,8 @@ pub fn lasting(problem: Option<&Problem>, since: Since) -> Option<&Problem> {
     problem.filter(|problem| problem.halted || !passing)
 }
 
-/// Nobody has the lock, though some wait for it, or one that did not say so: whether that is so only for
-/// a moment. `changed_hands`: another session had the lock a moment before.
+/// Nobody has the lock, though some wait for it, or one that did not report itself: whether that is so only
+/// for a moment. `changed_hands`: another session had the lock a moment before.
 pub fn taking_over(
     state: Working,
     changed_hands: bool,
@@ -150,7 +150,7 @@ fn active_stuck(relay: &RelayAnswer, unpublished: Option<Rows>) -> Option<f64> {
     (rows && waiting >= STUCK).then_some(waiting)
 }
 
-/// What decides how a projection gets on in a stream.
+/// What decides the progress of a projection in a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct PaceInput<'a> {
     /// None where nothing was applied yet.
@@ -165,11 +165,11 @@ pub struct PaceInput<'a> {
     pub halted: bool,
     /// For how long the projection has been paused, in seconds.
     pub paused: Option<f64>,
-    /// For how long its worker has had the lock, in seconds; none where nobody says.
+    /// For how long its worker has had the lock, in seconds; none where nobody reports it.
     pub active: Option<f64>,
 }
 
-/// How a projection gets on in a stream, and the seconds that belong to that.
+/// The progress of a projection in a stream, and the seconds that belong to that.
 pub fn pace(seen: PaceInput<'_>) -> (Pace, Option<f64>) {
     let stream = seen.stream;
     let sequence = seen.checkpoint.map_or(0, |checkpoint| checkpoint.sequence);
@@ -299,7 +299,7 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
     found.0.into_iter().map(|(_, trouble)| trouble).collect()
 }
 
-/// A limit of the stream of signed heads, which all workers of the audit log say alike.
+/// A limit of the stream of signed heads, which all workers of the audit log report alike.
 fn limited_heads(projection: &ProjectionStatus) -> Option<&str> {
     let problems = projection.streams.iter();
     let mut problems = problems.filter_map(|place| place.workers.problem.as_ref());
@@ -334,7 +334,7 @@ impl Troubles {
         self.0.push((weight, trouble));
     }
 
-    /// What a relay or worker says is wrong with it.
+    /// What a relay or worker reports is wrong with it.
     fn problem(&mut self, who: &str, about: &str, problem: &Problem) {
         let (weight, what) = match problem.halted {
             true => (Weight::Halted, "has halted"),
@@ -364,14 +364,14 @@ fn is_down(database: &Server) -> bool {
 /// What to do about a database that answers, but not one question.
 const LOCKS: &str = "it answers otherwise: look in pg_locks for who has locked a table of it";
 
-/// A database that says nothing.
+/// A database that does not answer.
 struct Silent<'a> {
     server: &'a Server,
     about: &'a str,
     url: &'a str,
 }
 
-/// Databases that say nothing. Those of one server that all say the same have one cause.
+/// Databases that do not answer. Those of one server that all report the same have one cause.
 fn databases(found: &mut Troubles, status: &Status) {
     let read_models = [
         (&status.read_model, "query database", "QUERY_DATABASE_URL"),
@@ -765,7 +765,7 @@ fn of_place(
                 None,
             )
         }
-        // Its lock and its checkpoint say enough.
+        // Its lock and its checkpoint show enough.
         Working::Silent
         | Working::Active
         | Working::Halted

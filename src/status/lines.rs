@@ -1,4 +1,4 @@
-//! Lines and tables no wider than the terminal. Where a row is too wide, its name stands on a line of
+//! Lines and tables no wider than the terminal. Where a row is too wide, its name gets a line of
 //! its own.
 
 use artstore_runtime::count::counted;
@@ -46,7 +46,7 @@ impl Line {
     }
 
     pub(super) fn write(&self, text: &mut String, width: usize, colour: bool) {
-        // What other processes said may move the cursor.
+        // What other processes reported may move the cursor.
         let shown = terminal::shown(self.text.trim_end());
         let shown = if shown.width() > width {
             terminal::cut(&shown, width)
@@ -90,7 +90,7 @@ impl Table {
         self
     }
 
-    /// One line a row. A name that leaves no room for the cells stands on a line of its own.
+    /// One line a row. A name that leaves no room for the cells gets a line of its own.
     pub(super) fn lines(&self, width: usize) -> Vec<Line> {
         let mut widths: Vec<usize> = self.heads.iter().map(|(head, _)| head.width()).collect();
         for row in &self.rows {

@@ -1,11 +1,11 @@
-//! How everything is, at one moment: sources, streams and projections, and what is wrong. It is read
+//! The state of everything, at one moment: sources, streams and projections, and what is wrong. It is read
 //! from the databases and from NATS, and asked of the processes; nothing is changed. A part that
-//! can't be reached is shown as such, in bounded time, and the rest all the same.
+//! can't be reached is shown as such, in bounded time, beside the others.
 //!
-//! - [`answers`]: what running processes say of themselves
-//! - [`database`]: what the databases of sources and read model say
+//! - [`answers`]: what running processes report about themselves
+//! - [`database`]: what the databases of sources and read model report
 //! - [`collect`]: one look at everything, each part with its deadline
-//! - `compose`: what was read, put together
+//! - `compose`: the answers, put together
 //! - [`diagnosis`]: what is wrong, and what to do
 //! - `lines`: lines and tables of a given width
 //! - [`screen`]: the same for people
@@ -32,7 +32,7 @@ use crate::service::answer::{Problem, Process, Proven, RelayAnswer};
 /// Everything.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// When it was looked at.
+    /// When it was checked.
     pub at: DateTime<Utc>,
     /// Whether nothing is wrong.
     pub well: bool,
@@ -83,7 +83,7 @@ pub struct SourceStatus {
     pub stream: String,
     /// Its database.
     pub database: Server,
-    /// The last position that was given out.
+    /// The last position that was drawn.
     pub position: Option<i64>,
     /// The highest position in the stream; 0 before the first.
     pub high_water_mark: Option<i64>,
@@ -112,7 +112,7 @@ pub struct Rows {
     pub rows: i64,
     /// There are more than that.
     pub at_least: bool,
-    /// The age of the oldest by what it says of its own time, in seconds.
+    /// The age of the oldest by what it reports about its own time, in seconds.
     #[serde(serialize_with = "rounded")]
     pub oldest_seconds: Option<f64>,
 }
@@ -128,11 +128,11 @@ pub struct Relays {
     pub holder: Option<Holder>,
     /// How many are standby, of those that answered.
     pub standby: usize,
-    /// What each of them says; none where NATS could not be asked.
+    /// What each of them reports; none where NATS could not be asked.
     pub answers: Option<Vec<RelayAnswer>>,
     /// What is wrong with the one that matters most.
     pub problem: Option<Problem>,
-    /// For how long rows have been waiting with nothing published, in seconds; none where it gets on.
+    /// For how long rows have been waiting with nothing published, in seconds; none where it makes progress.
     #[serde(serialize_with = "rounded")]
     pub stuck_seconds: Option<f64>,
 }
@@ -153,7 +153,7 @@ pub enum Working {
     Waiting,
     /// Nobody does.
     None,
-    /// Neither the database nor NATS says.
+    /// Neither the database nor NATS reports.
     NotKnown,
 }
 
@@ -166,12 +166,12 @@ pub struct StreamStatus {
     pub stream: String,
     /// Why the rest is not known.
     pub problem: Option<String>,
-    /// What NATS says.
+    /// What NATS reports.
     #[serde(flatten)]
     pub facts: Option<StreamFacts>,
 }
 
-/// What NATS says of a stream.
+/// What NATS reports about a stream.
 #[derive(Debug, Clone, Serialize)]
 pub struct StreamFacts {
     /// How many messages it has.
@@ -189,7 +189,7 @@ pub struct StreamFacts {
     pub limited: Option<String>,
     /// How many copies it is to have.
     pub replicas: usize,
-    /// How many of them are there and up to date.
+    /// How many of them are connected and up to date.
     pub replicas_current: usize,
     /// How many operations the others are behind.
     pub replicas_lag: u64,
@@ -204,7 +204,7 @@ pub struct Mirror {
     pub of: String,
     /// How many messages it is behind.
     pub lag: u64,
-    /// Since it last heard from the origin, in seconds; none where it never did.
+    /// Since it last received anything from the origin, in seconds; none where it never did.
     #[serde(serialize_with = "rounded")]
     pub heard_seconds: Option<f64>,
 }
@@ -214,7 +214,7 @@ pub struct Mirror {
 pub struct ProjectionStatus {
     /// Its name.
     pub projection: String,
-    /// The form of its tables, as its checkpoints say.
+    /// The version of its tables, as its checkpoints state.
     pub version: Option<i32>,
     /// By whom, since when and why it is paused; none where it is not.
     pub paused: Option<String>,
@@ -243,7 +243,7 @@ pub struct ProjectionStream {
     /// Messages applied in a second, over the last second.
     #[serde(serialize_with = "rounded")]
     pub rate: Option<f64>,
-    /// How it gets on.
+    /// Its progress.
     pub state: Pace,
     /// For `up-to-date`: since when the stream has had nothing new. For `catching-up`: how long it
     /// will take at this rate. For `stuck`: for how long there was work and no progress. For `paused`:
@@ -256,7 +256,7 @@ pub struct ProjectionStream {
     pub workers: Workers,
 }
 
-/// How a projection gets on.
+/// The progress of a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
@@ -270,9 +270,9 @@ pub enum Pace {
     Halted,
     /// A person has stopped it.
     Paused,
-    /// The checkpoint is no place of this stream.
+    /// The checkpoint is no sequence of this stream.
     OffTheStream,
-    /// The database or NATS does not say.
+    /// The database or NATS does not report it.
     NotKnown,
 }
 
@@ -291,7 +291,7 @@ pub struct Workers {
     pub active: Option<Process>,
     /// Who would take over.
     pub standby: Vec<Process>,
-    /// Why a consumer was made anew in the last minute; none where none was.
+    /// Why a consumer was recreated in the last minute; none where none was.
     pub remade: Option<String>,
     /// What is wrong with the one that matters most.
     pub problem: Option<Problem>,

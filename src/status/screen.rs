@@ -1,5 +1,5 @@
 //! The status for people: three tables and what is wrong, in lines no wider than the terminal. Words
-//! say everything; colour only helps to find it. Pure: the status goes in, text comes out.
+//! carry everything; colour only helps to find it. Pure: from the status to a text.
 
 use super::lines::{Line, Row, Table, Tone, age, events, grouped, wrapped};
 use super::{
@@ -378,7 +378,7 @@ fn places(projection: &ProjectionStatus) -> Table {
 /// The database counts all; those that answered are those that are known by name.
 fn workers(place: &ProjectionStream) -> String {
     let workers = &place.workers;
-    // Its lock says that it is there, and its checkpoint how it gets on.
+    // Its lock shows that it exists, its checkpoint shows its progress.
     let state = match workers.state {
         Working::Silent => "active",
         state => worked(state),

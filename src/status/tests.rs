@@ -1,4 +1,4 @@
-//! The whole screen, sign by sign, and what is judged wrong.
+//! The whole screen, character by character, and what the diagnosis reports as wrong.
 
 use chrono::{TimeZone as _, Utc};
 
@@ -326,7 +326,7 @@ fn words_say_everything_and_colour_only_marks_lines() {
         .iter()
         .fold(coloured, |text, code| text.replace(code, ""));
     assert_eq!(plain, shown(&status));
-    // What another process says does nothing to the terminal.
+    // What another process reports does nothing to the terminal.
     let mut status = healthy();
     status.nats.problem = Some("\x1b[2J".to_owned());
     assert!(!shown(&judged(status)).contains('\x1b'));
@@ -463,7 +463,7 @@ fn what_passes_within_a_moment_is_no_trouble() {
     };
     assert_eq!(lasting(Some(&passing), since(Some(2.0))), None);
     assert_eq!(lasting(Some(&passing), since(Some(5.0))), Some(&passing));
-    // An older program does not say for how long.
+    // An older program does not report for how long.
     assert_eq!(lasting(Some(&passing), since(None)), Some(&passing));
     let halted = Problem {
         halted: true,
@@ -481,7 +481,7 @@ fn what_passes_within_a_moment_is_no_trouble() {
     assert_eq!(waiting(waits(HOUR, 1.0)), Working::TakingOver);
     assert_eq!(waiting(waits(1.0, HOUR)), Working::TakingOver);
     assert_eq!(waiting(waits(HOUR, 20.0)), Working::Waiting);
-    // The lock changes hands, and neither of the two had to say so; it does not, and one should.
+    // The lock changes hands, and neither of the two had to report itself; it does not, and one should.
     let silent = |changed_hands| {
         let since = [waits(HOUR, 0.2)].into_iter();
         taking_over(Working::Silent, changed_hands, since)
@@ -614,7 +614,7 @@ fn a_relay_is_stuck_however_often_the_lock_changes_hands() {
     );
 }
 
-/// One trouble: that it is stuck, and what NATS says of it.
+/// One trouble: that it is stuck, and what NATS reports about it.
 #[test]
 fn what_nats_does_not_store_is_named_with_its_answer() {
     let mut status = healthy();
@@ -700,7 +700,7 @@ fn who_works_is_told_from_locks_and_answers_together() {
     }
 }
 
-/// Nobody is to end the session of a backfill because its relay stands by meanwhile.
+/// Nobody is to end the session of a backfill because its relay is standby meanwhile.
 #[test]
 fn a_command_that_has_the_lock_is_waited_for() {
     let held_by = |application: &str| {

@@ -1,4 +1,4 @@
-//! Finds the servers' programs in the places where `scripts/setup` leaves or finds them.
+//! Finds the servers' programs where `scripts/setup` installs or finds them.
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ type Version = [u32; 3];
 const NATS_OLDEST: Version = [2, 12, 1];
 const POSTGRES_OLDEST: Version = [15, 0, 0];
 
-/// PATH first, then `.tools/bin` below the current folder and those above it, then the same from the program's own
-/// folder: a clone works from wherever its program is called.
+/// PATH first, then `.tools/bin` below the current folder and those above it, then the same from the
+/// program's own folder: a clone works from wherever its program is called.
 pub(super) fn nats_server() -> anyhow::Result<PathBuf> {
     let tools = start_folders()
         .iter()
@@ -31,7 +31,7 @@ pub(super) fn nats_server() -> anyhow::Result<PathBuf> {
     bail!("no nats-server 2.12.1 or newer on PATH or in .tools/bin: run scripts/setup")
 }
 
-/// A folder with `initdb`, `pg_ctl` and `postgres`: PATH first, then Debian's places, the newest first.
+/// A folder with `initdb`, `pg_ctl` and `postgres`: PATH first, then Debian's folders, the newest first.
 pub(super) fn postgres() -> anyhow::Result<PathBuf> {
     let on_path = path_folders().into_iter().filter_map(|folder| {
         // A link on PATH may stand alone; the other programs are beside what it points to.
@@ -60,7 +60,7 @@ pub(super) fn postgres() -> anyhow::Result<PathBuf> {
 }
 
 /// A folder with `pg_dump` and `pg_restore` that are not older than a server of this major version, and what
-/// `pg_dump` says of itself: PATH first, then Debian's places, the newest first.
+/// `pg_dump` reports about itself: PATH first, then Debian's folders, the newest first.
 pub fn postgres_clients(server: u32) -> anyhow::Result<(PathBuf, String)> {
     clients_in(path_folders().into_iter().chain(debian_folders()), server)
 }
@@ -124,7 +124,7 @@ fn start_folders() -> Vec<PathBuf> {
     here.into_iter().chain(program).collect()
 }
 
-/// What a program says about its version; nothing where it doesn't run or says no number.
+/// What a program reports about its version; nothing where it doesn't run or reports no number.
 fn version(program: &Path) -> Option<Version> {
     let output = Command::new(program)
         .arg("--version")
@@ -134,7 +134,8 @@ fn version(program: &Path) -> Option<Version> {
     parse(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// The first word with a number and a dot: `nats-server: v2.14.6`, `postgres (PostgreSQL) 15.18 (Debian …)`, `17beta1`.
+/// The first word with a number and a dot: `nats-server: v2.14.6`, `postgres (PostgreSQL) 15.18 (Debian
+/// …)`, `17beta1`.
 fn parse(text: &str) -> Option<Version> {
     let word = text
         .split_whitespace()

@@ -1,4 +1,4 @@
-//! The folder of a stack: where it lies, who may have it, and the passwords that are kept in it.
+//! The folder of a stack: its path, who may have it, and the passwords that are kept in it.
 
 use artstore_runtime::count::counted;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -76,7 +76,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// A new temporary folder, or the folder `state`, created where it is missing. An error where another stack has it.
+    /// A new temporary folder, or the folder `state`, created where it is missing. An error where another
+    /// stack has it.
     pub(super) async fn open(state: Option<&Path>, user: Option<User>) -> anyhow::Result<Folder> {
         let path = match state {
             None => temporary(user.as_ref())?,

@@ -1,9 +1,9 @@
 //! The guard: a small shell process that ends the servers of a folder when the pipe from us to it is closed.
 //!
-//! Closing the pipe is the only way in which a stack ends. An orderly stop closes it, a dropped stack closes it, and
-//! the kernel closes it when this process dies, even by SIGKILL; so the way that is taken after a crash is the one
-//! taken every day. The guard also holds the folder's lock, so that the next stack on a kept folder starts only when
-//! the servers of the last one are gone.
+//! Closing the pipe is the only way in which a stack ends. An orderly stop closes it, a dropped stack
+//! closes it, and the kernel closes it when this process dies, even by SIGKILL; so the way that is taken
+//! after a crash is the one taken every day. The guard also holds the folder's lock, so that the next stack
+//! on a kept folder starts only when the servers of the last one are gone.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -77,7 +77,8 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Blocks until the guard has done its work, so that neither a server nor a folder is left when we are gone.
+    /// Blocks until the guard has done its work, so that neither a server nor a folder is left when we are
+    /// gone.
     fn drop(&mut self) {
         drop(self.shell.stdin.take());
         let deadline = Instant::now() + PATIENCE;

@@ -1,7 +1,8 @@
-//! Free ports on the loopback address, outside the range from which the system takes ports for outgoing connections.
+//! Free ports on the loopback address, outside the range from which the system takes ports for outgoing
+//! connections.
 //!
-//! Inside that range a stopped server's port can be taken while it is down: by any client, and even by a client that
-//! reconnects to this very port and, as happens on loopback, meets itself.
+//! Inside that range a stopped server's port can be taken while it is down: by any client, and even by a
+//! client that reconnects to this very port and, as happens on loopback, meets itself.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
@@ -14,8 +15,9 @@ use super::folder::Folder;
 const QUIET: Range<u16> = 15_000..32_000;
 const TRIES: usize = 200;
 
-/// The ports of a kept folder's servers of one kind: those from `wanted` on, where that is given; else those of
-/// the last start, so that what was copied from there still leads somewhere; else free ones. They are remembered.
+/// The ports of a kept folder's servers of one kind: those from `wanted` on, where that is given; else
+/// those of the last start, so that what was copied from there still leads somewhere; else free ones. They
+/// are remembered.
 pub(super) fn of(
     folder: &Folder,
     kind: &str,
@@ -84,7 +86,7 @@ pub(super) fn free(count: usize) -> anyhow::Result<Vec<u16>> {
         .collect()
 }
 
-/// Whether a server's log says that another one was faster.
+/// Whether a server's log states that another one was faster.
 pub(super) fn taken(log: &str) -> bool {
     log.to_lowercase().contains("address already in use")
 }

@@ -1,4 +1,4 @@
-//! The PostgreSQL cluster: made once a folder, started on a port of its own.
+//! The PostgreSQL cluster: created once per folder, started on a port of its own.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -20,7 +20,8 @@ use super::process::Process;
 /// How often another port is tried where somebody was faster.
 const TRIES: usize = 5;
 const SUPERUSER: &str = "artstore";
-/// A socket's address has room for 107 bytes; the file's name in the folder takes up to `/.s.PGSQL.65535.lock`.
+/// A socket's address has room for 107 bytes; the file's name in the folder takes up to
+/// `/.s.PGSQL.65535.lock`.
 const LONGEST_SOCKET_FOLDER: usize = 107 - "/.s.PGSQL.65535".len();
 
 /// In the data folder's own configuration, so that a copy of it (a standby) runs with the same.
@@ -263,7 +264,7 @@ fn command(bin: &Path, program: &str, home: &Path, user: Option<&User>) -> Comma
     command
 }
 
-/// Runs a program to its end; what it said is in the error.
+/// Runs a program to its end; its output is in the error.
 async fn run(mut command: Command) -> anyhow::Result<()> {
     let program = command.get_program().display().to_string();
     command.stdin(Stdio::null()).process_group(0);

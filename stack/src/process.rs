@@ -24,8 +24,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a server whose output is appended to `log`. Its own process group keeps a terminal's Ctrl-C from it:
-    /// it ends when we have finished with it.
+    /// Starts a server whose output is appended to `log`. Its own process group keeps a terminal's Ctrl-C
+    /// from it: it ends when we have finished with it.
     pub(super) fn start(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Process> {
         let output = OpenOptions::new().create(true).append(true).open(log);
         let output = output.with_context(|| format!("can't write {}", log.display()))?;
@@ -53,7 +53,7 @@ impl Process {
         !matches!(self.child().try_wait(), Ok(None))
     }
 
-    /// That it has ended, with what it said last.
+    /// That it has ended, with its last output.
     pub(super) fn ended(&self) -> Option<String> {
         self.has_ended().then(|| {
             let (name, log) = (&self.name, self.log.display());
@@ -64,8 +64,8 @@ impl Process {
         })
     }
 
-    /// Waits until `question` is answered. An error, with the end of the server's log, where the server ends before
-    /// that or the time is up.
+    /// Waits until `question` is answered. An error, with the end of the server's log, where the server
+    /// ends before that or the time is up.
     pub(super) async fn until_answered<F, T>(&self, question: F) -> anyhow::Result<T>
     where
         F: AsyncFn() -> anyhow::Result<T>,
@@ -94,7 +94,7 @@ impl Process {
         }
     }
 
-    /// Waits until the process, told to end by other means, is gone.
+    /// Waits until the process, asked to end by other means, is gone.
     pub(super) async fn until_ended(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !self.has_ended() {
@@ -141,7 +141,8 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// The guard ends the process. Here it is only waited for, so that no zombie stays in a program that goes on.
+    /// The guard ends the process. Here it is only waited for, so that no zombie stays in a program that
+    /// continues.
     fn drop(&mut self) {
         if !self.has_ended() {
             let child = Arc::clone(&self.child);

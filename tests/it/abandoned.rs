@@ -1,4 +1,4 @@
-//! Operations in the way of the product's service, in three transactions, that are left behind by
+//! Operations as the product's service does them, in three transactions, abandoned by
 //! a process that is killed, or by a connection that ends.
 
 use std::process::Stdio;
@@ -124,7 +124,7 @@ impl Product {
             .spawn()
             .unwrap();
         let mut input = process.stdin.take().unwrap();
-        // The last line says how far it is.
+        // The last line reports how far it is.
         let text = format!(
             "{};\nset application_name = 'the product, there';\n",
             self.until(killed).join(";\n")

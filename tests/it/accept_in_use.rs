@@ -1,4 +1,4 @@
-//! Accepting a source while it is in use: what is finished meanwhile is no damage, a stop changes
+//! Accepting a source while it is in use: rows that are finished meanwhile are no damage, a stop changes
 //! nothing, and a file that had moved to another element in the lost part comes back.
 
 use serde_json::Value;
@@ -44,7 +44,7 @@ fn rows_finished_while_it_compares_are_no_damage_and_a_stop_changes_nothing() {
         let command = accept(&world, "elem", YES);
         let mut command = command.stop_at("accept.compared", 2).start();
         command.frozen().await;
-        // Where it can't go on before it has heard.
+        // Where it can't continue before it has heard.
         execute(&mut element.1, "begin; lock table elem_wal").await;
         command.signal("-INT").await;
         command.signal("-CONT").await;

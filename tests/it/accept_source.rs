@@ -1,5 +1,5 @@
-//! A source that lost something is refused, shown exactly, and accepted by an operator's word: then
-//! the relay goes on, and each row that the source holds has one message that survives.
+//! A source that lost something is refused, its loss is shown exactly, and an operator accepts it: then
+//! the relay continues, and each row that the source contains has one message that survives.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -380,7 +380,7 @@ fn a_standby_that_was_promoted_without_the_tail_is_accepted() {
         let mut world = World::on(&stack, 0, &["elem"], 1).await;
         files(&world, 6).await;
         let standby = BaseBackup::take(&stack, "standby", &["-R"]).await;
-        // The tail never reaches it.
+        // The resume state never reaches back to it.
         files(&world, 3).await;
         publish_all(&world).await;
         standby.start(&mut world, "-c primary_conninfo=''").await;

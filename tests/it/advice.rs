@@ -1,4 +1,4 @@
-//! Commands that texts name, and the program that is to take them: every error text, every line of
+//! Commands that texts name, checked with the program's own parser: every error text, every line of
 //! `status` and `verify`, and every page. A command that the parser refuses is no advice.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Where an element's API is reached is a fact of the element: whoever publishes says it, however it was
+//! Where an element's API is reached is a fact of the element: whoever publishes states it, however it was
 //! started, and what was published before it changed is found and published again.
 
 use artstore_schemas::source::Source;
@@ -14,7 +14,7 @@ const VARIABLE: &str = "ARTSTORE_ELEMENT_API_URLS";
 
 const UP: [&str; 6] = ["migrate", "up", "--module", "storage", "--element", "elem"];
 
-/// What the cache says of the element's files.
+/// The cache's rows of the element's files.
 async fn shown(query: &mut PgConnection) -> Vec<Option<String>> {
     sqlx::query_scalar("select distinct storage_element_url from file_metadata_cache order by 1")
         .fetch_all(query)
@@ -28,7 +28,7 @@ async fn succeeds(program: Program) -> String {
     said
 }
 
-/// A file that no operation tells of: a backfill publishes it.
+/// A file that no operation reports: a backfill publishes it.
 async fn stray(element: &mut PgConnection) {
     execute(
         element,
@@ -62,7 +62,7 @@ fn whoever_publishes_says_the_elements_own_url() {
         let backfill = ["element", "backfill", "elem"];
         let some = |url: &str| vec![Some(url.to_owned())];
 
-        // Nobody has stored one: what the stream says last is not taken back.
+        // Nobody has stored one: what the stream states last is not taken back.
         create(&mut element, &new_file("one")).await.unwrap();
         world.published(0).await;
         stray(&mut element.1).await;
@@ -71,7 +71,7 @@ fn whoever_publishes_says_the_elements_own_url() {
         assert_eq!(shown(&mut query).await, some("http://a.example"));
         verify_cache::clean(&world).await;
 
-        // Stored: the relay says it from its next poll on, whatever its settings are.
+        // Stored: the relay states it from its next poll on, whatever its settings are.
         let (_, said) = world
             .command(&["element", "set-url", "elem", "http://b.example"])
             .output()
@@ -127,7 +127,7 @@ fn whoever_publishes_says_the_elements_own_url() {
         assert_eq!(shown(&mut query).await, some("http://c.example"));
         relay.kill().await;
 
-        // A message that is lost is published again as the element says.
+        // A message that is lost is published again as the element states.
         let mut messages = all(&world.bus, &source).await;
         messages.remove(0);
         replace(&world, &source, &messages).await;
@@ -172,8 +172,8 @@ fn whoever_publishes_says_the_elements_own_url() {
     });
 }
 
-/// An operator's commands that publish in the relay's place, after the URL was stored anew, and where their
-/// own settings and the stream say another one.
+/// An operator's commands that publish in the relay's place, after the URL was stored again, and where their
+/// own settings and the stream state another one.
 #[test]
 fn a_new_epoch_and_a_backfill_say_the_stored_url() {
     run(async {
@@ -192,7 +192,7 @@ fn a_new_epoch_and_a_backfill_say_the_stored_url() {
         world.published(0).await;
         world.projected().await;
         relay.kill().await;
-        // While nothing is stored, `migrate up` stores what its settings say.
+        // While nothing is stored, `migrate up` stores what its settings state.
         let said = succeeds(world.command(&UP).env(VARIABLE, "elem=http://b.example")).await;
         assert!(said.contains("events say http://b.example"), "{said}");
 

@@ -1,4 +1,4 @@
-//! `artstore element backfill`: files that no operation told of are found and published, while other
+//! `artstore element backfill`: files that no operation reported are found and published, while other
 //! files change, wherever the command is killed; and a second run has nothing to do.
 
 use std::collections::HashSet;
@@ -153,7 +153,7 @@ fn twenty_thousand_files_are_backfilled_while_some_change_and_some_are_deleted()
         )
         .await;
         assert_eq!((operations, deleted), (2_500, 500));
-        // The service goes on with what came after the command's end.
+        // The service continues with what came after the command's end.
         eventually("every operation has its message", || async {
             let messages = world.messages(&world.source(0)).await;
             let rows = messages.iter().filter(|m| m.position.is_some()).count();
@@ -219,7 +219,7 @@ fn files_that_changed_came_and_went_without_rows_are_found_and_an_empty_checksum
         world.projected().await;
         nothing_to_do(&world).await;
 
-        // A row of the product's own, whose result tells a checksum that the element lost.
+        // A row of the product's own, whose result contains a checksum that the element lost.
         execute(
             &mut connection,
             format!(
@@ -428,7 +428,7 @@ fn a_lock_that_is_not_let_go_is_named_and_a_wrong_element_is_refused() {
     });
 }
 
-/// A stream whose last message says that a backfill is due: whatever relay is active does it.
+/// A stream whose last message states that a backfill is due: whatever relay is active does it.
 #[test]
 fn a_relay_that_finds_a_backfill_due_does_it_by_itself() {
     run(async {

@@ -1,4 +1,4 @@
-//! A backlog is applied in large batches: each costs its round trips and its commit once.
+//! A backlog is applied in large batches: each costs one set of round trips and one commit.
 
 use crate::parking::{files, passed};
 use crate::support::*;

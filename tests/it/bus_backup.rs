@@ -1,5 +1,5 @@
-//! Backups of the streams, rehearsed: taken while all is in use, pruned by, lost, restored, and gone on
-//! with; cut off at every step; and refused where they are not whole, not wanted or not allowed.
+//! Backups of the streams: taken while everything is in use, used to limit pruning, lost, restored, and
+//! continued; interrupted at every step; and refused where they are not whole, not wanted or not allowed.
 
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,7 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
 
         let (to, manifest) = backed_up(&world, &[]).await;
         let names: Vec<&str> = manifest.streams.iter().map(|b| b.stream.as_str()).collect();
-        // No head speaks of messages that the backup lacks.
+        // No head covers messages that the backup lacks.
         assert_eq!(
             names,
             [
@@ -170,8 +170,8 @@ fn a_bus_that_was_lost_is_restored_and_everything_goes_on() {
     });
 }
 
-/// What was pruned beyond the backup is lost with the stream. What the relay says to do ends well, with
-/// files as they are now.
+/// What was pruned beyond the backup is lost with the stream. The command that the relay names ends well,
+/// with files as they are now.
 #[test]
 fn what_was_pruned_beyond_the_backup_halts_the_relay_until_that_is_accepted() {
     run(async {
@@ -289,7 +289,7 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
         let (new, _) = backed_up(&world, &[]).await;
         std::fs::remove_file(damaged.join(MANIFEST)).unwrap();
         refused(&damaged, "holds no whole backup").await;
-        // The same messages in a stream that was made anew.
+        // The same messages in a stream that was recreated.
         relay.kill().await;
         let messages = all(&world.bus, &world.source(0)).await;
         replace(&world, &world.source(0), &messages).await;
@@ -309,7 +309,7 @@ fn only_what_a_backup_of_this_very_stream_has_is_pruned() {
     });
 }
 
-/// The stream has lost messages, a backup is taken, and they are published again behind its end.
+/// The stream has lost messages, a backup is taken, and they are published again after its end.
 #[test]
 fn what_was_published_again_behind_a_backup_is_not_pruned_by_it() {
     run(async {
@@ -667,7 +667,7 @@ fn what_is_not_whole_or_not_wanted_is_refused_by_name() {
         .await;
         change("{", "");
         refused(restored(&world, &to, &one), 1, "manifest.json is damaged").await;
-        // What came back is held against the manifest.
+        // What came back is compared with the manifest.
         change("\"high_water_mark\": 300", "\"high_water_mark\": 301");
         refused(
             restored(&world, &to, &one),
@@ -726,7 +726,7 @@ fn replicated_streams_are_restored_onto_a_cluster_that_has_lost_them() {
         let (to, manifest) = backed_up(&world, &[]).await;
         lose(&world).await;
         cut_off(&world, &to).await;
-        // Some servers keep its name, and then it is said what to do.
+        // Some servers keep its name, and then the error states what to do.
         let (status, log) = restored(&world, &to, &["--stream", "elem"]).finish().await;
         if !status.success() {
             assert!(log.contains("nats stream rm ARTSTORE_WAL_elem"), "{log}");

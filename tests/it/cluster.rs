@@ -1,4 +1,4 @@
-//! Three nodes: the stream's leader is killed under load, and everything goes on.
+//! Three nodes: the stream's leader is killed under load, and everything continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! compose.yaml as Docker Compose reads it, as far as ours goes: anchors and merges, then the
+//! compose.yaml as Docker Compose reads it, as far as ours uses it: anchors and merges, then the
 //! variables of `.env`. A dollar sign that this does not know is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +20,12 @@ pub fn text(path: &str) -> String {
     std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// compose.yaml with its anchors and merges resolved, and its variables as they stand there.
+/// compose.yaml with its anchors and merges resolved, and its variables as they are there.
 pub fn raw() -> Value {
     serde_saphyr::from_str(&text("compose.yaml")).unwrap()
 }
 
-/// compose.yaml with its variables filled in; or what it says of one that is missing.
+/// compose.yaml with its variables filled in; or what it reports about one that is missing.
 pub fn filled_with(variables: &Variables) -> Result<Value, String> {
     let mut root = raw();
     each_text(&mut root, &mut |text| interpolate(text, variables))?;
@@ -201,7 +201,7 @@ pub fn tool(prefix: &str, file: &str) -> std::path::PathBuf {
     path
 }
 
-/// A program's output, with what it said where it failed.
+/// A program's output; where it failed, also in the error.
 pub async fn succeeded(command: &mut Command) -> Output {
     let output = command
         .stdin(Stdio::null())

@@ -293,7 +293,7 @@ fn the_operator_alone_takes_backups_of_streams_and_restores_them() {
             assert!(log.contains(&lacks), "{log}");
         }
         let (status, said) = as_user("operator", &restore).output().await;
-        // The message was not a relay's, in the backup either: it is said.
+        // The message was not a relay's, in the backup either: it is reported.
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("`artstore verify --source admin`"), "{said}");
         let info = operator.stream_info("ARTSTORE_ADMIN").await.unwrap();
@@ -507,7 +507,7 @@ fn what_compose_starts_works_as_plain_processes() {
                 None => program,
             }
         };
-        // Without the right it says so, by name, and does not wait for the relay's lock.
+        // Without the right it reports that, by name, and does not wait for the relay's lock.
         let refused = backfill(Some(nats.url("setup", &variables)));
         let (status, said) = refused.finish().await;
         assert_eq!(status.code(), Some(1), "{said}");

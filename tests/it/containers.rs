@@ -1,4 +1,4 @@
-//! compose.yaml where no engine runs: it has the form that its specification asks for, keeps no
+//! compose.yaml without an engine: it is valid by its specification, contains no
 //! secret, and confines every container. What it starts is started in `container_processes`.
 
 use std::collections::BTreeSet;

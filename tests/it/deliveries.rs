@@ -1,4 +1,4 @@
-//! What somebody does to the consumers of a projector, with no more than a connection to NATS: another
+//! What somebody can do to the consumers of a projector, with no more than a connection to NATS: another
 //! stream's messages delivered into its inbox, its consumer paused, removed, or changed. Nothing of
 //! it is applied, and nothing stops.
 
@@ -120,7 +120,7 @@ fn messages_that_another_consumer_delivers_are_dropped_and_a_paused_one_is_made_
         assert_eq!(log.matches("are dropped").count(), 1, "{log}");
         assert!(!log.contains("starts again"), "{log}");
 
-        // Paused: heartbeats go on, and messages do not come.
+        // Paused: heartbeats continue, and messages do not come.
         let handle = somebody.jetstream.get_stream(&stream).await.unwrap();
         for consumer in consumers(&handle).await {
             let until = Utc::now() + TimeDelta::hours(1);
@@ -155,7 +155,7 @@ fn messages_that_another_consumer_delivers_are_dropped_and_a_paused_one_is_made_
         file(&world, "behind the removal.txt").await;
         world.caught_up(0).await;
         world.projected().await;
-        // Nothing is lost: status says so for a minute.
+        // Nothing is lost: status shows it for a minute.
         let mut services = vec![relay, projector];
         follow(&world, "nobody changes consumers any more", &mut services).await;
         for service in services {
@@ -180,7 +180,7 @@ async fn consumers(stream: &Stream) -> Vec<consumer::Info> {
     .await
 }
 
-/// What a server says of pull requests, without a message.
+/// What a server reports about pull requests, without a message.
 const STATUSES: [&str; 7] = [
     "409 Consumer Deleted",
     "409 Server Shutdown",

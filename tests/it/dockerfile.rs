@@ -1,4 +1,4 @@
-//! The Dockerfile where no engine runs: it passes its linter, and its build finds in its folder
+//! The Dockerfile without an engine: it passes its linter, and its build finds in its folder
 //! what it needs.
 
 use std::path::Path;

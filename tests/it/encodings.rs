@@ -28,8 +28,8 @@ async fn said(program: Program) -> (Option<i32>, String) {
     (status.code(), process.output() + &process.log())
 }
 
-/// Rows of an element with these texts in every column that has one, from a client with this encoding: of each
-/// a file, the operation that made it, and a pending operation.
+/// Rows of an element with these texts in every column that has one, from a client with this encoding: of
+/// each a file, the operation that made it, and a pending operation.
 async fn rows(element: &mut PgConnection, encoding: &str, texts: [&str; 3]) {
     execute(element, format!("set client_encoding = '{encoding}'")).await;
     for text in texts {
@@ -70,7 +70,7 @@ async fn cached(world: &World) -> Vec<String> {
     .unwrap()
 }
 
-/// What commands say that read an element's texts; none finds anything wrong.
+/// What commands report that read an element's texts; none finds anything wrong.
 async fn read_again(world: &World) -> String {
     for arguments in [
         &["verify"] as &[_],
@@ -162,7 +162,7 @@ fn a_byte_without_an_equivalent_in_utf_8_is_published_with_what_can_be_said() {
         relay.says("run `artstore migrate up`").await;
         assert_eq!(world.last_sequence(&world.source(0)).await, 0);
 
-        // With it, the same relay goes on: no right was granted again.
+        // With it, the same relay continues: no right was granted again.
         let (code, up) = said(world.command(&["migrate", "up", "--module", "storage"])).await;
         assert_eq!(code, Some(0), "{up}");
         assert!(up.contains("encoding is WIN1251"), "{up}");
@@ -381,8 +381,8 @@ fn a_query_database_in_which_nothing_is_found_is_named() {
         .await;
         assert_eq!(tables, 0);
 
-        // One that is there already keeps the version before words are compared by their letters, and
-        // is told what to do.
+        // An existing one stays at the version before words are compared by their letters, and the error
+        // states what to do.
         let mut there = pg(&ascii).await;
         artstore_migrations::up(&mut there, &Module::Query, Some(14))
             .await

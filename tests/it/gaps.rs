@@ -11,7 +11,7 @@ use artstore_schemas::envelope::Envelope;
 use artstore_stack::{PostgresStop, Stack, StackOptions};
 
 /// The counterexample: U takes an id, T takes the next, T draws, U draws, U commits, two polls,
-/// T commits. A rule that trusts the wrong horizon gives T's number up.
+/// T commits. A rule that trusts the wrong xmin horizon gives T's position up.
 #[test]
 fn a_number_drawn_first_and_committed_last_is_not_lost() {
     run(async {
@@ -25,7 +25,7 @@ fn a_number_drawn_first_and_committed_last_is_not_lost() {
             execute(&mut t, finished_row()).await;
             execute(&mut u, finished_row()).await;
             execute(&mut u, "commit").await;
-            // U's message tells that T's number is missing; then the relay goes on polling.
+            // U's message states that T's position is a gap; then the relay keeps polling.
             let before = (round - 1) * 4 + 1;
             eventually("U's row", || async {
                 (world.last_sequence(&source).await >= before).then_some(())
@@ -51,7 +51,7 @@ fn a_number_drawn_first_and_committed_last_is_not_lost() {
 async fn all_settled(world: &World) {
     let source = world.source(0);
     eventually("aborted positions are settled", || async {
-        // Each try is a row whose message tells what is missing.
+        // Each try is a row whose message states the gaps.
         let mut connection = world.element(0).await;
         execute(&mut connection, finished_row()).await;
         world.published(0).await;
@@ -70,7 +70,7 @@ async fn all_settled(world: &World) {
     world.messages(&source).await;
 }
 
-/// How long the mix goes on, and how many rows it has to finish in that time at least.
+/// How long the mix continues, and how many rows it has to finish in that time at least.
 const MINUTE: Duration = Duration::from_secs(60);
 const ENOUGH: u64 = 2_000;
 

@@ -1,5 +1,5 @@
-//! A table that does not show its rows to whoever reads it, or is none, is refused by name: at the start,
-//! in every later session, and by whoever checks. Nothing that is hidden looks like all is well.
+//! A table that does not show its rows to whoever reads it, or is no table, is refused by name: at the start,
+//! in every later session, and by every check. Hidden rows never look as if all were well.
 
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ async fn granted(world: &World, purpose: &str) -> (String, World) {
     (role, seen)
 }
 
-/// It ends with an error that says all this.
+/// It ends with an error that contains all this.
 async fn fails(program: Program, says: &[&str]) {
     let mut process = program.start();
     let status = process.ended().await;
@@ -45,7 +45,7 @@ async fn fails(program: Program, says: &[&str]) {
     assert!(!said.contains("All is well"), "{said}");
 }
 
-/// `migrate check` says this: what holds for some roles is a note.
+/// `migrate check` reports this: what holds for some roles is a note.
 async fn checked(world: &World, module: &str, says: &str) {
     let (status, said) = world
         .command(&["migrate", "check", "--module", module])
@@ -56,7 +56,7 @@ async fn checked(world: &World, module: &str, says: &str) {
     assert!(said.contains(says), "{says:?} is not in: {said}");
 }
 
-/// Changes, and what changes back; what is said.
+/// Changes, and what changes back; what is reported.
 const SOURCE: &[(&str, &str, &[&str])] = &[
     (
         "alter table elem_files enable row level security; \
@@ -125,7 +125,7 @@ fn a_source_that_hides_rows_is_refused_by_relay_verify_status_and_check() {
             execute(&mut element, *back).await;
         }
 
-        // A running one: it halts, says so, and goes on when that is changed back.
+        // A running one: it halts, reports it, and continues when that is changed back.
         let relay = seen.relay(0).start();
         world.published(0).await;
         let (change, back, says) = SOURCE[0];

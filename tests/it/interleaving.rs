@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::support::*;
 
-/// What an event says of the file: there since this time, or not there.
+/// What an event states about the file: there since this time, or not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Says {
     There(i64),

@@ -207,7 +207,7 @@ fn a_projector_that_depends_on_which_stream_comes_first_does_not_pass() {
     });
 }
 
-/// Counts what was said of each thing last: right for events of one key in order.
+/// Counts the last state of each thing: right for events of one key in order.
 struct LastSaid;
 
 impl Projector for LastSaid {

@@ -1,4 +1,4 @@
-//! Publishers that write through the publishers' API until they are told to stop: files are
+//! Publishers that write through the publishers' API until they are stopped: files are
 //! created, updated, moved to another element, deleted; some operations fail.
 
 use std::sync::Arc;

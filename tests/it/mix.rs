@@ -1,4 +1,4 @@
-//! Writers of every kind that a database knows, at the same time: what the relay has to stand.
+//! Writers of every kind that a database knows, at the same time: what the relay has to withstand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +50,7 @@ impl Mix {
         }
     }
 
-    /// Writers that go on until `stop`; each errors only where a crash of the server is allowed.
+    /// Writers that continue until `stop`; each errors only where a crash of the server is allowed.
     pub fn start(
         self: &Arc<Self>,
         writers: usize,

@@ -1,6 +1,6 @@
-//! Names that people type, at every command: an element, a source or a stream that there is none of is
-//! refused with those that there are, and an element is known by its stream too. Beside that what every
-//! command says of itself.
+//! Names that people type, at every command: an unknown element, source or stream is
+//! refused with those that exist, and an element is also known by its stream. Also what every
+//! command prints about itself.
 
 use clap::Command;
 

@@ -1,5 +1,5 @@
-//! An event that can't be applied is parked with those of its key behind it; everything else flows,
-//! and trying again lets the key catch up.
+//! An event that can't be applied is parked with the later ones of its key; everything else flows,
+//! and a retry lets the key catch up.
 
 use artstore_schemas::source::Source;
 use serde_json::Value;

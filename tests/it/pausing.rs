@@ -8,7 +8,7 @@ fn pause(world: &World) -> Program {
     world.command(&words)
 }
 
-/// `status` says that it is paused, once, and not as something that repairs itself.
+/// `status` reports that it is paused, once, and not as something that repairs itself.
 async fn shown(world: &World) {
     eventually("the pause is shown", async || {
         let (status, said) = world.command(&["status"]).output().await;
@@ -26,7 +26,7 @@ async fn shown(world: &World) {
     .await;
 }
 
-/// What is published behind the pause waits, until it is taken back.
+/// What is published after the pause waits, until it is taken back.
 async fn waits(world: &World) {
     let source = world.source(0);
     let before = checkpoint(&world.query_url, &source).await;
@@ -41,7 +41,7 @@ async fn waits(world: &World) {
     .await;
     assert_eq!(checkpoint(&world.query_url, &source).await, before);
     shown(world).await;
-    // Who waits for a file is told why it does not come.
+    // Whoever waits for a file gets the reason why it does not come.
     let search = ["search", "--at-least", "elem:1000000", "--timeout", "1"];
     let (status, log) = world.command(&search).finish().await;
     assert_eq!(status.code(), Some(1), "{log}");

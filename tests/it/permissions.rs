@@ -1,4 +1,5 @@
-//! What a NATS user may not do is named at once, wherever the program asks: not "it does not answer".
+//! What a NATS user may not do is named at once, wherever the program asks; it never looks like a server
+//! that does not answer.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,7 +20,7 @@ const USERS: [(&str, &str, &str); 9] = [
     ("no-control", "subscribe", "artstore.control.>"),
 ];
 
-/// What is said of a server or a stream that is silent.
+/// What is reported about a server or a stream that is silent.
 const SILENT: [&str; 4] = [
     "does not answer",
     "timed out",
@@ -103,7 +104,7 @@ async fn world(server: &Server) -> World {
     let projector = world.projector().start();
     world.projected().await;
     projector.kill().await;
-    // For whoever goes on reading.
+    // For whoever keeps reading.
     rows(&mut world.element(0).await, 3).await;
     world
 }
@@ -138,7 +139,7 @@ async fn command_names(world: &World, url: &str, arguments: &[&str], names: &[St
     check(&format!("{arguments:?}"), &said, names);
 }
 
-/// A process that may go on trying.
+/// A process that may keep trying.
 async fn process_names(program: Program, url: &str, names: &[String]) {
     let process = program.env("NATS_URL", url).start();
     process.says(&names[0]).await;

@@ -1,6 +1,6 @@
 //! Rows that the product's Python service writes: a pending row, the change of `_files`, and the
-//! finished row in three transactions, with thin data. Whatever happens between them, the cache
-//! ends as `_files` stands.
+//! finished row in three transactions, with sparse data. Whatever happens between them, the cache
+//! agrees with `_files` in the end.
 
 use std::sync::Arc;
 
@@ -252,7 +252,7 @@ fn every_outcome_of_the_product_ends_in_the_cache_as_the_files_stand() {
     });
 }
 
-/// A later version of the product fills `_files` anew, with no row in the log.
+/// A later version of the product refills `_files`, with no row in the log.
 #[test]
 fn files_that_were_filled_anew_come_back_with_the_next_operation() {
     run(async {
@@ -353,7 +353,7 @@ fn random_schedules_end_in_the_cache_as_the_files_stand() {
         while let Some(left) = writers.join_next().await {
             abandoned.extend(left.unwrap());
         }
-        // Nobody heard of what those changed; a later finished operation of the file tells it.
+        // No message reported what those changed; a later finished operation of the file does.
         let mut connection = world.element(0).await;
         for file in &abandoned {
             let later = Operation::begin(&mut connection, "file_update", *file).await;

@@ -1,4 +1,4 @@
-//! `artstore projection repair`: checkpoints moved by hand come back to where they belong, with
+//! `artstore projection repair`: checkpoints moved by hand are reset to where they belong, with
 //! projectors running; a repair that is killed leaves the old rows or the right ones.
 
 use artstore_schemas::source::Source;
@@ -127,7 +127,7 @@ fn a_projector_goes_on_where_the_repair_puts_its_checkpoint() {
 }
 
 /// A checkpoint that was moved forwards with everything that belongs to it looks right: the rows
-/// that are missing tell.
+/// that are missing reveal it.
 #[test]
 fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
     run(async {
@@ -164,7 +164,7 @@ fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
 }
 
 /// Back to an earlier place, right in itself, or away altogether, while no projector runs: there is
-/// nothing to set anew, and the command that is named is the projector.
+/// nothing to reset, and the command that is named is the projector.
 #[test]
 fn a_checkpoint_moved_back_to_a_sound_place_is_repaired_by_the_projector() {
     run(async {

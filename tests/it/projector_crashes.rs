@@ -1,4 +1,4 @@
-//! Rows and checkpoint are one: the projector is killed anywhere, any number of times, and the
+//! Rows and checkpoint commit together: the projector is killed anywhere, any number of times, and the
 //! rows are as if nothing had happened.
 
 use artstore_schemas::source::Source;

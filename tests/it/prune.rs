@@ -1,5 +1,5 @@
-//! Pruning an element's log: only what the stream provably holds goes, in order, at whatever step it is
-//! cut off, and everything that compared rows with messages knows of it.
+//! Pruning an element's log: only what the stream provably contains is removed, in order, at whatever step it
+//! is interrupted, and everything that compares rows with messages knows the prune mark.
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -220,7 +220,7 @@ fn what_is_not_proven_or_may_be_needed_stays() {
         );
         execute(&mut open, "commit").await;
 
-        // An operation that nobody finished: what came since may tell what became of it.
+        // An operation that nobody finished: later rows may show what became of it.
         let pending = "insert into elem_wal (transaction_id, operation_type, status, operation_data, \
                        started_at) values ('00000000-0000-0000-0000-000000000007', 'file_delete', \
                        'pending', '{}', now() - interval '200 days')";
@@ -283,7 +283,7 @@ fn nothing_goes_where_a_message_is_missing_or_says_something_else() {
         assert_eq!(rows(&mut element, 3_500).await, (3_500, 0));
         assert_eq!(prune_mark(&mut element).await, (0, 0));
 
-        // A row that is another one than its message says.
+        // A row that is another one than its message states.
         let relay = world.relay(0).start();
         eventually("all again", || async {
             (world.last_sequence(&source).await == 3_500).then_some(())

@@ -1,4 +1,4 @@
-//! The stream of a pruned element is the only one that tells of what was pruned: one that lacks it is
+//! Only the stream of a pruned element still contains what was pruned: a stream that lacks it is
 //! refused, whenever it is exchanged.
 
 use artstore_verification::reader::Message;
@@ -11,14 +11,14 @@ use crate::verify::{all, found, replace};
 #[test]
 fn a_stream_that_lacks_what_was_pruned_is_refused_until_it_is_accepted() {
     run(async {
-        // Set back, and made anew.
+        // Set back, and recreated.
         for kept in [20, 0] {
             lacks(kept).await;
         }
     });
 }
 
-/// Goes on with a stream that came back with its first few messages.
+/// Continues with a stream that came back with its first few messages.
 async fn lacks(kept: usize) {
     let (world, mut element) = world().await;
     let relay = relayed(&world).await;
@@ -62,7 +62,7 @@ async fn lacks(kept: usize) {
         (1_502, kept as u64),
         "{report:?}"
     );
-    // Files of which nobody tells any more are told of as they are.
+    // Files that no row reports any more are published as they are.
     let told = all(&world.bus, &source).await;
     let files: std::collections::HashSet<String> = told
         .iter()
@@ -82,7 +82,7 @@ async fn told() -> (World, PgConnection, Vec<Message>) {
     (world, element, messages)
 }
 
-/// Somebody makes the stream anew while a pruning waits for an answer.
+/// Somebody recreates the stream while a pruning waits for an answer.
 #[test]
 fn a_stream_that_is_another_one_meanwhile_ends_a_pruning_before_it_removes_anything() {
     run(async {
@@ -129,7 +129,7 @@ fn what_is_pruned_beside_a_running_relay_is_not_told_void() {
 }
 
 /// The record of what was pruned is evidence: what it counts is in the stream, and without it nothing
-/// goes on.
+/// continues.
 #[test]
 fn what_was_pruned_is_counted_against_the_stream() {
     run(async {
@@ -186,7 +186,7 @@ fn what_was_pruned_is_counted_against_the_stream() {
         assert!(said.contains("--nothing-agrees"), "{said}");
 
         execute(&mut element, "delete from elem_wal_pruned").await;
-        // The relay of other sources would go on.
+        // The relay of other sources would continue.
         let relay = ["run", "relay", "--source", "elem"];
         for words in [&relay[..], &["verify", "--wait", "0"][..]] {
             let (status, log) = world.command(words).finish().await;

@@ -38,7 +38,7 @@ fn nats_and_postgres_are_restarted_under_load() {
         for element in [0, 1] {
             world.published(element).await;
         }
-        // Also the query module's relay has gone on: it no longer waits for what died with NATS.
+        // Also the query module's relay has continued: it no longer waits for what died with NATS.
         let mut query = world.query().await;
         downloaded(&mut query, Uuid::new_v4(), &world.elements[0].0)
             .await

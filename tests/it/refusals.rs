@@ -1,4 +1,4 @@
-//! What must not be read, or not be built on, is refused with a message that says what happened
+//! What must not be read, or not be built on, is refused with a message that states what happened
 //! and what to do; nothing is published and nothing is applied.
 
 use std::path::Path;
@@ -43,7 +43,7 @@ pub async fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A cold copy of the whole cluster keeps its identity: only what it holds tells that it is old.
+/// A cold copy of the whole cluster keeps its identity: only its content shows that it is old.
 #[test]
 fn a_source_set_back_to_an_earlier_state_is_refused() {
     run(async {
@@ -62,7 +62,7 @@ fn a_source_set_back_to_an_earlier_state_is_refused() {
         let mut relay = world.relay(0).start();
         world.published(0).await;
 
-        // Restored under a relay that runs: it goes on trying, and says why it does not go on.
+        // Restored under a relay that runs: it keeps trying, and says why it does not continue.
         stack.stop_postgres(PostgresStop::Fast).await.unwrap();
         copy(&backup, &data).await;
         stack.start_postgres().await.unwrap();
@@ -271,7 +271,7 @@ fn a_spliced_stream_is_refused_by_projector_and_relay() {
     });
 }
 
-/// The chain fits, but no row of the source stands behind the message.
+/// The chain fits, but the message has no row in the source.
 #[test]
 fn a_message_without_a_row_is_refused_by_the_relay() {
     run(async {
@@ -309,7 +309,7 @@ fn a_source_that_halts_at_the_start_does_not_end_the_others() {
         .await;
         world.published(1).await;
         assert_eq!(world.last_sequence(&world.source(0)).await, 3);
-        // Decided on meanwhile, it goes on as well.
+        // Decided on meanwhile, it continues as well.
         let accept = ["relay", "accept-source", "--source", "elem"];
         let words = accept.iter().chain(&["--yes", "--reason", "an accident"]);
         let (status, said) = world
@@ -349,7 +349,7 @@ async fn forge(world: &World, previous: Uuid) {
     sent.unwrap().await.unwrap();
 }
 
-/// Deleted: the relay says what to run. Made again: it publishes everything again, and the
+/// Deleted: the relay reports what to run. Made again: it publishes everything again, and the
 /// projector does not take it for the stream that it knew.
 #[test]
 fn a_stream_is_deleted_and_made_again() {

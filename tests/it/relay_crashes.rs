@@ -1,4 +1,4 @@
-//! The relay's state is in the stream: killed anywhere, any number of times, it goes on.
+//! The relay's state is in the stream: killed anywhere, any number of times, it continues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::mix::Mix;
 use crate::support::*;
 
-/// Writers that finish rows, some of them taken back, until told to stop: some 150 rows a second each.
+/// Writers that finish rows, some of them rolled back, until stopped: some 150 rows a second each.
 fn load(world: &World, writers: usize, stop: &Arc<AtomicBool>) -> tokio::task::JoinSet<()> {
     let mut set = tokio::task::JoinSet::new();
     for _ in 0..writers {
@@ -180,7 +180,7 @@ async fn backlog_with_a_hole(world: &World, count: i64, held: i64) -> sqlx::PgCo
     holder
 }
 
-/// Frozen in the middle of publishing, past its lock. Another relay goes on, with other rows in
+/// Frozen in the middle of publishing, past its lock. Another relay continues, with other rows in
 /// the same places. Woken, the first one may write nothing of what it had in hand.
 fn frozen_while_publishing(mode: &'static str) {
     run(async move {

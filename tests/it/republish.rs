@@ -1,5 +1,5 @@
-//! A stream that was damaged is refused, shown, and put right behind the damage: then relay and
-//! projector go on, and the cache is as the element's files are.
+//! A stream that was damaged is refused, the damage is shown, and repaired by messages after it: then relay
+//! and projector continue, and the cache agrees with the element's files.
 
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::EventType;
@@ -31,7 +31,7 @@ async fn filled(world: &World) {
     publish_all(world).await;
 }
 
-/// All messages, as they stand.
+/// All messages, as they are.
 async fn raw(world: &World, source: &Source) -> Vec<StreamMessage> {
     let stream = world
         .bus
@@ -94,7 +94,7 @@ async fn shown(world: &World) -> Value {
     serde_json::from_str(&output).unwrap()
 }
 
-/// Put right, relay and projector go on, and a second run finds nothing.
+/// Once repaired, relay and projector continue, and a second run finds nothing.
 async fn repaired(world: &World) {
     let (status, output) = republish(world, YES).output().await;
     assert!(status.success(), "{output}");
@@ -344,7 +344,7 @@ fn a_foreign_message_is_passed_over() {
 }
 
 /// A record that nobody can read, one that does not follow what stands before it, and one that lists
-/// all numbers there are: none has a say, each is named, and stepped over.
+/// all numbers there are: none has a say, each is named, and skipped.
 #[test]
 fn forged_records_have_no_say_and_are_passed_over() {
     run(async {

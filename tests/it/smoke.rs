@@ -1,5 +1,5 @@
-//! `artstore migrate smoke`: one file goes the whole way and leaves nothing; where a part of the
-//! system stands still, its stage is named, and the file is taken away all the same.
+//! `artstore migrate smoke`: one file goes through the whole system and leaves nothing; where a part of the
+//! system is stuck, its stage is named, and the file is still removed.
 
 use serde_json::Value;
 use sqlx::PgConnection;

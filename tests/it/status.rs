@@ -1,4 +1,4 @@
-//! `artstore status`: what it says is true, what is wrong is named with what to do, and whatever
+//! `artstore status`: what it reports is true, what is wrong is named with what to do, and whatever
 //! hangs, it ends.
 
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ fn what_it_says_agrees_with_the_databases_and_all_is_well() {
             file(&world, 0).await;
             file(&world, 1).await;
         }
-        // A number that nobody took back yet: missing, and nothing wrong with that.
+        // A gap that is not aborted yet: nothing is wrong with that.
         let mut open = world.element(0).await;
         execute(
             &mut open,
@@ -671,7 +671,7 @@ async fn answers_for_a_relay(world: &World, mut said: impl AsyncFnMut(usize) -> 
     }
 }
 
-/// Relays answer before their lock is looked at, and have it a moment later.
+/// Relays answer before their lock is checked, and have it a moment later.
 #[test]
 fn a_lock_that_changes_hands_during_a_look_is_no_trouble() {
     run(async {

@@ -1,5 +1,5 @@
-//! A limit that somebody gives to a stream while all runs: noticed within seconds by the relay and the
-//! projector, shown with the command that takes it away, and what it has removed is reported.
+//! A limit that somebody gives to a stream while everything runs: relay and projector notice it within
+//! seconds, show the command that removes it, and report what it has removed.
 
 use artstore_bus::bus::{AUDIT_HEADS, check_limits};
 use artstore_projectors::audit_log::published;

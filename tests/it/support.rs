@@ -1,4 +1,4 @@
-//! What tests stand on: one shared stack for all tests of this program; a *world* for each test,
+//! What tests rest on: one shared stack for all tests of this program; a *world* for each test,
 //! with databases of its own and a NATS account of its own; and waiting for a condition with a
 //! deadline. Processes of the program are in [`process`].
 
@@ -110,7 +110,7 @@ pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>
     eventually_or(|| what.to_owned(), condition).await
 }
 
-/// Waits until a condition gives something; what is said of one that does not is asked at the end.
+/// Waits until a condition gives something; what is reported about one that does not is asked at the end.
 pub async fn eventually_or<T>(
     what: impl Fn() -> String,
     mut condition: impl AsyncFnMut() -> Option<T>,

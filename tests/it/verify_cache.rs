@@ -457,7 +457,7 @@ fn files_changed_without_an_operation_are_named_with_the_command_for_their_eleme
     });
 }
 
-/// Its rows have nothing to be compared with; what its stream tells still decides whose file it is.
+/// Its rows have nothing to be compared with; its stream still decides whose file it is.
 #[test]
 fn rows_of_an_element_whose_database_is_not_known_are_left_out() {
     run(async {

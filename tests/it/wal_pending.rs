@@ -1,5 +1,5 @@
-//! Operations whose process died before it finished them: what `artstore wal pending` says of
-//! each, and that the cache ends as `_files` stands however `artstore wal resolve` finishes it.
+//! Operations whose process died before it finished them: what `artstore wal pending` reports about
+//! each, and that the cache agrees with `_files` however `artstore wal resolve` finishes it.
 
 use std::process::ExitStatus;
 use std::time::Duration;

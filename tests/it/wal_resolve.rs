@@ -244,7 +244,7 @@ fn of_two_who_resolve_one_wins_and_a_slow_process_is_told() {
         );
         transaction.rollback().await.unwrap();
 
-        // What it changed all the same is told with the file's next operation.
+        // The file's next operation reports what it changed nevertheless.
         let mut connected = (element, connection);
         let later = new_file("later");
         create(&mut connected, &later).await.unwrap();

@@ -1,5 +1,5 @@
-//! What an operator has accepted in a stream: breaks of its source, from which on a new epoch
-//! begins, and damage, which readers step over. Both are messages that come behind what they are
+//! What an operator has accepted in a stream: breaks of its source, each of which begins a new epoch,
+//! and damage, which readers skip. Both are messages that come after what they are
 //! about, so they are read first.
 
 use std::collections::HashMap;
@@ -17,11 +17,11 @@ pub struct Accepted {
     epochs: Epochs,
     /// The damage.
     pub damage: Damage,
-    /// Where the last record of damage stands; 0 where there is none.
+    /// The sequence of the last record of damage; 0 where there is none.
     damage_at: u64,
     /// Messages that pass themselves off as records, and what shows it.
     refused: HashMap<u64, String>,
-    /// What stands up to this sequence and is not listed here is no decision.
+    /// A message up to this sequence that is not listed here is no decision.
     end: u64,
 }
 
@@ -45,7 +45,7 @@ impl Accepted {
         })
     }
 
-    /// Why a message that passes itself off as a record is none.
+    /// Why a message that claims to be a record is none.
     pub fn refused(&self, sequence: u64) -> Option<&String> {
         self.refused.get(&sequence)
     }
@@ -57,12 +57,12 @@ impl Accepted {
         (sequence > self.end || self.knows(decision, sequence)).then_some(decision)
     }
 
-    /// Whether a message still speaks of a row: true where no later break took its row away.
+    /// Whether a message still reports a row: true where no later break took its row away.
     pub fn survives(&self, sequence: u64, position: i64) -> bool {
         self.epochs.survives(sequence, position)
     }
 
-    /// Rows above this position have their messages behind a break that is still to come.
+    /// Rows above this position have their messages after a break that is still to come.
     pub fn horizon(&self, sequence: u64) -> i64 {
         let after = self.epochs.0.iter().filter(|e| e.sequence > sequence);
         after
@@ -71,11 +71,11 @@ impl Accepted {
             .unwrap_or(i64::MAX)
     }
 
-    /// Whether a decision is known that stands here.
+    /// Whether a decision is known at this sequence.
     pub fn knows(&self, decision: RecordedDecision, sequence: u64) -> bool {
         match decision {
             RecordedDecision::Epoch => self.epochs.0.iter().any(|epoch| epoch.sequence == sequence),
-            // A record lists all places of those before it.
+            // A record lists all damaged ranges of the earlier ones.
             RecordedDecision::Damage => sequence <= self.damage_at,
         }
     }
@@ -92,24 +92,24 @@ impl Accepted {
         epochs.any(|epoch| epoch.pruned_up_to.is_some())
     }
 
-    /// Where the last decision stands; 0 where there is none.
+    /// The sequence of the last decision; 0 where there is none.
     pub fn last_decision(&self) -> u64 {
         let epoch = self.epochs.last().map_or(0, |epoch| epoch.sequence);
         epoch.max(self.damage_at)
     }
 }
 
-/// An operator's decision about what stands before it in the stream.
+/// An operator's decision about earlier messages of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordedDecision {
-    /// A new epoch of the source begins with it: positions begin anew.
+    /// A new epoch of the source begins with it: positions start over.
     Epoch,
-    /// Damage is stepped over.
+    /// Damage is skipped.
     Damage,
 }
 
 impl RecordedDecision {
-    /// The decision that a message says it is.
+    /// The decision that a message contains.
     fn of(envelope: &Envelope) -> Option<Self> {
         if envelope.is_record_of(&epoch::accepted()) {
             Some(Self::Epoch)

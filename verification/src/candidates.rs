@@ -1,4 +1,4 @@
-//! What does not seem to agree, before it is looked at again. Of each kind a bounded number is
+//! Possible differences, before they are checked again. Of each kind a bounded number is
 //! kept one by one; the rest is counted.
 
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ pub struct Candidate {
     pub sequence: Option<u64>,
     /// The position.
     pub position: Option<i64>,
-    /// The event that a message says it follows, where that is not the one before it.
+    /// The event that a message states it follows, where that is not the one before it.
     pub follows: Option<Uuid>,
-    /// A higher position of the same file that stands before it.
+    /// A higher position of the same file that comes before it.
     pub over: Option<i64>,
     /// The message shows the present state, not that of the time of its row.
     #[serde(default)]
@@ -70,7 +70,7 @@ impl Candidates {
     }
 
     /// Takes back that the message of this position is missing: it came late. False: it was not
-    /// taken for missing.
+    /// counted as missing.
     pub fn came_late(&mut self, position: i64) -> bool {
         let Some(missing) = self.kinds.get_mut(&Kind::MessageMissing) else {
             return false;
@@ -84,7 +84,7 @@ impl Candidates {
         counted
     }
 
-    /// Takes back what is said of the message of this position: a later one puts it right.
+    /// Takes back what is reported about the message of this position: a later one corrects it.
     pub fn put_right(&mut self, position: i64) {
         if let Some(changed) = self.kinds.get_mut(&Kind::MessageChanged) {
             changed.kept.retain(|_, c| c.position != Some(position));

@@ -1,5 +1,5 @@
-//! A source against its stream for as long as the relay runs: the same pass, which never ends.
-//! What it finds is logged, counted in [`super::proven`], and reported in the admin module's outbox.
+//! A source compared with its stream for as long as the relay runs: the same pass, which never ends.
+//! Findings are logged, counted in [`super::proven`], and reported in the admin module's outbox.
 //! It works a quarter of the time at most, so that the relay is not slowed.
 
 use std::collections::{BTreeMap, HashSet};
@@ -51,10 +51,10 @@ const TELLING: Duration = Duration::from_secs(30);
 /// How often what is known is put aside, for the time after an error.
 const KEEP: Duration = Duration::from_secs(60);
 
-/// How often what is new is looked at again, at most.
+/// How often what is new is checked again, at most.
 const SOON: Duration = Duration::from_secs(2);
 
-/// How often findings are looked at again: a command may have repaired them.
+/// How often findings are checked again: a command may have repaired them.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// How often the table is read for rows without a position.
@@ -74,7 +74,7 @@ struct Known {
     stream: Option<Kept>,
 }
 
-/// Where a pass stood.
+/// The state of a pass.
 struct Kept {
     created: DateTime<Utc>,
     state: State,
@@ -88,14 +88,14 @@ struct Session {
     connection: PgConnection,
     reader: Reader,
     pass: Pass,
-    /// How many findings of each kind there were when they were looked at.
+    /// How many findings of each kind there were when they were checked.
     counts: BTreeMap<Kind, u64>,
     looked: Option<Instant>,
     whole_table: Option<Instant>,
     kept: Instant,
 }
 
-/// A check that goes on and on.
+/// A check that runs without end.
 pub struct Continuous {
     /// The bus.
     pub bus: Bus,
@@ -112,7 +112,7 @@ pub struct Continuous {
 }
 
 impl Continuous {
-    /// Checks until it is asked to stop. After an error it goes on from what it knew lately.
+    /// Checks until it is asked to stop. After an error it continues from what it knew lately.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(5));
         let pulse = Pulse::of(self.database.clone(), "artstore verify (pulse)");

@@ -1,4 +1,4 @@
-//! What does not agree: which event, which file, where, and the command that repairs it.
+//! A difference: which event, which file, where, and the command that repairs it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,21 +13,21 @@ pub enum Kind {
     MessageExtra,
     /// A row has more than one message.
     MessageDoubled,
-    /// A message says something else than its row.
+    /// A message states something else than its row.
     MessageChanged,
-    /// A message stands behind a later change of the same file.
+    /// A message comes after a later change of the same file.
     MessageDisordered,
     /// A sequence of the stream has no message.
     StreamHole,
     /// A message does not follow the one before it.
     StreamBroken,
-    /// A message does not belong into its stream: subject, source, type or form, or no relay of this
+    /// A message does not belong in its stream: subject, source, type or form, or no relay of this
     /// source can have written it there.
     MessageForeign,
     /// A finished row has no position, so that no relay sees it.
     RowUnnumbered,
-    /// A checkpoint is not a place of its stream (beyond its end, another event, another stream),
-    /// or rows come from messages behind it.
+    /// A checkpoint does not match its stream (beyond its end, another event, another stream),
+    /// or rows come from messages after it.
     Checkpoint,
     /// A file has no row in the cache.
     RowMissing,

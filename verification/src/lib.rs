@@ -3,17 +3,17 @@
 //!
 //! - [`reader`]: the messages of a stream
 //! - [`accepted`]: breaks and damage that an operator accepted
-//! - [`links`]: a stream against itself
+//! - [`links`]: each message and the one before it
 //! - [`matching`]: each message and its row
-//! - [`candidates`]: what does not seem to agree
+//! - [`candidates`]: possible differences
 //! - [`pass`]: one pass over stream and source, with bounded memory
-//! - `settle`: candidates become findings, or turn out to be nothing
-//! - [`finding`]: what does not agree, and the command that repairs it
-//! - [`source`]: a source against its stream, from beginning to end
-//! - [`resume`]: a pass that goes on where an earlier process left it
+//! - `settle`: candidates become findings, or turn out to be none
+//! - [`finding`]: a difference, and the command that repairs it
+//! - [`source`]: a source and its stream, from beginning to end
+//! - [`resume`]: a pass that resumes where an earlier process stopped
 //! - [`continuous`]: the same for as long as a relay runs
 //! - [`proven`]: how far that has come, for whoever shows it
-//! - [`cache`]: the read model against `_files`, streams and messages
+//! - [`cache`]: the read model and `_files`, streams and messages
 //! - [`stream`]: a stream beside its source, as repairs need it
 //! - [`audit`]: whether the audit log is what was signed
 

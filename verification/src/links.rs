@@ -1,6 +1,6 @@
-//! A stream against itself: contiguous from 1, each message chained to the one before it, from
-//! the right source and readable, and the relay's state in it as it follows from the message
-//! before. A message that belongs there goes on to [`super::matching`].
+//! A stream by itself: contiguous from 1, each message chained to the one before it, from
+//! the right source and readable, with a relay state that follows from the message
+//! before. A message that belongs there goes to [`super::matching`].
 
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_form;
@@ -17,20 +17,20 @@ use super::finding::Kind;
 use super::matching::Entry;
 use super::reader::{self, Message};
 
-/// Where the check of a stream stands.
+/// How far the check of a stream has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Links {
     /// The last sequence that was read.
     pub last: u64,
     /// The events that the next message may follow: that of the last one, and where the last one
-    /// doesn't belong there also the one before it. None at the start and behind a hole.
+    /// doesn't belong there also the one before it. None at the start and after a hole.
     before: Vec<Uuid>,
-    /// The highest position in the stream, as its last message says.
+    /// The highest position in the stream, as its last message states.
     pub high_water_mark: i64,
-    /// The highest that a message has said which follows from the one before it: above `high_water_mark` only
-    /// behind damage.
+    /// The highest one in a message that follows from the one before it: above `high_water_mark` only
+    /// after damage.
     pub reached: i64,
-    /// What is missing below it.
+    /// The gaps below it.
     #[serde(with = "super::as_text")]
     pub gaps: Ranges,
     identity: Option<String>,
@@ -47,7 +47,7 @@ pub struct Flaw {
     pub id: Option<Uuid>,
     /// Its position.
     pub position: Option<i64>,
-    /// The event that it says it follows.
+    /// The event that it names as the one before it.
     pub follows: Option<Uuid>,
     /// What exactly.
     pub detail: String,
@@ -60,23 +60,23 @@ pub enum MessageRole {
     None,
     /// It is the message of the row at this position.
     Row(i64, Entry),
-    /// An operator's decision about what stands before it.
+    /// An operator's decision about earlier messages.
     Decision(RecordedDecision),
 }
 
-/// A message that was looked at.
+/// A message that was checked.
 #[derive(Debug)]
 pub struct ReadMessage {
     /// What is wrong.
     pub flaws: Vec<Flaw>,
     /// What it is to its source.
     pub place: MessageRole,
-    /// The file that it changes, where its place among the file's changes means something.
+    /// The file that it changes, where its order among the file's changes matters.
     pub file: Option<Uuid>,
 }
 
 impl Links {
-    /// The highest position that any message speaks of: nothing above it was published.
+    /// The highest position in any message: nothing above it was published.
     pub fn highest(&self) -> i64 {
         self.high_water_mark.max(self.reached)
     }
@@ -121,7 +121,7 @@ impl Links {
                         ..Flaw::at(sequence)
                     });
                 }
-                // What comes next may follow it, or step over it.
+                // What comes next may follow it, or skip it.
                 match id {
                     Some(id) => self.before.push(id),
                     None => self.before.clear(),
@@ -131,7 +131,7 @@ impl Links {
         };
         let decision = accepted.decision(&envelope, sequence);
         let epoch = decision == Some(RecordedDecision::Epoch);
-        // An operator has accepted that it stands where it stands.
+        // An operator has accepted that it does not follow the message before it.
         let accepted_here = accepted.damage.covers_break(sequence);
         let chained = match envelope.previous {
             None => first || (after_hole && sequence > 1),
@@ -139,7 +139,7 @@ impl Links {
         };
         let again = !accepted_here
             && message_form::comes_again(self.high_water_mark, &self.gaps, &envelope);
-        // Behind a message that does not count it is not known whose state was gone on from.
+        // Behind a message that does not count it is not known whose state was continued.
         // A decision has looked at the whole stream for its state.
         let trusted = chained && decision.is_none() && (first || self.before.len() == 1);
         let problem = if !chained {
@@ -218,7 +218,7 @@ impl Links {
         seen
     }
 
-    /// Nothing stands behind the last message, up to a sequence that the stream has given out.
+    /// Nothing comes after the last message, up to a sequence that the stream has assigned.
     pub fn end(&mut self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
         let flaws = self.hole(accepted, sequence + 1);
         self.before.clear();
@@ -254,7 +254,7 @@ impl Flaw {
     }
 }
 
-/// Whether a message belongs into its source's stream and can be read: what it says, or why not.
+/// Whether a message belongs in its source's stream and can be read: its content, or why not.
 fn belongs(
     source: &Source,
     envelope: &Envelope,

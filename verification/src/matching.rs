@@ -1,6 +1,6 @@
 //! Each finished row and its message. Messages wait in an open window until the rows of their
 //! positions have been read; a row whose message the stream still owes waits until it comes. Both
-//! are small: the window is as long as messages may be out of their order, and only rows that the
+//! are small: the window is as long as messages may be out of order, and only rows that the
 //! relay has not seen are owed.
 
 use std::collections::BTreeMap;
@@ -21,15 +21,15 @@ pub struct Entry {
     pub id: Uuid,
     /// Its sequence.
     pub sequence: u64,
-    /// What it says.
+    /// Its content.
     pub whole: Digest,
-    /// What it says but for the file's state.
+    /// Its content except for the file's state.
     pub stateless: Digest,
     /// It shows the present state, in place of a message that was lost.
     pub republished: bool,
-    /// The stream said before it that this position was seen.
+    /// The stream stated before it that this position was seen.
     pub again: bool,
-    /// A higher position of the same file that stands before it.
+    /// A higher position of the same file that comes before it.
     pub over: Option<i64>,
 }
 
@@ -48,7 +48,7 @@ impl RowPrint {
     /// Translates the row again.
     pub fn of(translator: &Translator, row: SourceRow) -> Self {
         let (id, position, recorded) = (row.id, row.position, row.is_recorded());
-        // An outbox row carries all that its event says.
+        // An outbox row carries all that its event states.
         let has_state = !matches!(
             translator.source(),
             artstore_schemas::source::Source::Element(_)
@@ -73,7 +73,7 @@ pub struct Matching {
     pub rows: u64,
     /// Messages of rows.
     pub messages: u64,
-    /// Messages of other writers' rows that stand behind a higher position of the same file.
+    /// Messages of other writers' rows that come after a higher position of the same file.
     pub overtaken: u64,
     /// Messages whose rows were pruned.
     #[serde(default)]
@@ -103,7 +103,7 @@ impl Matching {
         None
     }
 
-    /// Takes the rows from the cursor up to a position. `floor`: up to where the source was pruned.
+    /// Takes the rows from the cursor up to a position. `floor`: the prune mark of the source.
     /// `owes`: whether the stream may still bring the message of a position.
     pub fn rows(
         &mut self,
@@ -249,7 +249,7 @@ impl Matching {
         }
     }
 
-    /// Takes a message that came after the rows of its place were read, with its row as it stands
+    /// Takes a message that came after the rows of its position were read, with its row as it is
     /// now.
     pub fn late(
         &mut self,
@@ -281,7 +281,7 @@ impl Matching {
         }
     }
 
-    /// Behind a break of the source, rows above what agreed are published anew.
+    /// Behind a break of the source, rows above what agreed are published again.
     pub fn begin_epoch(&mut self, high_water_mark: i64) {
         self.cursor = self.cursor.min(high_water_mark);
     }

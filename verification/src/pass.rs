@@ -1,7 +1,7 @@
-//! One pass over a stream and its source's rows, with bounded memory: a step takes messages, or
-//! rows up to where the stream has come. What keeps memory flat: open messages are as many as may
-//! be out of order, rows are never read far ahead of the messages, and of what is found a bounded
-//! number is kept.
+//! One pass over a stream and its source's rows, with bounded memory: a step reads messages, or
+//! rows up to where the stream has come. Memory is bounded because open messages are only as many as may
+//! be out of order, rows are never read far ahead of the messages, and only a bounded
+//! number of findings is kept.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ const DISTANCE: i64 = 8_192;
 /// Rows are read at most so many ahead of the messages, whatever position a message claims.
 const AHEAD: u64 = 65_536;
 
-/// Where a pass stands. Can be stored and gone on with.
+/// The state of a pass. Can be stored and continued.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct State {
     /// The stream against itself.
@@ -39,7 +39,7 @@ pub struct State {
     /// What was found so far.
     pub candidates: Candidates,
     order: Order,
-    /// Where the last decision stands that the pass knew of when it began.
+    /// The sequence of the last decision that the pass knew of when it began.
     decision: u64,
     /// The highest position before the first flaw of the stream.
     sound: Option<i64>,
@@ -48,18 +48,18 @@ pub struct State {
 /// A pass over one source.
 #[derive(Debug)]
 pub struct Pass {
-    /// Where it stands.
+    /// How far it has come.
     pub state: State,
     pub(super) translator: Translator,
     pub(super) table: SourceTable,
     accepted: Accepted,
-    /// Messages behind this sequence whose position is above this one are in flight.
+    /// Messages after this sequence whose position is above this one are in flight.
     pub(super) fixed: Option<(u64, i64)>,
-    /// What stands behind some message.
+    /// What comes after some message.
     pub newer: Newer,
 }
 
-/// The messages behind a sequence that is of interest, such as a backup's end.
+/// The messages after a sequence that is of interest, such as a backup's end.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Newer {
     /// The sequence; none: nobody asked.
@@ -79,7 +79,7 @@ impl Newer {
 }
 
 /// A break of the source, or damage of the stream, was accepted since the pass began: what was read
-/// before it has another meaning now. The pass has to begin anew.
+/// before it has another meaning now. The pass has to start over.
 #[derive(Debug, thiserror::Error)]
 #[error("a break or damage of {source_name} was accepted since: it is checked from the beginning")]
 pub struct NewDecision {
@@ -88,8 +88,8 @@ pub struct NewDecision {
 }
 
 impl Pass {
-    /// Goes on from a state: the default one at the start. A decision since then gives what was read
-    /// another meaning: it begins anew.
+    /// Continues from a state: the default one at the start. A decision since then gives what was read
+    /// another meaning: it starts over.
     pub fn new(source: &Source, accepted: Accepted, mut state: State) -> Self {
         let decision = accepted.last_decision();
         if state.links.last > 0 && state.decision != decision {
@@ -113,8 +113,8 @@ impl Pass {
         self.translator.source()
     }
 
-    /// Refuses a source that does not show all of its rows, and takes down what was pruned, before the first message is read: nothing but the stream contains
-    /// it any more.
+    /// Refuses a source that does not show all of its rows, and records what was pruned, before the
+    /// first message is read: nothing but the stream contains it any more.
     pub async fn begin_prune_mark(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         source_check::shows_all(connection, &self.table).await?;
         if self.state.links.last == 0 {
@@ -202,7 +202,7 @@ impl Pass {
         self.late(connection, late).await
     }
 
-    /// The stream has given out sequences up to this one, and nothing stands behind the last
+    /// The stream has assigned sequences up to this one, and nothing comes after the last
     /// message.
     pub fn end(&mut self, sequence: u64) {
         let high_water_mark = self.state.links.high_water_mark;
@@ -254,7 +254,7 @@ impl Pass {
         Ok(())
     }
 
-    /// Reads the rows that the stream has left well behind.
+    /// Reads the rows whose positions the stream has passed by far.
     pub async fn rows_behind(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
         let behind = self.state.links.reached - DISTANCE;
         let most = self.state.matching.messages + AHEAD;
@@ -316,7 +316,7 @@ impl Pass {
             .max(0)
     }
 
-    /// Messages whose place among those of their file could not be checked.
+    /// Messages whose order among those of their file could not be checked.
     pub fn order_unchecked(&self) -> u64 {
         self.state.order.unchecked
     }

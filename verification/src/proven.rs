@@ -26,7 +26,7 @@ pub struct ProvenState {
     pub findings: BTreeMap<Kind, u64>,
     /// When this was last brought up to date.
     pub updated: Option<Instant>,
-    /// Why the check does not go on, while it does not.
+    /// Why the check does not continue, while it does not.
     pub problem: Option<String>,
 }
 

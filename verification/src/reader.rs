@@ -1,5 +1,5 @@
-//! Reading a stream with its bodies, in sequence order, without acknowledgements. What it reads
-//! goes to [`super::links`].
+//! Reads a stream with its bodies, in sequence order, without acknowledgements. The messages
+//! go to [`super::links`].
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// How often a lost consumer is made anew before that counts as an error.
+/// How often a lost consumer is recreated before that counts as an error.
 const ATTEMPTS: usize = 20;
 
-/// A message as it stands in the stream.
+/// A message as it is in the stream.
 #[derive(Debug)]
 pub struct Message {
     /// Its sequence.
@@ -31,21 +31,21 @@ pub struct Message {
     pub body: Bytes,
 }
 
-/// Reads on from one place of a stream.
+/// Reads on from one sequence of a stream.
 pub struct Reader {
     bus: Bus,
     stream: String,
     subjects: Option<String>,
-    /// The sequence behind the last message.
+    /// The sequence after the last message.
     next: u64,
     messages: Option<Deliveries>,
-    /// Where the consumer was made anew because of a hole: a second at the same place is real.
+    /// Where the consumer was recreated because of a hole: a second at the same sequence is real.
     hole_at: Option<u64>,
     failures: usize,
 }
 
 impl Reader {
-    /// Everything behind a sequence.
+    /// Everything after a sequence.
     pub fn new(bus: &Bus, source: &Source, behind: u64) -> Self {
         Self {
             bus: bus.clone(),
@@ -75,7 +75,7 @@ impl Reader {
         }
     }
 
-    /// Waits for a message, then takes with it what is there already, up to `most`. Empty: nothing
+    /// Waits for a message, then reads what has arrived already, up to `most`. Empty: nothing
     /// came within `patience`.
     pub async fn batch(&mut self, most: usize, patience: Duration) -> anyhow::Result<Vec<Message>> {
         let mut batch = Vec::new();
@@ -122,8 +122,8 @@ impl Reader {
         }
     }
 
-    /// Whether the stream holds nothing behind what was read. (The last messages may be gone: then
-    /// it has given out sequences that never come.)
+    /// Whether the stream holds nothing after what was read. (The last messages may be gone: then
+    /// it has assigned sequences that never come.)
     pub async fn nothing_left(&self) -> anyhow::Result<bool> {
         let consumer = self.bus.create_consumer(&self.stream, self.config());
         Ok(consumer.await?.cached_info().num_pending == 0)
@@ -181,7 +181,7 @@ impl Reader {
     }
 }
 
-/// The event that a message says it is.
+/// The id of the event that a message contains.
 pub fn id_of(message: &Message) -> Option<Uuid> {
     message.headers.get("ce-id")?.as_str().parse().ok()
 }

@@ -1,6 +1,6 @@
-//! The state of a check in a file, so that a later process goes on where an earlier one was
+//! The state of a check in a file, so that a later process resumes where an earlier one was
 //! stopped or killed. The file is replaced as a whole, and refused where stream or source is
-//! another one than it is about.
+//! not the one that it is about.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use super::pass::{Pass, State};
 use super::reader;
 use artstore_runtime::configuration::ConfigError;
 
-/// The form of the file.
+/// The version of the file format.
 const VERSION: u32 = 2;
 
 /// A file with the states of sources.
@@ -99,7 +99,7 @@ impl ResumeFile {
         Ok(Self { path, content })
     }
 
-    /// The state of a source to go on from; the beginning where there is none.
+    /// The state of a source to continue from; the beginning where there is none.
     pub async fn state(&self, bus: &Bus, source: &Source, about: &About) -> anyhow::Result<State> {
         let Some(saved) = self.content.sources.get(&source.to_string()) else {
             return Ok(State::default());
@@ -141,7 +141,7 @@ impl ResumeFile {
         Ok(state)
     }
 
-    /// Keeps where a pass stands.
+    /// Keeps the state of a pass.
     pub fn save(&mut self, about: &About, pass: &Pass) -> anyhow::Result<()> {
         let saved = Saved {
             about: about.clone(),
@@ -153,7 +153,7 @@ impl ResumeFile {
         self.write()
     }
 
-    /// All was checked: a later run begins anew.
+    /// All was checked: a later run starts over.
     pub fn finish(self) -> anyhow::Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! Candidates are looked at again, each by itself, with its row and its message as they stand
+//! Checks candidates again, each by itself, with its row and its message as they are
 //! now. What remains is a finding: what it is about, and the command that repairs it.
 
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ use super::reader;
 /// How many are looked up at once.
 const CHUNK: usize = 500;
 
-/// What remains of a pass's candidates when each is looked at again.
+/// What remains of a pass's candidates when each is checked again.
 pub(super) async fn settle(
     pass: &Pass,
     connection: &mut PgConnection,
@@ -37,7 +37,7 @@ pub(super) async fn settle(
     Ok(left)
 }
 
-/// Extra messages whose row stands elsewhere: the message names another position, or is a second
+/// Extra messages whose row has another position: the message names another position, or is a second
 /// one.
 async fn strangers(
     pass: &Pass,
@@ -50,7 +50,7 @@ async fn strangers(
         let ids: Vec<Uuid> = chunk.iter().filter_map(|c| c.id).collect();
         known.extend(rows::positions(connection, &pass.table, &ids).await?);
     }
-    // Read behind the rows: pruned since the pass looked for them.
+    // Read after the rows: pruned since the pass looked for them.
     let prune_mark = prune_mark::read(connection, &pass.table).await?;
     let pruned = |candidate: &Candidate| {
         let known = candidate.id.is_some_and(|id| known.contains_key(&id));
@@ -130,7 +130,7 @@ async fn changed(
             } else {
                 said.without_state().differences(&by_row.without_state())
             };
-            // Another position was found before, and stands in the detail already.
+            // Another position was found before, and is in the detail already.
             if fields.is_empty() && candidate.detail.contains("position") {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! A source against its stream, from beginning to end: every finished row is exactly one message
-//! that says what the row says, and the stream is whole. Positions are fixed first; what is
+//! A source and its stream, from beginning to end: every finished row has exactly one message
+//! that states what the row contains, and the stream is whole. The end is fixed first; what is
 //! younger is in flight. It reads, and changes nothing.
 
 use std::collections::BTreeMap;
@@ -47,17 +47,17 @@ pub struct Report {
     pub proven: i64,
     /// The stream's high-water mark.
     pub published: i64,
-    /// The lowest position that a message behind the sequence tells of which the pass was asked
-    /// about ([`super::pass::Newer`]).
+    /// The lowest position in a message after the sequence that the pass was asked about
+    /// ([`super::pass::Newer`]).
     #[serde(skip)]
     pub lowest_newer: Option<i64>,
     /// Rows that are younger than the check.
     pub in_flight: i64,
-    /// Messages of other writers' rows that stand behind a higher position of the same file. Not
+    /// Messages of other writers' rows that come after a higher position of the same file. Not
     /// a finding: two of their transactions may finish side by side, and then either order is
     /// right.
     pub overtaken: u64,
-    /// Messages whose place among those of their file could not be checked: they came too long
+    /// Messages whose order among those of their file could not be checked: they came too long
     /// after the others.
     pub order_unchecked: u64,
     /// How many findings of each kind there are.
@@ -118,7 +118,7 @@ pub async fn compare(
     }
 }
 
-/// A pass that goes on from a state, with what is accepted up to now.
+/// A pass that continues from a state, with what is accepted up to now.
 pub async fn begin(bus: &Bus, source: &Source, state: State) -> anyhow::Result<Pass> {
     let accepted = Accepted::read(bus, source).await?;
     Ok(Pass::new(source, accepted, state))

@@ -20,7 +20,7 @@ const MAX_ROWS: i64 = 1_000;
 /// A chunk ends beyond this much text.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The chunk behind an id; none: the first one.
+/// The chunk after an id; none: the first one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) after: Option<Uuid>,
@@ -38,7 +38,7 @@ pub(crate) struct Chunk {
     pub(crate) large: BTreeMap<Uuid, Vec<Omitted>>,
 }
 
-/// Reads the rows behind `after`, as many as fit.
+/// Reads the rows after `after`, as many as fit.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     element: &ElementName,

@@ -2,9 +2,9 @@
 //! each difference is published as a snapshot. It is a step of the relay's poll loop; the chunk comes
 //! from the poll's own snapshot and is compared once that poll's rows are published.
 //!
-//! That order is what makes it right while files change. The chunk and the poll's rows are of one
-//! moment: a change that the chunk shows has its message in the stream already, and a change that it
-//! does not show gets its message later, behind the snapshot. Nothing is kept outside the stream: a
+//! That order makes it right while files change. The chunk and the poll's rows are of one
+//! moment: a change that the chunk shows already has its message in the stream, and a change that it
+//! does not show gets its message later, after the snapshot. Nothing is kept outside the stream: a
 //! backfill that was interrupted starts again, and finds no difference in what it published before.
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ const MAX_CHANGES: usize = 1_000;
 /// What was found and done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct BackfillCounts {
-    /// Files of the element, and files that the stream believed present.
+    /// Files of the element, and files that are present by the stream.
     pub compared: u64,
     /// Snapshots of files that the stream did not have, or had otherwise.
     pub created: u64,
@@ -56,7 +56,7 @@ impl BackfillCounts {
 /// One comparison of an element with its stream, from its beginning to its end.
 pub(crate) struct Backfill {
     files_per_pass: u64,
-    /// The groups of partitions that are not compared yet, the present one first; none before the
+    /// The groups of partitions that are not compared yet, the current one first; none before the
     /// first look at the stream.
     groups: Option<VecDeque<Vec<u32>>>,
     states: Option<LastKnownStates>,
@@ -246,7 +246,7 @@ fn snapshot(
     let in_stream = last.and_then(|last| last.state);
     let state = held.as_ref().map(|(file, large)| State::of(file, large));
     let same = match (&in_stream, state.as_ref().zip(held.as_ref())) {
-        // Another URL is a difference where the element itself says which one is right.
+        // Another URL is a difference where the element itself states which one is right.
         (Some(known), Some((state, (file, _)))) => {
             let url = translator.api_url();
             let moved =

@@ -1,9 +1,9 @@
-//! The last known state of each file in an element's stream. The relay reads the messages up to
-//! the stream's end, and adds what it publishes itself from then on. [`crate::backfill::differences`] compares the
-//! result with `_files`.
+//! The last known state of each file in an element's stream. The relay reads the messages up to the
+//! stream's end, and adds what it publishes itself from then on. [`crate::backfill::differences`] compares
+//! the result with `_files`.
 //!
-//! Memory is bounded by taking some partitions at a time: a file is in one partition, so the states of
-//! a group of them knows everything of the files in it. About 100 bytes a file.
+//! Memory is bounded by reading some partitions at a time: all events of a file are in one partition, so
+//! the states of a group of partitions are complete for their files. About 100 bytes a file.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -31,7 +31,7 @@ pub struct LastKnown {
     pub sequence: u64,
     /// The file's state; none: it is not there.
     pub state: Option<State>,
-    /// A digest of where the event says that the element's API is reached.
+    /// A digest of where the event states that the element's API is reached.
     pub api_url: u64,
 }
 
@@ -51,10 +51,10 @@ pub struct LastKnownStates {
     source: Source,
     partitions: Vec<u32>,
     files: BTreeMap<Uuid, LastKnown>,
-    /// Messages that readers pass over.
+    /// Messages that readers skip.
     damage: Damage,
-    /// Where the record of them stands; 0 where there is none. A snapshot that it counts as gone is
-    /// published again behind it, as an event of its own.
+    /// The sequence of the record of them; 0 where there is none. A snapshot that it counts as gone is
+    /// published again after it, as an event of its own.
     pub damage_at: u64,
     /// What is still to be read of the stream.
     reading: Option<Reading>,
@@ -104,7 +104,7 @@ impl LastKnownStates {
         Ok(states)
     }
 
-    /// Reads on for about so long. True: it has read up to the end that it was opened with.
+    /// Continues to read for about so long. True: it has read up to the end that it was opened with.
     pub async fn advance(&mut self, patience: Duration) -> Result<bool, RelayError> {
         let begun = Instant::now();
         loop {
@@ -164,7 +164,7 @@ impl LastKnownStates {
         self.files.get(&file).copied()
     }
 
-    /// The files behind `after` and up to `upto` (none: to the end), by id.
+    /// The files after `after` and up to `upto` (none: to the end), by id.
     pub fn range(
         &self,
         after: Option<Uuid>,

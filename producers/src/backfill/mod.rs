@@ -1,10 +1,9 @@
-//! Backfill: each difference between an element's files and their last known states in its stream is
-//! published.
+//! Backfill: publishes the files whose state differs from their last known state in the element's stream.
 //!
-//! - [`state`]: a file's state, small and comparable
-//! - [`last_known_states`]: the last known state of each file in a stream
+//! - [`state`]: the state of a file, small and comparable
+//! - [`last_known_states`]: the last state of each file that a stream contains
 //! - `chunk`: a range of an element's files
-//! - [`differences`]: what differs between them is published
+//! - [`differences`]: the differences, published
 
 pub(crate) mod chunk;
 pub mod differences;

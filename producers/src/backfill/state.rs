@@ -1,5 +1,5 @@
-//! What an event says of a file, and what its element says, in a form that is small and can be
-//! compared: digests. Made from the bodies of a stream by [`crate::backfill::last_known_states`] and from `_files` by
+//! The state of a file as an event states it, and as its element has it: digests, small and comparable.
+//! Made from the bodies of a stream by [`crate::backfill::last_known_states`] and from `_files` by
 //! [`crate::backfill::differences`].
 
 use artstore_schemas::event::{File, Omitted, WalEvent};
@@ -49,7 +49,7 @@ impl State {
         }
     }
 
-    /// Whether the element holds the file as the stream says; `held`: the element's state, of the
+    /// Whether the element holds the file as the stream states; `held`: the element's state, of the
     /// file `file`. Where the element lost the checksum, an operation's result may have stated it,
     /// with the size: neither is compared then.
     pub fn is_held_as(&self, held: &Self, file: &File) -> bool {
@@ -62,7 +62,7 @@ impl State {
     }
 }
 
-/// What an event of an element says of a file: which one, and its state or that it is not there.
+/// What an event of an element states about a file: which one, and its state or that it is not there.
 /// None for an event that is about no file.
 pub fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
     match &event.file {
@@ -71,23 +71,23 @@ pub fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
     }
 }
 
-/// A digest of where an event says that the element's API is reached.
+/// A digest of where an event states that the element's API is reached.
 pub fn of_url(api_url: Option<&str>) -> u64 {
     let mut digest = Digest::new();
     digest.text(api_url);
     u64::from_be_bytes(digest.first())
 }
 
-/// The id of the snapshot of a file's state: the same for the same state behind the same message
-/// (`after`: the sequence of the last one that spoke of the file, or of a record of damage; 0 for none). So a run that was
-/// cut off repeats its ids, and a state that comes back later has another one.
+/// The id of the snapshot of a file's state: the same for the same state behind the same message (`after`:
+/// the sequence of the last one that was about the file, or of a record of damage; 0 for none). So a run
+/// that was cut off repeats its ids, and a state that comes back later has another one.
 pub fn snapshot_id(source: &str, file: Uuid, after: u64, state: Option<State>) -> Uuid {
     let state = state.map_or_else(|| "absent".to_owned(), |state| state.hex());
     let name = format!("artstore/snapshot/v1/{source}/{file}/{after}/{state}");
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
 }
 
-/// A digest of fields, one behind the other. Each says how long it is, so that no two rows of fields
+/// A digest of fields, one behind the other. Each has its length, so that no two rows of fields
 /// are the same bytes.
 struct Digest(aws_lc_rs::digest::Context);
 
@@ -110,7 +110,7 @@ impl Digest {
     }
 
     /// A text that may have been left out of a message: its size and SHA-256, which the message
-    /// tells then.
+    /// then states.
     fn long(&mut self, field: &str, present: Option<&str>, omitted: &[Omitted]) {
         let left_out = omitted.iter().find(|omitted| omitted.field == field);
         match (present, left_out) {

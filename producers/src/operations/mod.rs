@@ -1,9 +1,9 @@
 //! What operators do with an element's operations.
 //!
 //! - [`pending`]: operations that nobody finished, and what became of them
-//! - [`resolve`]: finishing one of them by a person's decision
+//! - [`resolve`]: finishing one of them by an operator's decision
 //! - [`number`]: positions for finished ones that have none
-//! - [`prune`]: finished ones are removed that the stream holds
+//! - [`prune`]: removing finished ones that the stream contains
 
 pub mod number;
 pub mod pending;

@@ -1,5 +1,5 @@
-//! Positions for finished rows that have none, because the trigger that gives them was off. The
-//! relay then finds the rows above all others, and publishes them.
+//! Positions for finished rows that have none, because the trigger that assigns them was off. The
+//! relay then finds these rows above all others, and publishes them.
 
 use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -34,7 +34,7 @@ pub async fn number(connection: &mut PgConnection, source: &Source) -> Result<u6
         "set lock_timeout = '5s'; alter table public.{} validate constraint {}",
         table.table, names.constraint
     );
-    // New rows keep to it already; that older ones do is said in the catalogue when there is time.
+    // New rows keep to it already; that older ones do is recorded in the catalogue when there is time.
     if let Err(error) = sqlx::raw_sql(AssertSqlSafe(validate))
         .execute(connection)
         .await

@@ -1,5 +1,6 @@
-//! Operations that nobody finished: their process died. What `_files` says of each, and how it
-//! could be finished; [`crate::operations::resolve`] finishes it. Nothing is written here.
+//! Operations that nobody finished, because their process died: the state of each one's file in `_files`,
+//! and how the operation could be finished. [`crate::operations::resolve`] finishes it. Nothing is written
+//! here.
 
 use std::fmt;
 use std::time::Duration;
@@ -43,9 +44,9 @@ pub struct Pending {
     pub id: Uuid,
     /// What it is, as the writer named it.
     pub operation_type: String,
-    /// The file that it is about, as far as the row says.
+    /// The file that it is about, as far as the row states.
     pub file_id: Option<Uuid>,
-    /// Who asked for it, as the row says.
+    /// Who asked for it, as the row states.
     pub user_id: Option<String>,
     /// When it began, by its writer's clock.
     pub started_at: DateTime<Utc>,
@@ -53,7 +54,7 @@ pub struct Pending {
     pub age: Duration,
     /// Whether our API wrote it: then it changes the file and is finished in one transaction.
     pub ours: bool,
-    /// The file as it stands.
+    /// The file as it is.
     pub file: Option<Present>,
     /// How it could be finished.
     pub proposal: Proposal,
@@ -286,7 +287,7 @@ fn read(row: &PgRow, limits: Limits, holder: Option<&Holder>) -> Result<Pending,
     })
 }
 
-/// What `_files` says of an operation whose process is dead.
+/// What `_files` shows about an operation whose process is dead.
 fn propose(
     operation_type: &str,
     ours: bool,

@@ -1,13 +1,14 @@
-//! Removing finished operations of an element that its stream holds, the oldest first and without a
-//! gap: the first that has to stay keeps everything behind it. The new prune mark ([`crate::relay::prune_mark`]) is
-//! recorded in the transaction that removes them, so at every moment either the row is there or the
-//! prune mark says that it was pruned.
+//! Removing finished operations of an element that its stream contains, the oldest first and without a
+//! gap: the first that has to stay keeps all later ones. The new prune mark ([`crate::relay::prune_mark`]) is
+//! recorded in the transaction that removes them, so at every moment either the row exists or the
+//! prune mark shows that it was pruned.
 //!
-//! Nothing is removed that was not proven a moment before: row and message compared, position by
+//! Nothing is removed that was not just proven: row and message were compared, position by
 //! position, in one reading of the whole stream. Before each batch the stream must still be that one:
-//! it must have the last event that was compared at the same place, and say that it lacks nothing that
-//! is about to go. A process that is frozen between that look and its commit can't know better; the
-//! relay does, which reads the prune mark in the snapshot of each poll (`crate::relay::poll_loop`).
+//! it must have the last event that was compared at the same sequence, and its state must have no gap in
+//! what is about to be removed. A process that is frozen between that check and its commit can't know
+//! better; the relay does, which reads the prune mark in the snapshot of each poll
+//! (`crate::relay::poll_loop`).
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
@@ -141,7 +142,7 @@ pub struct Removed {
 #[derive(Debug, Clone)]
 pub struct Begun {
     source: Source,
-    /// When the stream was made, as the server says it.
+    /// When the stream was made, as the server reports it.
     created: String,
 }
 

@@ -1,6 +1,6 @@
-//! Finishing an operation for its dead process, by a person's decision ([`crate::operations::pending`] shows
-//! and proposes). The trigger gives the row its position, and the relay publishes it with the
-//! file's state as `_files` has it then: the cache ends right whatever was decided.
+//! Finishing an operation for its dead process, by an operator's decision ([`crate::operations::pending`]
+//! shows and proposes). The trigger assigns the row its position, and the relay publishes it with the
+//! file's state as `_files` has it then: the cache is right in the end, whatever was decided.
 
 use artstore_runtime::text::{optional, text};
 use artstore_schemas::actor::Actor;
@@ -46,7 +46,7 @@ pub struct Resolved {
     pub outcome: Status,
     /// Why.
     pub reason: String,
-    /// Its place in the source; none for a dry run.
+    /// Its position in the source; none for a dry run.
     pub position: Option<i64>,
 }
 
@@ -206,7 +206,7 @@ fn decide(pending: &Pending, decision: &Resolution) -> Result<(Status, String), 
     Ok((outcome, reason.to_owned()))
 }
 
-/// Who decided and why stands in the row, under a key of ours beside what the writer put there:
+/// Who decided and why is in the row, under a key of ours beside what the writer put there:
 /// `resolved`. The marker of our API goes from a row that is resolved as committed, because it
 /// would say that the row carries the file's state, and a pending row never does. Nobody measured
 /// how long it took.
@@ -224,7 +224,7 @@ async fn finish(
         Status::Committed => None,
         Status::RolledBack | Status::Failed => Some(format!("{reason} (resolved by {who})")),
     };
-    // Data that is no object has no place for a key: it is kept under one.
+    // Data that is no object can't hold a key: it is kept under one.
     let sql = format!(
         "update public.{element}_wal set status = $2, error_message = $3, \
              completed_at = clock_timestamp(), duration_ms = null, \

@@ -23,7 +23,7 @@ pub struct NewFile {
     pub original_filename: String,
     /// The name on disk, unique on the element.
     pub storage_filename: String,
-    /// Where it lies.
+    /// Its path on disk.
     pub storage_path: String,
     /// Size in bytes.
     pub file_size: i64,
@@ -45,7 +45,7 @@ pub struct NewFile {
     pub metadata: Option<Value>,
 }
 
-/// What to change of a file; what is none stays as it is.
+/// The changes of a file; a field that is none stays as it is.
 #[derive(Debug, Clone, Default)]
 pub struct FileUpdate {
     /// A new name.
@@ -172,8 +172,8 @@ const SHOWN_COLUMNS: &str = "file_id, {original_filename} as original_filename, 
                    || encode(sha256(convert_to(metadata_json::text, 'UTF8')), 'hex') end \
      ], null) as large";
 
-/// What was too large to be fetched, and was measured in the database: the largest first, as it would
-/// have been left out.
+/// Values that were too large to be fetched, and were measured in the database: the largest first, as it
+/// would have been left out.
 pub fn large(row: &PgRow) -> Result<Vec<Omitted>, sqlx::Error> {
     let measured: Vec<String> = row.try_get("large")?;
     let read = |text: &String| {

@@ -1,5 +1,5 @@
-//! Publishing from the admin and query modules: a row in the outbox, in the transaction that does
-//! what it reports. The relay takes it to the bus.
+//! Publishing from the admin and query modules: a row in the outbox, in the transaction of the change
+//! that it reports. The relay publishes it on the bus.
 
 use artstore_schemas::actor::Actor;
 use artstore_schemas::record;
@@ -15,7 +15,7 @@ use crate::publish::wal::PublishError;
 /// An event for the outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxInsert {
-    /// What it happened to: `[a-z0-9-]{1,100}`, but not `source`, which is the relay's.
+    /// The entity that it happened to: `[a-z0-9-]{1,100}`, but not `source`, which is the relay's.
     pub entity: String,
     /// What happened: `[a-z0-9-]{1,100}`.
     pub action: String,
@@ -27,7 +27,7 @@ pub struct OutboxInsert {
     pub data: Value,
     /// The caller's correlation id, kept whole.
     pub request_id: Option<String>,
-    /// A W3C trace to go on with.
+    /// A W3C trace to continue with.
     pub traceparent: Option<String>,
 }
 

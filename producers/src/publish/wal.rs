@@ -1,6 +1,6 @@
 //! Publishing from a storage element: an operation is opened, does its work, and is finished in
-//! the transaction that changes `_files`. From there the trigger gives it its position, and the
-//! relay takes it to the bus. Nothing here talks to NATS.
+//! the transaction that changes `_files`. The trigger then assigns its position, and the
+//! relay publishes it on the bus. Nothing here talks to NATS.
 
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
@@ -24,7 +24,7 @@ const MARKER: u32 = 1;
 const ELEMENT_BYTES: usize = 2 * 1024;
 
 /// What this API keeps in `operation_data`. The marker means for the relay that a committed row
-/// carries the file's full state, so that it is published as it says.
+/// carries the file's full state, so that it is published as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recorded {
     artstore: u32,
@@ -73,17 +73,17 @@ fn has_column_sizes(file: &File) -> bool {
 /// What an operation does. The names are those of the `operation_type` column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationType {
-    /// A file comes to the element.
+    /// A file is created on the element.
     FileCreate,
     /// A file's metadata change.
     FileUpdate,
-    /// A file leaves the element.
+    /// A file is deleted from the element.
     FileDelete,
-    /// The element changes its mode; `data` says from which to which.
+    /// The element changes its mode; `data` states both modes.
     ModeChange,
-    /// The element's `_files` was made anew.
+    /// The element's `_files` was recreated.
     CacheRebuild,
-    /// Finished operations were removed that the stream holds ([`crate::operations::prune`]).
+    /// Finished operations were pruned ([`crate::operations::prune`]).
     WalPrune,
 }
 
@@ -217,9 +217,9 @@ impl PendingOperation {
     /// Finishes as committed, and returns the position that readers can wait for.
     ///
     /// Call it last in the transaction that changed `_files`, with the row that the change
-    /// returned ([`crate::publish::files`]); `None` says that the file is gone. The position means nothing
+    /// returned ([`crate::publish::files`]); `None` means that the file is gone. The position means nothing
     /// until that transaction is committed. Refused as too large, the operation is still pending:
-    /// take the transaction back and finish it as failed.
+    /// roll the transaction back and finish it as failed.
     pub async fn commit(
         &self,
         transaction: &mut PgConnection,

@@ -1,5 +1,5 @@
 //! Where an element's API is reached: a fact of the element, in its own table `<element>_api`. Whoever
-//! publishes reads it there, so that no process says another URL, or none, because of how it was started.
+//! publishes reads it there, so that no process states another URL, or none, because of how it was started.
 //! It is written with the rights of the tables' owner (`artstore migrate up`, `artstore element set-url`);
 //! a relay writes nothing to its source.
 
@@ -17,16 +17,16 @@ const UNDEFINED_TABLE: &str = "42P01";
 /// The longest URL, in bytes: it rides on every message.
 const LONGEST: usize = 1_500;
 
-/// What events of an element say of its API.
+/// What events of an element state about its API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ApiUrl {
     /// The URL; none where nobody knows one, or the element has none.
     pub url: Option<String>,
-    /// Whether the element's own table says it. Only then another URL in the stream is a difference.
+    /// Whether the element's own table states it. Only then another URL in the stream is a difference.
     pub stored: bool,
 }
 
-/// What an element's table says: none where nobody has set it, or for an outbox.
+/// What an element's table states: none where nobody has set it, or for an outbox.
 pub async fn stored(
     connection: &mut PgConnection,
     table: &SourceTable,
@@ -52,7 +52,7 @@ pub async fn stored(
 }
 
 /// What is published for as long as nobody has stored a URL: that of the settings, else what the
-/// stream's last message says, so that a command that was started without the setting takes nothing back.
+/// stream's last message states, so that a command that was started without the setting takes nothing back.
 pub(crate) async fn assumed(bus: &Bus, options: &RelayOptions) -> Result<ApiUrl, RelayError> {
     let url = match (&options.source, &options.api_url) {
         (Source::Admin | Source::Query, _) => None,
@@ -62,7 +62,7 @@ pub(crate) async fn assumed(bus: &Bus, options: &RelayOptions) -> Result<ApiUrl,
     Ok(ApiUrl { url, stored: false })
 }
 
-/// What whoever publishes says now.
+/// What whoever publishes states now.
 pub async fn known(
     bus: &Bus,
     options: &RelayOptions,
@@ -108,7 +108,7 @@ pub fn check(url: &str) -> Result<(), String> {
 }
 
 /// Stores where an element's API is reached; none: it has no URL. False: it was stored so already. Its
-/// relay says the new one from its next poll on. Has to be done by the owner of the tables.
+/// relay states the new one from its next poll on. Has to be done by the owner of the tables.
 pub async fn store(
     connection: &mut PgConnection,
     element: &ElementName,

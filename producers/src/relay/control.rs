@@ -1,6 +1,6 @@
-//! Stepping aside for an operator's command: it asks on the source's control subject, and every relay
-//! of the source stops asking for the lock for a moment. The active one first finishes what it has in
-//! hand and lets the lock go. [`crate::relay::lock_handover`] is the other side.
+//! Stepping aside for an operator's command. The command asks on the source's control subject, and every
+//! relay of the source stops asking for the lock for a moment. The active one first finishes its batch and
+//! releases the lock. [`crate::relay::lock_handover`] is the other side.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ pub(crate) const STEP_ASIDE: &str = "step aside";
 /// How long a relay that stepped aside leaves the lock to the command.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 
-/// How long the connection may take to take the answer.
+/// How long the connection may take to accept the answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// A relay's ear.
+/// A relay's subscription to its control subject.
 pub(crate) struct Control {
     bus: Bus,
     requests: Subscriber,
@@ -36,7 +36,7 @@ impl Control {
         })
     }
 
-    /// Waits for a request. Anything else on the subject is passed over.
+    /// Waits for a request. Anything else on the subject is ignored.
     pub(crate) async fn request(&mut self) -> Message {
         loop {
             match self.requests.next().await {
@@ -48,7 +48,7 @@ impl Control {
         }
     }
 
-    /// Says that the lock is let go. Only into an inbox: whoever asks names the subject of the
+    /// Reports that the lock is released. Only into an inbox: whoever asks names the subject of the
     /// answer, and could name one that only a relay may publish on.
     pub(crate) async fn answer(&self, request: Message) {
         let Some(reply) = request.reply.filter(|reply| reply.starts_with("_INBOX.")) else {

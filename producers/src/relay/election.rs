@@ -1,5 +1,5 @@
-//! One relay a source: a session advisory lock in the source's own database elects it. The lock
-//! only avoids wasted work; what keeps a second writer out is the stream's own sequence.
+//! One active relay per source: a session advisory lock in the source's own database elects it. The lock
+//! only avoids wasted work; the stream's expected sequence keeps a second writer out.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,13 +19,13 @@ use crate::relay::relay_error::RelayError;
 /// How often the holder shows that it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000);
 
-/// A session that is silent for so long is ended by the server, and its lock let go. A holder
-/// that could not show that it is alive for so long no longer believes in its lock.
+/// A session that is silent for so long is ended by the server, and its lock released. A holder
+/// that could not show that it is alive for so long no longer trusts its lock.
 const SILENCE: Duration = Duration::from_secs(5);
 
 const ENDED: &str = "the session of its lock has ended";
 
-/// How long the server may take to confirm that the lock is let go.
+/// How long the server may take to confirm that the lock is released.
 const RELEASE: Duration = Duration::from_secs(3);
 
 /// A held lock. Dropping it ends the heartbeat and closes the session.
@@ -35,7 +35,7 @@ pub struct Lease {
     /// Gives the session back when it was asked to end, and the session is still well.
     heartbeat: JoinHandle<Option<PgConnection>>,
     end: Option<oneshot::Sender<()>>,
-    /// The heartbeat has the other end for as long as it goes on.
+    /// The heartbeat has the other end for as long as it continues.
     beats: watch::Receiver<()>,
 }
 
@@ -68,8 +68,8 @@ impl Lease {
         RelayError::LockLost(ENDED)
     }
 
-    /// Lets the lock go: once this returns, another relay has it or can have it. An error where
-    /// the server does not confirm that in a few seconds; it then lets go of a silent session.
+    /// Releases the lock: once this returns, another relay has it or can have it. An error where
+    /// the server does not confirm that in a few seconds; it then drops a silent session.
     pub async fn release(mut self, source: &Source) -> Result<(), RelayError> {
         let released = async {
             if self.end.take().is_none_or(|end| end.send(()).is_err()) {

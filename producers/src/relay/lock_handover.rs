@@ -1,6 +1,6 @@
 //! Becoming a source's only relay for as long as an operator's command takes. It asks the relays to
-//! step aside (`crate::relay::control`) and takes their lock; where none runs, or one stands halted, the
-//! lock is just taken. Once the command ends, however it ends, the lock is free and a relay goes on.
+//! step aside (`crate::relay::control`) and takes their lock; where none runs, or one is halted, it just
+//! takes the lock. Once the command ends, however it ends, the lock is free and a relay resumes.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::relay::relay_error::RelayError;
 /// How often the relays are asked.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
-/// How often the lock is looked at.
+/// How often the lock is checked.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Takes the source's lock for a command, `name`, within `patience`. An error names who holds it.
@@ -51,7 +51,7 @@ pub async fn acquire(
     }
 }
 
-/// Asks, and waits for an answer for a moment. What counts is the lock alone: nobody may be there to
+/// Asks, and waits for an answer for a moment. Only the lock counts: there may be nobody to
 /// answer. But a user who may not ask would wait for nothing.
 async fn ask(bus: &Bus, source: &Source) -> Result<(), BusError> {
     let request = Request::new()

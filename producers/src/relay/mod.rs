@@ -1,7 +1,7 @@
 //! The relay: from finished rows to messages. In the order in which data flows.
 //!
 //! - `supervise`: its life, from the election to the end
-//! - [`election`]: one relay a source
+//! - [`election`]: one active relay per source
 //! - `control`: stepping aside for an operator's command
 //! - [`lock_handover`]: becoming the relay for a command
 //! - [`source_check`]: whether a source is fit to be read
@@ -9,14 +9,14 @@
 //! - `poll_loop`: poll, settle, publish, again
 //! - [`source`]: its table and rows
 //! - [`poll`]: reading new ones
-//! - [`prune_mark`]: up to where it was pruned
-//! - [`seen_positions`]: what was seen of a source and what is missing
+//! - [`prune_mark`]: the position up to which it was pruned
+//! - [`seen_positions`]: the high-water mark of a source and its gaps
 //! - [`rows`]: finished rows by their positions
 //! - [`api_url`]: where an element's API is reached
 //! - [`translate`]: a row becomes an event
 //! - [`omit`]: what does not fit into a message
-//! - [`publish`]: messages, each accepted only in its place
-//! - [`progress`]: what it reports of itself
+//! - [`publish`]: messages, each accepted only at its expected sequence
+//! - [`progress`]: what it reports about itself
 //! - [`relay_error`]: why it stops
 
 pub mod api_url;

@@ -1,4 +1,4 @@
-//! What is left out of a body that is too large for a message, and how that is named. Bodies come from
+//! What is left out of a body that is too large for a message, and how it is named. Bodies come from
 //! [`crate::relay::translate`].
 
 use artstore_schemas::event::{Omitted, OutboxEvent, WalEvent};

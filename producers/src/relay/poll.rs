@@ -1,6 +1,6 @@
-//! One poll of a source: a read-only repeatable-read transaction that gives rows, the snapshot they were
-//! seen in, and, if numbers are newly missing, their bound. Rows go to [`crate::relay::translate`], what is
-//! missing to [`crate::relay::seen_positions`]. Nothing is written to the source.
+//! One poll of a source: a read-only repeatable-read transaction that returns rows, the snapshot they were
+//! seen in, and, if there are new gaps, their bound. Rows go to [`crate::relay::translate`], gaps to
+//! [`crate::relay::seen_positions`]. Nothing is written to the source.
 
 use std::collections::HashSet;
 
@@ -30,15 +30,15 @@ pub struct Poll {
     pub complete: i64,
     /// Every transaction below this one had ended before the snapshot.
     pub xmin_horizon: u64,
-    /// The bound of numbers that this poll is the first to miss; taken only when there are some.
+    /// The bound of the gaps that this poll is the first to find; taken only when there are some.
     pub bound: Option<u64>,
     /// The source's identity, as this poll's snapshot shows it.
     pub identity: String,
-    /// The last number that the sequence gave out.
+    /// The last position that was drawn from the sequence.
     pub sequence_value: i64,
     /// Up to where the source was pruned, in this poll's snapshot: rows at or below it are not seen.
     pub prune_mark: i64,
-    /// Where the element says that its API is reached; none where nobody has set it.
+    /// Where the element states that its API is reached; none where nobody has set it.
     pub(crate) api_url: Option<ApiUrl>,
     /// The chunk of `_files` that was asked for; only where everything wanted was read.
     pub(crate) chunk: Option<Chunk>,

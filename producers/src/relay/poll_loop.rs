@@ -1,5 +1,5 @@
-//! The poll loop: poll, settle, publish, again, from one reading of the stream's end to the next. What is
-//! in hand is one poll's rows; on any publish error it is forgotten.
+//! The poll loop: poll, settle, publish, again, from one reading of the stream's end to the next. It holds
+//! one poll's rows in memory and forgets them on any publish error.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 const NOT_STORED: &str = "the rows wait in the source, and nothing is lost. Look at nats-server's log \
     and at its disk: free the disk, and restart nats-server where it goes on refusing";
 
-/// The least that a batch may have, in bytes, beside a message of its own.
+/// The least size of a batch, in bytes, beside a message of its own.
 const SMALLEST_BATCH: usize = 64 * 1024;
 
 /// How the poll loop ended.
@@ -57,19 +57,19 @@ pub(crate) struct PollLoop<'a> {
     pub(crate) poller: Poller,
     pub(crate) resume_state: ResumeState,
     pub(crate) mode: PublishMode,
-    /// The end of the stream at which the server last spoke of a duplicate.
+    /// The end of the stream at which the server last reported a duplicate.
     pub(crate) suspect: &'a mut Option<u64>,
     /// The backfill that is under way. It outlives the poll loop.
     pub(crate) backfill: &'a mut Option<Backfill>,
     /// Whether to end once it is.
     pub(crate) until_backfilled: bool,
-    /// What is said of the element's API while its own table says nothing.
+    /// What is reported about the element's API while its own table has nothing.
     pub(crate) assumed_url: &'a ApiUrl,
 }
 
 /// What a step of the backfill did.
 enum BackfillStep {
-    /// There was nothing that it could do.
+    /// Nothing could be done.
     Nothing,
     /// There is more to do.
     More,
@@ -139,7 +139,7 @@ impl PollLoop<'_> {
         }
     }
 
-    /// Publishes what a poll left, batch by batch; after a stop, none but the batch in hand. False:
+    /// Publishes what a poll left, batch by batch; after a stop, none but the current batch. False:
     /// only the stream knows what is stored.
     async fn publish_all(
         &mut self,
@@ -298,7 +298,7 @@ impl PollLoop<'_> {
         let source = &relay.options.source;
         self.resume_state
             .check_state(source, &poll.identity, poll.sequence_value)?;
-        // What is missing at or below it was pruned, or may have been: it must not be taken for aborted.
+        // A gap at or below it was pruned, or may have been: it must not count as aborted.
         self.resume_state
             .check_prune_mark(source, poll.prune_mark)?;
         let found: Vec<i64> = poll.rows.iter().map(|row| row.position).collect();
@@ -354,7 +354,7 @@ impl PollLoop<'_> {
         })
     }
 
-    /// A message behind the last one, with the state as it is after it. There was a poll before, so
+    /// The message after the last one, with the state as it is after it. There was a poll before, so
     /// the source's identity is known.
     fn message(&mut self, event: Translated) -> Outgoing {
         let source = &self.relay.options.source;
@@ -391,7 +391,7 @@ impl PollLoop<'_> {
         let expected = self.resume_state.sequence;
         let count = batch.len() as u64;
         let suspected = *self.suspect == Some(expected);
-        // One by one, the server says which message it knows already.
+        // One by one, the server reports which message it knows already.
         let mode = if suspected {
             PublishMode::Pipelined
         } else {

@@ -1,4 +1,4 @@
-//! What a relay reports of itself while it runs: plain numbers, written by [`crate::relay`], read at
+//! What a relay reports about itself while it runs: plain numbers, written by [`crate::relay`], read at
 //! any time by whoever shows them. Nothing here decides anything.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +46,7 @@ impl RelayProgress {
 /// What a relay knows of itself. Counters count from the start of the process.
 #[derive(Debug, Clone, Default)]
 pub struct RelayState {
-    /// Where it is.
+    /// What it does now.
     pub stage: Stage,
     /// When it last got the lock.
     pub active_since: Option<Instant>,
@@ -58,7 +58,7 @@ pub struct RelayState {
     pub high_water_mark: i64,
     /// How many positions below it are neither in the stream nor known to be aborted.
     pub gap_positions: i64,
-    /// How many aborted positions were found: numbers of transactions that rolled back.
+    /// How many aborted positions were found: those drawn by transactions that rolled back.
     pub aborted: u64,
     /// How many messages were stored and acknowledged.
     pub published: u64,
@@ -75,10 +75,10 @@ pub struct RelayState {
     /// Since when the relay has taken nothing above the oldest gap, because there is no room for more
     /// gaps; none where it takes everything.
     pub full: Option<Instant>,
-    /// Since when rows have been waiting with nothing stored, by this relay or by another one; it goes on
+    /// Since when rows have been waiting with nothing stored, by this relay or by another one; it continues
     /// when the lock changes hands.
     pub waiting: Option<Instant>,
-    /// When the lock was last seen in another relay's hands.
+    /// When another relay was last seen to hold the lock.
     pub other_holder_seen: Option<Instant>,
     /// Why the last session ended; none once a later one has published or has found nothing to
     /// publish.
@@ -88,7 +88,7 @@ pub struct RelayState {
 }
 
 impl RelayState {
-    /// The last sign that the relay gets on: a poll that was answered, or an acknowledged batch.
+    /// The last sign that the relay makes progress: a poll that was answered, or an acknowledged batch.
     pub fn sign(&self) -> Option<Instant> {
         self.polled.max(self.stored)
     }
@@ -104,6 +104,6 @@ pub struct Backlog {
     /// A moment up to which everything that was finished is published: the last poll all of whose
     /// rows are.
     pub caught_up: Option<Instant>,
-    /// Before there is such a moment: what the oldest unpublished row says of its own time.
+    /// Before there is such a moment: what the oldest unpublished row states about its own time.
     pub oldest: Option<DateTime<Utc>>,
 }

@@ -1,6 +1,7 @@
-//! How far an element's finished operations were pruned ([`crate::operations::prune`]). Up to that position, its
-//! *prune mark*, the stream alone contains them: a message needs no row there, and a stream that ends below
-//! the prune mark, or misses a position at or below it, lacks what nobody else has.
+//! How far an element's finished operations were pruned ([`crate::operations::prune`]). Up to that
+//! position, its
+//! *prune mark*, the stream alone contains them. A message there needs no row. A stream that ends below
+//! the prune mark, or has a gap at or below it, lacks what nobody else has.
 
 use artstore_schemas::ranges::{Range, Ranges};
 use sqlx::{AssertSqlSafe, PgConnection};

@@ -1,5 +1,5 @@
-//! Publishing: message *n* of a stream is accepted only as *n*. A failure stops everything behind
-//! it, and then only the stream says how far it came; acknowledgements are never remembered.
+//! Publishing: message *n* of a stream is accepted only as *n*. A failure stops everything after
+//! it, and then only the stream shows how far it came; acknowledgements are never remembered.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -81,10 +81,10 @@ impl Outgoing {
     }
 }
 
-/// Publishing did not go as it should: read the stream and go on from the truth.
+/// Publishing failed: read the stream's end and continue from there.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishFailure {
-    /// Somebody else's message, or an earlier one of ours, is at this place already.
+    /// Somebody else's message, or an earlier one of ours, is at this sequence already.
     #[error("the stream does not end where it should: {0}")]
     Refused(String),
     /// The server knows this message id already.
@@ -103,19 +103,19 @@ pub enum PublishFailure {
     Unclear {
         /// Which messages.
         what: String,
-        /// What it said, or that it said nothing.
+        /// Its answer, or that there was none.
         reason: String,
     },
 }
 
 impl PublishFailure {
-    /// Whether NATS did not take what it should have taken: its disk is full, or it does not answer.
+    /// Whether NATS did not store what it should have stored: its disk is full, or it does not answer.
     pub fn is_of_the_bus(&self) -> bool {
         matches!(self, Self::Unclear { .. })
     }
 }
 
-/// What a batch is called in an error.
+/// The name of a batch in an error.
 #[derive(Debug, Clone)]
 struct Named(String);
 
@@ -150,8 +150,8 @@ impl Named {
     }
 }
 
-/// Publishes in order. `Ok`: all are stored, directly behind `expected`. On any error nothing is
-/// known but what the stream says.
+/// Publishes in order. `Ok`: all are stored, directly after `expected`. On any error nothing is
+/// known but what the stream states.
 pub async fn publish(
     bus: &Bus,
     mode: PublishMode,
@@ -178,8 +178,8 @@ pub async fn publish(
     }
 }
 
-/// Hands a message to the connection, which takes none while its buffer is full: it has no server, or
-/// one that takes nothing.
+/// Passes a message to the connection, which accepts none while its buffer is full: it has no server, or
+/// one that accepts nothing.
 async fn handed<T, E: fmt::Display>(
     named: &Named,
     send: impl Future<Output = Result<T, E>>,
@@ -267,7 +267,7 @@ struct BatchError {
     description: String,
 }
 
-/// One atomic batch: the expected sequence stands on its first message, the commit on its last.
+/// One atomic batch: the expected sequence is on its first message, the commit on its last.
 async fn atomic(
     bus: &Bus,
     messages: Vec<Outgoing>,

@@ -1,4 +1,4 @@
-//! Why a relay stops: for now, or until a person decides.
+//! Why a relay stops: for now, or until an operator decides.
 
 use artstore_bus::bus::BusError;
 use artstore_bus::deliveries::Ended;
@@ -20,10 +20,10 @@ pub enum RelayError {
     Connect {
         /// Which one: name, host and port.
         database: String,
-        /// What the client says.
+        /// The client's message.
         cause: sqlx::Error,
     },
-    /// NATS failed. Tried again, from what the stream says.
+    /// NATS failed. Tried again, from what the stream states.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The election was lost, or its connection. Another relay may be active now.
@@ -35,7 +35,7 @@ pub enum RelayError {
          what the stream says"
     )]
     NotDrained(String),
-    /// Somebody else holds the source's lock and does not let it go.
+    /// Somebody else holds the source's lock and does not release it.
     #[error(
         "the relay's lock of {source_name} is held by {holder}, which did not let it go within \
          {seconds} s: {advice}"
@@ -50,7 +50,7 @@ pub enum RelayError {
         /// What to do.
         advice: &'static str,
     },
-    /// Something is wrong that no retry can fix.
+    /// A problem that no retry can fix.
     #[error(transparent)]
     Halt(#[from] Box<Halt>),
 }
@@ -108,7 +108,7 @@ impl RelayError {
     }
 
     /// Whether it is a halt of one source, because of what its stream or its rows hold: other sources of
-    /// the same process go on. Everything else that can be wrong at the start is a wrong setting, or may
+    /// the same process continue. Everything else that can be wrong at the start is a wrong setting, or may
     /// pass.
     pub fn is_of_one_source(&self) -> bool {
         match self {
@@ -222,16 +222,16 @@ pub enum Halt {
         /// The table.
         table: String,
     },
-    /// There is a pooler in between.
+    /// A connection pooler is between us and the server.
     #[error(
         "there is a connection pooler between the relay and the source (pgbouncer?): {sign}; give \
          the relay a direct connection to PostgreSQL"
     )]
     Pooler {
-        /// By what it shows itself.
+        /// How it was detected.
         sign: String,
     },
-    /// A finished row has a status that is none.
+    /// A finished row has an invalid status.
     #[error("position {position}: the status {status:?} is not known to this version")]
     Status {
         /// The row's position.
@@ -315,9 +315,9 @@ pub enum Halt {
         stream: String,
         /// Up to where the source was pruned.
         prune_mark: i64,
-        /// The highest position that the stream has seen.
+        /// The stream's high-water mark.
         high_water_mark: i64,
-        /// What it misses below it.
+        /// The gaps below it.
         gaps: String,
     },
     /// The stream is not one that this relay wrote.
@@ -337,7 +337,7 @@ pub enum Halt {
         /// What is wrong with it.
         problem: String,
     },
-    /// The server says that a message is there already, and it is not at the stream's end.
+    /// The server reports that a message is there already, and it is not at the stream's end.
     #[error(
         "stream {stream}: event {id}{} is in the stream already, but the stream's state says that \
          it is not published: nothing more is published. The stream was put together by something \

@@ -146,14 +146,14 @@ pub(crate) async fn event_at(
     Ok(envelope.map(|envelope| envelope.id))
 }
 
-/// The last messages of a stream that speak of rows which the source has to hold.
+/// The last messages of a stream that report rows which the source has to hold.
 #[derive(Debug, Default)]
 pub struct Recent(Vec<Published>);
 
-/// Reads the stream's last messages; behind an accepted break also the last ones that survived it. They
-/// have to follow each other, and no message may pass itself off as a record, or nobody could say what
+/// Reads the stream's last messages; after an accepted break also the last ones that survived it. They
+/// have to follow each other, and no message may pass itself off as a record, or nobody could know what
 /// the last message's state is worth. What was lost at an accepted break and damage that was accepted
-/// is passed over.
+/// is skipped.
 pub async fn recent(
     bus: &Bus,
     source: &Source,
@@ -192,7 +192,7 @@ pub async fn recent(
 }
 
 /// Compares the stream's last messages with the source, position and id. A row that is gone, or another
-/// one, means that the source was set back. What was pruned is passed over.
+/// one, means that the source was set back. What was pruned is skipped.
 pub async fn compare(
     source: &Source,
     Recent(published): Recent,
@@ -254,7 +254,7 @@ struct Published {
 }
 
 /// The headers of the messages from `first` to `last`, in order, each checked against the one before
-/// it. Accepted damage is stepped over.
+/// it. Accepted damage is skipped.
 async fn messages(
     bus: &Bus,
     source: &Source,

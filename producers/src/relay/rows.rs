@@ -1,5 +1,5 @@
-//! Finished rows by their positions, for whoever checks what was published: the same statement
-//! that the relay polls with. It only reads.
+//! Finished rows by their positions, for whoever checks what was published: read with the same statement
+//! as the relay's polls. It only reads.
 
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 impl SourceRow {
     /// Whether our API committed it: it carries the file's state itself, and it was finished in
-    /// the transaction that held the file's row, so its place among the file's changes is certain.
+    /// the transaction that held the file's row, so its order among the file's changes is certain.
     pub fn is_recorded(&self) -> bool {
         match &self.content {
             Content::Wal(row) => matches!(row.state, WalState::Recorded(_)),

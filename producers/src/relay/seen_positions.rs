@@ -1,10 +1,10 @@
-//! The high-water mark of a source and the gaps below it. The relay feeds it with the rows of each
+//! The high-water mark of a source and the gaps below it. The relay updates it with the rows of each
 //! poll; every message carries it as it is after that message.
 //!
 //! Positions are drawn from a sequence, so they become visible out of order and some never do. A
 //! *gap* is a range below the highest position seen that was not seen itself. Each gap has a
-//! *bound*: a transaction id above the id of every transaction that can hold one of its numbers.
-//! Once all transactions below the bound have ended and a poll that looked did not find a number,
+//! *bound*: a transaction id above the id of every transaction that can hold one of its positions.
+//! Once all transactions below the bound have ended and a later poll did not find a position,
 //! nobody will ever write it: it is *aborted*.
 
 use artstore_schemas::ranges::{Range, Ranges};
@@ -32,7 +32,7 @@ pub struct SeenPositions {
 }
 
 impl SeenPositions {
-    /// As a message in the stream says. Bounds are taken afresh by the next poll, which is safe:
+    /// As a message in the stream states. Bounds are taken afresh by the next poll, which is safe:
     /// a later bound only waits longer.
     pub fn from_stream(high_water_mark: i64, gaps: &Ranges) -> Self {
         let gap = |range: &Range| Gap {
@@ -77,7 +77,7 @@ impl SeenPositions {
     /// Records a position that was just seen, if there is room for the gap that it leaves.
     /// False: there is not, and nothing was changed.
     ///
-    /// A position that was seen before can't come: a poll reads only what is missing or new.
+    /// A position that was seen before can't come: a poll reads only gaps and what is new.
     #[must_use]
     pub fn see(&mut self, position: i64) -> bool {
         if self.adds_gap(position) && self.is_full() {
@@ -97,15 +97,15 @@ impl SeenPositions {
     }
 
     /// Gives every gap without a bound this one: a transaction id that was assigned after the
-    /// snapshot in which those numbers turned out to be missing.
+    /// snapshot in which those positions turned out to be gaps.
     pub fn bound(&mut self, bound: u64) {
         for gap in &mut self.gaps {
             gap.bound.get_or_insert(bound);
         }
     }
 
-    /// Settles aborted positions, which nobody can write any more, and returns how many. `xmin_horizon`: every
-    /// transaction below it had ended before the poll's snapshot. `complete`: the poll read
+    /// Settles aborted positions, which nobody can write any more, and returns how many. `xmin_horizon`:
+    /// every transaction below it had ended before the poll's snapshot. `complete`: the poll read
     /// everything up to this position. `found`: what it saw, ascending.
     pub fn settle(&mut self, xmin_horizon: u64, complete: i64, found: &[i64]) -> i64 {
         let mut aborted = 0;
@@ -141,7 +141,7 @@ impl SeenPositions {
         range.first < position && position < range.last
     }
 
-    /// Whether one gap more could pass a limit. An item of the header's text is at most the
+    /// Whether one more gap could exceed a limit. An item of the header's text is at most the
     /// digits of two 63-bit numbers, a plus sign and a comma.
     pub fn is_full(&self) -> bool {
         const LONGEST_ITEM: usize = 40;
@@ -275,8 +275,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order in which numbers become visible: seen + missing is everything up to
-        /// high-water mark, and a state read back from a message goes on the same.
+        /// Whatever the order in which numbers become visible: seen + gaps is everything up to
+        /// high-water mark, and a state read back from a message continues the same.
         #[test]
         fn nothing_is_both_seen_and_missing(order in Just((1..60_i64).collect::<Vec<_>>()).prop_shuffle(), cut in 0_usize..59) {
             let mut positions = SeenPositions::default();

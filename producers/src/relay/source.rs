@@ -1,6 +1,6 @@
-//! A source: the table that its rows stand in, its rows as they are read, and what its database says of
-//! itself. [`crate::relay::poll`] reads new ones. A text that can't be turned into UTF-8 is read all the same
-//! ([`crate::texts`]).
+//! A source: the table that contains its rows, its rows as they are read, and what its database reports
+//! about itself. [`crate::relay::poll`] reads new ones. A text that can't be converted to UTF-8 is read
+//! nevertheless ([`crate::texts`]).
 
 use artstore_runtime::text::{optional, text};
 use artstore_schemas::element::ElementName;
@@ -37,11 +37,11 @@ pub struct SourceRow {
     pub id: Uuid,
     /// Its position.
     pub position: i64,
-    /// What it says.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a row says.
+/// What a row states.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// A finished operation of a storage element.
@@ -62,11 +62,11 @@ pub struct WalRow {
     pub(crate) completed_at: Option<DateTime<Utc>>,
     pub(crate) duration_ms: Option<i32>,
     pub(crate) user_id: Option<String>,
-    /// What was too large to be fetched, also of a file whose state is not taken from `_files`.
+    /// Values that were too large to be fetched, also of a file whose state is not taken from `_files`.
     pub(crate) large: Vec<Omitted>,
 }
 
-/// Whose word is taken for the file's state.
+/// Which source of the file's state counts.
 #[derive(Debug, Clone)]
 pub(crate) enum WalState {
     /// The row's own: it carries the full state of a committed operation.
@@ -110,19 +110,19 @@ pub struct OutboxRow {
     pub(crate) request_id: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) occurred_at: DateTime<Utc>,
-    /// What was too large to be fetched.
+    /// Values that were too large to be fetched.
     pub(crate) large: Vec<Omitted>,
 }
 
-/// The table that a source's rows stand in, and what belongs to it.
+/// The table that contains a source's rows, and what belongs to it.
 #[derive(Debug, Clone)]
 pub struct SourceTable {
     pub(crate) table: String,
     pub(crate) id_column: &'static str,
-    /// The sequence that gives out positions.
+    /// The sequence that positions are drawn from.
     pub sequence: String,
     poll: String,
-    /// The function that makes UTF-8 of a text, with its schema.
+    /// The function that converts a text to UTF-8, with its schema.
     utf8: String,
     /// Asked of the database once.
     texts: OnceCell<Texts>,
@@ -211,7 +211,7 @@ impl SourceTable {
         rows.iter().map(|row| self.read(row)).collect()
     }
 
-    /// As [`Self::rows`], but with the state of `_files` whatever the row says of its file.
+    /// As [`Self::rows`], but with the state of `_files` whatever the row states about its file.
     pub async fn present_rows(
         &self,
         connection: &mut PgConnection,
@@ -349,14 +349,14 @@ pub(crate) fn size(row: &PgRow) -> usize {
         .sum()
 }
 
-/// What the first statement of a poll says.
+/// What the first statement of a poll returns.
 #[derive(Debug)]
 pub struct SourceSnapshot {
-    /// What tells this database from another: system identifier, database, table.
+    /// What distinguishes this database from another: system identifier, database, table.
     pub identity: String,
     /// No transaction below it is in flight.
     pub xmin: u64,
-    /// The last number that the sequence gave out.
+    /// The last position that was drawn from the sequence.
     pub sequence_value: i64,
 }
 

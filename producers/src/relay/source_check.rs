@@ -1,5 +1,5 @@
-//! Whether a source is fit to be read: asked on every connection, before the first poll. A bypass
-//! of the trigger or a replaced sequence would hide rows, so nothing is published then.
+//! Whether a source is fit to be read: checked on every connection, before the first poll. A bypassed
+//! trigger or a replaced sequence would hide rows, so nothing is published then.
 
 use artstore_runtime::relation;
 use artstore_schemas::ranges::Range;

@@ -1,6 +1,6 @@
 //! A relay's life: elected, the stream's end read and compared with the source, the poll loop
-//! ([`crate::relay::poll_loop`]), and again. It holds nothing that the stream does not hold; whatever goes wrong,
-//! it forgets what it knew and reads the stream's end.
+//! ([`crate::relay::poll_loop`]), and again. It holds nothing that the stream does not hold; whatever goes
+//! wrong, it forgets what it knew and reads the stream's end.
 //!
 //! ```text
 //! elected → stream's end read and compared with the source → poll → messages → published ┐
@@ -52,10 +52,10 @@ const PREFLIGHT: Duration = Duration::from_secs(60);
 /// A relay that has had no connection to NATS for so long leaves the lock to one that may have.
 const HANDED_OVER: Duration = Duration::from_secs(10);
 
-/// How often the stream's settings are looked at.
+/// How often the stream's settings are checked.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How often a standby relay looks whether the active one gets on.
+/// How often a standby relay checks whether the active one makes progress.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long the stream's end may take to be read for that.
@@ -65,7 +65,7 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 const NO_CONNECTION: &str = "no connection to NATS; it is tried again all the time: check the NATS \
     server, the network, NATS_URL and NATS_CREDENTIALS";
 
-/// So often in a row a command fails without getting on before it gives up.
+/// A command gives up after so many failures in a row without progress.
 const MOST_FAILURES: u32 = 5;
 
 /// How one source is relayed.
@@ -76,7 +76,7 @@ pub struct RelayOptions {
     /// Its database: a direct connection to the primary.
     pub database: PgConnectOptions,
     /// Where the element's API is reached, as events carry it for as long as the element's own table
-    /// ([`api_url`]) does not say it.
+    /// ([`api_url`]) does not contain it.
     pub api_url: Option<String>,
     /// How messages are published.
     pub mode: PublishMode,
@@ -85,20 +85,20 @@ pub struct RelayOptions {
     pub poll_interval: Duration,
 }
 
-/// Everything that can be known to be wrong with a source before it is relayed. Nothing is changed.
+/// Checks everything that can be wrong with a source before it is relayed. Nothing is changed.
 pub async fn check(bus: &Bus, options: &RelayOptions) -> Result<(), RelayError> {
     let relay = Relay::new(bus.clone(), options.clone(), RelayProgress::default());
     relay.checked().await?;
     Ok(())
 }
 
-/// Relays one source until `stop` says so. A wrong setting at the start comes back at once, with
+/// Relays one source until `stop` is set. A wrong setting at the start comes back at once, with
 /// nothing published; a halt of this source alone ([`RelayError::is_of_one_source`]) and later errors
 /// are logged and tried again, since a person or a restart may repair them.
 ///
 /// When it is asked to stop, it finishes the batch that is being published, reads its
-/// acknowledgement, and lets its lock go. It ends within some ten seconds, whatever hangs, with an
-/// error where something was left unsettled; otherwise with the error that it stood at.
+/// acknowledgement, and releases its lock. It ends within some ten seconds, whatever hangs, with an
+/// error where something was left unsettled; otherwise with its last error.
 pub async fn run(
     bus: Bus,
     options: RelayOptions,
@@ -128,10 +128,10 @@ async fn overdue(stop: &mut watch::Receiver<bool>) {
 /// are published meanwhile, as by any relay. Every file is compared with its last known state in the
 /// stream, and each difference is published as a snapshot; a second run publishes nothing. Ends with
 /// `source.backfilled`, if there was anything to publish, or if the stream was marked as due for one.
-/// The lock is let go at the end. None: `stop` came first; what was compared by then is published.
+/// The lock is released at the end. None: `stop` came first; what was compared by then is published.
 ///
 /// `files_per_pass`: how many files are held in memory at a time, usually
-/// [`differences::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run goes on.
+/// [`differences::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run continues.
 pub async fn backfill(
     bus: Bus,
     options: RelayOptions,
@@ -162,11 +162,11 @@ pub(crate) struct Relay {
     pub(crate) options: RelayOptions,
     pub(crate) translator: Translator,
     pub(crate) progress: RelayProgress,
-    /// A batch was sent whose fate is not known: the stream was not read since.
+    /// A batch was sent, and it is unknown whether it was stored: the stream was not read since.
     pub(crate) unsettled: AtomicBool,
     /// The most bytes of a batch: fewer after the connection was lost with one on its way.
     pub(crate) batch_bytes: AtomicUsize,
-    /// Whether the stream is another one than the relay knows: made again, or without its end.
+    /// Whether the stream is not the one that the relay knows: recreated, or without its end.
     exchanged: AtomicBool,
     /// The stream was given a limit at which it removes messages.
     limited: Mutex<Option<BusError>>,
@@ -252,7 +252,7 @@ impl Relay {
         (session.await, asked)
     }
 
-    /// The lock is let go: a command has a moment to take it.
+    /// The lock is released: a command has a moment to take it.
     async fn step_aside(
         &self,
         control: &Control,
@@ -273,7 +273,7 @@ impl Relay {
         }
     }
 
-    /// Logs and shows why a session ended that lived for so long.
+    /// Logs and shows why a session ended, which lived for so long.
     fn report(&self, error: &RelayError, lived: Duration, restarts: &mut Restarts, stage: Stage) {
         let text = error.to_string();
         let halted = error.needs_a_person();
@@ -292,7 +292,7 @@ impl Relay {
         });
     }
 
-    /// What a stop ends with: the halt that the relay still stands at, or an error where nobody knows
+    /// What a stop ends with: the halt that the relay is still in, or an error where nobody knows
     /// what became of the last batch.
     fn settled(&self, halted_at: Option<RelayError>) -> Result<(), RelayError> {
         let problem = self.progress.read().problem;
@@ -307,7 +307,7 @@ impl Relay {
         Ok(())
     }
 
-    /// The same as [`Self::preflight`], which ends within a minute.
+    /// As [`Self::preflight`], but ends within a minute.
     async fn checked(&self) -> Result<Vec<String>, RelayError> {
         let checked = tokio::time::timeout(PREFLIGHT, Box::pin(self.preflight())).await;
         checked.unwrap_or_else(|_| {
@@ -317,7 +317,7 @@ impl Relay {
         })
     }
 
-    /// Everything that can be known to be wrong before the election; and what works, but not as people
+    /// Checks everything that can be wrong before the election; and what works, but not as people
     /// expect.
     async fn preflight(&self) -> Result<Vec<String>, RelayError> {
         election::refuse_pooler(&self.options.database).await?;
@@ -338,7 +338,7 @@ impl Relay {
         Ok(connection)
     }
 
-    /// From the election to an error, or to the end in order.
+    /// From the election to an error, or to an orderly end.
     async fn session(&self, stop: &mut watch::Receiver<bool>) -> Result<(), RelayError> {
         let lease = tokio::select! {
             lease = self.elect() => lease?,
@@ -427,8 +427,9 @@ impl Relay {
         }
     }
 
-    /// Works for as long as the lock is held. What NATS does not do is tried again with the lock in hand:
-    /// with it, another relay would do no better. One that has no connection leaves it to others.
+    /// Works for as long as the lock is held. What NATS does not do is tried again without releasing the
+    /// lock, because another relay would do no better. A relay without a connection leaves the lock to
+    /// others.
     async fn work_while_held(
         &self,
         lease: &Lease,
@@ -454,7 +455,7 @@ impl Relay {
         }
     }
 
-    /// One life as the only relay of its source. Ends without an error when it was asked to stop
+    /// One term as the active relay of its source. Ends without an error when it was asked to stop
     /// and knows what became of everything that it sent; `until_backfilled`: also once the stream is
     /// backfilled, when `backfill` is none.
     async fn work(
@@ -482,7 +483,7 @@ impl Relay {
         loop {
             lease.check()?;
             let resume_state = if self.unsettled.load(Ordering::Relaxed) {
-                // Not cut off by a stop: it says what became of the last batch.
+                // Not cut off by a stop: the answer shows what became of the last batch.
                 self.reconcile(&mut connection).await?
             } else {
                 tokio::select! {
@@ -531,7 +532,7 @@ impl Relay {
         }
     }
 
-    /// Goes on after what may pass by itself, as long as the lock is held and it gets on.
+    /// Retries after transient errors, as long as the lock is held and it makes progress.
     async fn work_until_backfilled(
         &self,
         lease: &Lease,
@@ -586,7 +587,7 @@ impl Relay {
         Ok((connection, mode, nudges))
     }
 
-    /// What events say of the element's API while its own table says nothing.
+    /// What events state about the element's API while its own table has nothing.
     async fn assumed_url(&self, connection: &mut PgConnection) -> Result<ApiUrl, RelayError> {
         let stored = api_url::stored(connection, &self.table).await?;
         let assumed = api_url::assumed(&self.bus, &self.options);
@@ -610,7 +611,7 @@ impl Relay {
         Ok(assumed)
     }
 
-    /// Looks again and again whether somebody gives the stream a limit, makes it again, or restores it
+    /// Checks again and again whether somebody gives the stream a limit, makes it again, or restores it
     /// without its end: a relay that has nothing to publish would not notice. It does not end.
     async fn watch_stream(&self) {
         let stream = self.options.source.stream();
@@ -675,7 +676,7 @@ impl Relay {
         connection: &mut PgConnection,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
-        // First the stream by itself: what its last message says is believed afterwards.
+        // First the stream by itself: what its last message states is trusted afterwards.
         let recent = resume_state::recent(&self.bus, source, resume_state);
         let recent = kept_alive(connection, recent).await??;
         let seen = snapshot(connection, &self.table.sequence).await?;

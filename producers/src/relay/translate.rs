@@ -1,6 +1,6 @@
 //! A row becomes an event: its type, its key, its body. Rows come from [`crate::relay::source`], events
-//! go to [`crate::relay::publish`]. No row is ever refused here, or a row nobody can publish would stop
-//! all behind it; what is too large is left out and named.
+//! go to [`crate::relay::publish`]. No row is ever refused here, because a row that nobody can publish
+//! would stop all later ones; what is too large is left out and named.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -53,7 +53,7 @@ pub struct Translated {
 }
 
 impl Translator {
-    /// For a source, which says no API URL before [`Self::reached_at`].
+    /// For a source, whose events state no API URL before [`Self::reached_at`].
     pub fn new(source: Source) -> Self {
         Self {
             source,
@@ -61,12 +61,12 @@ impl Translator {
         }
     }
 
-    /// Events say from now on that the element's API is reached there.
+    /// Events state from now on that the element's API is reached there.
     pub fn reached_at(&self, api_url: ApiUrl) {
         *self.api_url.write().unwrap_or_else(PoisonError::into_inner) = api_url;
     }
 
-    /// Where events say that the element's API is reached.
+    /// Where events state that the element's API is reached.
     pub(crate) fn api_url(&self) -> ApiUrl {
         let api_url = self.api_url.read().unwrap_or_else(PoisonError::into_inner);
         api_url.clone()
@@ -189,7 +189,7 @@ impl Translator {
         }
     }
 
-    /// What the relay says by itself.
+    /// What the relay adds by itself.
     fn rowless(&self, id: Uuid, kind: &str, at: DateTime<Utc>) -> WalEvent {
         WalEvent {
             operation: Operation {
@@ -360,7 +360,7 @@ fn outbox_translated(id: Uuid, position: i64, row: OutboxRow) -> (Translated, Ou
     (translated, body)
 }
 
-/// An outbox row may come from any program; an actor that can't be read is kept as it stands.
+/// An outbox row may come from any program; an actor that can't be read is kept as it is.
 fn unreadable(actor: &str) -> Actor {
     let shown: String = actor.chars().take(200).collect();
     Actor {

@@ -1,4 +1,4 @@
-//! A batch of one stream becomes rows, a longer chain, a larger tree and heads. Knows no database.
+//! A batch of one stream becomes rows, a longer chain, a larger tree and heads. No database access.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
 //! The chain of a stream's rows: each signature covers the one before it, with a key that the
-//! database does not hold. Knows no database.
+//! database does not contain. No database access.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Rows that no published head covers, derived again from their messages. Whoever has the database and the
-//! secret can chain any row behind the last head, and a head that is signed over it can't be taken back.
-//! So a session compares before it signs: [`super::session`] halts where a row is not its message's.
+//! secret can chain any row after the last head, and a head that is signed over it can't be withdrawn.
+//! So a session compares before it signs: [`super::session`] halts where a row differs from its message.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ const PULL: Pull = Pull {
     heartbeat: Duration::from_secs(5),
 };
 
-/// What is wrong with the rows behind row `from` up to row `to`, compared with the stream; none: each is what
-/// its message says. A row whose message is gone from the stream can't be compared, and is named in a
+/// What is wrong with the rows after row `from` up to row `to`, compared with the stream; none: each is what
+/// its message states. A row whose message is gone from the stream can't be compared, and is named in a
 /// warning: the stream's own damage is another check's. One row is kept in memory at a time.
 pub(super) async fn differs(
     connection: &mut PgConnection,
@@ -123,7 +123,7 @@ impl Messages {
         })
     }
 
-    /// What stands at a sequence; sequences are asked for in ascending order.
+    /// What is at a sequence; sequences are asked for in ascending order.
     async fn at(&mut self, sequence: u64) -> Result<Record, BusError> {
         while self.next.as_ref().is_none_or(|(at, ..)| *at < sequence) && self.left > 0 {
             self.read().await?;

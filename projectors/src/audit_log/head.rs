@@ -1,4 +1,4 @@
-//! A head: what a stream's log was at one size (C2SP tlog-checkpoint). Knows no database.
+//! A head: the signed state of a stream's log at one size (C2SP tlog-checkpoint). No database access.
 
 use std::fmt::Write as _;
 
@@ -81,7 +81,7 @@ impl Head {
         Ok((Self::parse(text)?, by))
     }
 
-    /// Reads the text of a head; what it says counts only where it is signed.
+    /// Reads the text of a head; its content counts only where it is signed.
     pub fn parse(text: &str) -> Result<Self, HeadError> {
         let mut lines = (1..).zip(text.lines());
         let mut line = || lines.next().unwrap_or((5, ""));

@@ -1,5 +1,5 @@
-//! Secrets that the rows of a log were signed with. A renewed secret signs from one row on, so the rows of
-//! one secret stand behind one another, and their end is found by halving: some twenty rows are read
+//! The secrets that a log's rows were signed with. A renewed secret signs from one row on, so the rows of
+//! one secret are contiguous, and a binary search finds their end: it reads some twenty rows
 //! for each secret, however long the log is.
 
 use sqlx::PgConnection;

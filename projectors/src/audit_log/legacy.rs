@@ -1,6 +1,6 @@
-//! The product's own rows. It signed a time that it did not store, so no row of it can be verified.
-//! They stay as they are, below a boundary that is drawn once, before the first row of ours; the
-//! digest of what lies below stands in every head.
+//! The product's own rows. The product signed a time that it did not store, so no row of it can be verified.
+//! They stay as they are, below a boundary that is drawn once, before the first row of ours; every head
+//! contains the digest of what is below it.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use super::store;
 /// What the digest begins with.
 const DOMAIN: &[u8] = b"artstore/audit-legacy/v1\0";
 
-/// How often it is looked whether older transactions have ended.
+/// How often it is checked whether older transactions have ended.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// After so long it is said what is waited for.
+/// After so long it logs what it waits for.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Draws the boundary where there is none, and returns it. Waits for the transactions that were

@@ -8,14 +8,14 @@
 //! - [`tree`], [`tile`]: the tree over the rows, and how it is stored
 //! - [`note`], [`head`]: what is signed of it
 //! - `derived`: rows that no published head covers, compared with their messages
-//! - `kids`: secrets that rows were signed with
-//! - [`resume`]: what a session goes on from, and why that may be signed
-//! - `session`: what it knows from then on, and its heads on the bus
+//! - `kids`: the secrets that rows were signed with
+//! - [`resume`]: where a session continues, and why that may be signed
+//! - `session`: the log's end in memory from then on, and its heads on the bus
 //! - `append`: all of that for one batch
 //! - [`legacy`]: the product's own rows, below a boundary
 //! - [`store`]: the database
 //! - [`published`]: heads on the bus
-//! - [`proof`]: a row's proof, checked off line
+//! - [`proof`]: a row's proof, checked offline
 //!
 //! `docs/audit-format.md` is the contract for other implementations.
 

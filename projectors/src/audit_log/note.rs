@@ -1,5 +1,4 @@
-//! Signed notes (C2SP signed-note) with Ed25519, and the text forms of their keys. Knows no
-//! database.
+//! Signed notes (C2SP signed-note) with Ed25519, and the text encodings of their keys. No database access.
 
 use std::fmt;
 
@@ -12,7 +11,7 @@ use super::row::sha256;
 /// The type byte of Ed25519.
 const ED25519_TYPE: u8 = 1;
 
-/// A note's signatures stand behind this line.
+/// A note's signatures come after this line.
 const DASH: &str = "\u{2014} ";
 
 /// More signatures are not read.

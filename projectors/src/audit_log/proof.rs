@@ -1,5 +1,5 @@
-//! A proof that a row is in the log (C2SP tlog-proof), which is checked off line: row, place,
-//! hashes and signed head in one text. Knows no database.
+//! A proof that a row is in the log (C2SP tlog-proof), checked offline: row, index, hashes and signed head
+//! in one text. No database access.
 
 use std::fmt::Write as _;
 
@@ -15,13 +15,13 @@ const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
 /// A tree of 2^64 leaves has proofs of 64 hashes.
 const MOST_HASHES: usize = 64;
 
-/// A row's place in a signed tree.
+/// A row's index in a signed tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The bytes of the row. Nobody has signed them by themselves: what proves them is that their
     /// hash leads to the signed root.
     pub row: Vec<u8>,
-    /// The row's place, from 0: the sequence of its message less one.
+    /// The row's index, from 0: the sequence of its message less one.
     pub index: u64,
     /// From the leaf's sibling upwards.
     pub hashes: Vec<Hash>,
@@ -29,7 +29,7 @@ pub struct Proof {
     pub head: String,
 }
 
-/// What a proof that holds says.
+/// What a proof that holds proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
     /// The row.
@@ -52,12 +52,12 @@ pub enum ProofError {
     /// The row.
     #[error("the proof's row: {0}")]
     Row(#[from] RowError),
-    /// The row's own stream or sequence is not where the proof says that it is.
+    /// The row's own stream or sequence is not where the proof states that it is.
     #[error("the row says stream {stream}, sequence {sequence}; the proof is about another place")]
     Place {
-        /// As the row says.
+        /// As the row states.
         stream: String,
-        /// As the row says.
+        /// As the row states.
         sequence: u64,
     },
     /// The hashes do not lead from the row to the root.

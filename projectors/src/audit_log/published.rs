@@ -1,5 +1,5 @@
-//! Heads on the bus: in a stream that the database's owner can't rewrite. A head is committed with
-//! its rows first and published after; whoever died in between, the same bytes are published.
+//! Heads on the bus: in a stream that the database's owner can't rewrite. A head is first committed with
+//! its rows and then published. After a crash in between, the same bytes are published.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The last head of a stream's log on the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
-    /// Its place in the stream of heads; 0 where there is none.
+    /// Its sequence in the stream of heads; 0 where there is none.
     pub sequence: u64,
     /// The note; none where there is none.
     pub note: Option<String>,
@@ -23,7 +23,7 @@ pub struct Last {
 
 /// Reads it.
 pub async fn last(bus: &Bus, stream: &str) -> Result<Last, BusError> {
-    // Says what to run where the stream is not there.
+    // The error names the command to run where the stream does not exist.
     bus.stream_info(AUDIT_HEADS).await?;
     let subject = audit_head_subject(stream);
     Ok(match bus.last_message(AUDIT_HEADS, &subject).await? {
@@ -59,7 +59,7 @@ pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
     Ok(notes)
 }
 
-/// Publishes a head behind the last one. None: another one was faster.
+/// Publishes a head after the last one. None: another one was faster.
 pub async fn publish(
     bus: &Bus,
     stream: &str,

@@ -1,6 +1,6 @@
-//! What a session signs from: the end of a stream's log, shown to follow from the last published head.
-//! Tables say where the log ends, and whoever can write them can say anything. So the tree must have
-//! the root that was published, and the rows behind that head must be chained to it by the secret.
+//! Where a session starts to sign: the end of a stream's log, proven to follow from the last published head.
+//! Tables state where the log ends, and whoever can write them can make them state anything. So the tree
+//! must have the root that was published, and the rows after that head must be chained to it by the secret.
 //! From then on a session keeps the end in memory, and signs nothing else.
 
 use futures::TryStreamExt as _;
@@ -35,13 +35,13 @@ impl End {
     }
 }
 
-/// Why a log can't be gone on with.
+/// Why a log can't be continued.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
     /// The database failed.
     #[error("{}", artstore_runtime::words::words(.0))]
     Database(#[from] sqlx::Error),
-    /// What the tables say was not signed.
+    /// What the tables state was not signed.
     #[error("{0}")]
     Unsigned(String),
 }
@@ -51,7 +51,7 @@ fn unsigned<T>(reason: String) -> Result<T, ResumeError> {
 }
 
 /// Shows that the log that ends at `tip` follows from `published`, the last head on the bus that is not
-/// larger; none: from nothing. Reads the rows behind that head, one at a time, as of one moment: the
+/// larger; none: from nothing. Reads the rows after that head, one at a time, as of one moment: the
 /// caller's transaction has one snapshot.
 pub async fn end(
     connection: &mut PgConnection,
@@ -92,7 +92,7 @@ pub async fn end(
     Ok(End { tip, edge, legacy })
 }
 
-/// Adds the leaves of the rows behind the edge, as far as there are any; each must be signed behind the
+/// Adds the leaves of the rows after the edge, as far as there are any; each must be signed behind the
 /// one before it. The last one's signature.
 async fn follow(
     connection: &mut PgConnection,

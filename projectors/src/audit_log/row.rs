@@ -34,7 +34,7 @@ pub struct Row {
     pub severity: String,
     /// `user`, `service_account` or `system`.
     pub actor_type: String,
-    /// Who: a copy, so that no other table says who it was.
+    /// Who: a copy, so that no other table states who it was.
     pub actor_id: Option<String>,
     /// The name that they had.
     pub actor_name: Option<String>,
@@ -76,7 +76,7 @@ pub enum RowError {
 }
 
 impl Row {
-    /// A row that says nothing yet but where it stands.
+    /// A row that contains nothing yet but its stream and sequence.
     pub fn bare(mapping: u32, stream: String, sequence: u64) -> Self {
         Self {
             mapping,

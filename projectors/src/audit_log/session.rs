@@ -1,6 +1,6 @@
-//! What a worker's session knows of a stream's log, from its beginning to its end: where the log ends, as
-//! it was committed, and what of its heads is on the bus. It begins with evidence ([`super::resume`]);
-//! batches are added by [`super::append`].
+//! What a worker's session knows of a stream's log: where the log ends, as it was committed, and which of
+//! its heads are on the bus. It begins with evidence ([`super::resume`]);
+//! [`super::append`] adds batches.
 
 use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ const MOST_HEADS: i64 = 200;
 /// What a session knows of a stream's log.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
-    /// The log's end, as it was committed. Nothing else is signed, whatever the tables say.
+    /// The log's end, as it was committed. Nothing else is signed, whatever the tables state.
     end: End,
     /// Its end if the batch that was written last is committed.
     pub(super) next: Option<End>,
@@ -39,7 +39,7 @@ pub(super) struct Known {
 /// The last head on the bus.
 #[derive(Debug, Clone, Copy, Default)]
 struct Published {
-    /// Its place there; 0: there is none.
+    /// Its sequence there; 0: there is none.
     sequence: u64,
     /// Its size.
     size: u64,
@@ -58,7 +58,7 @@ impl AuditLog {
             }))
     }
 
-    /// What the log must be before it goes on: as far as the checkpoint, of this origin, and such that
+    /// What the log must be before it continues: as far as the checkpoint, of this origin, and such that
     /// it follows from the last published head, or comes to it.
     pub(super) async fn check(
         &self,
@@ -70,7 +70,7 @@ impl AuditLog {
         let stream = &source.stream();
         let legacy = legacy::draw(connection).await?;
         let last = kept_alive(connection, published::last(bus, stream)).await??;
-        // Of one moment: a worker that has lost its lock may still commit what it has in hand.
+        // Of one moment: a worker that has lost its lock may still commit its current batch.
         let mut moment = connection
             .begin_with("begin isolation level repeatable read")
             .await?;
@@ -123,7 +123,7 @@ impl AuditLog {
         }
         let ahead = heads.split_off(&(tip.size + 1));
         let mut base = heads.last_entry().map(|entry| entry.remove());
-        // The stream of heads was made anew or lost its end; the rows behind what it still has may be
+        // The stream of heads was recreated or lost its end; the rows after what it still has may be
         // archived. A head of the table is no less signed; whether the rows lead to it is checked below,
         // and before it is published again with those that the bus does not have.
         let from = base.as_ref().map_or(0, |(head, _)| head.size);
@@ -203,7 +203,7 @@ impl AuditLog {
         Ok(head)
     }
 
-    /// The log's end, where the tables say what this session has committed. None: they were changed
+    /// The log's end, where the tables state what this session has committed. None: they were changed
     /// beside it, by another worker or by somebody else; a new session finds out by whom.
     pub(super) async fn end(
         &self,

@@ -28,7 +28,7 @@ pub struct Tip {
 pub struct Signed {
     /// The row.
     pub row: Row,
-    /// Its place in the chain.
+    /// Its signature, which covers that of the row before.
     pub signature: Hash,
 }
 
@@ -302,13 +302,13 @@ pub const COLUMNS: &str = "id, format, mapping, stream, stream_sequence, event_i
 pub struct Stored {
     /// Its key in the table.
     pub id: i64,
-    /// Its form.
+    /// Its format.
     pub format: i16,
     /// What is signed.
     pub row: Row,
     /// Not signed: `user_id` and `service_account_id`.
     pub account_ids: (Option<i32>, Option<Uuid>),
-    /// The key that it says it was signed with.
+    /// The id of the key that it was signed with, as it states.
     pub kid: String,
     /// The signature, as text.
     pub hmac_signature: String,

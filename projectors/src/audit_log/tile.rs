@@ -1,6 +1,6 @@
 //! The tree as it is stored: tiles of 256 hashes. A tile of level 0 holds leaves; one of level *n*
 //! holds the roots of 256 tiles of the level below. A full tile never changes; the last one of each
-//! level grows. Knows no database.
+//! level grows. No database access.
 
 use std::collections::BTreeMap;
 

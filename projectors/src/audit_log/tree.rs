@@ -1,5 +1,5 @@
 //! The Merkle tree over the leaves of a stream (RFC 6962): roots, proofs and their verification.
-//! Knows no database: what it needs of a stored tree it asks of [`Subtrees`].
+//! No database access: it asks [`Subtrees`] for what it needs of a stored tree.
 
 use aws_lc_rs::digest::{Context, SHA256};
 

@@ -1,6 +1,6 @@
-//! A batch is applied without what can't be applied: what was discarded is passed over, what is fenced is
-//! parked, and an event that the projector refuses is found by halves, each in a savepoint, and parked.
-//! All of it is in the caller's transaction.
+//! Applies a batch without the events that can't be applied. A discarded event is skipped. A fenced one is
+//! parked. An event that the projector refuses is found by bisection, each half in a savepoint, and parked.
+//! All of it happens in the caller's transaction.
 
 use artstore_schemas::source::Source;
 use sqlx::{Connection as _, PgConnection};

@@ -1,5 +1,5 @@
-//! The table `projection_discarded`: parked events that an operator gave up for good. It is none of the
-//! tables that a rebuild swaps: what was decided about a stream holds whatever tables are filled.
+//! The table `projection_discarded`: parked events that an operator gave up for good. A rebuild does not
+//! swap it: a decision about a stream holds whatever tables are filled.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::store::{self, Parked};
 pub struct Discarded(HashMap<u64, Option<Uuid>>);
 
 impl Discarded {
-    /// Whether an event was discarded. In a stream that was made anew, another event may stand at the
+    /// Whether an event was discarded. In a stream that was recreated, another event may stand at the
     /// same sequence: it was not.
     pub fn has(&self, sequence: u64, event_id: Option<Uuid>) -> bool {
         self.0.get(&sequence) == Some(&event_id)

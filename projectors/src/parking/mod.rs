@@ -1,11 +1,11 @@
-//! An event that can't be applied is set aside: parked. It fences its key, and later events of that
-//! key are parked behind it, in order; everything else flows. Parked events and the checkpoint that
-//! passes them commit together, and so does the checkpoint's generation, which changes with what is
-//! parked: a worker that remembers other fences can't commit.
+//! Parked events (dead letters). An event that can't be applied is set aside: parked. It fences its key:
+//! later events of that key are parked after it, in order; everything else flows. Parked events and the
+//! checkpoint that passes them commit together. So does the checkpoint's generation, which changes with
+//! what is parked: a worker that remembers other fences can't commit.
 //!
 //! - [`apply`]: a batch, without what can't be applied
 //! - [`store`]: the table `projection_parked`
-//! - [`discarded`]: the table `projection_discarded`: what was discarded is passed over
+//! - [`discarded`]: the table `projection_discarded`: discarded events are skipped
 //! - [`retry`]: applying parked events of a key, in order
 
 pub mod apply;

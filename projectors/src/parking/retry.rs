@@ -1,4 +1,4 @@
-//! Parked events are applied again, those of a key in order. With the last one the fence is gone.
+//! Applies parked events again, those of a key in order. The last one removes the fence.
 
 use artstore_runtime::crash;
 use artstore_schemas::damage::Damage;
@@ -17,7 +17,7 @@ const BATCH: i64 = 500;
 pub struct Retried {
     /// How many events were applied.
     pub applied: u64,
-    /// How many were passed over: an operator accepted their messages as damage since.
+    /// How many were skipped: an operator accepted their messages as damage since.
     pub passed_over: u64,
     /// The event that still can't be applied, and why; those behind it wait on.
     pub stuck: Option<(Parked, String)>,
@@ -46,7 +46,7 @@ pub enum RetryError {
 
 /// Applies the parked events of a key, or one event without a key, in their order. Each transaction
 /// takes the checkpoint's row first, so that the worker waits, and then finds another generation.
-/// Messages that were accepted as damage are passed over, as every reader does. `record` writes what
+/// Messages that were accepted as damage are skipped, as every reader does. `record` writes what
 /// is to be committed with it.
 pub async fn retry<P: Projector>(
     projector: &P,

@@ -1,4 +1,4 @@
-//! The table `projection_parked`: events as they came, and why they wait.
+//! The table `projection_parked`: events as they were received, and why they are parked.
 
 use std::sync::Arc;
 
@@ -225,8 +225,8 @@ pub async fn tried(
     Ok(())
 }
 
-/// Locks the checkpoint of a stream and gives it a new generation: whoever remembers the parked
-/// events of before can't commit any more. False: there is none.
+/// Locks the checkpoint of a stream and gives it a new generation: a worker that remembers the earlier
+/// parked events can't commit any more. False: there is none.
 pub async fn renew(
     connection: &mut PgConnection,
     projection: &str,

@@ -1,4 +1,4 @@
-//! The rows of searches and downloads, one an event. Rows that the product's own services write
+//! The rows of searches and downloads, one per event. Rows that the product's own services write
 //! into the same tables have no event id.
 
 use artstore_schemas::event::{
@@ -33,7 +33,7 @@ pub async fn apply(transaction: &mut PgConnection, batch: &[Received]) -> Result
 struct Fact<T> {
     id: Uuid,
     at: DateTime<Utc>,
-    /// Who did it, where the data does not say.
+    /// Who did it, where the data does not name anybody.
     actor: Option<String>,
     data: T,
 }

@@ -1,4 +1,4 @@
-//! Whose file is it: a file id lives on one element at a time, and the streams of elements come
+//! Which element has a file: a file id lives on one element at a time, and the streams of elements are
 //! interleaved in any way. The rule gives the same rows for every interleaving.
 //!
 //! Every event with a file present *claims* it: (the file's `created_at`, the element). A claim
@@ -6,7 +6,7 @@
 //! a file counts only from the element that owns it, and leaves a tombstone with its claim.
 //!
 //! A claim that equals the tombstone's comes from the tombstone's own element, later in the same
-//! stream: the file is there again, so it is taken (`docs/decisions/0003-a-file-that-comes-back.md`).
+//! stream: the file exists again, so the claim takes it (`docs/decisions/0003-a-file-that-comes-back.md`).
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::projector::Received;
 
-/// What a batch of one element's events says of one file, whatever was known of it before.
+/// What a batch of one element's events states about one file, whatever was known of it before.
 #[derive(Debug, Clone)]
 pub struct Folded<'a> {
     /// The highest claim, if any event had the file.
@@ -26,7 +26,7 @@ pub struct Folded<'a> {
     pub removed: bool,
 }
 
-/// A claim, and what this element said of the file after it.
+/// A claim, and what this element stated about the file after it.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
     /// The file's `created_at` on this element.
@@ -39,7 +39,7 @@ pub struct Claim<'a> {
     pub gone: bool,
 }
 
-/// Folds a batch of one element's events per file, in stream order.
+/// Merges a batch of one element's events per file, in stream order.
 pub fn fold(batch: &[Received]) -> HashMap<Uuid, Folded<'_>> {
     let mut files: HashMap<Uuid, Folded<'_>> = HashMap::new();
     for event in batch {

@@ -1,4 +1,4 @@
-//! What an earlier command left of a rebuild is removed. It asks neither the streams nor whether the live
+//! Removes what an earlier command left of a rebuild. It checks neither the streams nor whether the live
 //! tables could be swapped.
 
 use sqlx::postgres::PgConnectOptions;

@@ -1,5 +1,4 @@
-//! A rebuild from its beginning to its comparison; what becomes of it is for [`super::swap`] or
-//! [`super::snapshot`].
+//! A rebuild from its beginning to its comparison; [`super::swap`] or [`super::snapshot`] uses the result.
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
@@ -80,7 +79,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         })
     }
 
-    /// Whether it goes on with what an earlier command has built.
+    /// Whether it continues with what an earlier command has built.
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }
@@ -95,7 +94,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         &mut self.connection
     }
 
-    /// Applies the streams up to these places.
+    /// Applies the streams up to these sequences.
     pub async fn fill(
         &mut self,
         targets: &[Target],
@@ -112,7 +111,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
     }
 
     /// Applies the streams until nearly everything is applied that the live tables have, and nothing
-    /// else. Each round leaves what came meanwhile, so it goes on for as long as that becomes less.
+    /// else. Each round leaves what came meanwhile, so it continues for as long as that becomes less.
     pub async fn catch_up(&mut self, on_step: OnStep<'_>) -> Result<(), RebuildError> {
         let mut before = u64::MAX;
         for _ in 0..ROUNDS {
@@ -194,7 +193,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         Ok(compared)
     }
 
-    /// Removes what was built, and lets the lock go.
+    /// Removes what was built, and releases the lock.
     pub async fn drop(self) -> Result<(), RebuildError> {
         let Self {
             database,

@@ -1,6 +1,6 @@
-//! Live and rebuilt tables, row by row: both in the order of their keys, as digests; where these differ,
-//! field by field, with the event behind it. What can't be equal is left out: the product's own rows,
-//! serial numbers, the clock of a write.
+//! Live and rebuilt tables, row by row: first digests, both in the order of their keys; where these differ,
+//! field by field, with the event that caused the row. What can't be equal is left out: the product's own
+//! rows, serial numbers, the time of a write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::projector::{Projector, Table};
 /// So many differences are kept with their fields; all are counted.
 pub const MOST: usize = 10_000;
 
-/// Rows that are looked at with their fields at once.
+/// Rows that are checked with their fields at once.
 const AT_ONCE: usize = 500;
 
 /// Progress is reported after so many rows.
@@ -172,7 +172,7 @@ pub(crate) async fn compare<P: Projector>(
 
 type Key = (String, Change);
 
-/// Walks along both sides.
+/// Compares both sides in key order.
 async fn merge(
     live: impl Stream<Item = Result<(String, Uuid), sqlx::Error>>,
     shadow: impl Stream<Item = Result<(String, Uuid), sqlx::Error>>,

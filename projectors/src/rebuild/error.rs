@@ -47,7 +47,7 @@ pub enum RebuildError {
         /// What is in the way.
         what: String,
     },
-    /// A stream does not go on.
+    /// A stream does not continue.
     #[error(
         "stream {stream} stands still: nothing came for {seconds} s behind message {sequence}, and \
          there should be messages up to {target}. Is NATS well (`artstore status`)? What was built is \
@@ -161,7 +161,7 @@ pub enum RebuildError {
     /// There is nothing to go back to.
     #[error("projection {0} was not swapped before: there are no tables to go back to")]
     NoPrevious(&'static str),
-    /// There is no such place in the streams.
+    /// The streams do not have such a sequence.
     #[error("--as-of: {0}")]
     BadPlace(String),
     /// The tables to go back to do not fit.

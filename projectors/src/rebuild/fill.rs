@@ -1,5 +1,5 @@
-//! Streams from their beginning, or from where an earlier command was ended, up to a place: through the
-//! same commit as the live workers', with checkpoints and parked events of the shadow's own.
+//! Applies streams from their beginning, or from where an earlier command ended, up to a sequence: through
+//! the same commit as the live workers', with checkpoints and parked events of the shadow's own.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::runtime::consumer::{ReadPosition, StreamReader};
 const MOST_MESSAGES: usize = 1_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// While others wait, the clock is looked at behind each so many.
+/// While others wait, the clock is checked behind each so many.
 const MOST_IN_A_HURRY: usize = 100;
 
 /// How long it waits for a message before it looks around.
@@ -93,7 +93,7 @@ impl<P: Projector> Fill<'_, P> {
         Ok(Filled::Done)
     }
 
-    /// Applies one stream; a consumer that was lost is made anew.
+    /// Applies one stream; a consumer that was lost is recreated.
     async fn stream(
         &mut self,
         connection: &mut PgConnection,

@@ -1,5 +1,5 @@
-//! The live tables for a moment. Who waits for a lock lets others wait behind it, so it waits less than a
-//! second, less than a server takes to look for a deadlock, and then tries again later.
+//! Locks the live tables for a moment. Whoever waits for a lock makes others queue, so it waits less than
+//! a second, which is less than the server's deadlock timeout, and then tries again later.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// For so long it waits for transactions with old snapshots.
 const SNAPSHOTS: Duration = Duration::from_secs(60);
 
-/// How often it says for whom.
+/// How often it logs for whom.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// Tries again and again.
@@ -70,7 +70,7 @@ impl Attempts {
         self.wait(stop).await
     }
 
-    /// After the live workers went on too far.
+    /// After the live workers continued too far.
     pub(crate) async fn late(
         &mut self,
         stop: &mut watch::Receiver<bool>,

@@ -1,20 +1,20 @@
-//! A projection's tables built again from the streams, beside the live ones, which are served all the
+//! A projection's tables built again from the streams, beside the live ones, which stay in use all the
 //! while. In the order in which it happens:
 //!
 //! - [`build`]: a rebuild from its beginning to its comparison
 //! - `session`: one session does it all, under a lock: two rebuilds can't run at once, and one that
 //!   has lost its session can't commit
 //! - `shadow`: tables like the live ones in a schema of their own; what can't be swapped is refused
-//! - `table_properties`: rights, settings and indexes of the live tables, also those that came meanwhile
+//! - `table_properties`: rights, settings and indexes of the live tables, also those added meanwhile
 //! - [`fill`]: the streams from the beginning, through the same commit as the live workers'
 //! - `parked`: parked events on both sides, and what operators decide about them meanwhile
 //! - [`compare`]: row by row, under one snapshot of the live tables, at its checkpoints
-//! - `lock`: the live tables for a moment, or not now
-//! - `product_rows`: rows of the product's own services come along
-//! - [`swap`]: both change places, with their checkpoints and parked events
-//! - [`rollback`]: and back
-//! - [`snapshot`]: the tables as they were at some place in the streams
-//! - [`abandon`]: what an earlier command left is removed
+//! - `lock`: locks the live tables for a moment, or gives up for now
+//! - `product_rows`: copies rows of the product's own services
+//! - [`swap`]: exchanges both, with their checkpoints and parked events
+//! - [`rollback`]: swaps them back
+//! - [`snapshot`]: the tables as they were at some sequence of each stream
+//! - [`abandon`]: removes what an earlier command left
 
 pub mod abandon;
 pub mod build;

@@ -1,5 +1,5 @@
-//! Parked events while a projection is built again. The tables that are built have their own; what
-//! operators decide about those of the live tables (`artstore parked`) is followed, or nothing is swapped.
+//! Parked events during a rebuild. The rebuilt tables have their own; what operators decide about those of
+//! the live tables (`artstore parked`) is applied to them as well, or nothing is swapped.
 
 use std::collections::{BTreeMap, BTreeSet};
 

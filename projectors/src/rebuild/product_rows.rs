@@ -1,5 +1,5 @@
-//! Rows that the product's own services write into a projection's tables: they have no event, and come
-//! along to the tables that take their place, as they are, with their ids.
+//! Rows that the product's own services write into a projection's tables. They have no event; a rebuild
+//! copies them to the new tables as they are, with their ids.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 

@@ -1,5 +1,5 @@
-//! What a rebuild has left for people is removed: a snapshot, or the tables of before the last swap. What
-//! is live, or being built, is neither of them.
+//! Removes what a rebuild has left for people: a snapshot, or the tables from before the last swap. It
+//! removes neither live tables nor those that are being built.
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;

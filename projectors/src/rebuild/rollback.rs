@@ -1,5 +1,5 @@
-//! Back to the tables that were live before the last swap: they and the present ones change places, so
-//! that a second rollback undoes the first. They go on from their own checkpoints.
+//! Swaps back to the tables that were live before the last swap. A second rollback undoes the first. The
+//! tables continue from their own checkpoints.
 
 use artstore_bus::bus::Bus;
 use artstore_runtime::crash;
@@ -59,7 +59,7 @@ pub async fn rollback<P: Projector>(
     }
 }
 
-/// Whether the program can go on with these tables.
+/// Whether the program can continue with these tables.
 async fn check<P: Projector>(
     connection: &mut PgConnection,
     previous: &str,

@@ -1,5 +1,5 @@
 //! The one session of a rebuild or rollback. It holds the lock that keeps others out, and everything is
-//! written through it: a process that has lost it, and does not know, can't write any more.
+//! written through it: a process that has lost it without noticing can't write any more.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) async fn open<P: Projector>(
     }
     let name = format!("artstore rebuild {}", P::NAME);
     let mut connection = connect_for::<P>(&unhurried(database), &name, SILENCE).await?;
-    // Whatever happens to the server: what is committed is committed when it is said.
+    // Whatever happens to the server: a commit is durable when it is acknowledged.
     // A statement whose client is gone is ended.
     sqlx::raw_sql(
         "set synchronous_commit = on; set lock_timeout = '10s'; \

@@ -1,6 +1,6 @@
 //! Tables like the live ones, in a schema of their own: columns, rules, owner and rights at once, with
 //! what makes rows unique; other indexes when they are filled; triggers at the swap, so that they do
-//! not fire for rows that were there before. Beside them the shadow has its own checkpoints and parked
+//! not fire for rows that were there before. The shadow also has its own checkpoints and parked
 //! events, and a note of what it is for.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
@@ -108,7 +108,7 @@ pub(crate) async fn create<P: Projector>(
     for table in P::TABLES {
         table_like(&mut transaction, schema, table).await?;
     }
-    // A rebuild goes on while the projection is paused: it has a table of pauses without any.
+    // A rebuild continues while the projection is paused: it has a table of pauses without any.
     for table in MEMORY.into_iter().chain(["projection_pauses"]) {
         let sql = format!("create table {schema}.{table} (like public.{table} including all)");
         run(&mut transaction, &sql).await?;

@@ -1,5 +1,5 @@
-//! The tables as they were at some place in the streams, in a schema of their own, beside the live ones.
-//! They are for reading: statements that would change them are refused.
+//! The tables as they were at some sequence of each stream, in a schema of their own, beside the live ones.
+//! They are read-only: statements that would change them are refused.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::projector_error::WorkerError;
 /// How long the server may take to give a message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A place in the streams.
+/// The state that a snapshot shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AsOf {
     /// Streams by name, and their last messages; others are taken as far as the live tables have them.
@@ -44,7 +44,7 @@ impl std::fmt::Display for AsOf {
     }
 }
 
-/// Refuses places that the streams do not have, before anything is built.
+/// Refuses sequences that the streams do not have, before anything is built.
 pub async fn check<P: Projector>(
     projector: &P,
     bus: &Bus,
@@ -56,7 +56,7 @@ pub async fn check<P: Projector>(
     }
 }
 
-/// The named streams' sources with their places.
+/// The named streams' sources with their sequences.
 fn place(
     named: &BTreeMap<String, u64>,
     streams: &[(Source, DateTime<Utc>, u64)],
@@ -115,7 +115,7 @@ impl<P: Projector> Rebuild<'_, P> {
         }
     }
 
-    /// Makes what was built a snapshot, and says where it is.
+    /// Makes a snapshot of what was built, and reports where it is.
     pub async fn keep_as_snapshot(
         &mut self,
         made: DateTime<Utc>,

@@ -1,6 +1,6 @@
-//! The rebuilt tables take the place of the live ones, in one transaction: what was applied meanwhile,
+//! Exchanges the rebuilt tables and the live ones, in one transaction: what was applied meanwhile,
 //! the product's own rows, the tables, checkpoints and parked events. Every checkpoint gets another
-//! generation, so that no worker commits that remembers the tables of before.
+//! generation, so that no worker commits that remembers the previous tables.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub(crate) const STRETCH: Duration = Duration::from_secs(1);
 /// What is live now.
 #[derive(Debug, Clone)]
 pub struct Swapped {
-    /// Where the tables of before are.
+    /// Where the previous tables are.
     pub previous: String,
     /// The streams, and how far each is applied.
     pub streams: Vec<(String, u64)>,
@@ -76,7 +76,7 @@ impl<P: Projector> Rebuild<'_, P> {
             wait_for_snapshots(&mut self.connection, &mut *on_step, &mut stop).await?;
             // All of that took its time: what came meanwhile may be more than fits the last stretch.
             self.catch_up(&mut *on_step).await?;
-            // Nobody has to wait for what the bus says of its streams.
+            // Nobody has to wait for what the bus reports of its streams.
             let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;
             // From here on it is done or not done.
             if *stop.borrow() {
@@ -122,7 +122,7 @@ impl<P: Projector> Rebuild<'_, P> {
         }
         let alike =
             table_properties::has_same_properties::<P>(&mut transaction, &self.schema).await?;
-        // Nobody reads or writes: these are the last places.
+        // Nobody reads or writes: these are the last sequences.
         let places = streams.places::<P>(&mut transaction).await?;
         let deadline = Instant::now() + STRETCH;
         let mut fill = Fill {
@@ -258,7 +258,7 @@ pub(crate) async fn move_memory<P: Projector>(
     Ok(())
 }
 
-/// Says in the database what the tables of before are.
+/// Records in the database what the previous tables are.
 pub(crate) async fn note<P: Projector>(
     transaction: &mut PgConnection,
     previous: &str,

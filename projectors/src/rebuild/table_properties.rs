@@ -1,6 +1,6 @@
-//! What tables beside the live ones have in common with these, and what may change while they are filled:
-//! owner, rights, settings, comments and indexes. It is brought along before the tables change places, and
-//! looked at once more under the locks.
+//! The properties that rebuilt tables share with the live ones, and that may change while they are filled:
+//! owner, rights, settings, comments and indexes. They are copied before the swap, and
+//! checked once more under the locks.
 
 use artstore_runtime::crash;
 use sqlx::PgConnection;

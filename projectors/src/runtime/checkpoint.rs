@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
-/// A projection's place in a stream.
+/// How far a projection has come in a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The sequence of the last message applied; 0 at the start.
@@ -18,9 +18,9 @@ pub struct Checkpoint {
     pub version: i32,
     /// The high-water mark of the applied messages: the highest position of the source in them.
     pub source_high: i64,
-    /// The positions below it that they do not.
+    /// The gaps below it.
     pub source_missing: String,
-    /// Changes with whatever a worker must not remember wrongly: parked events, a pause, other
+    /// Changes with everything that makes a worker's memory outdated: parked events, a pause, other
     /// tables.
     pub generation: i64,
     /// How many events one after another could not be applied.
@@ -77,7 +77,7 @@ async fn load_from(
     .transpose()
 }
 
-/// Moves it from `old` (none: from nothing) to `new`. False: somebody else was faster, or has changed
+/// Moves it from `old` (none: there was none) to `new`. False: somebody else was faster, or has changed
 /// what was parked, and the transaction must not be committed.
 pub async fn advance(
     transaction: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! One batch: its rows, what has to be parked, and the checkpoint behind it, in one transaction.
+//! One batch: its rows, its parked events, and the checkpoint after it, in one transaction.
 
 use artstore_runtime::crash;
 use artstore_schemas::source::Source;

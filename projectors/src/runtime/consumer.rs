@@ -1,7 +1,6 @@
-//! Reading a stream from a checkpoint on: contiguous, chained, and from the right source, or not
-//! at all, but for damage that an operator accepted (`artstore_schemas::damage`). There are no
-//! acknowledgements: the checkpoint is the only position. What it reads goes
-//! to [`crate::runtime::runner`] in batches.
+//! Reads a stream from a checkpoint on. Messages are contiguous, chained, and from the right source, or
+//! they are not read, except for damage that an operator accepted (`artstore_schemas::damage`). There are
+//! no acknowledgements: the checkpoint is the only position. Batches go to [`crate::runtime::runner`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -56,20 +55,20 @@ impl ReadPosition {
 pub struct Batch<M> {
     /// At least one.
     pub entries: Vec<Entry<M>>,
-    /// The last one's place.
+    /// The position of the last one.
     pub last: ReadPosition,
 }
 
 /// A message, and what was made of it.
 #[derive(Debug, Clone)]
 pub struct Entry<M> {
-    /// Where it stands.
+    /// Its sequence and time.
     pub at: At,
     /// Its headers, where it counts.
     pub envelope: Option<Envelope>,
     /// As it came; none where it is gone.
     pub raw: Option<RawMessage>,
-    /// What the projector takes; none while it has it.
+    /// What the projector reads; none while it has it.
     pub taken: Option<M>,
 }
 
@@ -85,7 +84,7 @@ impl<M: ReadMessage> Entry<M> {
     }
 }
 
-/// A consumer that goes on from one place of a stream.
+/// A consumer that continues from one sequence of a stream.
 pub struct StreamReader<M> {
     projection: &'static str,
     source: Source,
@@ -93,21 +92,21 @@ pub struct StreamReader<M> {
     messages: Deliveries,
     /// The last message that was read.
     last: ReadPosition,
-    /// Nothing behind this sequence is given out.
+    /// Nothing after this sequence is returned.
     until: Option<u64>,
-    /// Read, and not given out yet.
+    /// Read, and not returned yet.
     taken: VecDeque<(Entry<M>, ReadPosition)>,
     bus: Bus,
-    /// The places that an operator accepted; looked up again at each that is not among them.
+    /// The damaged ranges that an operator accepted; looked up again at each sequence that is not in them.
     damage: Damage,
-    /// Where the consumer was made anew because of a hole already.
+    /// Where the consumer was recreated because of a hole already.
     hole_at: Option<u64>,
-    /// What came behind the messages that were given out: it is returned by the next call.
+    /// What came after the returned messages: the next call returns it.
     failed: Option<WorkerError>,
 }
 
 impl<M: ReadMessage> StreamReader<M> {
-    /// Reads on behind `last`.
+    /// Continues after `last`.
     pub async fn open(
         bus: &Bus,
         projection: &'static str,
@@ -143,13 +142,13 @@ impl<M: ReadMessage> StreamReader<M> {
         })
     }
 
-    /// Gives out nothing behind this sequence.
+    /// Returns nothing after this sequence.
     pub fn until(mut self, sequence: u64) -> Self {
         self.until = Some(sequence);
         self
     }
 
-    /// Whether everything up to the bound was given out.
+    /// Whether everything up to the bound was returned.
     pub fn is_at_end(&self) -> bool {
         let next = match self.taken.front() {
             Some((entry, _)) => entry.at.sequence,
@@ -216,7 +215,7 @@ impl<M: ReadMessage> StreamReader<M> {
         Ok(Some(Batch { entries, last }).filter(|batch| !batch.entries.is_empty()))
     }
 
-    /// Why the consumer was made anew since this was asked last; none where it was not.
+    /// Why the consumer was recreated since this was asked last; none where it was not.
     pub fn take_remade(&mut self) -> Option<String> {
         self.messages.take_remade()
     }
@@ -343,7 +342,7 @@ impl<M: ReadMessage> StreamReader<M> {
         Ok(envelope)
     }
 
-    /// The first hole may be the consumer's; a second at the same place is the stream's.
+    /// The first hole may be the consumer's; a second at the same sequence is the stream's.
     fn hole(&self, expected: u64, found: u64) -> WorkerError {
         if self.hole_at == Some(expected) {
             return Halt::Hole {

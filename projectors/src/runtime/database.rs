@@ -1,5 +1,5 @@
 //! The read model's database: sessions that the server ends when the projector freezes or vanishes,
-//! checked to be direct and writable, and the locks that they hold.
+//! checked to be direct and writable, and their locks.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use sqlx::{Connection as _, PgConnection};
 use crate::projector::Projector;
 use crate::projector_error::{Halt, WorkerError};
 
-/// A session that is silent for so long is ended by the server, and its lock let go.
+/// A session that is silent for so long is ended by the server, and its lock released.
 const SILENCE: Duration = Duration::from_secs(6);
 
 /// How long the check before the first session may take.
 const CHECK: Duration = Duration::from_secs(60);
 
-/// How long the server may take to confirm that the lock is let go.
+/// How long the server may take to confirm that the lock is released.
 const RELEASE: Duration = Duration::from_secs(3);
 
 /// The tables that every projection needs beside its own.
@@ -135,7 +135,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, key: &str) -> Result<boo
     )
 }
 
-/// Lets a lock go: once this returns, another worker has it or can have it.
+/// Releases a lock: once this returns, another worker has it or can have it.
 pub(crate) async fn release(
     mut connection: PgConnection,
     key: &str,

@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::projector_error::WorkerError;
 
-/// What the read model's database says, at one moment.
+/// What the read model's database reports, at one moment.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     /// Whether it takes writes: it is neither a standby nor read-only.

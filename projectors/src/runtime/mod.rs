@@ -1,16 +1,16 @@
-//! What keeps a projection going: workers, one a stream, each with its session, its consumer and its
+//! What runs a projection: workers, one per stream, each with its session, its consumer and its
 //! checkpoint.
 //!
 //! - [`workers`]: all workers of a projection
 //! - `share`: how processes share the streams
 //! - [`runner`]: one worker: one projection, one stream
 //! - [`database`]: sessions of the read model
-//! - [`consumer`]: a stream, read on from a checkpoint
+//! - [`consumer`]: a stream, read from a checkpoint on
 //! - `commit`: rows and checkpoint together
 //! - [`checkpoint`]: how far a projection has come
-//! - [`pause`]: a projection that a person has stopped
-//! - [`presence`]: who works on them, as the database sees it
-//! - [`progress`]: what they report of themselves
+//! - [`pause`]: a projection that a person has paused
+//! - [`presence`]: which processes work on the streams, as the database shows it
+//! - [`progress`]: what the workers report about themselves
 //! - [`lag`]: how far a projection is behind, measured from outside
 
 pub mod checkpoint;

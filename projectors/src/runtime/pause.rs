@@ -1,7 +1,7 @@
-//! A projection that a person has stopped: its workers are standby until it is resumed. A pause waits for
-//! the batches in hand, and changes the generation of every checkpoint; a worker looks for a pause
-//! behind the checkpoint that it goes on from, and where a stream has none yet, the first one is not
-//! written. So no worker commits that has not seen it.
+//! A projection that a person has paused: its workers are standby until it is resumed. A pause waits for
+//! the current batches, and changes the generation of every checkpoint. A worker reads the checkpoint that
+//! it continues from, and then checks for a pause; where a stream has no checkpoint yet, the first one is
+//! not written. So no worker commits that has not seen the pause.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Row as _};
 pub struct Pause {
     /// Why, in a person's words.
     pub reason: String,
-    /// Who, as far as the machine can tell.
+    /// Who, as far as the machine knows.
     pub operator: Value,
     /// Since when.
     pub since: DateTime<Utc>,
@@ -73,7 +73,7 @@ pub async fn pause(
     Ok(done.rows_affected() == 1)
 }
 
-/// Lets it go on. False: it was not paused.
+/// Resumes it. False: it was not paused.
 pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<bool, sqlx::Error> {
     let done = sqlx::query("delete from projection_pauses where projection = $1")
         .bind(projection)

@@ -1,6 +1,6 @@
-//! Who works on a projection, as its database sees it: each process has a session for each stream,
-//! and the one that works on the stream holds its lock. Any role may see that, it needs no answer of
-//! the processes themselves, and it holds for programs of any version.
+//! Which processes work on a projection, as its database shows it: each process has a session for each
+//! stream, and the one that works on the stream holds its lock. Any role may see that, no process has to
+//! answer, and it holds for programs of any version.
 
 use artstore_runtime::holder::Holder;
 use artstore_schemas::source::Source;
@@ -22,12 +22,12 @@ pub(crate) fn lock_key(projection: &str, stream: &str) -> String {
     format!("artstore/projector/{projection}/{stream}")
 }
 
-/// What a worker's session is called: at most 55 of the 63 bytes that the server keeps of a name.
+/// The name of a worker's session: at most 55 of the 63 bytes that the server keeps of a name.
 pub(crate) fn session_name(projection: &str, source: &Source) -> String {
     format!("artstore {projection} {source}")
 }
 
-/// Looks at the workers of these streams, in this order, all at one moment.
+/// Reads the workers of these streams, in this order, all at one moment.
 pub async fn read(
     connection: &mut PgConnection,
     projection: &str,

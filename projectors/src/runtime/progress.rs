@@ -1,6 +1,6 @@
 //! What the workers of a projection report of themselves while they run: plain numbers, written by
-//! [`crate::runtime::runner`] and [`crate::runtime::workers`], read at any time by whoever shows them. Nothing here
-//! decides anything.
+//! [`crate::runtime::runner`] and [`crate::runtime::workers`], read at any time by whoever shows them.
+//! Nothing here decides anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,7 +79,7 @@ impl WorkerProgress {
 /// What a worker knows of itself. Counters count from the start of the process.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerState {
-    /// Where it is.
+    /// What it does now.
     pub stage: Stage,
     /// How many events were applied and committed.
     pub applied: u64,
@@ -91,11 +91,11 @@ pub struct WorkerState {
     pub retries: u64,
     /// The last successful commit, or question to the database while there was nothing to commit.
     pub sign: Option<Instant>,
-    /// When the lock was last seen in another worker's hands.
+    /// When another worker was last seen to hold the lock.
     pub other_holder_seen: Option<Instant>,
     /// Why its stream removes messages, or will; none where it does not.
     pub limited: Option<String>,
-    /// When and why its consumer was last made anew because it delivered nothing.
+    /// When and why its consumer was last recreated because it delivered nothing.
     pub remade: Option<(Instant, String)>,
     /// Why the last session ended; none after a later sign of life.
     pub problem: Option<Problem>,
@@ -113,7 +113,7 @@ impl WorkerState {
         });
     }
 
-    /// A limit at which the stream removes messages: what is there is applied all the same.
+    /// A limit at which the stream removes messages: what it contains is still applied.
     pub(crate) fn limited(&mut self, limited: Option<String>, stream: &str) {
         if let Some(limited) = limited.as_ref().filter(|_| self.limited.is_none()) {
             tracing::error!(stream, "{limited}");

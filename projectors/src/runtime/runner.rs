@@ -1,6 +1,6 @@
-//! One worker: one projection, one stream. It elects itself by an advisory lock, reads on behind
-//! the checkpoint, and commits each batch's rows with the checkpoint that follows from them.
-//! Nothing is carried over an error: it starts again from what the database says.
+//! One worker: one projection, one stream. It elects itself by an advisory lock, reads from the checkpoint
+//! on, and commits each batch's rows with the checkpoint that follows from them.
+//! Nothing is carried over an error: it starts again from the state in the database.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,13 +41,13 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How often a standby worker tries the lock.
 const STANDBY: Duration = Duration::from_millis(500);
 
-/// For so long a process that has its share of the streams leaves a free one to others.
+/// How long a process that has its share of the streams leaves a free one to others.
 const COURTESY: Duration = Duration::from_secs(3);
 
-/// How often a busy worker looks whether its process has more than its share.
+/// How often a busy worker checks whether its process has more than its share.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How long NATS may take to say what settings the stream has: the database's session must not be
+/// How long NATS may take to report the settings of the stream: the database's session must not be
 /// silent for long meanwhile.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -68,9 +68,9 @@ pub(crate) struct Task<P> {
     pub(crate) share: Share,
 }
 
-/// Runs a worker until `stop` says so. Errors are logged once each and tried again: a person or
-/// a restart may repair them. When it is asked to stop, it commits the batch in hand and lets its
-/// lock go. Returns the error that it stood at when it was stopped.
+/// Runs a worker until `stop` is set. Errors are logged once each and tried again: a person or
+/// a restart may repair them. When it is asked to stop, it commits the current batch and releases its
+/// lock. Returns the last error, if it had not recovered when it was stopped.
 pub(crate) async fn run<P: Projector>(
     task: Task<P>,
     mut stop: watch::Receiver<bool>,
@@ -154,7 +154,7 @@ fn stands_by(state: &mut WorkerState) {
     state.other_holder_seen = Some(Instant::now());
 }
 
-/// What a stop ends with: the halt that the worker still stands at, which it may have been looking
+/// What a stop ends with: the halt that the worker is still in, which it may have been looking
 /// at once more.
 fn stopped_at(stood_at: Option<WorkerError>, progress: &WorkerProgress) -> Result<(), WorkerError> {
     let mut halted = false;
@@ -182,7 +182,7 @@ struct Worker<P> {
     hole_at: Option<u64>,
 }
 
-/// Where a worker goes on.
+/// Where a worker continues.
 struct Start<M> {
     checkpoint: Option<Checkpoint>,
     fences: Fences,
@@ -226,7 +226,7 @@ impl<P: Projector> Worker<P> {
         let mut connection = connect::<P>(&self.task.database, &name).await?;
         let mut logged = false;
         let mut left = Instant::now();
-        // It has just let the lock go, or has never asked: it has its share, and looks within moments.
+        // It has just released the lock, or has never asked: it has its share, and looks within moments.
         progress.update(|state| state.other_holder_seen = Some(left));
         loop {
             if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
@@ -271,7 +271,7 @@ impl<P: Projector> Worker<P> {
         Ok((connection, self.task.share.hold()))
     }
 
-    /// Reads on behind the checkpoint, commits, and again.
+    /// Reads after the checkpoint, commits, and repeats.
     async fn work(
         &mut self,
         connection: &mut PgConnection,
@@ -374,7 +374,7 @@ impl<P: Projector> Worker<P> {
     }
 
     /// Why the stream, or one that the projector publishes to, removes messages, or will. None also where
-    /// NATS does not say it now.
+    /// NATS does not report it now.
     async fn limited(&self) -> Option<String> {
         let Task { bus, projector, .. } = &self.task;
         let own = async { bus.limit(&self.stream).await.ok().flatten() };

@@ -1,9 +1,9 @@
-//! How the processes of a projection share its streams. A worker's lock says who has a stream; this
-//! decides who asks for one, and who gives one back: a process that has its share leaves a free
-//! stream to others for a moment, and one that has more gives the surplus away, stream by stream.
+//! How the processes of a projection share its streams. A worker's lock decides who has a stream; this
+//! module decides who asks for one, and who hands one over: a process that has its share leaves a free
+//! stream to others for a moment, and one that has more hands over the surplus, stream by stream.
 //!
-//! Nothing depends on it: a wrong count costs a pause of one stream. What keeps two workers apart is
-//! the checkpoint's compare-and-set.
+//! Nothing depends on it: a wrong count costs a pause of one stream. The checkpoint's compare-and-set
+//! keeps two workers apart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,7 +55,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// True: this process has more than its share, and this stream is to be given away. It is no
+    /// True: this process has more than its share, and this stream is to be handed over. It is no
     /// longer counted then, so that no more workers give theirs away than are too many.
     pub(crate) fn give_away(&mut self, processes: usize) -> bool {
         let fair = self.share.fair(processes);

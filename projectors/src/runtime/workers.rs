@@ -1,4 +1,4 @@
-//! The workers of a projection: one a stream. New streams are found by listing; more processes
+//! The workers of a projection: one per stream. New streams are found by listing; several processes
 //! share the streams, because each worker holds its stream's lock.
 
 use std::collections::HashMap;
@@ -24,10 +24,10 @@ use crate::runtime::share::Share;
 /// How often streams are listed.
 const LISTING: Duration = Duration::from_secs(3);
 
-/// How long the workers may take to commit what they have in hand when they are asked to stop.
+/// How long the workers may take to commit their current batch when they are asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Runs a projection until `stop` says so, after [`check_direct`] of its database, whose error comes back
+/// Runs a projection until `stop` is set, after [`check_direct`] of its database, whose error comes back
 /// at once, with nothing changed.
 pub async fn run<P: Projector>(
     projector: P,

@@ -1,7 +1,7 @@
-//! Where the next page begins: behind the last hit of the page before, by that hit's own place in
+//! Where the next page begins: after the last hit of the page before, by that hit's position in
 //! the order. Files that arrive or go meanwhile shift nothing, and no hit comes twice.
 //!
-//! People carry it as an opaque token. It fits its own question only.
+//! The client carries it as an opaque token, which is valid for its own question only.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::hit::Hit;
 use super::query::{Search, Sort};
 use super::search_error::SearchError;
 
-/// A place in the order of one question's hits.
+/// A position in the order of one question's hits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Digest of the question: a token of another one would give any page.
@@ -37,7 +37,7 @@ pub(super) enum Key {
     Older(DateTime<Utc>),
 }
 
-/// A place among the hits by time.
+/// A position among the hits by time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Floor {
     pub(super) created_at: DateTime<Utc>,
@@ -45,7 +45,7 @@ pub(super) struct Floor {
 }
 
 impl Cursor {
-    /// The place behind a hit. By relevance, `floor` is the oldest hit that is ranked.
+    /// The position after a hit. By relevance, `floor` is the oldest hit that is ranked.
     pub(super) fn behind(search: &Search, hit: &Hit, floor: Option<Floor>) -> Self {
         let is_older = |floor: &Floor| (hit.created_at, &hit.id) < (floor.created_at, &floor.id);
         Self {
@@ -109,7 +109,7 @@ impl Cursor {
 }
 
 impl Cursor {
-    /// Where the hits begin that are older than those that are ranked, and follow this place.
+    /// Where the hits begin that are older than those that are ranked, and follow this position.
     pub(super) fn floor(&self) -> Option<Floor> {
         match &self.key {
             Key::Relevance(.., floor) => floor.clone(),

@@ -1,4 +1,4 @@
-//! What the files must be like, besides the text. All that are set must hold.
+//! The conditions that files must meet, besides the text. All that are set must hold.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -18,7 +18,7 @@ pub struct Filters {
     /// Part of the file's name, whatever the case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
-    /// What stands behind a dot at the end of the name, whatever the case: `pdf` or `.pdf`.
+    /// What comes after a dot at the end of the name, whatever the case: `pdf` or `.pdf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extension: Option<String>,
     /// At least one of these tags, with the same case.

@@ -2,16 +2,16 @@
 //! of files goes out, under one snapshot. In the order in which data flows:
 //!
 //! - [`query`]: what is asked
-//! - [`filters`]: what the files must be like
+//! - [`filters`]: the conditions that files must meet
 //! - [`cursor`]: where the next page begins
-//! - `words`: the words of its text, and the form in which letters are compared
+//! - `words`: the words of its text, and the normal form in which letters are compared
 //! - `sql`: the statements
 //! - `ranked`: the hits of a page; by relevance, in two steps
 //! - [`hit`]: a file that was found
 //! - [`suggest`]: what to try where nothing was found
 //! - [`search_error`]: why there is no answer
 //!
-//! Every value is bound. Nothing that a caller gives becomes part of a statement's text.
+//! Every value is bound. Nothing that a caller passes becomes part of a statement's text.
 
 pub mod cursor;
 pub mod filters;

@@ -22,7 +22,7 @@ pub const FARTHEST_OFFSET: u32 = 100_000;
 pub struct Search {
     /// What to look for; empty where the filters say it all.
     pub text: String,
-    /// How the text is looked for.
+    /// How the text is searched for.
     pub mode: Mode,
     /// What the files must be like besides.
     pub filters: Filters,
@@ -34,7 +34,7 @@ pub struct Search {
     pub page: Page,
 }
 
-/// How the text is looked for.
+/// How the text is searched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// It is the file's name, with the same case.

@@ -1,5 +1,5 @@
 //! The hits of a page. By relevance only the newest [`RANKED`] hits are ranked, and older ones
-//! follow by time: ranking all hits of a word that stands in every file would read every file.
+//! follow by time: ranking all hits of a word that is in every file would read every file.
 //! The *floor* is the oldest hit that is ranked. A token carries it, so that the border stays where
 //! the first page found it.
 
@@ -15,7 +15,7 @@ use super::{RANKED, sql};
 pub(super) struct Page {
     /// Up to one hit more than the page has.
     pub(super) hits: Vec<Hit>,
-    /// The floor, where it is known.
+    /// The oldest hit that is ranked, where it is known.
     pub(super) floor: Option<Floor>,
 }
 

@@ -66,7 +66,7 @@ pub(super) fn floor(verb: &'static str, search: &Search) -> Statement {
     sql
 }
 
-/// Hits older than this place, the newest first: they follow those that are ranked.
+/// Hits older than this position, the newest first: they follow those that are ranked.
 pub(super) fn older(search: &Search, than: &Floor, limit: i64, offset: i64) -> Statement {
     let mut sql = Statement::new("select ");
     sql.push(COLUMNS).push(", ");
@@ -253,7 +253,7 @@ fn push_conditions(sql: &mut Statement, search: &Search) {
     }
 }
 
-/// Only what comes behind this place.
+/// Only what comes after this position.
 fn push_after(sql: &mut Statement, search: &Search, after: &Cursor) {
     let compared = match search.order() {
         Order::Ascending => ") > (",

@@ -26,7 +26,7 @@ pub struct Suggestions {
 /// Another way to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
-    /// The text holds no word that is looked for.
+    /// The text holds no word that is searched for.
     NoWords,
     /// Mode partial.
     Partial,

@@ -1,6 +1,6 @@
-//! A question's text: the words and phrases that it is made of, and the form in which letters are compared.
-//! [`super::sql`] makes a statement of them; how a word is cut is the database's business
-//! (`artstore_search_query`), by the same functions that cut names for the index.
+//! A question's text: its words and phrases, and the normal form in which letters are compared.
+//! [`super::sql`] makes a statement of them. The database splits words
+//! (`artstore_search_query`), by the same functions that split names for the index.
 
 use unicode_normalization::UnicodeNormalization as _;
 

@@ -1,7 +1,7 @@
-//! A table for people: RFC 4180, with a line of names.
+//! A table for people: RFC 4180, with a header line.
 //!
-//! A spreadsheet takes a cell that begins as a formula does for one. Such a cell, and one that begins
-//! with an apostrophe, has an apostrophe in front: without it, it is what it was.
+//! A spreadsheet takes a cell that begins like a formula for one. Such a cell, and one that begins
+//! with an apostrophe, gets an apostrophe in front; removing it restores the value.
 
 use artstore_projectors::audit_log::store::Stored;
 use serde_json::Value;

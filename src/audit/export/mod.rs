@@ -1,5 +1,5 @@
 //! Rows of the audit log for other systems: which ones an export has, in which order, and in which
-//! form.
+//! format.
 //!
 //! - [`csv`]: a table for people
 //! - [`ocsf`]: events of the Open Cybersecurity Schema Framework

@@ -1,6 +1,6 @@
-//! `artstore audit accept-stream`: goes on with a log whose stream was made again, where every row is still
-//! what its message says. The stream that a checkpoint is of is told by when it was created, so the
-//! projector halts at another one, whatever that holds.
+//! `artstore audit accept-stream`: continues a log whose stream was recreated, if every row still
+//! agrees with its message. A checkpoint identifies its stream by the time of its creation, so the
+//! projector halts at another one, whatever that contains.
 
 use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;

@@ -117,7 +117,7 @@ pub async fn run(config: &Config, command: &Archive) -> anyhow::Result<ExitCode>
 
     let mut before = recorded::read(&mut connection, &trusted).await?;
     if !command.dry_run {
-        // An earlier run did not wait for its event: what is archived next goes on behind it.
+        // An earlier run did not wait for its event: what is archived next continues after it.
         if let Some(event) = pending(&mut connection, &before).await? {
             wait(&mut connection, &bus, command, &trusted, event).await?;
             before = recorded::read(&mut connection, &trusted).await?;

@@ -1,4 +1,4 @@
-//! `artstore audit check-archive`: an archive proven by itself, without a database.
+//! `artstore audit check-archive`: proves an archive by itself, without a database.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! `artstore audit keygen`: the key that signs heads. Wherever it is cut off, running it again leaves a key
-//! that works.
+//! `artstore audit keygen`: the key that signs heads. Wherever it is interrupted, running it again leaves a
+//! key that works.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

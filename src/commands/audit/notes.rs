@@ -1,6 +1,6 @@
 //! Signed heads in a file.
 
-/// Heads in a file stand behind each other, with this line in between: no line of a head begins so.
+/// Heads in a file come after each other, with this line in between: no line of a head begins so.
 pub(super) const BETWEEN: &str = "----\n";
 
 /// The heads of a file.

@@ -141,7 +141,7 @@ fn line(stored: &Stored, verdict: &Verdict, colour: bool) -> String {
         .as_deref()
         .or(row.actor_id.as_deref())
         .unwrap_or(&row.actor_type);
-    // A command acts for somebody: its event says who gave it.
+    // A command acts for somebody: its event states who gave it.
     let who = match operator(stored) {
         Some(operator) => format!("{operator} ({who})"),
         None => who.to_owned(),
@@ -322,7 +322,7 @@ mod tests {
         assert!(!evil.chars().any(char::is_control), "{evil:?}");
         assert_eq!(evil.matches("x·[2J·y·1m").count(), 6, "{evil}");
 
-        // Who gave a command stands beside it; no user's event can say so of itself.
+        // Who gave a command is shown beside it; no user's event can state that about itself.
         let mut stored = stored;
         stored.row.actor_name = Some("artstore projection pause".to_owned());
         stored.row.data = Some(r#"{"operator":{"name":"vera\u001b","host":"h"}}"#.to_owned());

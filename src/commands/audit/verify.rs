@@ -153,11 +153,11 @@ impl With<'_> {
     /// Checks the tables' form, then the rows.
     async fn all(&self, command: &Verify) -> anyhow::Result<Outcome> {
         let mut connection = reached(self.database).await?;
-        // Before a table is read: what stands in its place may be anything.
+        // Before a table is read: what is in its place may be anything.
         let form = table_definition::check(&mut connection).await?;
         let mut result = match self.rows(&mut connection, command).await {
             Ok(result) => result,
-            // Such tables may be none that can be read: that is said, and why.
+            // Such tables may not be readable: that is reported, and why.
             Err(error) if !form.is_empty() && !is_unavailable(&error) => Outcome {
                 form: vec![unread(&error)],
                 ..Outcome::default()

@@ -1,5 +1,5 @@
-//! How fast the audit log is written, beside inserting the very same rows, and how fast it is
-//! verified, beside reading the same rows from the same table.
+//! How fast the audit log is written, compared with inserting the very same rows, and how fast it is
+//! verified, compared with reading the same rows from the same table.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How fast the relay drains a backlog, beside publishing the very same messages in the same
+//! How fast the relay drains a backlog, compared with publishing the very same messages in the same
 //! batches with nothing else to do.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! From a publisher's commit to the visible row at a steady, moderate rate, beside the least that
+//! From a publisher's commit to the visible row at a steady, moderate rate, compared with the least that
 //! the servers need for one event: a publish, a delivery, and an upsert of one row.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How fast the projector applies a stream, beside upserting the very same rows with `unnest` in
+//! How fast the projector applies a stream, compared with upserting the very same rows with `unnest` in
 //! batches of the same size, on the same table and indexes, with nothing else to do.
 
 use std::time::{Duration, Instant};

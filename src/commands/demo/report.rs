@@ -1,4 +1,4 @@
-//! What came of it, counted from the databases and the streams themselves.
+//! The results, counted in the databases and the streams themselves.
 
 use artstore_runtime::count::counted;
 use std::collections::HashMap;

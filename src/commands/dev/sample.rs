@@ -1,5 +1,5 @@
-//! Files for the first searches, written as a publisher writes them. Their ids are fixed: where they are
-//! there already, nothing is written.
+//! Files for the first searches, written as a publisher writes them. Their ids are fixed: where they
+//! exist already, nothing is written.
 
 use artstore_producers::publish::files::{self, NewFile};
 use artstore_producers::publish::wal::{self, Begin, OperationType};

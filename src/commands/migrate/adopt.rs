@@ -1,4 +1,4 @@
-//! `artstore migrate adopt`: takes over what the product made. All databases are looked at before
+//! `artstore migrate adopt`: takes over what the product created. All databases are checked before
 //! the first is changed.
 
 use artstore_runtime::count::{by, counted};

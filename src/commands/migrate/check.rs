@@ -320,7 +320,7 @@ async fn rights(
 ) -> anyhow::Result<()> {
     let foreign = artstore_migrations::owned_by_others(connection, module).await?;
     let already = matches!(report.more["made"]["by"].as_str(), Some("product"));
-    // Of tables to be adopted that was said among the differences.
+    // For tables to be adopted, the differences contain it already.
     for difference in foreign.iter().filter(|_| !already) {
         report.add(Verdict::Stop, "rights", difference);
     }

@@ -1,10 +1,10 @@
-//! `--dry-run`: the steps that would be taken, as an SQL script with headers.
+//! `--dry-run`: the steps that would be applied, as an SQL script with headers.
 
 use artstore_migrations::{Direction, Module, PlannedStep};
 use artstore_runtime::count::counted;
 use serde_json::{Value, json};
 
-/// For people. A part that runs in batches has `$1`; everything else can be run as it stands.
+/// For people. A part that runs in batches has `$1`; everything else can be run as it is.
 pub(super) fn text(module: &Module, steps: &[PlannedStep]) -> String {
     let mut text = format!("-- {module}: {} would run\n", counted(steps.len(), "step"));
     for planned in steps {

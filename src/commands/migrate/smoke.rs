@@ -1,4 +1,4 @@
-//! `artstore migrate smoke`: one file goes the whole way through a system that runs, and leaves
+//! `artstore migrate smoke`: sends one file through a system that runs, and leaves
 //! nothing but its events, its finished operations and its tombstone. The rows are written through
 //! the publishers' API; nothing is written to an element's disk.
 

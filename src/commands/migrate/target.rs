@@ -28,7 +28,7 @@ pub(super) async fn connect(
     module: &Module,
     database: &PgConnectOptions,
 ) -> anyhow::Result<PgConnection> {
-    // A step says itself how far it is; the client's "slow statement" is no news.
+    // A step reports its own progress; the client's "slow statement" is no news.
     let quiet = database
         .clone()
         .log_slow_statements(tracing::log::LevelFilter::Off, Duration::ZERO);
@@ -80,7 +80,7 @@ pub(super) fn targets(
 ) -> Result<Vec<(Module, PgConnectOptions)>, ConfigError> {
     let wanted = |name| only.is_none_or(|module| module == name);
     let mut targets = Vec::new();
-    // DB_* are the admin's or the element's: only --module says whose.
+    // DB_* are the admin's or the element's: only --module states whose.
     let admin = only == Some(ModuleName::Admin) || config.admin_database_url.is_some();
     if wanted(ModuleName::Admin) && admin {
         targets.extend(config.admin_database()?.map(|d| (Module::Admin, d)));

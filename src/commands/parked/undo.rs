@@ -1,5 +1,5 @@
-//! `artstore parked undiscard`: what was discarded is parked again. Later events of its key may have been
-//! applied since, and would be overtaken by it: they are taken from the stream and parked behind it, so
+//! `artstore parked undiscard`: parks again what was discarded. Later events of its key may have been
+//! applied since, and it would overtake them: they are read from the stream and parked after it, so
 //! that a retry applies all of them in the order of the stream.
 
 use std::collections::BTreeSet;

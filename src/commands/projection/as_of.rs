@@ -1,4 +1,4 @@
-//! Where a snapshot is to stand: a time, or places in streams.
+//! The state that a snapshot is to show: at a time, or at sequences of streams.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

@@ -85,7 +85,7 @@ async fn halts(bus: Option<&Bus>, projection: Projected) -> Halts {
             None => {}
         }
     }
-    // Another process may go on with it.
+    // Another process may continue with it.
     halted.retain(|source, _| !active.contains(source));
     Some(halted)
 }
@@ -93,7 +93,7 @@ async fn halts(bus: Option<&Bus>, projection: Projected) -> Halts {
 /// Lists the projections whose databases are configured. Exit code 1 where one has halted.
 pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
-    // Without it nobody knows who has halted; the databases say the rest.
+    // Without it nobody knows who has halted; the rest is in the databases.
     let bus = Bus::connect(&config.bus("artstore projection list")).await;
     for projection in Projected::value_variants() {
         if super::database::database(config, *projection).is_ok() {
@@ -234,7 +234,7 @@ impl ListedProjection {
         self.checkpoints.iter().map(|at| at.parked).sum()
     }
 
-    /// Versions of tables that this program can't go on with.
+    /// Versions of tables that this program can't continue with.
     fn other_version(&self) -> Option<i32> {
         let version = i32::try_from(self.projection.version()).unwrap_or(i32::MAX);
         let versions = self.checkpoints.iter().map(|at| at.version);

@@ -28,7 +28,7 @@ pub struct Pause {
     json: bool,
 }
 
-/// What is to go on.
+/// Which projection is to be resumed.
 #[derive(Debug, Args)]
 pub struct Resume {
     /// The projection
@@ -73,7 +73,7 @@ pub async fn pause(config: &Config, command: &Pause) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets a projection go on.
+/// Resumes a projection.
 pub async fn resume(config: &Config, command: &Resume) -> anyhow::Result<ExitCode> {
     let name = command.projection.name();
     let mut connection = connect(config, command.projection).await?;

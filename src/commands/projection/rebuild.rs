@@ -1,5 +1,5 @@
-//! `artstore projection rebuild`. Exit code 0: swapped, or equal, or the snapshot is made; 1: the tables
-//! differ, or it could not be done; 2: it was not asked for rightly.
+//! `artstore projection rebuild`. Exit code 0: swapped, or equal, or the snapshot exists; 1: the tables
+//! differ, or it could not be done; 2: wrong usage.
 
 use artstore_runtime::count::counted;
 use std::process::ExitCode;
@@ -251,7 +251,7 @@ impl Run<'_> {
             .compare(&mut |step: Step| progress.show(&step))
             .await?;
         let equal = comparison.is_equal();
-        // The comparison is right without; meanwhile nothing is said to the database.
+        // The comparison is right without; meanwhile nothing is sent to the database.
         let named = touched::name_events(self.bus, build, &mut comparison);
         let named = tokio::time::timeout(NAMING, named).await;
         if let Err(error) = named.map_err(anyhow::Error::from).flatten() {
@@ -310,7 +310,7 @@ impl Run<'_> {
         };
         let facts = self.facts(outcome, Some(comparison));
         self.record(build.connection(), facts).await?;
-        // Somebody has to decide, and then it goes on from here.
+        // Somebody has to decide, and then it continues from here.
         let kept = self.command.keep || !self.command.dry_run;
         let next = match (equal, kept) {
             (true, _) => format!("{} Nothing was swapped.\n", verdict(comparison)),

@@ -1,4 +1,4 @@
-//! `artstore projection remove`: a snapshot that nobody reads any more, or the tables of before the last
+//! `artstore projection remove`: a snapshot that nobody reads any more, or the tables from before the last
 //! swap.
 
 use std::process::ExitCode;

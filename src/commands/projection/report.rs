@@ -1,4 +1,4 @@
-//! What a comparison found, for people.
+//! The differences that a comparison found, for people.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! The event that touched a row last, where the row itself does not say: one that is gone, and one of a
-//! table without events' ids. It is looked up in the stream by the file that both are about.
+//! The last event of a row, where the row itself does not name it: a row that is gone, or one of a
+//! table without event ids. It is searched in the stream by the file that both are about.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -87,7 +87,7 @@ async fn last_events(
     if wanted.to < wanted.from {
         return Ok(last);
     }
-    // What readers pass over has no effect.
+    // What readers skip has no effect.
     let damage = breaks::damage(bus, source).await?;
     let mut messages = Messages::open(bus, source, wanted).await?;
     while let Some((sequence, message)) = messages.next().await? {

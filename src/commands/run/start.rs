@@ -1,5 +1,5 @@
-//! The start of a service. What is wrong with a setting ends it; a server that is unavailable is waited for:
-//! NATS by all, a database by the source or the projection that needs it.
+//! The start of a service. A wrong setting ends it; it waits for a server that is unavailable:
+//! all of it for NATS, for a database only the source or the projection that needs it.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ pub(super) fn failed(source: &Source, error: &RelayError) -> anyhow::Error {
     anyhow!("source {source} ({variable}): {error}")
 }
 
-/// Relays a source until `stop` says so, and waits for its servers before it begins.
+/// Relays a source until `stop` is set, and waits for its servers before it begins.
 pub(super) async fn relay(
     bus: Bus,
     options: RelayOptions,
@@ -129,7 +129,7 @@ pub(super) struct ProjectorContext {
     pub(super) patience: Patience,
 }
 
-/// Runs a projection until `stop` says so, and waits for its database before it begins.
+/// Runs a projection until `stop` is set, and waits for its database before it begins.
 pub(super) async fn project<P: Projector>(
     projector: P,
     context: ProjectorContext,

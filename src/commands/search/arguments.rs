@@ -1,4 +1,4 @@
-//! What can be said on the command line, and the question that it becomes.
+//! The arguments of the command line, and the question that they become.
 
 use artstore_projectors::read_your_writes::AtLeast;
 use artstore_projectors::search::filters::Filters;

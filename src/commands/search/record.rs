@@ -1,5 +1,5 @@
-//! Each search is itself an event: a row in the query module's outbox, from where relay and
-//! projector take it into `search_history`.
+//! Each search is itself an event: a row in the query module's outbox, which relay and
+//! projector bring into `search_history`.
 
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_producers::publish::wal::PublishError;

@@ -1,4 +1,4 @@
-//! Hits for people: one line each, no wider than the terminal; 80 columns where it is none.
+//! Hits for people: one line each, no wider than the terminal; 80 columns where there is no terminal.
 
 use artstore_projectors::search::SearchResult;
 use artstore_projectors::search::hit::Hit;

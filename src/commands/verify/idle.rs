@@ -1,5 +1,5 @@
-//! Who does not go on by itself: relays and projections that are halted or paused, and events that are
-//! parked. It is looked at before anything is compared, so that nobody waits for what does not come.
+//! What does not continue by itself: relays and projections that are halted or paused, and events that are
+//! parked. It is checked before anything is compared, so that nobody waits for what does not come.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Note {
     pub(super) command: String,
 }
 
-/// Who does not go on, and what that is called.
+/// Who does not continue, and what that is called.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     /// Sources whose finished rows nobody publishes now.
@@ -145,7 +145,7 @@ impl Idle {
     }
 }
 
-/// The problem of one of them, where there are some and none goes on.
+/// The problem of one of them, where there are some and none continues.
 fn all_halted<'a>(
     workers: impl Iterator<Item = (Stage, Option<&'a Problem>)>,
 ) -> Option<&'a Problem> {

@@ -1,5 +1,5 @@
-//! The result for people: who does not go on, a line for each source, then what does not agree, then
-//! the verdict, and the one command to go on with.
+//! The result for people: what does not continue by itself, a line for each source, then the differences,
+//! then the verdict, and the one command to continue with.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ const ORDER: [&str; 8] = [
     "parked",
 ];
 
-/// Who does not go on: what waits for them is not waited for.
+/// Who does not continue: what waits for them is not waited for.
 pub(super) fn notes(notes: &[Note]) -> String {
     let mut text = String::new();
     for note in notes {
@@ -44,7 +44,7 @@ pub(super) fn notes(notes: &[Note]) -> String {
     text
 }
 
-/// The one command to go on with; none where nothing has to be done.
+/// The one command to continue with; none where nothing has to be done.
 pub(super) fn next(reports: &[Report], cache: Option<&cache::Report>) -> Option<String> {
     let of_cache = cache.iter().flat_map(|cache| &cache.findings);
     let of_sources = reports.iter().flat_map(|report| &report.findings);

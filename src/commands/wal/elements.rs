@@ -1,4 +1,4 @@
-//! The elements whose operations a command is about, and what is given to it.
+//! The elements whose operations a command is about, and its other arguments.
 
 use std::time::Duration;
 

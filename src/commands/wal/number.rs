@@ -1,5 +1,5 @@
 //! `artstore wal number`: positions for finished rows that have none, because the trigger that
-//! gives them was off. What it repairs, `artstore verify` finds.
+//! assigns them was off. `artstore verify` finds such rows.
 
 use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
@@ -76,7 +76,7 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
                     by(numbered, "has", "have")
                 );
                 if let (Source::Element(name), true) = (&source, numbered > 0) {
-                    // They come behind what happened to their files since.
+                    // They come after what happened to their files since.
                     println!("then backfill the files: artstore element backfill {name}");
                 }
             }

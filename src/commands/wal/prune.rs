@@ -1,5 +1,5 @@
-//! `artstore wal prune`: finished operations are removed from an element's log once its stream provably
-//! holds them. Each element is compared with its whole stream first; where anything is found, nothing
+//! `artstore wal prune`: removes finished operations from an element's log once its stream provably
+//! contains them. Each element is compared with its whole stream first; where anything differs, nothing
 //! of it is removed.
 
 use artstore_runtime::count::{by, counted};

@@ -1,4 +1,4 @@
-//! Tables that somebody changes after they were looked at and before they are adopted.
+//! Tables that somebody changes after they were checked and before they are adopted.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is in the way of an adoption.
+//! What blocks an adoption.
 
 use artstore_migrations::adopt;
 

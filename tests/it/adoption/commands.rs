@@ -70,7 +70,7 @@ fn the_command_changes_nothing_where_one_database_blocks_or_it_is_only_asked() {
             said.contains("STOP  differs       blocks: column search_history.search_mode"),
             "{said}"
         );
-        // Without adoption, a migration says what to do.
+        // Without adoption, a migration's error states what to do.
         let (status, said) = command(&["migrate", "up"]).finish().await;
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("run `artstore migrate adopt`"), "{said}");

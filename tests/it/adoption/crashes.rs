@@ -5,7 +5,7 @@ use artstore_migrations::{Origin, inspect};
 use super::*;
 
 /// Killed between any two of its steps, an adoption leaves what the product runs on; the next one
-/// goes on.
+/// continues.
 #[test]
 fn an_adoption_that_is_killed_is_gone_on_with() {
     run(async {

@@ -4,7 +4,7 @@ use artstore_migrations::{Origin, adopt, inspect, up};
 
 use super::*;
 
-/// A database that differs from version 1 without harm, and what is said of it.
+/// A database that differs from version 1 without harm, and what is reported about it.
 struct Odd {
     module: Module,
     spoil: &'static str,

@@ -1,4 +1,4 @@
-//! The product goes on writing while its tables are adopted, and while one is repaired.
+//! The product continues to write while its tables are adopted, and while one is repaired.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,7 +144,7 @@ async fn adopted_while_it_is_written_to(made: Made) {
         operations += writer.await.unwrap();
     }
 
-    // No row lost, none changed, and the product's version table says what it said.
+    // No row lost, none changed, and the product's version table is unchanged.
     for (connection, (columns, before)) in [&mut element, &mut query, &mut admin]
         .into_iter()
         .zip(before)
@@ -175,7 +175,7 @@ async fn adopted_while_it_is_written_to(made: Made) {
     // Not their order: the writers finish in another transaction than they change.
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.rows, report.messages);
-    // Files that no operation tells of are known to `_files` alone.
+    // Files that no operation reports are in `_files` alone.
     let untold = format!(
         "delete from {ELEMENT}_files as file where not exists (select from {ELEMENT}_wal as wal \
          where wal.file_id = file.file_id and wal.position is not null)"
@@ -211,7 +211,7 @@ fn what_the_services_made_on_their_own_is_adopted_while_it_is_written_to() {
 }
 
 /// The product keeps a transaction open on a table for as long as an upload takes: a repair gives
-/// way, so that others go on, and comes again.
+/// way, so that others continue, and comes again.
 #[test]
 fn a_repair_waits_for_an_upload_and_lets_others_through() {
     run(async {

@@ -1,6 +1,6 @@
-//! An installation that the product made is taken over while it runs: what is recognised, what
-//! blocks, what is repaired, that no row is lost or changed; and the commands around it. One promise
-//! a file.
+//! An installation that the product created is taken over while it runs: what is recognised, what
+//! blocks, what is repaired, that no row is lost or changed; and the commands around it. One guarantee
+//! per file.
 
 mod between_looks;
 mod blocks;

@@ -1,4 +1,4 @@
-//! What a repair makes.
+//! What a repair adds.
 
 use artstore_migrations::{adopt, inspect, up};
 
@@ -45,7 +45,7 @@ fn repairs_make_version_1_to_the_letter_and_the_printed_sql_the_same() {
                 assert_eq!(repaired.len(), version_1.len(), "{module}");
             }
         }
-        // Numbers go on above the ids that are there.
+        // Numbers continue above the ids that are there.
         let (_, mut connection) = product_database(&storage(), Made::ByTheServices).await;
         adopt(&mut connection, &storage()).await.unwrap();
         let next: i64 = value(

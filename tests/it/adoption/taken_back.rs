@@ -1,4 +1,4 @@
-//! An adoption that is taken back.
+//! An adoption that is undone.
 
 use artstore_migrations::{Goal, MigrateError, Migrator, Origin, adopt, down, inspect, up};
 

@@ -1,4 +1,4 @@
-//! Old rows go into files that verify by themselves, and the log goes on over the boundary.
+//! Old rows are moved into files that verify by themselves, and the log continues over the boundary.
 
 use std::path::{Path, PathBuf};
 
@@ -138,7 +138,7 @@ fn old_rows_go_into_files_and_the_log_goes_on() {
             "{said}"
         );
 
-        // Rows behind the boundary are proved as before; the command has read all archives.
+        // Rows after the boundary are proved as before; the command has read all archives.
         let mut admin = pg(&world.admin_url).await;
         let id: i64 = value(
             &mut admin,
@@ -391,7 +391,7 @@ fn nothing_is_removed_before_the_log_says_so() {
 }
 
 /// Who may write the outbox can have an archive recorded that never was. It hides no row that was not
-/// signed or that the bus tells to be young, and takes nothing back.
+/// signed or that are young by the bus, and takes nothing back.
 #[test]
 fn an_archive_that_never_was_is_not_believed() {
     run(async {

@@ -1,5 +1,5 @@
-//! Somebody with full access to the database, with and without the secret of the chain: whatever
-//! they change is found, and by what. `docs/audit.md` has the same table.
+//! Somebody with full access to the database, with and without the secret of the chain: every change
+//! is found, and by the layer that is expected. `docs/audit.md` has the same table.
 
 use std::collections::BTreeSet;
 
@@ -65,7 +65,7 @@ pub async fn sign_again(admin: &mut PgConnection) {
     assert!(store::advance(admin, STREAM, 0, &tip).await.unwrap());
 }
 
-/// A log with rows of the product's below it, heads at 256, 512 and 700, and rows behind the last
+/// A log with rows of the product's below it, heads at 256, 512 and 700, and rows after the last
 /// head.
 pub async fn built(audited: &Audited<'_>) {
     let world = audited.world;

@@ -1,4 +1,4 @@
-//! The log as it is built: a row for each message, as the catalogue says, and everything verifies.
+//! The log as it is built: a row for each message, as the catalogue states, and everything verifies.
 
 use super::*;
 use crate::load::Load;
@@ -37,7 +37,7 @@ fn every_message_of_every_stream_is_a_row_and_verifies() {
         let (status, said) = verify.output().await;
         let said: Value = serde_json::from_str(&said).unwrap();
         assert!(status.success() && said["audit"]["ok"] == true, "{said}");
-        // Without public keys nothing is said of it, and that is said.
+        // Without public keys it is not checked, and that is reported.
         let (_, said) = world.command(&["verify", "--json"]).output().await;
         let said: Value = serde_json::from_str(&said).unwrap();
         assert!(said["audit"].is_null(), "{said}");

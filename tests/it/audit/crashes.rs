@@ -1,5 +1,5 @@
-//! SIGKILL between every two steps, two projectors at once, and a database that was set back: the
-//! log goes on as one and verifies.
+//! SIGKILL between every two steps, two projectors at once, and a database that was set back: there is
+//! still one log, and it verifies.
 
 use super::*;
 use crate::load::Load;

@@ -1,6 +1,5 @@
-//! Somebody with the rights on the database has something else shown than what was signed: in the place of a
-//! table, in between, or behind the last head. It is found by `audit verify`, and shown as what it is by
-//! whatever shows rows.
+//! Somebody with the rights on the database has something else shown than what was signed: instead of a
+//! table, in between, or after the last head. `audit verify` finds it, and whatever shows rows marks it.
 
 use artstore_projectors::audit_log::published;
 
@@ -27,7 +26,7 @@ async fn view(admin: &mut sqlx::PgConnection) {
     .await;
 }
 
-/// What is put in the place of a table or in between, how it is taken away again, and what is said.
+/// What is put in the place of a table or in between, how it is taken away again, and what is reported.
 const FORMS: [(&str, &str, &str); 13] = [
     (
         "alter table audit_logs enable row level security",
@@ -268,7 +267,7 @@ fn a_row_that_was_changed_is_shown_as_such_also_where_the_tree_was_made_to_fit()
             let said: Value = serde_json::from_str(&said).unwrap();
             assert_eq!(said["not_as_signed"], reason, "{said}");
         }
-        // With neither, it is said that nothing proves the row.
+        // With neither, it is reported that nothing proves the row.
         let (status, log) = world.command(&show).finish().await;
         assert!(status.success(), "{log}");
         assert!(log.contains("1 row is not proven"), "{log}");
@@ -332,7 +331,7 @@ fn rows_behind_the_last_head_are_compared_with_their_messages_before_one_is_sign
             "{verdict}"
         );
 
-        // With the row as it was it goes on.
+        // With the row as it was it continues.
         execute(&mut admin, "alter table audit_logs disable trigger all").await;
         execute(
             &mut admin,

@@ -1,4 +1,4 @@
-//! `artstore audit keygen`: wherever it is cut off, running it again leaves a key that works.
+//! `artstore audit keygen`: wherever it is interrupted, running it again leaves a key that works.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,5 +1,5 @@
-//! The stream of heads was made anew, or lost some of them: that is found, the log goes on, also where rows
-//! were archived, and what the database has is published again.
+//! The stream of heads was recreated, or lost some of them. That is found, the log continues, also where rows
+//! were archived, and the heads in the database are published again.
 
 use artstore_bus::bus::{AUDIT_HEADS, StreamName};
 use artstore_projectors::audit_log::published;

@@ -1,5 +1,5 @@
-//! A stream that was made again: the log halts, names a command that helps, and goes on where every row is
-//! what the new stream's messages say.
+//! A stream that was recreated: the log halts, names a command that helps, and continues where every row
+//! agrees with the new stream's messages.
 
 use super::*;
 

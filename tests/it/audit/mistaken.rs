@@ -1,4 +1,4 @@
-//! A command that is asked for something that is not there says so: silence would look like an answer.
+//! A command that is asked for something that does not exist reports that: silence would look like an answer.
 
 use super::*;
 
@@ -93,7 +93,7 @@ fn a_log_a_file_or_a_database_that_is_not_the_one_that_is_meant_is_told() {
             assert!(log.contains("correct ADMIN_DATABASE_URL"), "{log}");
         }
 
-        // What is known of the rest is told where the log's check can't be done.
+        // Where the log's check can't be done, what is known of the rest is reported.
         projector.kill().await;
         admin_events(&world, 1).await;
         // Exports are events, too.

@@ -1,4 +1,4 @@
-//! The audit log: every message is a row, and nobody changes one quietly.
+//! The audit log: every message is a row, and nobody changes one unnoticed.
 
 mod any_byte;
 mod archive;
@@ -150,7 +150,7 @@ pub fn admin_relay(world: &World) -> Process {
         .start()
 }
 
-/// What `audit verify` said.
+/// What `audit verify` reported.
 pub struct Verdict(pub Value);
 
 impl Verdict {

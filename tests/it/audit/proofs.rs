@@ -1,4 +1,4 @@
-//! Proofs off line, heads that are kept elsewhere, and keys that are renewed.
+//! Offline proofs, heads that are kept elsewhere, and keys that are renewed.
 
 use artstore_projectors::audit_log::head::Head;
 use artstore_projectors::audit_log::note::SignerKey;
@@ -164,7 +164,7 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
                 old.to_str().unwrap(),
             )
         };
-        // Without the old secret it goes on, for everything is under a published head, and says which
+        // Without the old secret it continues, for everything is under a published head, and says which
         // secret is missing. A variable without a value, an empty file and an empty folder hold none.
         let nothing = folder.join("nothing");
         std::fs::write(&nothing, "").unwrap();
@@ -204,7 +204,7 @@ fn secrets_and_signing_keys_are_renewed_and_old_rows_still_verify() {
         let verify = renewed.command(&["audit", "verify", "--json"]);
         let (status, said) = with(verify).output().await;
         assert!(status.success(), "{said}");
-        // Who does not have the old secret is told which rows that concerns.
+        // Without the old secret, the report names the rows that this concerns.
         let verify = renewed.command(&["audit", "verify", "--json"]);
         let (status, said) = verify
             .env("SECURITY_AUDIT_HMAC_SECRET", secret)

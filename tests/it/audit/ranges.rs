@@ -1,5 +1,5 @@
-//! `audit verify` of some rows: whole tiles around them are read, nothing else is named, and a range
-//! that has no rows is no verdict.
+//! `audit verify` of some rows: whole tiles around them are read, nothing else is reported, and a range
+//! without rows gives no verdict.
 
 use std::collections::BTreeSet;
 

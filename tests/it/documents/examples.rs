@@ -1,4 +1,4 @@
-//! The examples that a newcomer runs, as they stand on the pages.
+//! The examples that a newcomer runs, as they are on the pages.
 
 use std::os::unix::fs::PermissionsExt as _;
 

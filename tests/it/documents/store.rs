@@ -1,4 +1,4 @@
-//! The publisher of docs/publishing.md, as it stands there.
+//! The publisher of docs/publishing.md, as it is there.
 #![allow(dead_code)]
 
 use artstore_producers::publish::files::{self, NewFile};

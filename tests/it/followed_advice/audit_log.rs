@@ -59,7 +59,7 @@ fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
         assert!(status.success(), "{said}");
         follows("artstore projection resume audit-log", &mut services).await;
 
-        // The command says that it was changed; what it was has to be restored.
+        // The command reports that it was changed; what it was has to be restored.
         let place = |sequence: u64| {
             format!(
                 "update projection_checkpoints set last_sequence = {sequence} \

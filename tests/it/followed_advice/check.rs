@@ -1,5 +1,5 @@
-//! The check of source and stream that runs beside a relay: what it finds, why it does not go on, and
-//! that it stands still.
+//! The check of source and stream that runs beside a relay: what it finds, why it does not continue, and
+//! that it is stuck.
 
 use artstore_stack::{Stack, StackOptions};
 

@@ -1,12 +1,12 @@
-//! What `artstore status` advises, followed until all is well: each state is brought about on real
-//! servers, and ended as its advice says.
+//! What `artstore status` advises, followed until all is well: each state is caused on real
+//! servers, and ended as the advice says.
 //!
 //! - `commands`: states that a command ends
 //! - `audit_log`: the same, of an audit log
 //! - `registry`: the same, of the element registry
 //! - `check`: the check of source and stream that runs beside a relay
-//! - `stuck`: somebody who has a lock, or holds rows back, and does not get on
-//! - `servers`: databases, a node of a NATS cluster, and a mirror's origin that are away
+//! - `stuck`: somebody who has a lock, or holds rows back, and makes no progress
+//! - `servers`: databases, a node of a NATS cluster, and a mirror's origin that are unavailable
 
 mod audit_log;
 mod check;
@@ -58,7 +58,7 @@ pub async fn follow_with(
     }
 }
 
-/// Waits until status says this about that, with the advice that is to be followed.
+/// Waits until status reports this about that, with the advice that is to be followed.
 async fn told(
     program: impl Fn(&[&str]) -> Program,
     about: &str,
@@ -94,7 +94,7 @@ async fn told(
     trouble
 }
 
-/// Waits until status says that all is well.
+/// Waits until status reports that all is well.
 async fn well(program: impl Fn(&[&str]) -> Program, after: &str) {
     let last = std::cell::RefCell::new(String::new());
     eventually_or(
@@ -139,7 +139,7 @@ async fn act(program: impl Fn(&[&str]) -> Program, words: &[&str]) {
             let of = named.lines().next().unwrap().split_whitespace();
             ["parked", "retry"].into_iter().chain(of).collect()
         }
-        // It lists findings, each with what mends it.
+        // It lists findings, each with what repairs it.
         ["verify", _] => {
             let (_, named) = said.split_once("artstore relay republish").unwrap();
             let of = named.lines().next().unwrap().split_whitespace();

@@ -1,5 +1,5 @@
-//! Servers that are away: a database that takes no connections, a node of a NATS cluster, the origin of
-//! a mirror.
+//! Servers that are unavailable: a database that takes no connections, a node of a NATS cluster, the origin
+//! of a mirror.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Somebody who has a lock, or holds rows back, and does not get on: a process that is frozen, a session
+//! Somebody who has a lock, or holds rows back, and makes no progress: a process that is frozen, a session
 //! that is none of ours, a table that is locked.
 
 use sqlx::PgConnection;
@@ -57,7 +57,7 @@ fn processes_that_are_frozen_are_replaced_as_advised() {
     });
 }
 
-/// It works; what it says of itself gets lost, as where its NATS user may not answer.
+/// It works; what it reports about itself gets lost, as where its NATS user may not answer.
 #[test]
 fn a_relay_that_does_not_answer_is_named_until_it_may() {
     run(async {
@@ -97,7 +97,7 @@ fn a_session_that_has_a_relays_lock_is_ended_as_advised() {
         .await;
         relay.kill().await;
         let somebody = taken(world.element(0).await, &key.to_string()).await;
-        // It is standby, and takes over.
+        // It is a standby, and takes over.
         let relay = world.command(&["run", "relay"]).start();
         execute(&mut element, ROW).await;
         let what = "a relay has the lock and does not answer";

@@ -1,5 +1,5 @@
 //! A migrator that is killed between two parts, and one that left an index unfinished: whichever
-//! way it goes on, it ends as if nothing had been.
+//! way it continues, it ends as if nothing had been.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -18,7 +18,7 @@ fn migrate(url: &str, module: &Module, words: &[&str]) -> Program {
     Program::new(&arguments).env(variable, url)
 }
 
-/// Ends a walk at one point after another, and goes on up or down in turn.
+/// Kills a migration at one point after another, and continues up or down in turn.
 async fn killed_everywhere(module: Module) {
     let url = database("killed").await;
     let mut conn = connect(&url).await;
@@ -52,7 +52,7 @@ async fn killed_everywhere(module: Module) {
                 break;
             }
             assert_eq!(ended.signal(), Some(9), "{log}");
-            // Back, or on: in turn, so that each point is gone on from in one of two ways.
+            // Back, or on: in turn, so that each point is continued in one of two ways.
             let goals = [
                 (start, away),
                 (

@@ -72,7 +72,7 @@ fn an_upload_keeps_its_transaction_and_others_write_on_while_up_waits_for_it() {
                 .env("STORAGE_DATABASE_URL", &url)
                 .start();
 
-        // Twice refused, it says who holds the table.
+        // Twice refused, it reports who holds the table.
         migrator.says("the tables are in use: trying again").await;
         eventually("it tries again and again", || async {
             (migrator.log().matches("trying again").count() >= 3).then_some(())

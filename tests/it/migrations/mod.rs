@@ -84,7 +84,7 @@ async fn text(conn: &mut PgConnection, sql: &str) -> String {
     texts(conn, sql).await.remove(0)
 }
 
-/// Polls until the query says "true".
+/// Polls until the query returns "true".
 async fn until(conn: &mut PgConnection, sql: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while text(conn, sql).await != "true" {

@@ -106,7 +106,7 @@ fn audit_rows_are_neither_refused_nor_changed_because_of_something_else() {
             ),
         )
         .await;
-        // Who is gone already can still be told of.
+        // An event can still name somebody who is gone already.
         exec(
             &mut conn,
             &audit(", severity, actor_type, user_id", ", 'warning', 'user', 8"),

@@ -1,5 +1,5 @@
 //! Arbitrary JSON in every `jsonb` column that others write, through relay, projectors and checks:
-//! nothing stops, and what a check can't take for right it names. `SEED=…` runs a failure again.
+//! nothing stops, and what a check can't accept it names. `SEED=…` runs a failure again.
 
 use artstore_projectors::search::query::{Mode, Search};
 use artstore_projectors::search::search;

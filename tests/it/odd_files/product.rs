@@ -176,7 +176,7 @@ fn texts_that_no_message_can_hold_are_left_out_and_named() {
         let text = json!({"b": long, "tags": ["lost"]}).to_string();
         let noted = Odd::with_metadata(&text);
         let with_metadata = noted.insert(&mut connection).await;
-        // As large as can be told: nothing is left out.
+        // As large as fits into a message: nothing is left out.
         let fits = Odd::described("x".repeat(MAX_BODY_BYTES - 2_000));
         let whole = fits.insert(&mut connection).await;
         world.published(0).await;

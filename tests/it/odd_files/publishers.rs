@@ -1,4 +1,4 @@
-//! Odd files by the publishers' API: what it takes, and what it refuses before it is written.
+//! Odd files by the publishers' API: what it accepts, and what it refuses before it is written.
 
 use artstore_schemas::source::Source;
 

@@ -1,5 +1,5 @@
-//! Rows that are not what the streams tell: shown with their events, and repaired. Rows of the product's own
-//! services, and parked events, come along.
+//! Rows that differ from the streams: shown with their events, and repaired. Rows of the product's own
+//! services, and parked events, are copied.
 
 use super::*;
 use crate::load::update;
@@ -87,7 +87,7 @@ fn rows_changed_removed_and_added_by_hand_are_shown_with_their_events_and_repair
         crate::verify_cache::clean(&world).await;
         let (code, said) = rebuild(&world, &["--dry-run"]).await;
         assert_eq!((code, said["outcome"].as_str()), (Some(0), Some("equal")));
-        // Rolled back, the damage is there again: these are the tables of before.
+        // Rolled back, the damage is there again: these are the previous tables.
         let rollback = world.command(&["projection", "rollback", "query-cache"]);
         let (status, said) = rollback.output().await;
         assert!(status.success(), "{said}");

@@ -8,7 +8,7 @@ use super::*;
 use crate::load::Load;
 
 /// How often somebody looks who looks all the while: often enough to be there at each step of a swap, and
-/// leaving the cores to those who are looked at.
+/// leaving the cores to those who are watched.
 const LOOKS: Duration = Duration::from_millis(50);
 
 /// Somebody who counts all the while, and searches as the product does: the number is always the same.
@@ -36,7 +36,7 @@ impl Reader {
             while !ended.load(Ordering::Relaxed) {
                 next.tick().await;
                 let begun = Instant::now();
-                // Prepared once, and made anew each time: a plan may remember the old table.
+                // Prepared once; recreated each time: a plan may remember the old table.
                 let prepared: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone()))
                     .fetch_one(&mut query)
                     .await
@@ -179,7 +179,7 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
             .output()
             .await;
         assert!(rolled.0.success(), "{}", rolled.1);
-        // Back and forth: the tables of before are there again.
+        // Back and forth: the previous tables are there again.
         let rolled = world
             .command(&["projection", "rollback", "query-cache"])
             .output()
@@ -347,7 +347,7 @@ fn a_zombie_of_a_rebuild_or_of_a_projector_commits_nothing() {
              where application_name like 'artstore rebuild%' and datname = current_database()",
         )
         .await;
-        // A projector that remembers the tables of before, frozen in the middle of its commit.
+        // A projector that remembers the previous tables, frozen in the middle of its commit.
         files(&world, 50).await;
         world.published(0).await;
         let zombie = world.projector().stop_at("projector.received", 1).start();

@@ -1,5 +1,5 @@
 //! `artstore projection rebuild` and `rollback`: readers see the whole cache all the while, nothing is
-//! lost, and whatever is killed, the same command ends it.
+//! lost, and whatever is killed, the same command completes it.
 
 mod beside;
 mod damage;
@@ -33,7 +33,7 @@ fn command(world: &World, more: &[&str]) -> Program {
     world.command(&arguments)
 }
 
-/// Runs a rebuild: exit code and what it says as JSON.
+/// Runs a rebuild: exit code and its report as JSON.
 async fn rebuild(world: &World, more: &[&str]) -> (Option<i32>, Value) {
     let mut process = command(world, more).argument("--json").start();
     let status = process.ended().await;

@@ -61,10 +61,10 @@ fn what_was_given_up_stays_so_through_a_rebuild_and_a_rollback() {
         let (ok, said) = parking::retry(&world).await;
         assert!(ok && said["applied"] == 1, "{said}");
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
-        // A fill meets the events that were discarded, and goes on behind them.
+        // A fill meets the events that were discarded, and continues after them.
         swaps(&world).await;
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
-        // Nor do they come back with the tables of before.
+        // Nor do they come back with the previous tables.
         let (status, said) = world
             .command(&["projection", "rollback", "query-cache"])
             .output()

@@ -1,4 +1,4 @@
-//! Each command is an event with its operator; what was built for something else is not thrown away.
+//! Each command is an event with its operator; what was built for another purpose is not thrown away.
 
 use super::*;
 use crate::load::{Load, create, delete, new_file};

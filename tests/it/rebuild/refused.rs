@@ -1,4 +1,4 @@
-//! What can't be built again says so, and what to do.
+//! What can't be rebuilt is reported, with what to do.
 
 use artstore_stack::{Stack, StackOptions};
 
@@ -128,7 +128,7 @@ fn a_new_version_halts_and_names_the_command_that_repairs_it() {
         swaps(&world).await;
         files(&world, 10).await;
         passed(&world).await;
-        // The program can't go on with what was before.
+        // The program can't continue with what was before.
         let rollback = world.command(&["projection", "rollback", "query-cache"]);
         let (status, said) = rollback.finish().await;
         assert_eq!(status.code(), Some(1));

@@ -30,7 +30,7 @@ fn nobody_waits_for_a_frozen_server_or_a_frozen_rebuild() {
         let projector = world.projector().start();
         passed(&world).await;
 
-        // NATS stops answering when the tables are taken: they are let go, and it is tried again.
+        // NATS stops answering when the tables are taken: they are released, and it is tried again.
         let mut rebuild = command(&world, &[]).stop_at("rebuild.locked", 1).start();
         rebuild.frozen().await;
         let frozen = Frozen::new(vec![stack.nats_pid(0)]);
@@ -172,7 +172,7 @@ fn rights_and_indexes_that_come_and_go_meanwhile_are_not_lost() {
     });
 }
 
-/// Whatever the server's statistics say, or do not say yet.
+/// Whatever the server's statistics state, or do not say yet.
 #[test]
 fn many_rows_of_the_product_keep_nobody_waiting() {
     run(async {

@@ -1,5 +1,5 @@
 //! A thousand files in two languages, the same in every run, and a naive reader of them: what the
-//! documentation says, in a few lines without a database.
+//! documentation states, in a few lines without a database.
 
 use artstore_projectors::search::query::{Mode, Order, Search, Sort};
 use chrono::{DateTime, TimeDelta, Utc};

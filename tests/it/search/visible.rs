@@ -173,8 +173,8 @@ fn a_number_of_a_rolled_back_transaction_is_covered_by_later_events() {
         let timeout = Duration::from_millis(300);
         let early = read_your_writes::wait(&mut query, QueryCache::NAME, &wanted, timeout).await;
         assert!(matches!(early, Err(WaitError::NotYet { .. })), "{early:?}");
-        // The next event leaves it missing below; one that comes after the relay has found out
-        // tells that nobody will write it.
+        // The next event still states it as a gap; one that comes after the relay has found it aborted
+        // no longer does.
         // (That takes as long as the longest transaction of the server, of other tests, too.)
         let mut missing = false;
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Servers that hang: what services show meanwhile, and how they stop.
+//! Servers that hang: what services report meanwhile, and how they stop.
 
 use std::time::{Duration, Instant};
 
@@ -149,7 +149,7 @@ fn frozen_servers_are_shown_and_do_not_keep_a_stopped_service() {
         ends(&mut b.process, 0).await;
         drop(frozen);
 
-        // PostgreSQL hangs: the locks can't be let go.
+        // PostgreSQL hangs: the locks can't be released.
         let (mut a, mut b) = (relay().await, projector().await);
         a.process.says("relay active").await;
         let mut c = relay().await;
@@ -159,7 +159,7 @@ fn frozen_servers_are_shown_and_do_not_keep_a_stopped_service() {
         }
         let frozen = Frozen::new(postgres_pids(&stack));
         b.process.signal("-TERM").await;
-        // It stands by: it has nothing to let go.
+        // It is a standby: it has no lock to release.
         c.process.signal("-TERM").await;
         ends(&mut c.process, 0).await;
         ends(&mut b.process, 1).await;

@@ -1,10 +1,10 @@
-//! Roles as services: what they show is true, they end in order and in time, and share the work.
-//! One theme a file.
+//! Roles as services: what they report is true, they end in order and in time, and share the work.
+//! One subject per file.
 //!
 //! - `refused`: a relay that may not publish
 //! - `long_names`: sharing the streams of the longest names
 //! - `hanging`: streams that do not answer
-//! - `taken`: a lock in the hands of somebody else
+//! - `taken`: a lock that somebody else holds
 //! - `unstored`: NATS that does not store
 //! - `waiting`: a service that starts while a server is down
 //! - `watched`: a service as it is seen over HTTP

@@ -1,4 +1,4 @@
-//! A stream that refuses every message at once: its relay says why, asks ever more slowly, and
+//! A stream that refuses every message at once: its relay reports why, retries at growing intervals, and
 //! publishes when it may.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What services show: that they are stuck, that they have halted, and every number.
+//! What services report: that they are stuck, that they have halted, and every number.
 
 use super::watched::Watched;
 use super::*;
@@ -162,7 +162,7 @@ fn the_documents_name_every_metric() {
     });
 }
 
-/// Something else writes into the stream: both halt, say why, stay alive, and say so at their end.
+/// Something else writes into the stream: both halt, report why, stay alive, and say so at their end.
 #[test]
 fn a_halt_is_shown_with_its_reason() {
     run(async {

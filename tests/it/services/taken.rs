@@ -1,12 +1,12 @@
-//! A lock of a relay or of a projector in the hands of a session that is neither: any role that may
-//! connect can take it. Those who stand by say that nothing gets on, and `status` names who has it.
+//! A relay's or projector's lock that another session holds: any role that may
+//! connect can take it. The standbys report that nothing makes progress, and `status` names who has it.
 
 use serde_json::Value;
 
 use super::watched::Watched;
 use super::*;
 
-/// What status says of this.
+/// What status reports about this.
 async fn told(world: &World, about: &str, named: &str) {
     eventually(&format!("status names {named:?} about {about}"), || async {
         let (_, said) = world.command(&["status", "--json"]).output().await;

@@ -1,5 +1,5 @@
 //! NATS that does not store what is published: because publishes get lost, or because its disk is full. The
-//! lock stays where it is, the relays are not ready, and `artstore status` says what NATS says.
+//! lock stays where it is, the relays are not ready, and `artstore status` shows what NATS reports.
 
 use artstore_stack::{Stack, StackOptions};
 use serde_json::Value;
@@ -28,7 +28,7 @@ async fn status(world: &World) -> (Option<i32>, Value, Value) {
     (status.code(), said, relay)
 }
 
-/// Waits until the status says that rows wait, and that the cause is this.
+/// Waits until the status reports that rows wait, and that the cause is this.
 async fn stuck(world: &World, cause: &str) -> Value {
     eventually(&format!("the status says: stuck, {cause}"), async || {
         let (code, said, relay) = status(world).await;

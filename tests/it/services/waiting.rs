@@ -1,5 +1,5 @@
-//! Services that start while a server is down: they say so, wait, and go on when it is there. A wrong
-//! setting ends them at once all the same.
+//! Services that start while a server is down: they report it, wait, and continue when it is up. A wrong
+//! setting still ends them at once.
 
 use artstore_stack::{PostgresStop, Stack, StackOptions};
 use serde_json::Value;
@@ -41,7 +41,7 @@ fn place(url: &str) -> String {
     format!("127.0.0.1:{}", url.port().unwrap())
 }
 
-/// Alive, not ready because of this, which the log says once, when it begins.
+/// Alive, not ready because of this, which the log reports once, when it begins.
 async fn waits(service: &Watched, reason: &str) {
     service.becomes_unready(reason).await;
     assert!(service.live().await, "{}", service.process.log());
@@ -50,7 +50,7 @@ async fn waits(service: &Watched, reason: &str) {
     assert_eq!(log.matches(&begins).count(), 1, "{log}");
 }
 
-/// The wait is over, and the log says for what it was.
+/// The wait is over, and the log reports for what it was.
 async fn goes_on(service: &Watched, waited_for: &str, server: &str) {
     let over = format!("no longer waiting for {waited_for}: {server}");
     service.process.says(&over).await;
@@ -154,7 +154,7 @@ async fn serve(place: TcpSocket, url: &str) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// What it says of a source.
+/// What it reports about a source.
 fn part(said: &Value, source: &str) -> Value {
     let mut parts = said["parts"].as_array().unwrap().iter();
     parts.find(|part| part["source"] == source).unwrap().clone()

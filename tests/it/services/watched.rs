@@ -70,7 +70,7 @@ impl Watched {
         .await;
     }
 
-    /// Waits until it is not ready, for a reason that says this.
+    /// Waits until it is not ready, for a reason that contains this.
     pub async fn becomes_unready(&self, reason: &str) {
         eventually(&format!("the service is not ready: {reason}"), || async {
             let (ready, said) = self.readiness().await;

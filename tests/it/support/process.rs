@@ -1,4 +1,4 @@
-//! Real processes of the program: started, ended, frozen, and what they say.
+//! Real processes of the program: started, ended, frozen, and their output.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -60,7 +60,7 @@ impl Program {
         }
     }
 
-    /// Runs it to its end: exit status and what it said on standard error.
+    /// Runs it to its end: exit status and what it wrote to standard error.
     pub async fn finish(self) -> (ExitStatus, String) {
         let mut process = self.start();
         let status = process.ended().await;

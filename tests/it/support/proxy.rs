@@ -14,9 +14,9 @@ use tokio::time::Instant;
 /// What is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// What the program says.
+    /// What the program sends.
     ToServer,
-    /// What the server says.
+    /// What the server sends.
     ToProgram,
     /// Both.
     Both,

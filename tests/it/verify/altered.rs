@@ -1,5 +1,5 @@
-//! Messages that were changed, moved or put in: whatever it was, the commands that are named end in
-//! agreement, for those who read on and for a cache that is built anew.
+//! Messages that were changed, moved or put in: whatever it was, after the commands that are named everything
+//! agrees, for readers that continue and for a cache that is rebuilt.
 
 use std::collections::BTreeSet;
 
@@ -130,7 +130,7 @@ const DAMAGES: &[(&str, Damage)] = &[
 ];
 
 /// Whatever was done to the messages: what is found names the command, and afterwards nothing is
-/// found, the relay goes on, and a cache that is built from the stream is as the files are.
+/// found, the relay continues, and a cache that is built from the stream is as the files are.
 #[test]
 fn whatever_was_changed_the_named_commands_end_in_agreement() {
     run(async {
@@ -233,7 +233,7 @@ fn a_spliced_stream_ends_in_agreement() {
     });
 }
 
-/// Messages of a backfill have no row: where they are gone, the files tell what they told.
+/// Messages of a backfill have no row: where they are gone, the files contain their states.
 #[test]
 fn what_only_snapshots_told_is_told_again() {
     run(async {

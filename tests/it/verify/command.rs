@@ -1,4 +1,4 @@
-//! The command: what it prints, how it ends, and a check that is killed and goes on.
+//! The command: what it prints, how it ends, and a check that is killed and resumes.
 
 use serde_json::Value;
 
@@ -109,7 +109,7 @@ fn a_check_that_is_killed_goes_on_where_it_was_and_finds_the_same() {
         let last = &state["sources"]["elem"]["state"]["links"]["last"];
         assert!((1..5_000).contains(&last.as_u64().unwrap()), "{last}");
 
-        // A stream that was made anew is another one; so is one with another history.
+        // A stream that was recreated is another one; so is one with another history.
         let kept = std::fs::read(&path).unwrap();
         for (field, text) in [("created", "created at"), ("identity", "database")] {
             let mut other = state.clone();
@@ -248,7 +248,7 @@ fn files_with_pending_operations_are_named_apart() {
     });
 }
 
-/// Who does not go on is named first, and nobody waits for it.
+/// Who does not continue is named first, and nobody waits for it.
 #[test]
 fn nobody_waits_for_what_is_paused_or_halted() {
     run(async {

@@ -3,9 +3,9 @@
 //!
 //! - `damage`: one kind of damage after the other
 //! - `rows`: damage of the source's rows
-//! - `mended`: the commands that are named do repair it
+//! - `repaired`: the commands that are named do repair it
 //! - `altered`: the same for whatever was done to messages
-//! - `command`: what the command prints, and a check that is killed and goes on
+//! - `command`: what the command prints, and a check that is killed and continues
 //! - `restarted`: servers that are restarted in the middle, or stay away
 //! - `continuous`: the check beside the relay
 //! - `size`: how memory and time grow with the rows
@@ -130,7 +130,7 @@ pub fn chained(mut messages: Vec<Message>) -> Vec<Message> {
     messages
 }
 
-/// Makes the source's stream anew, with these messages.
+/// Recreates the source's stream, with these messages.
 pub async fn replace(world: &World, source: &Source, messages: &[Message]) {
     let stream = source.stream();
     world.bus.jetstream.delete_stream(&stream).await.unwrap();

@@ -1,5 +1,5 @@
-//! From damage to health with what the command says alone: each damage is found by `artstore verify`
-//! as what it is, and the commands that it names, typed as they stand there, make it agree again.
+//! From damage to health with the command's report alone: `artstore verify` finds each damage
+//! as what it is, and the commands that it names, typed as they are printed, make everything agree again.
 
 use std::collections::BTreeSet;
 
@@ -62,7 +62,7 @@ pub async fn type_it(world: &World, command: &str) {
     assert!(status.success(), "{command}: {log}");
 }
 
-/// Exactly this is found, and is gone after what the report says was done.
+/// Exactly this is found, and is gone after what the report reports was done.
 async fn found_and_repaired(world: &World, expected: &[(&str, &str)]) {
     // A repair is an event of the query module.
     let relay = world

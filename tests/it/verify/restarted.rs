@@ -30,7 +30,7 @@ async fn whole(stack: &Stack) -> World {
     world
 }
 
-/// Freezes the check at this point, does that to the servers, and lets it go on.
+/// Freezes the check at this point, does that to the servers, and lets it continue.
 async fn frozen_meanwhile(
     stack: &Stack,
     program: Program,
@@ -104,7 +104,7 @@ fn a_check_whose_servers_are_restarted_begins_the_part_again() {
                 assert!(said["audit"].is_object(), "{what}: {said}");
             }
         }
-        // People are told in one line.
+        // One line reports it to people.
         let program = verify();
         let at = ("verify.read", 2);
         let mut check = frozen_meanwhile(&stack, program, at, Restarted::Postgres).await;

@@ -96,7 +96,7 @@ fn rows_changed_removed_or_never_numbered_are_named_and_the_last_are_repaired() 
         let expected = vec![(Kind::MessageExtra, Some(12), Some(12))];
         assert_eq!(named(&report), expected, "{report:?}");
         assert_eq!(report.findings[0].id, Some(gone));
-        // Before it was published: no message, and none owed. Nothing can tell that it was there.
+        // Before it was published: no message, and none owed. Nothing can show that it was there.
         execute(
             &mut element,
             "insert into elem_wal (transaction_id, operation_type, status, operation_data) \

@@ -53,7 +53,7 @@ async fn soak(time: Duration) {
     );
 }
 
-/// Writers of every kind, in bursts: a relay that is slower than they are would never be level, and
+/// Writers of every kind, in bursts: a relay that is slower than they are would never catch up, and
 /// no check of what was finished when it began would end.
 async fn writers(world: &World, mix: &Arc<Mix>, stop: &AtomicBool) {
     let source = world.source(0);
@@ -78,7 +78,7 @@ async fn writers(world: &World, mix: &Arc<Mix>, stop: &AtomicBool) {
     }
 }
 
-/// What a check says during which relay and projector are killed, and others begin; and those.
+/// What a check reports during which relay and projector are killed, and others begin; and those.
 async fn checked_while_they_die(world: &World) -> (String, [Process; 2]) {
     let relay = world.command(&["run", "relay", "--verify"]).start();
     let projector = world.projector().start();

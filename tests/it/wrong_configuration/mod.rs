@@ -1,5 +1,5 @@
 //! A wrong configuration gives one clear error at the start: what is wrong, where, what to do. No
-//! secret is in it, the exit code tells usage (2) from everything else (1), and nothing is changed.
+//! secret is in it, the exit code distinguishes usage (2) from everything else (1), and nothing is changed.
 
 mod databases;
 mod pooler;

@@ -1,4 +1,4 @@
-//! Servers that can't be reached, are too old, or only stand by.
+//! Servers that can't be reached, are too old, or are only standbys.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

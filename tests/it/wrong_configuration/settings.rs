@@ -1,4 +1,4 @@
-//! Settings that can't be used, and what `help settings` says about all of them.
+//! Settings that can't be used, and what `help settings` prints about all of them.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
 //! Every row derived again from its message on the bus, by the mapping that made it, and compared
-//! leaf by leaf: with the row where it is there, and where it was archived, with the stored tree. So
+//! leaf by leaf: with the row, or, where it was archived, with the stored tree. So
 //! no verdict on archived rows rests on a stored hash.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use crate::reader::{Message, Reader};
 /// Messages at once.
 const BATCH: usize = 1_000;
 
-/// The longest that messages may take that are there.
+/// How long existing messages may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Clocks of an event and of who archives differ by less.
@@ -164,7 +164,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// A row that is there.
+    /// A row that exists.
     fn there(&mut self, row: &Stored, record: &Record, message: Option<&Message>) {
         let sequence = record.sequence;
         let Some(derived) = mapping::row(row.row.mapping, self.source, record) else {
@@ -201,7 +201,7 @@ impl Comparison<'_> {
         self.add(sequence, Some(row.id), kind, text);
     }
 
-    /// A row that is gone and that the log says was archived: its leaf in the stored tree is that of
+    /// A row that is gone and that the log records as archived: its leaf in the stored tree is that of
     /// its message, by one of the mappings, and it was old enough.
     fn archived_row(&mut self, record: &Record, tiles: &Tiles) {
         let sequence = record.sequence;

@@ -1,4 +1,4 @@
-//! The archives that the log says there are: each found by its digest, from the last one back to
+//! The archives that the log lists: each found by its digest, from the last one back to
 //! row 1, and checked.
 
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-//! What the tables say of a whole log: its end, its checkpoint, how many rows there are. Reading them
-//! is no error whatever was written into them: what can't be is a finding.
+//! What the tables state about a whole log: its end, its checkpoint, the number of rows. Reading them
+//! is no error whatever was written into them: an impossible value is a finding.
 
 use artstore_projectors::audit_log::row::Hash;
 use artstore_runtime::count::{by, counted};
@@ -45,11 +45,11 @@ impl End {
     }
 }
 
-/// What the tables say of the whole log.
+/// What the tables state about the whole log.
 pub struct Facts {
     /// How many rows there are.
     pub rows: u64,
-    /// Rows whose sequence is none.
+    /// Rows with an invalid sequence.
     below: u64,
     /// The highest sequence of a row; 0: there is none.
     pub last: u64,

@@ -1,4 +1,4 @@
-//! What is wrong with the audit log, and which layer of evidence saw it.
+//! What is wrong with the audit log, and which layer of evidence found it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ pub enum Kind {
     RowExtra,
     /// A row is not the one that was signed.
     RowEdited,
-    /// A row stands in another one's place.
+    /// A row has another one's sequence.
     RowMoved,
     /// A row is right, its signature is not.
     SignatureEdited,
@@ -41,7 +41,7 @@ pub enum Kind {
     ColumnEdited,
     /// The product's own rows below the boundary are not those that heads cover.
     LegacyChanged,
-    /// What the database says of the whole log does not fit its rows.
+    /// What the database reports about the whole log does not fit its rows.
     LogChanged,
     /// A stored hash of the tree is not what the rows lead to.
     TileEdited,
@@ -49,9 +49,9 @@ pub enum Kind {
     HeadForged,
     /// A head that was published is not in the database, or one in the database is not on the bus.
     HeadMissing,
-    /// The rows do not lead to what a head says.
+    /// The rows do not lead to what a head states.
     HeadUnfit,
-    /// An archive is not what the log says of it, or not what was signed.
+    /// An archive is not what the log states about it, or not what was signed.
     ArchiveUnfit,
     /// A table is not the one that the migrations made.
     TableChanged,
@@ -62,7 +62,7 @@ pub enum Kind {
 pub struct Finding {
     /// The stream whose log it is; none where it is about the product's own rows.
     pub stream: Option<String>,
-    /// The row, by its place in the log; of a head, its size.
+    /// The row, by its sequence; of a head, its size.
     pub sequence: Option<u64>,
     /// The row's key in the table, where it is there.
     pub id: Option<i64>,
@@ -144,7 +144,7 @@ impl Findings {
         self.len() == 0
     }
 
-    /// Takes those that are kept, to say of each what it is now that more is known.
+    /// Takes those that are kept, to state of each what it is now that more is known.
     pub fn settle(&mut self, mut settled: impl FnMut(Finding) -> Finding) {
         let kept = std::mem::take(&mut self.kept);
         kept.into_values()

@@ -174,7 +174,7 @@ impl Heads {
             ),
         };
         let text = match *last < self.published {
-            // What is published behind a larger one would look like another history.
+            // What is published after a larger one would look like another history.
             true => format!(
                 "{what}, which has later ones: its stream lost them (a limit? `artstore bus init` names it). \
                  Rows are proven by the heads in the database; where witnesses keep heads, compare \

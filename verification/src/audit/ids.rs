@@ -1,5 +1,5 @@
 //! The column `id`, which nothing signs. One writer at a time inserts a stream's rows in their
-//! order, and `id` counts up from 1: so the ids of a log ascend as its rows do, with gaps.
+//! order, and `id` counts up from 1: so the ids of a log ascend with its rows, with gaps.
 
 /// The ids of the rows that were read last.
 #[derive(Debug, Default)]

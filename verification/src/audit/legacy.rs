@@ -1,5 +1,5 @@
-//! The product's own rows: those below the boundary against the digest that every head covers; how
-//! many were written since is told.
+//! The product's own rows: those below the boundary are compared with the digest that every head covers;
+//! those written since are counted and reported.
 
 use artstore_projectors::audit_log::legacy;
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub async fn check(
 ) -> Result<LegacyReport, sqlx::Error> {
     let mut findings = strays::check(connection).await?;
     let drawn = drawn(connection).await?;
-    // What was signed counts more than what the table says.
+    // What was signed counts more than what the table states.
     let signed = seen.0.first().copied();
     let signed = signed.map(|(rows, last_id, digest)| (rows, last_id, digest.to_vec()));
     let Some((rows, last_id, digest)) = signed.or_else(|| drawn.clone()) else {

@@ -1,5 +1,5 @@
-//! The log of one stream: heads first, then all rows in ranges, several at once, then what they
-//! lead to. What is found goes to [`super::report`].
+//! The log of one stream: heads first, then all rows in ranges, several at once, then the size and root that
+//! they lead to. Findings go to [`super::report`].
 
 use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ use super::tiles::{self, stored_tail, stored_units};
 /// Rows of a range; a multiple of [`UNIT`].
 const RANGE: u64 = 64 * UNIT;
 
-/// A log has no more rows than twice those that are there or were signed, and so many.
+/// A log has no more rows than twice those that exist or were signed, and so many.
 const SLACK: u64 = 100_000;
 
 /// Ranges that are read at once, each by a task of its own, so that every core computes.
@@ -77,7 +77,7 @@ pub struct LogReport {
     pub proven: u64,
     /// How many of the rows that were read stand up to there.
     pub rows_proven: u64,
-    /// Rows up to this one were archived, as the log itself says.
+    /// Rows up to this one were archived, as the log itself records.
     pub archived: Option<Archived>,
     /// What is wrong.
     pub findings: Findings,
@@ -91,7 +91,7 @@ pub async fn check(
 ) -> anyhow::Result<LogReport> {
     let stream = source.stream();
     let mut heads = Heads::default();
-    // The name in the heads is the one that the log has said from its first row on.
+    // The name in the heads is the one that the log has used from its first row on.
     let mut connection = connect(check.database).await?;
     let known = End::read(&mut connection, &stream).await?;
     connection.close().await?;
@@ -233,7 +233,7 @@ async fn in_moment(
     })
 }
 
-/// What the log says was archived and can't have been: reported once, with the log that says it.
+/// What the log records as archived and can't have been: reported once, with the log that states it.
 fn unfit(stream: &str, recorded: Recorded, findings: &mut Findings) {
     if stream != Source::Admin.stream() {
         return;
@@ -252,7 +252,7 @@ fn unfit(stream: &str, recorded: Recorded, findings: &mut Findings) {
 
 /// A row that differs from the stored tree alone: a head that covers the row, and that the rows lead
 /// to, proves that it is the tree that was changed; a head that they do not lead to, that it may be
-/// the row, whatever its signature says. Behind the last head, the signature stays the verdict.
+/// the row, whatever its signature states. Behind the last head, the signature stays the verdict.
 fn beside_the_tree(mut finding: Finding, proven: u64, last_head: u64) -> Finding {
     let alone = finding.layers == BTreeSet::from([Layer::Tree]) && finding.id.is_some();
     let Some(sequence) = finding.sequence.filter(|_| alone) else {

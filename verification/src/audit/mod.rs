@@ -1,10 +1,10 @@
-//! Whether the audit log is what was signed: every row read again, its leaf, its signature and the
-//! tree computed again, and compared with signed heads and, where that is asked for, with the bus.
+//! Whether the audit log is what was signed: every row is read again, its leaf, its signature and the
+//! tree are computed again, and compared with signed heads and, on request, with the bus.
 //! No verdict rests on a stored hash that was not computed again.
 //!
 //! - [`moment`]: the database as it was at one moment
-//! - [`table_definition`]: whether the tables are those that the migrations made
-//! - [`facts`]: what the tables say of a whole log
+//! - [`table_definition`]: whether the tables are those that the migrations created
+//! - [`facts`]: what the tables state about a whole log
 //! - [`rows`], `ids`, `suspects`: a range of rows
 //! - [`tiles`]: the stored tree
 //! - [`heads`]: signed heads
@@ -12,11 +12,11 @@
 //! - [`against`]: rows derived again from their messages
 //! - [`strays`]: rows and logs of no stream
 //! - [`legacy`]: the product's own rows
-//! - [`archives`]: archives that the log says there are
+//! - [`archives`]: the archives that the log lists
 //! - [`finding`]: what is wrong
 //! - [`report`]: all logs
 //!
-//! And the rows themselves: [`shown`] says whether each is the one that was signed, [`printed`] how they
+//! And the rows themselves: [`shown`] checks whether each is the one that was signed, [`printed`] how they
 //! may be shown, [`archive`] moves old ones into files, [`inclusion`] proves single ones.
 
 pub mod against;
@@ -50,7 +50,7 @@ use artstore_projectors::audit_log::row::Hash;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 
-/// The boundaries that heads say: rows, last id, digest. There is one.
+/// The boundaries that heads state: rows, last id, digest. There is one.
 #[derive(Debug, Default)]
 pub struct LegacySeen(pub BTreeSet<(u64, i64, Hash)>);
 

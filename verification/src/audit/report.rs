@@ -1,4 +1,4 @@
-//! All logs, one after another, and what came of it, for people and for programs.
+//! All logs, one after another, and the result, for people and for programs.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;

@@ -32,7 +32,7 @@ pub struct Range {
     pub last: u64,
 }
 
-/// The hash of a full tile: as its rows say, and as the stored tile says.
+/// The hash of a full tile: as its rows state, and as the stored tile states.
 #[derive(Debug, Clone, Copy)]
 pub struct Unit {
     /// Of the rows; a missing one is taken from the stored tile, and is a finding.
@@ -65,7 +65,7 @@ pub struct With {
     pub origin: Hash,
     /// Sizes of heads.
     pub sizes: Arc<BTreeSet<u64>>,
-    /// Up to this row the log says itself that its rows were archived, and this is the last one's
+    /// Up to this row the log states itself that its rows were archived, and this is the last one's
     /// signature.
     pub archived: Option<(u64, Hash)>,
 }
@@ -111,7 +111,7 @@ pub async fn check(
     Ok(scan.ended())
 }
 
-/// The last row before a range that is there: its sequence and signature. Sequence 0: the origin.
+/// The last existing row before a range: its sequence and signature. Sequence 0: the origin.
 /// And the ids of the last two rows.
 async fn before(
     connection: &mut PgConnection,
@@ -143,11 +143,11 @@ async fn before(
     Ok((before, ids))
 }
 
-/// How a row's signature stands to the row before it.
+/// How a row's signature relates to the row before it.
 enum Link {
     /// It follows from it.
     Fits,
-    /// That can't be said: without the secret, or behind a gap.
+    /// That is unknown: without the secret, or after a gap.
     Unknown,
     /// It does not follow.
     Broken(String),
@@ -283,7 +283,7 @@ impl RowScan<'_> {
         if fits {
             return Link::Fits;
         }
-        // Its content, its place or its signature was changed: the row behind it shows which.
+        // Its content, its sequence or its signature was changed: the row after it shows which.
         if let Some(leaf) = self.leaf_stored(stored.row.sequence) {
             let of_tree = before.iter().map(|s| key.sign(s, &leaf));
             self.signatures.extend(of_tree);
@@ -329,7 +329,7 @@ impl RowScan<'_> {
     }
 
     /// Goes over archived rows up to their end: the stored tree has their leaves, and the log itself
-    /// says what the first row behind them is chained to.
+    /// states what the first row after them is chained to.
     fn bridge_archived(&mut self, sequence: u64, count: bool) {
         let Some((archived, signature)) = self.with.archived else {
             return;

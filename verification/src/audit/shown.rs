@@ -1,7 +1,7 @@
-//! Whether a row is the one that was signed, asked before it is shown: whoever has the rights can put a
-//! view in the place of the table, or change a row between two checks. Each row's leaf is computed again and
-//! compared with the stored tree, with its signature where the secret is there, and with a signed head where
-//! public keys are. A command selects the rows.
+//! Whether a row is the one that was signed, checked before it is shown: whoever has the rights can replace
+//! a table with a view, or change a row between two checks. Each row's leaf is computed again and
+//! compared with the stored tree, with its signature where the secret is set, and with a signed head where
+//! public keys are set. A command selects the rows.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const NAMED: usize = 10;
 /// Heads that are tried, the last one first.
 const HEADS: i64 = 10;
 
-/// What can be said of a row.
+/// What a check of a row shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It follows from the row before it by the secret, or a signed head covers it.
@@ -57,7 +57,7 @@ pub struct RowChecker {
     unproven: u64,
 }
 
-/// What the rows of one stream are held against.
+/// What the rows of one stream are compared with.
 struct Evidence {
     tiles: Tiles,
     /// A head that a trusted key signed.
@@ -71,7 +71,7 @@ struct Evidence {
 }
 
 impl RowChecker {
-    /// With the secrets, where they are there, and the public keys that are trusted.
+    /// With the secrets, where they are set, and the public keys that are trusted.
     pub fn new((ring, trusted): (Option<Keyring>, Vec<VerifierKey>)) -> Self {
         Self {
             ring,
@@ -82,7 +82,7 @@ impl RowChecker {
         }
     }
 
-    /// Goes on counting where another run has stopped.
+    /// Keeps counting where another run has stopped.
     pub fn resumed(mut self, wrong: u64) -> Self {
         self.wrong = wrong;
         self
@@ -93,7 +93,7 @@ impl RowChecker {
         self.wrong
     }
 
-    /// What can be said of each of these rows.
+    /// Checks each of these rows.
     pub async fn check(
         &mut self,
         connection: &mut PgConnection,
@@ -268,7 +268,7 @@ impl RowChecker {
         }
     }
 
-    /// Says on standard error what was wrong and what was not proven. The exit code of the command.
+    /// Reports on standard error what was wrong and what was not proven. The exit code of the command.
     pub fn end(&self) -> ExitCode {
         if self.unproven > 0 {
             let how = match (&self.ring, self.trusted.is_empty()) {

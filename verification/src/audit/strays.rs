@@ -1,5 +1,5 @@
 //! What belongs to no source: rows that are neither the product's nor of a stream with a log, and
-//! whole logs under a name that no stream of a source has. Nothing else would look at them.
+//! whole logs under a name that no stream of a source has. No other check would read them.
 
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Rows of a range that are not as they should be, and which of four things was done to each: it was
-//! edited, it stands in another one's place, only its signature was changed, or only the stored tree
+//! edited, it was moved to another row's sequence, only its signature was changed, or only the stored tree
 //! beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,13 +11,13 @@ use super::finding::{Finding, Findings, Kind, Layer};
 /// So many of a range are named; the others are counted.
 const MOST: usize = 1_000;
 
-/// Rows are kept up to so many bytes, to see whether they changed places.
+/// Rows are kept up to so many bytes, to see whether they were exchanged.
 const MOST_BYTES: usize = 32 << 20;
 
 /// A row that does not fit its signature, its leaf in the stored tree or its form.
 #[derive(Debug)]
 pub struct Suspect {
-    /// Its place.
+    /// Its sequence.
     pub sequence: u64,
     /// Its key in the table.
     pub id: i64,
@@ -62,7 +62,7 @@ impl Suspects {
         }
     }
 
-    /// Says of each what was done to it.
+    /// Reports of each what was done to it.
     pub fn settle(
         self,
         stream: &str,
@@ -73,7 +73,7 @@ impl Suspects {
         let mut ids = self.ids;
         for ((suspect, _), from) in self.kept.into_iter().zip(from) {
             let Suspect { sequence, id, .. } = suspect;
-            // An id that moved with its row is said once.
+            // An id that moved with its row is reported once.
             ids.remove(&sequence);
             let (kind, text) = match from {
                 Some(from) => (
@@ -109,8 +109,8 @@ impl Suspects {
         }
     }
 
-    /// Of each, the place that it was moved from. Ids ascend with the rows: the order of the ids
-    /// says in which order rows that changed places stood before, and the stored tree whether that
+    /// Of each, the sequence that it was moved from. Ids ascend with the rows: the order of the ids
+    /// shows the previous order of rows that were exchanged, and the stored tree whether that
     /// is so.
     fn moved(&self, leaf_stored: impl Fn(u64) -> Option<Hash>) -> Vec<Option<u64>> {
         let mut places: Vec<u64> = self.kept.iter().map(|(s, _)| s.sequence).collect();
@@ -182,7 +182,7 @@ mod tests {
     fn each_row_is_told_by_what_was_done_to_it() {
         use Layer::{Chain, Form, Tree};
         let mut suspects = Suspects::default();
-        // Rows 2 and 9 changed places, with their ids; the others stay where they are.
+        // Rows 2 and 9 were exchanged, with their ids; the others stay where they are.
         suspects.add(suspect(2, 90, &[Tree, Chain]), row(2, "action 9"));
         suspects.add(suspect(4, 40, &[Tree, Chain]), row(4, "edited"));
         suspects.add(suspect(6, 60, &[Chain]), row(6, "action 6"));

@@ -1,8 +1,8 @@
-//! Whether the tables are those that the migrations made. Whoever has the rights can put something else in
-//! the place of a table, a view that answers each query as it likes, or something in between: a policy, a
-//! rule, a child, a trigger. The rows that a check reads would be none that anybody else sees.
+//! Whether the tables are those that the migrations created. Whoever has the rights can replace a table with
+//! a view that answers each query as it likes, or add a policy, a rule, a child or a trigger. The check would
+//! then read rows that nobody else sees.
 //!
-//! Where it is to be read with `pg_catalog` alone: the session's `search_path` is set by whoever connects.
+//! Read with `pg_catalog` alone, because whoever connects can set the session's `search_path`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The stored tree: what its tiles say above the leaves. A stored hash is only compared; what is
-//! proven rests on the rows.
+//! The stored tree: the hashes of its tiles above the leaves. A stored hash is only compared; proofs
+//! rest on the rows.
 
 use artstore_projectors::audit_log::row::Hash;
 use artstore_projectors::audit_log::store;
@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use super::finding::{Finding, Kind, Layer};
 use super::rows::{UNIT, Unit};
 
-/// The hashes of all full tiles of leaves, as the tiles above them say.
+/// The hashes of all full tiles of leaves, as the tiles above them state.
 pub async fn stored_units(
     connection: &mut PgConnection,
     stream: &str,

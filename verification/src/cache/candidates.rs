@@ -1,6 +1,6 @@
-//! Which files have to be looked at one by one. Both sides compute, in the same SQL, a digest of
-//! every row; first only their sums are compared, by ranges of ids; then, in the ranges that
-//! differ, the digests themselves, page by page. What differs is a candidate and no more: it may
+//! Which files have to be checked one by one. Both sides compute, in the same SQL, a digest of
+//! every row. First only their sums are compared, by ranges of ids; then, in the ranges that
+//! differ, the digests themselves, page by page. A difference is only a candidate: it may
 //! have changed in between.
 
 use std::collections::{HashMap, HashSet};
@@ -167,7 +167,7 @@ async fn drill(
             connection: query,
         };
         let rows = read_page(side, ignored, from, end, limit).await?;
-        // A side that was cut says nothing about what is behind its last row.
+        // A side that was cut shows nothing about what comes after its last row.
         let cut = |page: &Vec<Digest>| (page.len() == limit).then(|| page.last().map(|d| d.id));
         let pages = files.iter().map(|(_, page)| page).chain([&rows]);
         let upto = pages.filter_map(cut).flatten().min().unwrap_or(end);

@@ -1,4 +1,5 @@
-//! Checkpoints against their streams: which place a checkpoint really is, and what is wrong with it.
+//! Checkpoints compared with their streams: which sequence a checkpoint really stands for, and what is wrong
+//! with it.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ use crate::finding::{Finding, Kind};
 /// The command that repairs a checkpoint.
 pub const REPAIR: &str = "artstore projection repair query-cache";
 
-/// What repairs a sound checkpoint that stands before rows: events can be applied again.
+/// What repairs a sound checkpoint that comes before rows: events can be applied again.
 const APPLY: &str = "artstore run projector";
 
 /// A checkpoint beside its stream.
@@ -31,18 +32,18 @@ pub struct CheckedCheckpoint {
     pub created: DateTime<Utc>,
     /// The stream's end, read after the checkpoint.
     pub end: u64,
-    /// What the database says; none where nothing was applied yet.
+    /// What the database reports; none where nothing was applied yet.
     pub checkpoint: Option<Checkpoint>,
-    /// The last place of which the checkpoint proves that the stream was applied up to there: its
-    /// own where it is sound, else where its event really stands, else 0.
+    /// The last sequence of which the checkpoint proves that the stream was applied up to there: its
+    /// own where it is sound, else that of its event, else 0.
     pub provable: u64,
     /// The headers of the message there.
     pub message: Option<Envelope>,
     /// What is wrong with the checkpoint.
     pub problems: Vec<String>,
-    /// Whether rows in the cache come from messages behind the checkpoint.
+    /// Whether rows in the cache come from messages after the checkpoint.
     pub rows_behind: bool,
-    /// Whether an operator accepted damage where the checkpoint stands: its message is gone or does
+    /// Whether an operator accepted damage at the checkpoint: its message is gone or does
     /// not count any more, so there is nothing to compare it with.
     pub accepted: bool,
 }
@@ -88,7 +89,7 @@ impl CheckedCheckpoint {
         }
     }
 
-    /// Whether the checkpoint is to be set anew.
+    /// Whether the checkpoint is to be reset.
     pub fn is_unsound(&self) -> bool {
         let repaired = self.repaired();
         self.checkpoint
@@ -155,11 +156,11 @@ pub async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<St
         .collect()
 }
 
-/// Notes where rows come from messages behind a checkpoint.
+/// Notes where rows come from messages after a checkpoint.
 pub fn compare_rows(places: &mut [CheckedCheckpoint], highest: &HashMap<String, u64>) {
     for place in places {
         let applied = highest.get(&place.source.stream()).copied();
-        // A row changed by hand may name any sequence: only one that the stream has is a place.
+        // A row changed by hand may name any sequence: only one that the stream has counts.
         let applied = applied.filter(|row| *row > place.provable && *row <= place.end);
         if let Some(applied) = applied {
             place.rows_behind = true;
@@ -237,7 +238,7 @@ async fn examine(
     Ok(())
 }
 
-/// Where an event stands: 0 where nowhere.
+/// The sequence of an event: 0 where there is none.
 async fn search(
     bus: &Bus,
     source: &Source,

@@ -1,4 +1,4 @@
-//! The cache against the elements' `_files`, row by row and field by field. A file that is on
+//! The cache compared with the elements' `_files`, row by row and field by field. A file that is on
 //! several elements is shown from the one with the highest claim: the latest `created_at`, then
 //! the element's name.
 

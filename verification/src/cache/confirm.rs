@@ -1,10 +1,10 @@
-//! Candidates, looked at again until it is certain what they are.
+//! Candidates, checked again until it is certain what they are.
 //!
 //! What the cache must show is exact at any moment: rows and checkpoints are read in one snapshot,
-//! and the streams are read up to those checkpoints. Whether the streams say what `_files` says is
-//! exact only of a file that stands still: no operation of it is pending, its last position is
-//! covered by the stream, and it is the same before and after. What does not come to stand still in
-//! time is in flight, and no finding.
+//! and the streams are read up to those checkpoints. Whether the streams and `_files` agree is
+//! exact only for a file that does not change: no operation of it is pending, its last position is
+//! covered by the stream, and it is the same before and after. A file that keeps changing until the
+//! time is over is in flight, and no finding.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -26,13 +26,13 @@ use super::rows::{self, CacheRow, TableFile};
 use super::stream_files::{self, Streams};
 use crate::finding::{Finding, Kind};
 
-/// The most files that are looked at together: their events and rows are in memory.
+/// The most files that are checked together: their events and rows are in memory.
 const CHUNK: usize = 2_000;
 
-/// How often a file is looked at before it counts as in flight.
+/// How often a file is checked before it counts as in flight.
 const ATTEMPTS: usize = 6;
 
-/// What candidates are looked at with.
+/// What candidates are checked with.
 pub struct Confirm<'a> {
     /// The bus.
     pub bus: &'a Bus,
@@ -42,7 +42,7 @@ pub struct Confirm<'a> {
     pub unpublished: &'a BTreeSet<Source>,
     /// Sources whose events no projector applies now.
     pub unapplied: &'a BTreeSet<Source>,
-    /// Whether a checkpoint was moved back, so that rows come from messages behind it.
+    /// Whether a checkpoint was moved back, so that rows come from messages after it.
     pub rows_behind: bool,
     /// How long relay and projector may take to catch up, in all.
     pub deadline: Instant,
@@ -59,7 +59,7 @@ pub struct Confirmed {
     pub pending: BTreeMap<ElementName, PendingFiles>,
 }
 
-/// Files of an element that differ while an operation of theirs is pending: nobody can say yet what
+/// Files of an element that differ while an operation of theirs is pending: nobody can know yet what
 /// they should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct PendingFiles {
@@ -87,7 +87,7 @@ struct Covered {
     end: u64,
 }
 
-/// What an element's database says of some files, at one moment.
+/// What an element's database reports about some files, at one moment.
 #[derive(Debug, Default, PartialEq)]
 struct ElementFiles {
     files: HashMap<Uuid, TableFile>,
@@ -222,7 +222,7 @@ impl Confirm<'_> {
         Ok(left)
     }
 
-    /// Rows that come from messages behind a checkpoint are what the stream says further on.
+    /// Rows that come from messages after a checkpoint are what the stream states further on.
     async fn read_on(
         &self,
         streams: &Streams,
@@ -389,7 +389,7 @@ struct FilesSnapshot<'a> {
     rows: HashMap<Uuid, CacheRow>,
     /// Up to the checkpoints.
     streams: Streams,
-    /// Up to the ends, where rows come from behind a checkpoint.
+    /// Up to the ends, where rows come from after a checkpoint.
     later: Option<Streams>,
 }
 
@@ -448,8 +448,8 @@ impl FilesSnapshot<'_> {
             }
             findings.push(not_told(id, element, before.files.get(&id), row, &differs));
         }
-        // What is wrong with the cache is certain; the rest is looked at once more only where
-        // there is nothing to say yet.
+        // What is wrong with the cache is certain; the rest is checked once more only where
+        // there is nothing to report yet.
         if !findings.is_empty() || (still && pending.is_none()) {
             return Verdict::Certain(findings);
         }

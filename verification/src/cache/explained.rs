@@ -1,18 +1,17 @@
-//! Findings behind which parked events stand, or events that were discarded: what then repairs them is not a
-//! repair.
+//! Findings that parked or discarded events explain: a repair of the cache does not repair them.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::super::finding::Finding;
 
-/// What stands behind a finding: the key and the event that it is about, what is said of it, and what
+/// What explains a finding: the key and the event that it is about, what is reported about it, and what
 /// repairs it.
 type Explanation = (Option<Uuid>, Option<Uuid>, String, String);
 
-/// Says of each finding what parked or discarded event explains it. What is parked is repaired by trying it
-/// again. What was discarded, and behind which nothing of its file was applied, is as the operator wanted
-/// it; it stays a finding, because the cache is not what the files are.
+/// Reports of each finding what parked or discarded event explains it. What is parked is repaired by trying
+/// it again. What was discarded, and behind which nothing of its file was applied, is as the operator
+/// wanted it; it stays a finding, because the cache is not what the files are.
 pub(super) async fn by_parked_events(
     query: &mut PgConnection,
     findings: &mut [Finding],

@@ -1,5 +1,5 @@
-//! Searches and downloads against the messages of the query module's stream: each event exactly one
-//! row, equal in every field. Rows that the product's own services wrote have no event.
+//! Searches and downloads compared with the messages of the query module's stream: each event has exactly
+//! one row, equal in every field. Rows that the product's own services wrote have no event.
 
 use std::collections::{HashMap, HashSet};
 
@@ -45,7 +45,7 @@ impl History {
     }
 }
 
-/// The most ids of suspect rows that are looked for in the stream at a time.
+/// The most ids of suspect rows that are searched for in the stream at a time.
 const MOST_IDS: i64 = 500_000;
 
 /// The columns of both tables, those of the other one empty.
@@ -119,7 +119,7 @@ pub async fn compare(
         let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
         let mut batch = Vec::with_capacity(BATCH);
         while let Some((sequence, message)) = messages.next().await? {
-            // What readers pass over has no effect.
+            // What readers skip has no effect.
             if damage.ignores(sequence) {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! Messages of a stream, as they stand there: from one sequence to another, where wanted only of
-//! some partitions or only their headers. Whether the stream is sound is not asked here.
+//! Messages of a stream as they are: from one sequence to another, optionally only of
+//! some partitions or only their headers. Whether the stream is sound is not checked here.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

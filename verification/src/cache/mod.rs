@@ -1,14 +1,14 @@
-//! The read model against what it is made from: checkpoints against streams, the cache against the
-//! elements' `_files` and the streams, searches and downloads against their messages.
+//! The read model compared with its sources: checkpoints with streams, the cache with the
+//! elements' `_files` and the streams, searches and downloads with their messages.
 //!
-//! - [`checkpoints`]: which place a checkpoint really is
-//! - [`candidates`]: files that have to be looked at one by one
-//! - `provenance`: what a row says of its own event
-//! - [`confirm`]: candidates, looked at again until it is certain what they are
+//! - [`checkpoints`]: which sequence a checkpoint really stands for
+//! - [`candidates`]: files that have to be checked one by one
+//! - `provenance`: what a row states about its own event
+//! - [`confirm`]: candidates, checked again until it is certain what they are
 //! - [`rows`]: a row and a file, field by field
 //! - [`stream_files`]: the streams' events of some files
 //! - [`history`]: searches and downloads
-//! - `explained`: findings behind which parked events stand
+//! - `explained`: findings that parked or discarded events explain
 //! - [`messages`]: messages of a stream
 //! - `compare`: the same for `demo` and tests, in memory, on a system at rest
 
@@ -77,7 +77,7 @@ pub enum Stage {
     Compare,
     /// Rows against their events: messages of one stream.
     Provenance,
-    /// Candidates, looked at again: files.
+    /// Candidates, checked again: files.
     Confirm,
     /// Searches and downloads: messages.
     History,
@@ -103,7 +103,7 @@ pub struct Report {
     pub rows: u64,
     /// Searches and downloads in the stream.
     pub events: u64,
-    /// Files that were looked at one by one.
+    /// Files that were checked one by one.
     pub candidates: u64,
     /// Of them, how many did not come to stand still in time: no finding.
     pub in_flight: u64,
@@ -124,7 +124,7 @@ impl Report {
     }
 }
 
-/// Compares, while everything goes on. Memory does not depend on how many files there are; nothing
+/// Compares, while everything continues. Memory does not depend on how many files there are; nothing
 /// is written. A file that keeps changing is in flight, never a finding.
 pub async fn verify(
     scope: &Scope<'_>,
@@ -257,7 +257,7 @@ async fn odd_ids(query: &mut PgConnection) -> anyhow::Result<Vec<Finding>> {
     Ok(findings.collect())
 }
 
-/// Rows that say another API URL than the element itself: one finding for all of them. Their events say it,
+/// Rows with another API URL than the element itself: one finding for all of them. Their events state it,
 /// so no repair of the cache helps; a backfill publishes the files again.
 async fn other_urls(
     element: &ElementName,

@@ -1,6 +1,6 @@
-//! What a row of the cache says of its own event, against that event: id, position, file, and where
-//! the element is reached. These fields stand in no `_files`. Rows are read in the order of their
-//! sequences, beside the stream's headers: both once, neither kept.
+//! What a row of the cache states about its own event, compared with that event: id, position, file, and
+//! where the element is reached. No `_files` contains these fields. Rows are read in the order of their
+//! sequences, beside the stream's headers: each once, none kept in memory.
 
 use std::collections::HashSet;
 
@@ -154,7 +154,7 @@ async fn declare(query: &mut PgConnection, place: &CheckedCheckpoint) -> anyhow:
     })
 }
 
-/// A message that is gone or can't be read says no URL that fits.
+/// A message that is gone or can't be read states no URL that fits.
 async fn url_fits(bus: &Bus, source: &Source, row: &Row) -> anyhow::Result<bool> {
     let sequence = u64::try_from(row.sequence).unwrap_or(0);
     let Some(message) = bus.message(&source.stream(), sequence).await? else {

@@ -1,5 +1,5 @@
-//! A row of the cache, as it is and as an event says it should be; a file of an element, as it is
-//! and as the element's last event says. Compared field by field, with words for people.
+//! A row of the cache, as it is and as an event states it; a file of an element, as it is
+//! and as the element's last event states it. Compared field by field, with words for people.
 
 use artstore_producers::publish::files;
 use artstore_producers::texts::Texts;
@@ -221,7 +221,7 @@ impl FromRow<'_, PgRow> for TableFile {
 }
 
 impl TableFile {
-    /// Every field in which an event says something else: what it says, what is there.
+    /// Every field in which an event states something else: what it says, what is there.
     pub fn differences(&self, event: &Received) -> Vec<String> {
         let Some((body, file)) =
             stream_files::body(event).and_then(|b| Some((b, b.file.as_ref()?)))

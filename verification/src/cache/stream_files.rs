@@ -1,4 +1,4 @@
-//! The streams' events of some files: each element's last word and its highest claim, and what
+//! The streams' events of some files: each element's last known state and its highest claim, and what
 //! the cache has to show after them. The rule is that of the projector's
 //! [`ownership`](artstore_projectors::query_cache::ownership), over whole streams.
 
@@ -86,10 +86,10 @@ impl Streams {
             partitions: Some(partitions(files)),
             headers_only: true,
         };
-        // What readers pass over has no effect.
+        // What readers skip has no effect.
         let breaks = breaks::read(bus, &source, Chain::Checked).await?;
         let damage = breaks.damage;
-        // A source that was set back: what its lost rows said of whose the file is, is no claim.
+        // A source that was set back: what its lost rows stated about whose the file is, is no claim.
         let mut epochs = breaks.epochs;
         epochs.0.retain(|epoch| epoch.sequence <= to);
         let discarded = self.discarded.get(element);
@@ -136,7 +136,7 @@ impl Streams {
         state.removal.is_none().then_some((element, claim))
     }
 
-    /// The events that lead to what an element's stream tells of these files, in stream order: the
+    /// The events that give the states of these files in an element's stream, in stream order: the
     /// projector's own apply gives the same with them as with all events.
     pub fn events(&self, element: &ElementName) -> Vec<Received> {
         let state = self.files.values().filter_map(|state| state.get(element));

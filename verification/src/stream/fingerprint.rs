@@ -1,5 +1,5 @@
-//! What a message says and what its row says, in one form that can be compared: the row is
-//! translated again. Where an element's API is reached stands in no row and is not
+//! The content of a message and of its row, in one representation that can be compared: the row is
+//! translated again. Where an element's API is reached is in no row and is not
 //! compared; what was left out because of its size is compared by its digest.
 
 use artstore_schemas::actor::Actor;
@@ -113,7 +113,7 @@ impl Body {
     }
 }
 
-/// Messages of before show a recorded id as it stands. What it means is the same.
+/// Earlier messages show a recorded id as it is. What it means is the same.
 fn of_today(actor: Actor) -> Actor {
     let before = match actor.id.as_deref() {
         None | Some("") => Actor::system(),

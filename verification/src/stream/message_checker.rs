@@ -36,10 +36,10 @@ pub(crate) struct MessageChecker<'a> {
     pub(crate) next: u64,
     /// The state after the last message that counts.
     pub(crate) resume_state: ResumeState,
-    /// The state as that message says it.
+    /// The state as that message states it.
     stated: StatedPositions,
     order: Order,
-    /// Rows of our API that stand behind a higher position of the same file.
+    /// Rows of our API that come after a higher position of the same file.
     out_of_order: Vec<OutOfOrder>,
     agreed: Ranges,
     /// Messages whose row is there: not those whose row was pruned.
@@ -70,7 +70,7 @@ struct StatedPositions {
     gaps: Ranges,
 }
 
-/// A message that stands behind a higher position of the same file.
+/// A message that comes after a higher position of the same file.
 pub(crate) struct OutOfOrder {
     sequence: u64,
     pub(crate) over: i64,
@@ -139,7 +139,7 @@ impl<'a> MessageChecker<'a> {
             self.add_damage(first, last, "messages are missing", None, None);
             self.damage_found.insert(first, DamageKind::Hole(last));
         }
-        // Who stands in the hole does not see the next message follow.
+        // For a reader in the hole the next message does not follow.
         self.end_ignored = true;
         self.new_holes |= !left.is_empty();
         self.next = last + 1;
@@ -184,7 +184,7 @@ impl<'a> MessageChecker<'a> {
         };
         let envelope = envelope.expect("what can't be read is ignored");
         if self.end_ignored && envelope.is_record() {
-            // Who stands on a message that does not count any more does not see this one follow it.
+            // For a reader at a message that no longer counts, this one does not follow.
             self.damage_found
                 .entry(sequence)
                 .or_insert(DamageKind::Break);
@@ -312,7 +312,7 @@ impl<'a> MessageChecker<'a> {
     }
 
     /// A message that follows the one before it: whether its state does, too. Behind one that does
-    /// not count it is not known whose state was gone on from; a decision has looked at everything.
+    /// not count it is not known whose state was continued; a decision has checked everything.
     fn check_state(&self, sequence: u64, envelope: &Envelope) -> Verdict {
         let StatedPositions {
             high_water_mark,
@@ -341,8 +341,8 @@ impl<'a> MessageChecker<'a> {
         before.is_some_and(|identity| *identity != envelope.identity)
     }
 
-    /// What was seen after a message that counts: as it says, unless that follows neither from what
-    /// the one before it says nor from what was seen.
+    /// What was seen after a message that counts: as it states, unless that follows neither from what
+    /// the one before it states nor from what was seen.
     fn seen_after(&self, envelope: &Envelope) -> SeenPositions {
         let seen = &self.resume_state.seen_positions;
         let is_consistent = self.resume_state.sequence + 1 != self.next - 1
@@ -367,7 +367,7 @@ impl<'a> MessageChecker<'a> {
         }
     }
 
-    /// Whether it stands behind a later change of its file that our API wrote as well.
+    /// Whether it comes after a later change of its file that our API wrote as well.
     fn check_order(&mut self, sequence: u64, position: i64, envelope: &Envelope, row: &SourceRow) {
         if envelope.snapshot == Some(Snapshot::Republish) {
             return;
@@ -389,7 +389,7 @@ impl<'a> MessageChecker<'a> {
         }
     }
 
-    /// The messages that stand behind a higher position of the same file.
+    /// The messages that come after a higher position of the same file.
     pub(crate) fn take_out_of_order(&mut self) -> Vec<OutOfOrder> {
         std::mem::take(&mut self.out_of_order)
     }
@@ -445,7 +445,7 @@ impl<'a> MessageChecker<'a> {
         self.lost.iter().map(|lost| lost.id)
     }
 
-    /// Messages that say a position that is not their row's, or that of a row which has its own
+    /// Messages with a position that is not their row's, or that of a row which has its own
     /// message: nothing was lost, they do not count. What follows them does not follow what counts
     /// before them.
     pub(crate) fn pass_over_strangers(&mut self, elsewhere: &HashSet<Uuid>) {
@@ -493,9 +493,9 @@ impl<'a> MessageChecker<'a> {
                 DamageKind::Break => damage.add_break(sequence),
             }
         }
-        // What was found is newer than what is known of the same place.
+        // What was found is newer than what is known of the same sequence.
         let damage = self.known.with(&damage);
-        // Where messages changed places, the last one does not state everything that was seen.
+        // Where messages were exchanged, the last one does not state everything that was seen.
         let seen = self.agreed.as_slice().last().map_or(0, |range| range.last);
         let high_water_mark = self.resume_state.seen_positions.high_water_mark();
         if !self.damaged_ranges.is_empty() && seen > high_water_mark {
@@ -539,7 +539,7 @@ enum Verdict {
     Ignore(String),
 }
 
-/// How a message differs from what its row says, as far as the row still has it: all of it for rows of
+/// How a message differs from what its row states, as far as the row still has it: all of it for rows of
 /// an outbox and rows that carry the file's state, else all but that state.
 fn difference(
     translator: &Translator,

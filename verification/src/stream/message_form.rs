@@ -1,6 +1,6 @@
-//! Whether a message is one that a relay of this source can have written into its stream: where it
-//! comes from, its subject, each of its headers, and the state in it as it follows from the message
-//! before. What it says is compared with its row in [`crate::stream::fingerprint`].
+//! Whether a message is one that a relay of this source can have written into its stream: its source,
+//! its subject, each of its headers, and its state, which must follow from the message
+//! before. Its content is compared with its row in [`crate::stream::fingerprint`].
 
 use artstore_schemas::envelope::{DATA_SCHEMA, Envelope};
 use artstore_schemas::ranges::Ranges;
@@ -10,7 +10,7 @@ use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::{HeaderMap, HeaderValue};
 
-/// Why a message does not belong into its source's stream, if it does not.
+/// Why a message does not belong in its source's stream, if it does not.
 pub fn foreign(
     source: &Source,
     subject: &str,
@@ -66,7 +66,7 @@ pub fn state_follows(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -
         })
 }
 
-/// Whether the messages before it say that its position was seen already.
+/// Whether the messages before it state that its position was seen already.
 pub fn comes_again(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -> bool {
     own_position(envelope).is_some_and(|own| own <= high_water_mark && !gaps.contains(own))
 }

@@ -5,7 +5,7 @@
 //! - [`scan`]: a whole stream beside its whole source
 //! - [`message_form`]: whether a message can be the relay's
 //! - [`order`]: the changes of one file
-//! - [`fingerprint`]: what a row says and what its message says, in one form
+//! - [`fingerprint`]: the content of a row and of its message, comparable
 
 pub mod fingerprint;
 mod message_checker;

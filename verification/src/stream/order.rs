@@ -1,5 +1,5 @@
-//! The order of one file's messages. Remembered is only the highest position of each file that
-//! changed lately, so memory is bounded; what is too old to be checked is counted.
+//! The order of one file's messages. Only the highest position of each file that
+//! changed lately is remembered, so memory is bounded; what is too old to be checked is counted.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Takes the next message of a file: the higher position that stands before it, if one does.
+    /// Takes the next message of a file: the higher position that comes before it, if one does.
     pub fn see(&mut self, file: Uuid, position: i64) -> Option<i64> {
         let known = self
             .young
@@ -44,7 +44,7 @@ impl Order {
         known.filter(|known| *known > position)
     }
 
-    /// Positions begin anew behind a break of the source.
+    /// Positions start over after a break of the source.
     pub fn clear(&mut self) {
         let unchecked = self.unchecked;
         *self = Self {

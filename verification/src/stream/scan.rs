@@ -1,9 +1,9 @@
-//! A scan of a whole stream against its whole source: what agrees, what the source lost, what it has and the
-//! stream does not, and where the stream itself is damaged. Asked for by an operator; what is done
-//! about it is in `repair/src/accept.rs` and `repair/src/republish.rs`.
+//! A scan of a whole stream beside its whole source: what agrees, what the source lost, what it has and the
+//! stream does not, and where the stream itself is damaged. An operator asks for it; `repair/src/accept.rs`
+//! and `repair/src/republish.rs` act on it.
 //!
-//! Messages are read in order, a thousand at a time, each with the rows of its positions. What is
-//! kept are ranges of positions, and the sequences and files that are affected.
+//! Messages are read in order, a thousand at a time, each with the rows of its positions. It
+//! keeps ranges of positions, and the sequences and files that are affected.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -92,10 +92,10 @@ pub struct StreamScan {
     pub new_holes: bool,
 }
 
-/// Compares everything. With `bodies` also what the messages say, as far as the rows have it.
+/// Compares everything. With `bodies` also what the messages state, as far as the rows have it.
 ///
-/// Which messages count depends on the breaks of the source, whose records come behind them. A record
-/// that turns out to be none has no say: then everything is read again without it.
+/// Which messages count depends on the breaks of the source, whose records come after them. A record
+/// that turns out to be none does not count: then everything is read again without it.
 pub async fn scan(
     bus: &Bus,
     translator: &Translator,
@@ -159,7 +159,7 @@ async fn read_and_check<'a>(
     Ok((reader, checker))
 }
 
-/// Of the messages that stand behind a higher position of their file, those where our API wrote that
+/// Of the messages that come after a higher position of their file, those where our API wrote that
 /// one, too.
 async fn disordered(
     checker: &mut MessageChecker<'_>,
@@ -180,7 +180,7 @@ async fn disordered(
 }
 
 /// Of the messages whose row seems to be lost, those where it stands at another position. Another
-/// database may have numbered its rows anew: there that is no damage of the stream.
+/// database may have renumbered its rows: there that is no damage of the stream.
 async fn strangers(
     checker: &mut MessageChecker<'_>,
     table: &SourceTable,

@@ -1,5 +1,5 @@
-//! Reading a whole stream in order, from its first message to the end that it has when the reading
-//! begins. Nothing is checked here: holes and foreign messages come as they are.
+//! Reads a whole stream in order, from its first message to the end that it has when the reading
+//! begins. Nothing is checked here: holes and foreign messages are passed on as they are.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How long the server may take to give the next message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A message as it stands in the stream.
+/// A message as it is in the stream.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) sequence: u64,

@@ -1,5 +1,5 @@
-//! From a message to its row. The mapping that made a row stands in its bytes, and old ones stay
-//! here for ever: a type that is learnt later must not change what an old row is derived to. So a
+//! From a message to its row. The bytes of a row name the mapping that made it, and old mappings stay
+//! here for ever: a type that is added later must not change what an old row is derived to. So a
 //! mapping reads headers and body by itself, whatever the types of `artstore_schemas` become.
 
 mod v1;
@@ -13,7 +13,7 @@ pub use crate::projector::RawMessage;
 /// The mapping of new rows.
 pub const NEWEST: u32 = 1;
 
-/// What stands at one sequence of a stream.
+/// What is at one sequence of a stream.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The sequence.

@@ -1,4 +1,4 @@
-//! Mapping 1. Frozen: what it makes of a message must never change.
+//! Mapping 1. Frozen: the row that it makes of a message must never change.
 
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
@@ -14,7 +14,7 @@ use super::{RawMessage, Record};
 /// Facts about the event itself, beside those of its body.
 const EVENT: &str = "_event";
 
-/// The row of what stands at a sequence.
+/// The row of what is at a sequence.
 pub(super) fn row(source: &Source, record: &Record) -> Row {
     let Some(message) = &record.message else {
         let facts = json!({"reason": "the message is gone; an operator accepted that"});

@@ -1,5 +1,5 @@
-//! Whether an archive is what was signed: its files alone, public keys, and the secret where it is
-//! there. No stored hash is believed that was not computed again.
+//! Whether an archive is what was signed, from its files alone, public keys, and the secret if there is
+//! one. No stored hash is trusted that was not computed again.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -30,7 +30,7 @@ const MOST: usize = 100;
 /// What was found out.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checked {
-    /// What the archive says it is.
+    /// The archive's own description.
     pub manifest: Manifest,
     /// The digest of the manifest: an event of the log has the same one.
     pub digest: String,

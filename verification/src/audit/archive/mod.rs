@@ -1,14 +1,14 @@
 //! Old rows in files that verify by themselves, and a log whose first rows are archived.
 //!
-//! An archive is a folder `STREAM-FIRST-LAST`. It begins behind a full tile and ends with one, so
-//! that the tree goes on over the boundary as it was, and there is a head at its end. In the order in
-//! which it comes to be:
+//! An archive is a folder `STREAM-FIRST-LAST`. It begins after a full tile and ends with one, so
+//! that the tree continues over the boundary as it was, and there is a head at its end. In the order in
+//! which it is made:
 //!
-//! - [`range`]: which rows may go
+//! - [`range`]: which rows may be archived
 //! - `write`: its files
 //! - [`check`]: whether they are what was signed; needs no database
-//! - [`recorded`]: the event of the log that says what was archived; verification rests on it
-//! - [`remove`]: taking the rows out of the table
+//! - [`recorded`]: the event of the log that records what was archived; verification rests on it
+//! - [`remove`]: removing the rows from the table
 //!
 //! `docs/audit-format.md` is the contract for other readers.
 
@@ -40,20 +40,20 @@ pub const HEAD_BEFORE: &str = "head-before.note";
 /// Rows are kept for at least so many days.
 pub const LEAST_RETENTION: i64 = 2_555;
 
-/// What the manifest calls its form.
+/// The format that the manifest names.
 const FORM: &str = "artstore-audit-archive/v1";
 
 /// The contents of [`MANIFEST`]. The SHA-256 digest of that file is the archive's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Which form this is.
+    /// The format of the manifest.
     pub form: String,
     /// The stream whose log it is of.
     pub stream: String,
     /// The log's name, as in its heads.
     pub origin: String,
-    /// The first row: 1, or behind a full tile.
+    /// The first row: 1, or after a full tile.
     pub first: u64,
     /// The last row: a multiple of 256.
     pub last: u64,
@@ -81,7 +81,7 @@ pub struct ArchivedRow {
     pub id: i64,
     /// The key of the chain.
     pub kid: String,
-    /// Its place in the chain.
+    /// Its signature, which covers that of the row before.
     pub hmac_signature: String,
 }
 

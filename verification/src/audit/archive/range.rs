@@ -1,4 +1,4 @@
-//! Which rows may go: whole tiles from the first row on, all of them older than asked, under a head
+//! Which rows may be archived: whole tiles from the first row on, all of them old enough, under a head
 //! that was published.
 
 use chrono::{DateTime, Utc};
@@ -15,7 +15,7 @@ pub enum End {
     Head(u64),
 }
 
-/// The last row that may go; not above `archived` where none may. And what stands behind it.
+/// The last row that may go; not above `archived` where none may. And what comes after it.
 pub async fn end(
     connection: &mut PgConnection,
     stream: &str,

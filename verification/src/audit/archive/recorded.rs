@@ -1,10 +1,10 @@
-//! What was archived, as the log itself says: the `audit_archived` rows of the admin module's log that
-//! a signed head proves. Each such event lists everything that was ever archived, so that the ones
-//! before it may themselves be archived.
+//! What was archived, as the log itself records it: the `audit_archived` rows of the admin module's log that
+//! a signed head proves. Each such event lists everything that was ever archived, so that earlier
+//! ones may themselves be archived.
 //!
 //! Whoever may write the outbox can have such an event recorded. So it counts only where it can be
-//! true: it ends where a head was signed, goes on behind the one before it, and of its own log says
-//! nothing of rows behind itself.
+//! true: it ends where a head was signed, continues the event before it, and lists no rows of its own log
+//! after itself.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use super::Archived;
 /// So many of the newest ones are read: the last may be without a head yet.
 const READ: i64 = 100;
 
-/// What the events say.
+/// What the events state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// The newest event that counts.
@@ -99,7 +99,7 @@ pub async fn read(
     Ok(recorded)
 }
 
-/// What an event says, where that can be true behind what was said before; else why not.
+/// What an event states, where that can be true after what was recorded before; else why not.
 async fn accepted(
     connection: &mut PgConnection,
     trusted: &[VerifierKey],
@@ -117,7 +117,7 @@ async fn accepted(
         if let Err(reason) = sound(row, &one, before.get(&one.stream)) {
             return Ok(Err(reason));
         }
-        // What the event before said is known.
+        // The content of the event before is known.
         let known = before.get(&one.stream) == Some(&one);
         if !known && !is_signed(connection, trusted, &one).await? {
             return Ok(Err(format!(

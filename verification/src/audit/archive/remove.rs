@@ -1,4 +1,4 @@
-//! Takes archived rows out of the table, the first ones first, a batch a transaction.
+//! Removes archived rows from the table, the first ones first, one batch per transaction.
 
 use artstore_runtime::crash;
 use sqlx::{Connection as _, PgConnection};
@@ -29,7 +29,7 @@ pub async fn remove(
     mut progress: impl FnMut(u64),
 ) -> Result<u64, sqlx::Error> {
     let mut removed = 0;
-    // Each batch begins behind the last one: the index still has the rows before it for a while.
+    // Each batch begins after the last one: the index still has the rows before it for a while.
     let mut behind = 0;
     loop {
         let mut transaction = connection.begin().await?;

@@ -1,4 +1,4 @@
-//! The files of an archive. They are written beside their place and get it when they are whole.
+//! The files of an archive. They are written under a temporary name and renamed when they are whole.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -182,7 +182,7 @@ async fn rows(
     })
 }
 
-/// The left edge, from which the tree goes on, and the leaves.
+/// The left edge, from which the tree continues, and the leaves.
 async fn tiles(
     connection: &mut PgConnection,
     wanted: &Wanted,
