@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use artstore_migrations::Module;
 use artstore_stack::Stack;
@@ -12,21 +12,18 @@ use tokio::sync::OnceCell;
 
 use super::{database_on, execute, migrate, pg};
 
-/// The name of the database that is copied, by the stack's folder and the module.
-static TEMPLATES: Mutex<Option<HashMap<(PathBuf, String), Arc<OnceCell<String>>>>> =
-    Mutex::new(None);
+/// A stack's folder, and a module.
+type Key = (PathBuf, String);
+
+/// The name of the database that is copied.
+type Template = Arc<OnceCell<String>>;
+
+static TEMPLATES: LazyLock<Mutex<HashMap<Key, Template>>> = LazyLock::new(Mutex::default);
 
 /// A fresh database with a module's tables.
 pub async fn migrated_on(stack: &Stack, hint: &str, module: Module) -> String {
     let key = (stack.directory().to_owned(), module.to_string());
-    let template = Arc::clone(
-        TEMPLATES
-            .lock()
-            .unwrap()
-            .get_or_insert_default()
-            .entry(key)
-            .or_default(),
-    );
+    let template = Arc::clone(TEMPLATES.lock().unwrap().entry(key).or_default());
     let template = template
         .get_or_init(|| async {
             let url = database_on(stack, hint).await;
