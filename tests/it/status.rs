@@ -650,7 +650,11 @@ fn a_stream_that_is_busy_is_asked_again_and_all_is_well() {
 
 /// Answers for a relay of `elem` that is none; what it says, and what happens to the lock before it
 /// does, is `said` with the number of the question.
-async fn answers_for_a_relay(world: &World, mut said: impl AsyncFnMut(usize) -> &'static str) {
+async fn answers_for_a_relay(
+    world: &World,
+    standby_seconds: f64,
+    mut said: impl AsyncFnMut(usize) -> &'static str,
+) {
     let client = &world.bus.client;
     let mut questions = client.subscribe("artstore.status.elem").await.unwrap();
     client.flush().await.unwrap();
@@ -661,7 +665,7 @@ async fn answers_for_a_relay(world: &World, mut said: impl AsyncFnMut(usize) -> 
         let answer = serde_json::json!({
             "source": "elem", "host": "alpha", "pid": 1, "program": "0.1.0", "stage": stage,
             "sequence": 0, "high_water_mark": 0, "gap_positions": 0, "published": 0, "backlog": 0,
-            "stage_seconds": 0.1, "other_holder_seconds": 0.1,
+            "stage_seconds": standby_seconds, "other_holder_seconds": standby_seconds,
         });
         let answer = answer.to_string().into();
         client
@@ -687,7 +691,7 @@ fn a_lock_that_changes_hands_during_a_look_is_no_trouble() {
             ("yet another one has it", "taking-over"),
             ("the one that had it is silent", "silent"),
         ] {
-            let answers = answers_for_a_relay(&world, async |number| {
+            let answers = answers_for_a_relay(&world, 0.1, async |number| {
                 match (number, case) {
                     (1, _) => execute(&mut one, &*lock).await,
                     (2, "it has the lock") => return "active",
@@ -712,6 +716,35 @@ fn a_lock_that_changes_hands_during_a_look_is_no_trouble() {
                 execute(connection, unlock).await;
             }
         }
+    });
+}
+
+/// Relays that answer and do not take the lock: none of ours does that, so one is played.
+#[test]
+fn relays_that_do_not_take_the_lock_are_named_until_one_does() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let answers = answers_for_a_relay(&world, 30.0, async |_| "standby");
+        let (code, said) = tokio::select! {
+            said = look(world.command(&["status"])) => said,
+            () = answers => unreachable!("the connection is closed"),
+        };
+        assert_eq!(code, 1);
+        assert_eq!(of(&said["sources"], "elem")["relay"]["state"], "waiting");
+        let trouble = trouble(&said, "elem").unwrap();
+        let what = trouble["what"].as_str().unwrap();
+        assert!(
+            what.starts_with("no relay is active, though some run"),
+            "{what}"
+        );
+        let todo = trouble["todo"].as_str().unwrap();
+        assert!(todo.ends_with("then look at their logs"), "{todo}");
+        // It is gone, as after a restart.
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = world.projector().start();
+        sees("all is well", &world, |code, _| code == 0).await;
+        relay.kill().await;
+        projector.kill().await;
     });
 }
 
