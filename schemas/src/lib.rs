@@ -7,6 +7,7 @@
 //! - [`timestamp`]: times as text
 //! - [`event`]: the typed bodies, by type and version
 //! - [`source`]: who publishes, and the stream that it publishes to
+//! - [`event_schema`]: one form of a body
 //! - [`registry`]: every version of a body and its JSON Schema
 //! - `rules`: what a body's schema requires beyond its types
 //! - [`subject`]: the subject of a message and its partition
@@ -24,6 +25,7 @@ pub mod element;
 pub mod envelope;
 pub mod epoch;
 pub mod event;
+pub mod event_schema;
 pub mod json;
 pub mod pairs;
 pub mod ranges;

@@ -10,32 +10,9 @@ use crate::epoch::SourceAccepted;
 use crate::event::{
     EventType, FileDownloaded, OutboxEvent, SearchPerformed, SourceBackfilled, WalEvent,
 };
+pub use crate::event_schema::{Body, EventSchema};
 use crate::rules;
 use crate::source::Source;
-
-/// What a body is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
-    /// A [`WalEvent`].
-    Wal,
-    /// An [`OutboxEvent`] with any `data`.
-    Outbox,
-    /// An [`OutboxEvent`] whose `data` is a [`SearchPerformed`].
-    SearchPerformed,
-    /// An [`OutboxEvent`] whose `data` is a [`FileDownloaded`].
-    FileDownloaded,
-}
-
-/// A form of a body: an event type and its version, or the form that outbox types share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventSchema {
-    /// The attribute `type`, or `artstore.outbox.v<version>`.
-    pub name: &'static str,
-    /// What the body is made of.
-    pub body: Body,
-    /// When such an event is published.
-    pub meaning: &'static str,
-}
 
 /// All of them, old versions included. One is never removed: its messages stay in the streams.
 pub const EVENT_SCHEMAS: &[EventSchema] = &[

@@ -7,8 +7,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::event::{OutboxEvent, WalEvent};
+use crate::event_schema::{Body, EventSchema};
 use crate::json::SAFE_INTEGER;
-use crate::registry::{Body, EventSchema};
 
 /// Every reader's validator takes these words; formats of Rust's integers are none of them.
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";

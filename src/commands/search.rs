@@ -27,6 +27,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
 pub use arguments::SearchCommand;
+use record::milliseconds;
 
 use crate::config::{Config, ConfigError};
 use crate::names;
@@ -220,8 +221,4 @@ impl<'a> Answer<'a> {
             }),
         }
     }
-}
-
-fn milliseconds(time: Duration) -> i32 {
-    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }

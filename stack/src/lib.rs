@@ -23,6 +23,7 @@ use self::folder::{Folder, Secrets, User};
 use self::guard::Guard;
 use self::nats::Nats;
 use self::postgres::Postgres;
+pub use self::postgres::PostgresStop;
 
 /// What kind of stack to start.
 #[derive(Debug, Clone)]
@@ -53,15 +54,6 @@ impl Default for StackOptions {
             port: None,
         }
     }
-}
-
-/// How PostgreSQL ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PostgresStop {
-    /// In order: transactions are rolled back, everything is written.
-    Fast,
-    /// At once, as in a crash: the next start recovers from the write-ahead log.
-    Immediate,
 }
 
 /// Running servers. Dropping it ends them as [`Stack::stop`] does, and blocks until they have ended.

@@ -12,7 +12,6 @@ use artstore_runtime::connection;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
-use super::PostgresStop;
 use super::folder::{Folder, User, write_private};
 use super::ports;
 use super::process::Process;
@@ -36,6 +35,15 @@ max_prepared_transactions = 100
 track_commit_timestamp = on
 log_min_messages = warning
 ";
+
+/// How PostgreSQL ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostgresStop {
+    /// In order: transactions are rolled back, everything is written.
+    Fast,
+    /// At once, as in a crash: the next start recovers from the write-ahead log.
+    Immediate,
+}
 
 #[derive(Debug)]
 pub(super) struct Postgres {

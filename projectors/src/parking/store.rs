@@ -1,7 +1,5 @@
 //! The table `projection_parked`: events as they were received, and why they are parked.
 
-use std::sync::Arc;
-
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
@@ -12,7 +10,6 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::{Keys, discarded};
 use crate::projector::RawMessage;
 use crate::projector_error::Previous;
 
@@ -79,27 +76,6 @@ pub struct Which<'a> {
     pub key: Option<Uuid>,
     /// At this sequence.
     pub sequence: Option<u64>,
-}
-
-/// The keys of a stream that are fenced, and the events that were discarded.
-pub async fn fences(
-    connection: &mut PgConnection,
-    projection: &str,
-    stream: &str,
-) -> Result<Keys, sqlx::Error> {
-    let keys: Vec<Uuid> = sqlx::query_scalar(
-        "select distinct key from projection_parked \
-         where projection = $1 and stream = $2 and key is not null",
-    )
-    .bind(projection)
-    .bind(stream)
-    .fetch_all(&mut *connection)
-    .await?;
-    let discarded = discarded::load(connection, projection, stream).await?;
-    Ok(Keys {
-        parked: keys.into_iter().collect(),
-        discarded: Arc::new(discarded),
-    })
 }
 
 /// Parks events; one that is parked already stays as it is: a repair may have set the checkpoint

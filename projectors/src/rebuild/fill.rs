@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use tokio::sync::watch;
 
 use super::{OnStep, RebuildError, Step};
-use crate::parking::{Fences, store};
+use crate::parking::{Fences, fences};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 use crate::runtime::checkpoint::{self, Checkpoint};
@@ -163,7 +163,7 @@ impl<P: Projector> Fill<'_, P> {
         let target = reading.target;
         let stream = target.source.stream();
         let mut fences = Fences {
-            keys: store::fences(connection, P::NAME, &stream).await?,
+            keys: fences::load(connection, P::NAME, &stream).await?,
             in_row: reading.checkpoint.as_ref().map_or(0, |at| at.parks_in_row),
         };
         let last = ReadPosition::behind(reading.checkpoint.as_ref());

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::parking::{Fences, store};
+use crate::parking::{Fences, fences};
 use crate::projector::{Projector, ReadMessage as _};
 use crate::projector_error::{Halt, Previous, WorkerError};
 use crate::runtime::checkpoint::{self, Checkpoint};
@@ -424,7 +424,7 @@ impl<P: Projector> Worker<P> {
         let begun = projector.begin(connection, bus, source, checkpoint.as_ref());
         begun.await?;
         let fences = Fences {
-            keys: store::fences(connection, P::NAME, &self.stream).await?,
+            keys: fences::load(connection, P::NAME, &self.stream).await?,
             in_row: checkpoint
                 .as_ref()
                 .map_or(0, |checkpoint| checkpoint.parks_in_row),

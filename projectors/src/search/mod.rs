@@ -23,6 +23,7 @@ mod sql;
 pub mod suggest;
 mod words;
 
+pub use self::sql::{COUNTED, RANKED};
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
@@ -32,12 +33,6 @@ use hit::Hit;
 use query::{Mode, Search, Sort};
 use search_error::SearchError;
 use suggest::Suggestions;
-
-/// Hits are counted up to here: counting all of them could mean reading the whole table.
-pub const COUNTED: i64 = 10_000;
-
-/// By relevance, so many of the hits are ranked: the newest. Older ones follow by time.
-pub const RANKED: i64 = COUNTED;
 
 /// The answer.
 #[derive(Debug)]

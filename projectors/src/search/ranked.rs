@@ -9,7 +9,7 @@ use super::cursor::{Cursor, Floor};
 use super::hit::Hit;
 use super::query::{Search, Sort};
 use super::search_error::SearchError;
-use super::{RANKED, sql};
+use super::sql::{self, RANKED};
 
 /// What was read.
 pub(super) struct Page {

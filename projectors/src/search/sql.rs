@@ -13,11 +13,16 @@
 
 use sqlx::{Postgres, QueryBuilder};
 
-use super::RANKED;
 use super::cursor::{Cursor, Floor, Key};
 use super::hit::COLUMNS;
 use super::query::{Mode, Order, Search, Sort};
 use super::words::{self, nfc};
+
+/// Hits are counted up to here: counting all of them could mean reading the whole table.
+pub const COUNTED: i64 = 10_000;
+
+/// By relevance, so many of the hits are ranked: the newest. Older ones follow by time.
+pub const RANKED: i64 = COUNTED;
 
 type Statement = QueryBuilder<Postgres>;
 

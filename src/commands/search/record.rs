@@ -1,6 +1,8 @@
 //! Each search is itself an event: a row in the query module's outbox, which relay and
 //! projector bring into `search_history`.
 
+use std::time::Duration;
+
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_producers::publish::wal::PublishError;
 use artstore_projectors::search::SearchResult;
@@ -10,8 +12,6 @@ use artstore_schemas::event::SearchPerformed;
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
-
-use super::milliseconds;
 
 /// Records a search with its result, in a transaction of its own. Returns the event's id.
 pub async fn record(
@@ -40,4 +40,8 @@ pub async fn record(
     // Nobody is known to this command yet: it acts for the system.
     let (id, _position) = outbox::insert(connection, &Actor::system(), &event).await?;
     Ok(id)
+}
+
+pub(super) fn milliseconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
