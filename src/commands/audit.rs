@@ -29,7 +29,8 @@ pub enum AuditCommand {
     Show(show::Show),
     /// Check every row, signature, tree and head; exit 1 where anything is not as it was signed
     Verify(verify::Verify),
-    /// Go on with a log whose stream was made again, where every row is what its message says
+    /// Continue a log whose stream was recreated or whose checkpoint was changed, if every row is what its
+    /// message says
     AcceptStream(accept_stream::AcceptStream),
     /// Write rows for another system; that they were written is an event of the log
     Export(export::Export),

@@ -238,7 +238,7 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
         // The relay reads the same, and knows more.
         let told = |problem: &&String| halts.iter().any(|halt| halt.contains(problem.as_str()));
         if let Some(problem) = problem.filter(|problem| !told(problem)) {
-            let todo = "look at the stream and at NATS";
+            let todo = "start or restart the NATS server that has the stream, and look at its log and disk";
             let command = command_in(problem);
             found.add(
                 Weight::Damage,
@@ -679,14 +679,17 @@ fn of_place(
             Weight::Damage,
             &about,
             format!(
-                "the checkpoint (sequence {}) is no place of stream {}: the stream was made again \
-                 or lost its end, or the checkpoint was changed",
+                "the checkpoint (sequence {}) does not fit stream {}: the stream was recreated or lost \
+                 its end, or the checkpoint was changed",
                 place.sequence.unwrap_or(0),
                 place.stream
             ),
-            "bring it back to a place that can be proved",
+            "set it to what the stream proves",
             match projection {
-                AuditLog::NAME => Some("artstore audit verify".to_owned()),
+                AuditLog::NAME => Some(format!(
+                    "artstore audit accept-stream --stream {} --reason REASON",
+                    place.stream
+                )),
                 QueryCache::NAME => Some("artstore projection repair query-cache".to_owned()),
                 ElementRegistry::NAME => {
                     Some("artstore projection rebuild element-registry".to_owned())

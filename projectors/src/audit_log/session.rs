@@ -80,7 +80,9 @@ impl AuditLog {
             return Err(evidence(
                 stream,
                 format!(
-                    "its log has {}, but its checkpoint is at {applied}",
+                    "its log has {}, but its checkpoint is at {applied}: if only the checkpoint is \
+                     wrong, `artstore audit accept-stream --stream {stream} --reason REASON` compares \
+                     each row with its message and repairs it",
                     counted(tip.size, "row")
                 ),
             ));

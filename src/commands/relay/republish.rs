@@ -40,7 +40,12 @@ pub async fn run(
 fn show(source: &Source, plan: &RepublishPlan, published: Option<u64>) {
     let (scan, stream) = (&plan.scan, source.stream());
     if plan.is_nothing() {
-        println!("nothing to republish: stream {stream} is whole, and has every row of {source}");
+        println!(
+            "nothing to republish: stream {stream} is whole, and has every row of {source}. If a \
+             projection has halted at it, its checkpoint is wrong: `artstore projection repair \
+             query-cache`, `artstore audit accept-stream --stream {stream} --reason REASON`, or \
+             `artstore projection rebuild element-registry`"
+        );
         return;
     }
     println!("source {source}, stream {stream}\n");

@@ -110,6 +110,40 @@ fn replicas_that_are_not_up_to_date_are_named_until_their_server_is_back() {
     });
 }
 
+/// A stream with one replica is on one server of the cluster. The others answer.
+#[test]
+fn a_stream_that_does_not_answer_is_named_until_its_server_is_restarted() {
+    run(async {
+        let options = StackOptions {
+            nats_nodes: 3,
+            ..StackOptions::default()
+        };
+        let stack = Stack::start(options).await.unwrap();
+        let world = World::on(&stack, 0, &["elem"], 1).await;
+        let mut services = Vec::new();
+        follow(&world, "nothing runs", &mut services).await;
+        let program = |words: &[&str]| world.command(words);
+        let stream = world.source(0).stream();
+        let info = world.bus.stream_info(&stream).await.unwrap();
+        let leader = info.cluster.unwrap().leader.unwrap();
+        let node = stack.nats_node_named(&leader).unwrap();
+        let frozen = Frozen::new(vec![stack.nats_pid(node)]);
+        let advice = "restart the NATS server that has the stream";
+        told(program, "elem", "does not answer within 2 s", advice).await;
+        stack.kill_nats(node).await.unwrap();
+        stack.start_nats(node).await.unwrap();
+        drop(frozen);
+        well(program, "the server was restarted").await;
+        execute(&mut world.element(0).await, ROW).await;
+        world.published(0).await;
+        for service in services {
+            service.kill().await;
+        }
+        drop(world);
+        stack.stop().await.unwrap();
+    });
+}
+
 /// A server at another site, which keeps a mirror of an element's stream and reaches its origin by way of
 /// a leaf node connection.
 #[test]

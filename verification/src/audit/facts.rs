@@ -116,7 +116,8 @@ impl Facts {
         let checkpoint = self.checkpoint.unwrap_or(0);
         if u64::try_from(checkpoint) != Ok(end.size) {
             let text = format!(
-                "the log has {} by its tree, {checkpoint} by its checkpoint",
+                "the log has {} by its tree, {checkpoint} by its checkpoint; if only the checkpoint \
+                 is wrong, `artstore audit accept-stream --stream {stream} --reason REASON` repairs it",
                 counted(end.size, "row")
             );
             add(Kind::LogChanged, text);
