@@ -19,13 +19,15 @@ TEST_THREADS ?= 3
 # What failed says so in its message; with RUST_BACKTRACE=1 on the command line also where it came from.
 test: export RUST_BACKTRACE := 0
 # AREA: a part of the integration tests, by folder, file or name: make test AREA=rebuild
+# A folder or a file is meant as a whole: AREA=relay is not every test with a relay in its name.
+FILTER = $(if $(AREA),$(AREA)$(if $(strip $(foreach p,$(AREA) */$(AREA) */*/$(AREA),$(wildcard tests/it/$p tests/it/$p.rs))),::))
 test: ## run every test, on real servers (AREA=rebuild: those of one area)
 	scripts/setup --tests
-	cargo test --profile tests --locked $(if $(AREA),--test it,--workspace) -- --test-threads=$(TEST_THREADS) $(AREA)
+	cargo test --profile tests --locked $(if $(AREA),--test it,--workspace) -- --test-threads=$(TEST_THREADS) $(FILTER)
 
 # One test of each area that goes from a row to what people see, and everything that needs no servers.
-QUICK = smoke:: documents::links documents::pages relay_crashes::a_frozen_relay_woken_past_its_lock_writes_nothing_in_atomic_batches \
-	gaps::a_number_drawn_first projector_crashes::of_two_moves parking::an_event_is_given_up search::known::a_thousand \
+QUICK = smoke:: documents::links documents::pages relay::crashes::a_frozen_relay_woken_past_its_lock_writes_nothing_in_atomic_batches \
+	gaps::a_number_drawn_first projector::crashes::of_two_moves parking::an_event_is_given_up search::known::a_thousand \
 	verify::command::the_command_says audit::export::an_export_is_whole rebuild::waiting republish::a_foreign_message \
 	accept_source::a_healthy_source backfill::a_lock_that prune::the_last_thousand registry::what_administrators \
 	bus_backup::a_stream_that_a_limit migrations::position recovery::the_cache services::stops::a_stop_lets
@@ -44,7 +46,7 @@ bench: ## measure speed beside the raw limit in the same run
 
 proof: ## what verify costs at 100,000 and 1,000,000 files: takes minutes (PROOF_FILES=100000)
 	scripts/setup --tests
-	cargo test --release --locked --test it -- --ignored --nocapture verify_memory::memory_is_flat
+	cargo test --release --locked --test it -- --ignored --nocapture verify::memory::memory_is_flat
 
 lint: ## formatting, clippy and the API's documentation, warnings denied
 	cargo fmt --all --check

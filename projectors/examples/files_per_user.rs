@@ -1,4 +1,4 @@
-//! A projector of your own: how many files each user has. Its test is `tests/it/kit.rs`.
+//! A projector of your own: how many files each user has. Its test is `tests/it/projector/kit.rs`.
 //!
 //! Make its table in the query module's database, then
 //! `QUERY_DATABASE_URL=… NATS_URL=… cargo run -p artstore-projectors --example files_per_user`,

@@ -1,7 +1,7 @@
 //! The log as it is built: a row for each message, as the catalogue states, and everything verifies.
 
 use super::*;
-use crate::load::Load;
+use crate::support::load::Load;
 
 #[test]
 fn every_message_of_every_stream_is_a_row_and_verifies() {

@@ -2,7 +2,7 @@
 //! still one log, and it verifies.
 
 use super::*;
-use crate::load::Load;
+use crate::support::load::Load;
 
 const POINTS: [(&str, &[usize]); 9] = [
     ("projector.received", &[1, 3]),

@@ -1,7 +1,7 @@
 //! Exports: whole, in order, the same after a crash, and each one an event of the log.
 
 use super::*;
-use crate::load;
+use crate::support::load;
 
 /// So many events, some with what spreadsheets and other systems trip over.
 async fn events(world: &World, count: usize) {

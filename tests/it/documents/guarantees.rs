@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{Page, code, links};
-use crate::advice::files;
-use crate::compose::text;
+use crate::documents::advice::files;
+use crate::support::compose::text;
 
 #[test]
 fn each_guarantee_names_tests_that_exist() {
@@ -40,7 +40,7 @@ fn each_guarantee_names_tests_that_exist() {
 
 /// The text of a file, or of all files of a folder.
 fn sources_of(path: &Path) -> String {
-    let path = crate::compose::repository("").join(path);
+    let path = crate::support::compose::repository("").join(path);
     match path.is_dir() {
         true => files(&path, "rs")
             .iter()

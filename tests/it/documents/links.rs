@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::{Page, all, links};
-use crate::advice::files;
-use crate::compose::{repository, text};
+use crate::documents::advice::files;
+use crate::support::compose::{repository, text};
 
 /// A path without `.` and `..`.
 fn plain(path: &Path) -> PathBuf {

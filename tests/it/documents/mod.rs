@@ -5,8 +5,10 @@
 //! - `guarantees`: each with a test that exists
 //! - `configuration`: the page of settings, as the program has them
 //! - `troubleshooting`: the messages of the page, as the program has them
+//! - `advice`: commands that pages and messages name
 //! - `examples`: the quick start, a first subscriber, a publisher in Rust
 
+pub mod advice;
 mod configuration;
 mod examples;
 mod guarantees;
@@ -17,8 +19,8 @@ mod troubleshooting;
 
 use std::path::Path;
 
-use crate::advice::files;
-use crate::compose::{repository, text};
+use crate::documents::advice::files;
+use crate::support::compose::{repository, text};
 
 /// A document, by its path in the repository.
 struct Page {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Page, all, links};
-use crate::compose::text;
+use crate::support::compose::text;
 
 const MOST_LINES: usize = 300;
 const README_LINES: usize = 150;

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{Page, code};
-use crate::advice::{files, literals};
-use crate::compose::{repository, text};
+use crate::documents::advice::{files, literals};
+use crate::support::compose::{repository, text};
 
 fn headings() -> BTreeSet<String> {
     let page = Page {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::parking::{REPAIR, parked, passed, poison};
+use crate::projector::parking::{REPAIR, parked, passed, poison};
 
 #[test]
 fn what_status_advises_ends_in_all_is_well() {

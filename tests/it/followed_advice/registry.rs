@@ -1,7 +1,7 @@
 //! States of the element registry that a command ends, in one world, one after the other.
 
 use super::*;
-use crate::load::{create, new_file};
+use crate::support::load::{create, new_file};
 
 #[test]
 fn what_status_advises_of_an_element_registry_ends_in_all_is_well() {

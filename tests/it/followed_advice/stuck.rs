@@ -4,8 +4,8 @@
 use sqlx::PgConnection;
 
 use super::*;
-use crate::load::{create, new_file};
 use crate::services::frozen::Frozen;
+use crate::support::load::{create, new_file};
 
 /// All services run, and have done something.
 async fn running(world: &World) -> (Process, Process) {

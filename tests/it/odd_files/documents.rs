@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::*;
 use crate::audit::Audited;
 use crate::support::*;
-use crate::verify_cache;
+use crate::verify::cache;
 
 const DOCUMENTS: usize = 120;
 
@@ -244,14 +244,14 @@ fn arbitrary_documents_stop_neither_a_service_nor_a_check() {
             theirs.tags,
             Some(["x", "y", "z"].map(str::to_owned).to_vec())
         );
-        let report = verify_cache::verify(&world).await;
+        let report = cache::verify(&world).await;
         let mut named: Vec<Uuid> = report.findings.iter().filter_map(|f| f.id).collect();
         let mut damaged = files[..damage.len()].to_vec();
         named.sort();
         damaged.sort();
         assert_eq!(named, damaged, "seed {seed}: {:#?}", report.findings);
-        verify_cache::repair(&world, &report.findings).await;
-        verify_cache::clean(&world).await;
+        cache::repair(&world, &report.findings).await;
+        cache::clean(&world).await;
         relay.kill().await;
         for projector in projectors {
             projector.kill().await;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::load::{begin, create, new_file};
+use crate::support::load::{begin, create, new_file};
 use crate::support::*;
 
 /// A file by plain SQL: what is not set here is what every file has.

@@ -1,7 +1,7 @@
 //! Snapshots, the registry and the audit log.
 
 use super::*;
-use crate::load::{Load, delete};
+use crate::support::load::{Load, delete};
 
 #[test]
 fn a_snapshot_has_the_tables_as_they_were_and_is_for_reading() {
@@ -70,11 +70,11 @@ fn a_snapshot_has_the_tables_as_they_were_and_is_for_reading() {
 fn the_registry_is_built_again_beside_what_administrators_own() {
     run(async {
         let world = World::new(&["elem_a", "elem_b"]).await;
-        crate::registry::register(&world, "elem_a").await;
+        crate::projector::registry::register(&world, "elem_a").await;
         let relay = world.command(&["run", "relay"]).start();
-        let projector = crate::registry::projector(&world).start();
+        let projector = crate::projector::registry::projector(&world).start();
         let load = Load::start(&world, 2, false);
-        crate::registry::begun(&world).await;
+        crate::projector::registry::begun(&world).await;
         let run = |point: &str| {
             let rebuild = ["projection", "rebuild", "element-registry"];
             world.command(&rebuild).crash_at(point, 1).start()
@@ -96,7 +96,7 @@ fn the_registry_is_built_again_beside_what_administrators_own() {
         let mut rebuilt = run("never");
         assert!(rebuilt.ended().await.success(), "{}", rebuilt.log());
         load.stop().await;
-        crate::registry::exact(&world, 1).await;
+        crate::projector::registry::exact(&world, 1).await;
         let mut admin = pg(&world.admin_url).await;
         execute(
             &mut admin,
@@ -115,7 +115,7 @@ fn the_registry_is_built_again_beside_what_administrators_own() {
         ];
         let (status, said) = world.command(&rebuild).output().await;
         assert!(status.success(), "{said}");
-        crate::registry::exact(&world, 1).await;
+        crate::projector::registry::exact(&world, 1).await;
         for process in [relay, projector] {
             process.kill().await;
         }

@@ -2,8 +2,8 @@
 //! services, and parked events, are copied.
 
 use super::*;
-use crate::load::update;
-use crate::parking::{self, REPAIR, parked, poison};
+use crate::projector::parking::{self, REPAIR, parked, poison};
+use crate::support::load::update;
 
 #[test]
 fn rows_changed_removed_and_added_by_hand_are_shown_with_their_events_and_repaired() {
@@ -84,7 +84,7 @@ fn rows_changed_removed_and_added_by_hand_are_shown_with_their_events_and_repair
         let (code, said) = rebuild(&world, &["--accept-differences"]).await;
         assert_eq!(code, Some(0), "{said:#}");
         assert_eq!(said["outcome"], "swapped with differences");
-        crate::verify_cache::clean(&world).await;
+        crate::verify::cache::clean(&world).await;
         let (code, said) = rebuild(&world, &["--dry-run"]).await;
         assert_eq!((code, said["outcome"].as_str()), (Some(0), Some("equal")));
         // Rolled back, the damage is there again: these are the previous tables.
@@ -120,7 +120,7 @@ fn rows_of_the_product_survive_with_their_ids_and_new_ids_are_new() {
         .await;
         for element in 0..3 {
             let file = uuid::Uuid::from_u128(element);
-            crate::load::downloaded(&mut query, file, &world.elements[0].0)
+            crate::support::load::downloaded(&mut query, file, &world.elements[0].0)
                 .await
                 .unwrap();
         }
@@ -181,7 +181,7 @@ fn rows_of_the_product_survive_with_their_ids_and_new_ids_are_new() {
         assert_eq!(found, 1);
         let downloads: i64 = value(&mut query, "select count(*) from download_statistics").await;
         assert_eq!(downloads, 3);
-        crate::verify_cache::clean(&world).await;
+        crate::verify::cache::clean(&world).await;
         for process in processes {
             process.kill().await;
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::load::Load;
+use crate::support::load::Load;
 
 /// How often somebody looks who looks all the while: often enough to be there at each step of a swap, and
 /// leaving the cores to those who are watched.
@@ -101,7 +101,7 @@ impl Steady {
             let mut next = tokio::time::interval(Duration::from_millis(200));
             while !ended.load(Ordering::Relaxed) {
                 next.tick().await;
-                crate::parking::insert(&mut element, 40).await;
+                crate::projector::parking::insert(&mut element, 40).await;
             }
         });
         Self { stop, running }
@@ -197,7 +197,7 @@ fn under_load_readers_see_the_whole_cache_and_nothing_is_missing_after_swap_and_
         assert!(counts.longest < Duration::from_secs(5), "{counts:?}");
         assert!(most < 5_000, "the live projection was {most} events behind");
         all_applied(&world).await;
-        crate::verify_cache::clean(&world).await;
+        crate::verify::cache::clean(&world).await;
         assert_eq!(waits(&world).await, 0);
         let mut query = world.query().await;
         let after = form(&mut query).await;
@@ -298,7 +298,7 @@ fn killed_at_any_step_the_same_command_ends_equal() {
             world.projected().await;
         }
         reader.stop(&world.query_url).await;
-        crate::verify_cache::clean(&world).await;
+        crate::verify::cache::clean(&world).await;
         let kept: i64 = value(
             &mut query,
             "select count(*) from search_history where query_text = 'of the product'",
@@ -362,7 +362,7 @@ fn a_zombie_of_a_rebuild_or_of_a_projector_commits_nothing() {
         passed(&world).await;
         let projector = world.projector().start();
         all_applied(&world).await;
-        crate::verify_cache::clean(&world).await;
+        crate::verify::cache::clean(&world).await;
         let (left, swaps) = count(&world).await;
         assert_eq!((left, swaps), (false, 1));
         for process in [relay, zombie, projector] {

@@ -14,7 +14,7 @@ use artstore_schemas::source::Source;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::parking::{files, passed};
+use crate::projector::parking::{files, passed};
 use crate::support::*;
 
 /// A world with so many files, whose relays and projector run; the cache has them.

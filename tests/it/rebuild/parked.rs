@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::load::update;
-use crate::parking::{self, parked, poison};
+use crate::projector::parking::{self, parked, poison};
+use crate::support::load::update;
 
 async fn discard(world: &World, sequence: u64) {
     let stream = world.source(0).stream();
@@ -82,7 +82,7 @@ fn what_was_given_up_stays_so_through_a_rebuild_and_a_rollback() {
         .await;
         passed(&world).await;
         assert_eq!((cached(&world).await, parked(&world).await.len()), (101, 0));
-        execute(&mut world.query().await, crate::parking::REPAIR).await;
+        execute(&mut world.query().await, crate::projector::parking::REPAIR).await;
         let repair = ["projection", "repair", "query-cache", "--file"];
         let repair = world.command(&repair).argument(&lost.to_string());
         let (status, said) = repair.finish().await;
@@ -172,9 +172,11 @@ fn a_build_that_was_kept_tries_its_parked_events_again() {
         )
         .await;
         let mut element = (world.elements[0].0.clone(), world.element(0).await);
-        let mut file = crate::load::new_file("large");
+        let mut file = crate::support::load::new_file("large");
         file.file_size = 5_000_000;
-        crate::load::create(&mut element, &file).await.unwrap();
+        crate::support::load::create(&mut element, &file)
+            .await
+            .unwrap();
         passed(&world).await;
         assert_eq!(parked(&world).await.len(), 1);
         let (code, said) = rebuild(&world, &["--dry-run", "--keep"]).await;

@@ -1,7 +1,7 @@
 //! Each command is an event with its operator; what was built for another purpose is not thrown away.
 
 use super::*;
-use crate::load::{Load, create, delete, new_file};
+use crate::support::load::{Load, create, delete, new_file};
 
 async fn begun(world: &World, more: &[&str]) -> Process {
     let rebuild = command(world, more).stop_at("rebuild.filled", 1).start();
@@ -220,7 +220,7 @@ fn a_snapshot_takes_other_streams_as_the_live_tables_have_them_and_survives_a_ki
                 .unwrap();
         }
         world.published(1).await;
-        crate::parking::poison(&world, 0).await;
+        crate::projector::parking::poison(&world, 0).await;
         passed(&world).await;
         world.applied().await;
         let (first, second) = (world.source(0), world.source(1));
@@ -285,7 +285,7 @@ fn killed_under_load_the_same_command_catches_up() {
         swaps(&world).await;
         load.stop().await;
         all_applied(&world).await;
-        crate::verify_cache::clean(&world).await;
+        crate::verify::cache::clean(&world).await;
         for process in processes {
             process.kill().await;
         }

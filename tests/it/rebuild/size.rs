@@ -27,7 +27,7 @@ async fn measure(world: &World) -> (u64, f64, f64) {
 /// So many files more, published.
 async fn publish(world: &World, files: usize) {
     for _ in 0..files / 50_000 {
-        crate::parking::files(world, 50_000).await;
+        crate::projector::parking::files(world, 50_000).await;
     }
     let relay = world.relay(0).start();
     world.caught_up(0).await;

@@ -180,7 +180,7 @@ fn many_rows_of_the_product_keep_nobody_waiting() {
         let mut query = world.query().await;
         for number in 0..50 {
             let file = uuid::Uuid::from_u128(number);
-            crate::load::downloaded(&mut query, file, &world.elements[0].0)
+            crate::support::load::downloaded(&mut query, file, &world.elements[0].0)
                 .await
                 .unwrap();
         }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::corpus::TestFile;
 use super::{empty, program};
-use crate::load::{create, new_file};
+use crate::support::load::{create, new_file};
 use crate::support::*;
 
 /// Waits until a search holds a connection: it is waiting, or about to.

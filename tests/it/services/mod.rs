@@ -8,14 +8,25 @@
 //! - `unstored`: NATS that does not store
 //! - `waiting`: a service that starts while a server is down
 //! - `watched`: a service as it is seen over HTTP
+//! - `status`: what `artstore status` reports
+//! - `recovery`: servers that are restarted under load
+//! - `silent_cuts`: a network that swallows packets
+//! - `cluster`: a stream's leader that is killed
+//! - `credentials`, `permissions`: users of NATS, and what they may not do
 
+mod cluster;
+mod credentials;
 pub mod frozen;
 mod hanging;
 mod long_names;
+mod permissions;
+mod recovery;
 mod refused;
 mod settings;
 mod shares;
 mod shown;
+mod silent_cuts;
+mod status;
 mod stops;
 mod taken;
 mod unstored;
@@ -24,7 +35,7 @@ mod watched;
 
 use std::time::{Duration, Instant};
 
-use crate::load::{create, new_file};
+use crate::support::load::{create, new_file};
 use crate::support::*;
 
 /// A stop ends within this, whatever hangs.

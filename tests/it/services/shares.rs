@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::watched::Watched;
 use super::*;
-use crate::load::Load;
+use crate::support::load::Load;
 
 /// How many streams a projector has, as it says itself.
 pub async fn active(service: &Watched) -> f64 {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::load::Load;
+use crate::support::load::Load;
 
 const STOPS: usize = 20;
 

@@ -8,13 +8,17 @@
 //! - `command`: what the command prints, and a check that is killed and continues
 //! - `restarted`: servers that are restarted in the middle, or stay away
 //! - `continuous`: the check beside the relay
+//! - `cache`: the read model against the elements' files
+//! - `memory`: what a check of the read model costs
 //! - `size`: how memory and time grow with the rows
 //! - `soak`: no false alarm while everything is in use and gets killed
 
 mod altered;
+pub mod cache;
 mod command;
 mod continuous;
 mod damage;
+mod memory;
 mod repaired;
 mod restarted;
 mod rows;
@@ -34,7 +38,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Stream;
 use uuid::Uuid;
 
-use crate::load;
+use crate::support::load;
 use crate::support::*;
 
 /// Rows of every kind, of our API and of the product's, published. Twenty-two of them.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::load::Load;
-use crate::mix::Mix;
+use crate::support::load::Load;
+use crate::support::mix::Mix;
 
 /// How many rows the writers are ahead of the relay before they wait for it.
 const BURST: u64 = 300;

@@ -2,6 +2,9 @@
 //! secret is in it, the exit code distinguishes usage (2) from everything else (1), and nothing is changed.
 
 mod databases;
+mod encodings;
+mod hidden_rows;
+mod odd_settings;
 mod pooler;
 mod servers;
 mod settings;

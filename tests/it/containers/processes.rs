@@ -1,0 +1,648 @@
+//! What compose.yaml starts, as plain processes: the same commands with the same environment and
+//! the same configuration, at other addresses. A renamed option or variable breaks this.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use artstore_producers::relay::publish::{self, Outgoing, PublishMode};
+use artstore_projectors::audit_log::published;
+use artstore_schemas::element::ElementName;
+use artstore_stack::{Stack, StackOptions};
+use futures::StreamExt as _;
+use serde_json::Value;
+use sqlx::PgConnection;
+use tokio::process::Command;
+
+use crate::containers::dockerfile::Stage;
+use crate::support::compose::{self, Variables, filled, repository, succeeded, text, words};
+use crate::support::load::{create, new_file};
+use crate::support::*;
+
+/// What the program's image has.
+const ARTSTORE: &str = env!("CARGO_BIN_EXE_artstore");
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// nats-server with the very configuration of deploy/nats, elsewhere on this machine.
+struct Nats {
+    _process: tokio::process::Child,
+    folder: tempfile::TempDir,
+    port: u16,
+    monitor: u16,
+}
+
+impl Nats {
+    async fn start(root: &Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, monitor) = (free_port(), free_port());
+        let mut configuration = text("deploy/nats/nats.conf");
+        let store = folder.path().join("data").display().to_string();
+        for (there, here) in [
+            ("\"0.0.0.0:4222\"", format!("\"127.0.0.1:{port}\"")),
+            ("\"127.0.0.1:8222\"", format!("\"127.0.0.1:{monitor}\"")),
+            ("\"/data\"", format!("\"{store}\"")),
+        ] {
+            assert_eq!(configuration.matches(there).count(), 1, "{there}");
+            configuration = configuration.replace(there, &here);
+        }
+        let path = folder.path().join("nats.conf");
+        std::fs::write(&path, configuration).unwrap();
+        // As the image starts it.
+        let stage = Stage::named("nats");
+        let command: Vec<String> = serde_json::from_str(stage.last("CMD").unwrap()).unwrap();
+        assert_eq!(command, ["nats-server", "-c", "/etc/nats/nats.conf"]);
+        assert!(stage.has("COPY", "deploy/nats/nats.conf /etc/nats/nats.conf"));
+        let ours = repository(".tools/bin/nats-server");
+        let server = if ours.exists() {
+            ours
+        } else {
+            "nats-server".into()
+        };
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(server)
+            .arg("-c")
+            .arg(&path)
+            .env_clear()
+            .envs(compose::environment(&root["services"]["nats"]))
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let nats = Self {
+            _process: process,
+            folder,
+            port,
+            monitor,
+        };
+        // The health check of compose.yaml, with our own program in the place of wget.
+        let check = words(&root["services"]["nats"]["healthcheck"]["test"]);
+        let url = check
+            .last()
+            .unwrap()
+            .replace(":8222/", &format!(":{monitor}/"));
+        eventually("the NATS server is healthy", || async {
+            let (status, _) = Program::new(&["health", "--url", &url]).output().await;
+            assert!(!nats.log().contains("[FTL]"), "{}", nats.log());
+            status.success().then_some(())
+        })
+        .await;
+        nats
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    fn url(&self, user: &str, variables: &Variables) -> String {
+        let password = &variables[&format!("NATS_{}_PASSWORD", user.to_uppercase())];
+        format!("nats://{user}:{password}@127.0.0.1:{}", self.port)
+    }
+
+    async fn asked(&self, path: &str) -> Value {
+        let url = format!("http://127.0.0.1:{}/{path}", self.monitor);
+        let (status, said) = Program::new(&["health", "--url", &url]).output().await;
+        assert!(status.success());
+        serde_json::from_str(&said).unwrap()
+    }
+}
+
+#[test]
+fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
+    run(async {
+        let variables = compose::some_variables();
+        let nats = Nats::start(&filled()).await;
+        let server = nats.asked("varz").await;
+        assert_eq!(server["auth_required"], true);
+        assert!(server["max_payload"].as_u64().unwrap() >= 921_600);
+        let jetstream = &server["jetstream"]["config"];
+        assert_eq!(jetstream["sync_always"], true, "{jetstream}");
+        let store = jetstream["store_dir"].as_str().unwrap();
+        assert!(
+            store.starts_with(nats.folder.path().to_str().unwrap()),
+            "{store}"
+        );
+
+        let init = |url: &str| Program::new(&["bus", "init"]).env("NATS_URL", url);
+        let (status, said) = init(&nats.url("setup", &variables)).output().await;
+        assert!(status.success(), "{said}");
+        for wrong in [
+            format!("nats://127.0.0.1:{}", nats.port),
+            format!("nats://setup:wrong@127.0.0.1:{}", nats.port),
+        ] {
+            let (status, said) = init(&wrong).finish().await;
+            assert_eq!(status.code(), Some(1), "{said}");
+            assert!(said.contains("authorization violation"), "{said}");
+        }
+
+        // A message that the relay did not write would stop it.
+        let subject = "artstore.wal.storage_elem_01.p00.file.created";
+        for user in ["setup", "reader"] {
+            let bus = connect(&nats.url(user, &variables)).await;
+            bus.client.publish(subject, "forged".into()).await.unwrap();
+            bus.client.flush().await.unwrap();
+            eventually("the server refuses it", || async {
+                let refused = |line: &str| {
+                    line.contains("Publish Violation")
+                        && line.contains(subject)
+                        && line.contains(&format!("user:{user}\""))
+                };
+                nats.log().lines().any(refused).then_some(())
+            })
+            .await;
+        }
+        // Only the projector of the audit log publishes its heads.
+        let subject = "artstore.audit.head.ARTSTORE_ADMIN";
+        for user in ["setup", "reader", "relay"] {
+            let bus = connect(&nats.url(user, &variables)).await;
+            bus.client.publish(subject, "forged".into()).await.unwrap();
+            bus.client.flush().await.unwrap();
+            eventually("the server refuses it", || async {
+                let refused = |line: &str| {
+                    line.contains("Publish Violation")
+                        && line.contains(subject)
+                        && line.contains(&format!("user:{user}\""))
+                };
+                nats.log().lines().any(refused).then_some(())
+            })
+            .await;
+        }
+        let relay = connect(&nats.url("relay", &variables)).await;
+        // A command asks with the relay's user, and is answered in its inbox; nobody else may ask.
+        let asked = "artstore.control.storage_elem_01";
+        let mut requests = relay.client.subscribe(asked).await.unwrap();
+        relay.client.flush().await.unwrap();
+        let command = connect(&nats.url("relay", &variables)).await;
+        let answer = tokio::spawn(async move {
+            let answer = command.client.request(asked, "step aside".into()).await;
+            answer.unwrap().payload
+        });
+        let request = requests.next().await.unwrap();
+        let reply = request.reply.unwrap();
+        relay.client.publish(reply, "ok".into()).await.unwrap();
+        assert_eq!(answer.await.unwrap(), "ok");
+        for user in ["setup", "reader"] {
+            let bus = connect(&nats.url(user, &variables)).await;
+            bus.client
+                .publish(asked, "step aside".into())
+                .await
+                .unwrap();
+            bus.client.flush().await.unwrap();
+            eventually("the server refuses it", || async {
+                let refused = |line: &str| {
+                    line.contains("Publish Violation")
+                        && line.contains(asked)
+                        && line.contains(&format!("user:{user}\""))
+                };
+                nats.log().lines().any(refused).then_some(())
+            })
+            .await;
+        }
+        let source = artstore_schemas::source::Source::Element("storage_elem_01".parse().unwrap());
+        let info = relay.stream_info(&source.stream()).await.unwrap();
+        assert_eq!(info.state.messages, 0);
+
+        // A refused publish or request is answered by nothing. It is named all the same, and at once.
+        let begun = Instant::now();
+        let no_stream = nats.url("reader", &variables);
+        let (status, said) = init(&no_stream)
+            .env("ARTSTORE_ELEMENTS", "other=postgres://127.0.0.1/other")
+            .finish()
+            .await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let lacks = "NATS user \"reader\" may not publish to $JS.API.STREAM.CREATE.";
+        assert!(said.contains(lacks), "{said}");
+        let reader = connect(&nats.url("reader", &variables)).await;
+        let message = Outgoing {
+            id: uuid::Uuid::new_v4(),
+            position: None,
+            subject: "artstore.wal.storage_elem_01.p00.file.created".to_owned(),
+            headers: async_nats::HeaderMap::new(),
+            body: "{}".into(),
+        };
+        for (count, mode) in [(1, PublishMode::Pipelined), (2, PublishMode::Atomic)] {
+            let messages = vec![message.clone(); count];
+            let failure = publish::publish(&reader, mode, messages, 0).await;
+            let said = failure.unwrap_err().to_string();
+            let lacks = format!(
+                "NATS user \"reader\" may not publish to {}:",
+                message.subject
+            );
+            assert!(said.starts_with(&lacks), "{said}");
+        }
+        let head = published::publish(&reader, "ARTSTORE_ADMIN", 0, "forged").await;
+        let said = head.unwrap_err().to_string();
+        let lacks = "NATS user \"reader\" may not publish to artstore.audit.head.ARTSTORE_ADMIN:";
+        assert!(said.starts_with(lacks), "{said}");
+        // Without the server's word each of the four waits for five seconds or more.
+        assert!(
+            begun.elapsed() < Duration::from_secs(15),
+            "{:?}",
+            begun.elapsed()
+        );
+    });
+}
+
+/// Who may take backups and restore them: `operator` alone. A missing right is named.
+#[test]
+fn the_operator_alone_takes_backups_of_streams_and_restores_them() {
+    run(async {
+        let variables = compose::some_variables();
+        let nats = Nats::start(&filled()).await;
+        let as_user = |user: &str, words: &[&str]| {
+            Program::new(words).env("NATS_URL", &nats.url(user, &variables))
+        };
+        let (status, said) = as_user("setup", &["bus", "init"]).output().await;
+        assert!(status.success(), "{said}");
+        let operator = connect(&nats.url("operator", &variables)).await;
+        let subject = "artstore.admin.p00.thing.seen";
+        let sent = operator.jetstream.publish(subject, "x".repeat(100).into());
+        sent.await.unwrap().await.unwrap();
+
+        let to = folder("operator");
+        let to = |name: &str| to.join(name).to_str().unwrap().to_owned();
+        let one = to("one");
+        let refused = as_user("reader", &["bus", "backup", &one]);
+        let (status, log) = refused.finish().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        let lacks =
+            "NATS user \"reader\" may not publish to $JS.API.STREAM.SNAPSHOT.ARTSTORE_AUDIT_HEADS";
+        assert!(log.contains(lacks), "{log}");
+        // Nothing of it is left.
+        let (status, log) = as_user("operator", &["bus", "backup", &one]).finish().await;
+        assert!(status.success(), "{log}");
+        operator
+            .jetstream
+            .delete_stream("ARTSTORE_ADMIN")
+            .await
+            .unwrap();
+        let restore = ["bus", "restore", &one, "--stream", "admin"];
+        for (user, lacks) in [
+            ("reader", "$JS.API.STREAM.RESTORE.ARTSTORE_ADMIN"),
+            ("setup", "$JS.SNAPSHOT.RESTORE.ARTSTORE_ADMIN."),
+        ] {
+            let (status, log) = as_user(user, &restore).finish().await;
+            assert_eq!(status.code(), Some(1), "{log}");
+            let lacks = format!("NATS user \"{user}\" may not publish to {lacks}");
+            assert!(log.contains(&lacks), "{log}");
+        }
+        let (status, said) = as_user("operator", &restore).output().await;
+        // The message was not a relay's, in the backup either: it is reported.
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("`artstore verify --source admin`"), "{said}");
+        let info = operator.stream_info("ARTSTORE_ADMIN").await.unwrap();
+        assert_eq!(info.state.messages, 1);
+    });
+}
+
+/// A value of compose.yaml with the addresses that its services have here.
+fn here(value: &str, stack: &Stack, nats: &Nats, listen: u16) -> String {
+    value
+        .replace(
+            "@postgres:5432/",
+            &format!("@127.0.0.1:{}/", stack.postgres_port()),
+        )
+        .replace("@nats:4222", &format!("@127.0.0.1:{}", nats.port))
+        .replace("/keys/", &format!("{}/", nats.folder.path().display()))
+        .replace("0.0.0.0:8080", &format!("127.0.0.1:{listen}"))
+        .replace(
+            "http://127.0.0.1:8080/",
+            &format!("http://127.0.0.1:{listen}/"),
+        )
+}
+
+/// deploy/postgres, as the image runs it at the first start.
+async fn make_databases(root: &Value, stack: &Stack) {
+    let postgres = &root["services"]["postgres"];
+    let script = postgres["volumes"][1].as_str().unwrap();
+    let (script, place) = script.split_once(':').unwrap();
+    assert_eq!(place, "/docker-entrypoint-initdb.d/10-databases.sh:ro");
+    let psql = stack.postgres_command("psql");
+    let bin = stack.postgres_bin().display().to_string();
+    // A second time, as after an element was added: what is there stays.
+    for _ in 0..2 {
+        let settings = psql.as_std().get_envs();
+        let mut shell = Command::new(repository(script));
+        shell
+            .env_clear()
+            .env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap()))
+            .envs(settings.filter_map(|(name, value)| Some((name, value?))))
+            .envs(compose::environment(postgres))
+            // The private server's superuser.
+            .env("POSTGRES_USER", "artstore");
+        succeeded(&mut shell).await;
+    }
+
+    let check = words(&postgres["healthcheck"]["test"]);
+    assert_eq!(&check[..2], ["CMD", "pg_isready"]);
+    let mut check_here = stack.postgres_command("pg_isready");
+    succeeded(check_here.args(&check[2..])).await;
+}
+
+/// Every variable that a service is given is one that its command reads.
+fn reads_what_it_is_given(service: &Value, arguments: &[&str]) {
+    let mut command = artstore::commands::definition::definition();
+    command.build();
+    for word in arguments {
+        // Options follow.
+        let Some(below) = command.find_subcommand(word) else {
+            break;
+        };
+        command = below.clone();
+    }
+    let read: Vec<_> = command
+        .get_arguments()
+        .filter_map(|a| a.get_env())
+        .collect();
+    for name in compose::environment(service).keys() {
+        let known = read.iter().any(|variable| *variable == name.as_str());
+        assert!(known, "{arguments:?} does not read {name}");
+    }
+}
+
+/// A service of ours as a process: its command with its environment.
+fn process(service: &Value, stack: &Stack, nats: &Nats, listen: u16) -> Program {
+    let command = words(&service["command"]);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    compose::environment(service)
+        .iter()
+        .fold(Program::new(&command), |program, (name, value)| {
+            program.env(name, &here(value, stack, nats, listen))
+        })
+}
+
+async fn cached(query: &mut PgConnection, file: uuid::Uuid) -> Option<Option<String>> {
+    sqlx::query_scalar("select storage_element_url from file_metadata_cache where id = $1")
+        .bind(file.to_string())
+        .fetch_optional(query)
+        .await
+        .unwrap()
+}
+
+#[test]
+fn what_compose_starts_works_as_plain_processes() {
+    run(async {
+        let variables = compose::some_variables();
+        let root = filled();
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let nats = Nats::start(&root).await;
+        make_databases(&root, &stack).await;
+
+        // Tables and streams, and once more: it changes nothing.
+        let migrate = &root["services"]["migrate"];
+        for arguments in [&["migrate", "up"][..], &["bus", "init"]] {
+            reads_what_it_is_given(migrate, arguments);
+        }
+        let entry = words(&migrate["entrypoint"]);
+        for _ in 0..2 {
+            let mut shell = Command::new(&entry[0]);
+            let program = Path::new(ARTSTORE).parent().unwrap().display().to_string();
+            let environment = compose::environment(migrate);
+            let environment = environment.iter();
+            shell
+                .args(&entry[1..])
+                .args(
+                    words(&migrate["command"])
+                        .iter()
+                        .map(|word| here(word, &stack, &nats, 0)),
+                )
+                .env_clear()
+                .env(
+                    "PATH",
+                    format!("{program}:{}", std::env::var("PATH").unwrap()),
+                )
+                .envs(environment.map(|(name, value)| (name, here(value, &stack, &nats, 0))));
+            succeeded(&mut shell).await;
+        }
+
+        let mut running = Vec::new();
+        for (name, command) in [
+            ("relay", "relay"),
+            ("projector", "projector"),
+            ("audit", "projector"),
+        ] {
+            let service = &root["services"][name];
+            reads_what_it_is_given(service, &["run", command]);
+            let listen = free_port();
+            running.push((
+                service,
+                listen,
+                process(service, &stack, &nats, listen).start(),
+            ));
+        }
+        reads_what_it_is_given(&root["services"]["tools"], &["audit", "verify"]);
+
+        // A storage element publishes a file, with the rights of its own role.
+        let url = |role: &str, password: &str, database: &str| {
+            let (password, port) = (&variables[password], stack.postgres_port());
+            format!("postgres://{role}:{password}@127.0.0.1:{port}/{database}")
+        };
+        let (role, database) = ("artstore_storage_01", "artstore_storage_01");
+        let element: ElementName = "storage_elem_01".parse().unwrap();
+        let storage = pg(&url(role, "STORAGE_01_DB_PASSWORD", database)).await;
+        let file = new_file("from a container");
+        create(&mut (element, storage), &file).await.unwrap();
+        let query = url("artstore_query", "QUERY_DB_PASSWORD", "artstore");
+        let api = eventually("the file is in the cache", || async {
+            cached(&mut pg(&query).await, file.id).await
+        })
+        .await;
+        assert_eq!(api.as_deref(), Some("http://storage-element-01:8010"));
+
+        // An operator's command, with what `tools` has.
+        let mut smoke = Program::new(&["migrate", "smoke"]);
+        for (name, value) in &compose::environment(&root["services"]["tools"]) {
+            smoke = smoke.env(name, &here(value, &stack, &nats, 0));
+        }
+        let (status, said) = smoke.output().await;
+        assert!(status.success(), "{said}");
+
+        // Relay and projector may answer whoever asks how they are, and are who it says.
+        let mut look = Program::new(&["status", "--json"]);
+        for (name, value) in &compose::environment(&root["services"]["tools"]) {
+            look = look.env(name, &here(value, &stack, &nats, 0));
+        }
+        let (status, said) = look.output().await;
+        assert!(status.success(), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let [relay_pid, projector_pid, audit_pid] = [0, 1, 2].map(|index| {
+            let (_, _, process): &(_, _, Process) = &running[index];
+            process.pid()
+        });
+        for source in said["sources"].as_array().unwrap() {
+            assert_eq!(
+                source["relay"]["answers"][0]["pid"], relay_pid,
+                "{source:#}"
+            );
+        }
+        let processes = &said["projections"][0]["processes"];
+        assert_eq!(processes[0]["pid"], projector_pid, "{processes:#}");
+        let processes = &said["projections"][1]["processes"];
+        assert_eq!(processes[0]["pid"], audit_pid, "{processes:#}");
+
+        // A file from before the bus, which `tools` backfills: its user may publish, and asks the running
+        // relay to step aside.
+        let mut storage = pg(&url(role, "STORAGE_01_DB_PASSWORD", database)).await;
+        let unknown = uuid::Uuid::new_v4();
+        let sql = format!(
+            "insert into storage_elem_01_files (file_id, original_filename, storage_filename, \
+                 storage_path, file_size, content_type, checksum, created_by_id, created_by_username) \
+             values ('{unknown}', 'old.txt', 'old.txt', '/', 1, 'text/plain', '', '1', 'ann')"
+        );
+        execute(&mut storage, &sql).await;
+        let backfill = |nats_url: Option<String>| {
+            let program = Program::new(&["element", "backfill", "storage_elem_01"]);
+            let environment = compose::environment(&root["services"]["tools"]);
+            let program = environment.iter().fold(program, |program, (name, value)| {
+                program.env(name, &here(value, &stack, &nats, 0))
+            });
+            match nats_url {
+                Some(url) => program.env("NATS_URL", &url),
+                None => program,
+            }
+        };
+        // Without the right it reports that, by name, and does not wait for the relay's lock.
+        let refused = backfill(Some(nats.url("setup", &variables)));
+        let (status, said) = refused.finish().await;
+        assert_eq!(status.code(), Some(1), "{said}");
+        let missing = "NATS user \"setup\" may not publish to artstore.control.storage_elem_01";
+        assert!(said.contains(missing), "{said}");
+        let (status, log) = backfill(None).finish().await;
+        assert!(status.success() && !log.contains("WARN"), "{log}");
+        let api = eventually("the file of before is in the cache", || async {
+            cached(&mut pg(&query).await, unknown).await
+        })
+        .await;
+        assert_eq!(api.as_deref(), Some("http://storage-element-01:8010"));
+
+        // The audit log is written, and `tools` can check it with the secret and the public key.
+        eventually("the audit log has a published head of the file", || async {
+            let mut verify = Program::new(&["audit", "verify", "--against-stream", "--json"]);
+            for (name, value) in &compose::environment(&root["services"]["tools"]) {
+                verify = verify.env(name, &here(value, &stack, &nats, 0));
+            }
+            let (status, said) = verify.output().await;
+            assert!(status.success(), "{said}");
+            let said: Value = serde_json::from_str(&said).unwrap();
+            let logs = said["logs"].as_array().unwrap();
+            let ours = |log: &&Value| log["stream"] == "ARTSTORE_WAL_storage_elem_01";
+            let log = logs.iter().find(ours)?;
+            (log["proven"].as_u64() > Some(0)).then_some(())
+        })
+        .await;
+        let mut audit = pg(&url(
+            "artstore_audit",
+            "AUDIT_DB_PASSWORD",
+            "artstore_admin",
+        ))
+        .await;
+        for sql in [
+            "delete from audit_logs",
+            "update audit_heads set note = ''",
+            "select * from users",
+        ] {
+            let refused = try_execute(&mut audit, sql).await.unwrap_err().to_string();
+            assert!(refused.contains("permission denied"), "{refused}");
+        }
+
+        // The relay's role reads and no more; a module's role has no way into another's database.
+        let mut relay = pg(&url("artstore_relay", "RELAY_DB_PASSWORD", database)).await;
+        for sql in [
+            "insert into storage_elem_01_wal (transaction_id, operation_type, status, operation_data) \
+             values (gen_random_uuid(), 'cache_rebuild', 'committed', '{}')",
+            "delete from storage_elem_01_files",
+            "create table public.mine ()",
+        ] {
+            let refused = try_execute(&mut relay, sql).await.unwrap_err().to_string();
+            assert!(refused.contains("permission denied"), "{refused}");
+        }
+        let mut relay = pg(&url(
+            "artstore_relay",
+            "RELAY_DB_PASSWORD",
+            "artstore_admin",
+        ))
+        .await;
+        for table in ["jwt_keys", "users", "service_accounts"] {
+            let sql = format!("select * from {table}");
+            let refused = try_execute(&mut relay, &sql).await.unwrap_err().to_string();
+            assert!(refused.contains("permission denied"), "{refused}");
+        }
+        let refused = try_pg(&url(role, "STORAGE_01_DB_PASSWORD", "artstore_admin")).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("permission denied"), "{refused}");
+
+        // Nobody lacked a right, but for the backfill above that was given the wrong user.
+        let log = nats.log();
+        let mut refused = log.lines().filter(|line| line.contains("Violation"));
+        assert!(refused.all(|line| line.contains("user:setup\"")), "{log}");
+
+        for (service, listen, _) in &running {
+            let check = words(&service["healthcheck"]["test"]);
+            assert_eq!(&check[..3], ["CMD", "artstore", "health"]);
+            let check: Vec<String> = check[2..]
+                .iter()
+                .map(|word| here(word, &stack, &nats, *listen))
+                .collect();
+            let check: Vec<&str> = check.iter().map(String::as_str).collect();
+            eventually("the service is ready", || async {
+                let (status, _) = Program::new(&check).output().await;
+                status.success().then_some(())
+            })
+            .await;
+        }
+        for (_, _, process) in &mut running {
+            process.signal("-TERM").await;
+            let ended = process.ended().await;
+            assert!(ended.success(), "{}", process.log());
+        }
+        stack.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn health_is_0_where_a_service_answers_well_and_1_everywhere_else() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answers = [
+            ("HTTP/1.1 200 OK\r\n\r\nready", Some(0), "ready"),
+            (
+                "HTTP/1.1 503 Service Unavailable\r\n\r\n9 s behind",
+                Some(1),
+                "status 503",
+            ),
+            ("INFO {}\r\n", Some(1), "does not speak HTTP"),
+        ];
+        let server = tokio::spawn(async move {
+            for (answer, _, _) in answers {
+                use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut request = [0; 512];
+                let length = connection.read(&mut request).await.unwrap();
+                assert!(request[..length].starts_with(b"GET /health/ready HTTP/1.0\r\n"));
+                connection.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let url = format!("http://127.0.0.1:{port}/health/ready");
+        for (_, code, said) in answers {
+            let mut process = Program::new(&["health", "--url", &url]).start();
+            assert_eq!(process.ended().await.code(), code);
+            let all = process.output() + &process.log();
+            assert!(all.contains(said), "{all}");
+        }
+        server.await.unwrap();
+        let (status, said) = Program::new(&["health", "--url", &url]).finish().await;
+        assert_eq!(status.code(), Some(1));
+        assert!(said.contains("refused") && said.contains(&url), "{said}");
+        let (status, said) = Program::new(&["health", "--url", "https://x"])
+            .finish()
+            .await;
+        assert_eq!(status.code(), Some(2), "{said}");
+    });
+}

@@ -1,0 +1,426 @@
+//! What tests rest on: one shared stack for all tests of this program; a *world* for each test,
+//! with databases of its own and a NATS account of its own; and waiting for a condition with a
+//! deadline. Processes of the program are in [`process`].
+//!
+//! - `load`, `mix`: writers that write until they are stopped
+//! - `abandoned`: operations that their process left behind
+//! - `compose`: compose.yaml, read
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use artstore_bus::bus::{Bus, BusOptions, StreamName};
+use artstore_migrations::Module;
+use artstore_schemas::element::ElementName;
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::source::Source;
+use artstore_stack::{Stack, StackOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use tokio::runtime::Runtime;
+
+pub mod abandoned;
+pub mod compose;
+mod contract;
+pub mod load;
+mod migrated;
+pub mod mix;
+mod process;
+mod proxy;
+
+pub use contract::fits_its_schema;
+use migrated::migrated_on;
+pub use process::{Process, Program};
+pub use proxy::{Cut, Proxy};
+
+/// How long anything may take that is expected to happen, on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(150);
+
+const ACCOUNTS: usize = 400;
+
+/// Runs a test.
+pub fn run(test: impl Future<Output = ()>) {
+    // On the heap: a test thread has a small stack.
+    runtime().block_on(Box::pin(test));
+}
+
+/// The runtime that the shared stack lives in, as long as the program.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().unwrap())
+}
+
+/// The stack that all tests share which do not stop its servers.
+pub async fn shared_stack() -> &'static Stack {
+    static STACK: tokio::sync::OnceCell<Stack> = tokio::sync::OnceCell::const_new();
+    STACK
+        .get_or_init(|| async {
+            let options = StackOptions {
+                accounts: ACCOUNTS,
+                ..StackOptions::default()
+            };
+            let stack = Stack::start(options).await.unwrap();
+            // Each database gets its turn in that time: with a thousand of them a worker would start every
+            // 60 ms, and take a part of the cores that grows from test to test.
+            let sql = "alter system set autovacuum_naptime = '10min'";
+            let mut connection = pg(&stack.database_url("postgres")).await;
+            execute(&mut connection, sql).await;
+            execute(&mut connection, "select pg_reload_conf()").await;
+            stack
+        })
+        .await
+}
+
+/// A folder of a test's own, below the build's.
+pub fn folder(name: &str) -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = logs().join(format!("{name}-{number}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn logs() -> &'static Path {
+    static LOGS: OnceLock<PathBuf> = OnceLock::new();
+    LOGS.get_or_init(|| {
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("logs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    })
+}
+
+/// A fresh database with a module's tables on the shared stack.
+pub async fn migrated(hint: &str, module: Module) -> String {
+    migrated_on(shared_stack().await, hint, module).await
+}
+
+/// A fresh empty database on the shared stack.
+pub async fn database(hint: &str) -> String {
+    database_on(shared_stack().await, hint).await
+}
+
+async fn database_on(stack: &Stack, hint: &str) -> String {
+    let name = database_name(hint);
+    stack.create_database(&name).await.unwrap();
+    stack.database_url(&name)
+}
+
+fn database_name(hint: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    format!("t{}_{hint}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Waits until a condition gives something.
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_or(|| what.to_owned(), condition).await
+}
+
+/// Waits until a condition gives something; what is reported about one that does not is asked at the end.
+pub async fn eventually_or<T>(
+    what: impl Fn() -> String,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {}",
+            what()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Elements, a query module and an admin module, migrated, with their streams.
+pub struct World {
+    pub nats_url: String,
+    pub bus: Bus,
+    pub elements: Vec<(ElementName, String)>,
+    pub query_url: String,
+    pub admin_url: String,
+}
+
+impl World {
+    /// On the shared stack, in a NATS account of its own.
+    pub async fn new(elements: &[&str]) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let account = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(account < ACCOUNTS, "more worlds than accounts");
+        Self::on(shared_stack().await, account, elements, 1).await
+    }
+
+    /// On a stack of the test's own.
+    pub async fn on(stack: &Stack, account: usize, elements: &[&str], replicas: usize) -> Self {
+        let nats_url = stack.nats_url(account);
+        let bus = connect(&nats_url).await;
+        let mut world = Self {
+            nats_url,
+            bus,
+            elements: Vec::new(),
+            query_url: migrated_on(stack, "query", Module::Query).await,
+            admin_url: migrated_on(stack, "admin", Module::Admin).await,
+        };
+        for name in elements {
+            let element: ElementName = name.parse().unwrap();
+            let url = migrated_on(stack, name, Module::Storage(element.clone())).await;
+            world.elements.push((element, url));
+        }
+        for source in world.sources() {
+            world.bus.ensure_stream(&source, replicas).await.unwrap();
+        }
+        let heads = StreamName::audit_heads();
+        world.bus.ensure(&heads, replicas).await.unwrap();
+        world
+    }
+
+    pub fn sources(&self) -> Vec<Source> {
+        let elements = self
+            .elements
+            .iter()
+            .map(|(name, _)| Source::Element(name.clone()));
+        elements.chain([Source::Admin, Source::Query]).collect()
+    }
+
+    pub fn source(&self, element: usize) -> Source {
+        Source::Element(self.elements[element].0.clone())
+    }
+
+    /// A connection to an element's database.
+    pub async fn element(&self, element: usize) -> PgConnection {
+        pg(&self.elements[element].1).await
+    }
+
+    /// A connection to the query module's database.
+    pub async fn query(&self) -> PgConnection {
+        pg(&self.query_url).await
+    }
+
+    /// A connection to the admin module's database.
+    pub async fn admin(&self) -> PgConnection {
+        pg(&self.admin_url).await
+    }
+
+    /// The program with this world's settings, and a clean environment otherwise.
+    pub fn command(&self, arguments: &[&str]) -> Program {
+        let elements: Vec<String> = self
+            .elements
+            .iter()
+            .map(|(name, url)| format!("{name}={url}"))
+            .collect();
+        Program::new(arguments)
+            .env("NATS_URL", &self.nats_url)
+            .env("ARTSTORE_ELEMENTS", &elements.join(","))
+            .env("QUERY_DATABASE_URL", &self.query_url)
+            .env("ADMIN_DATABASE_URL", &self.admin_url)
+    }
+
+    /// A relay of one element only.
+    pub fn relay(&self, element: usize) -> Program {
+        let name = self.elements[element].0.to_string();
+        self.command(&["run", "relay", "--source", &name])
+    }
+
+    pub fn projector(&self) -> Program {
+        self.command(&["run", "projector"])
+    }
+
+    pub async fn last_sequence(&self, source: &Source) -> u64 {
+        let info = self.bus.stream_info(&source.stream()).await.unwrap();
+        info.state.last_sequence
+    }
+
+    /// All messages of a source, contiguous and chained.
+    pub async fn messages(&self, source: &Source) -> Vec<Envelope> {
+        let last = self.last_sequence(source).await;
+        let mut reader = artstore_verification::reader::Reader::new(&self.bus, source, 0);
+        let mut envelopes: Vec<Envelope> = Vec::new();
+        while (envelopes.len() as u64) < last {
+            let batch = reader.batch(1_000, Duration::from_secs(30)).await.unwrap();
+            assert!(!batch.is_empty(), "{source}: its messages do not come");
+            for message in batch {
+                fits_its_schema(&message.headers, &message.body);
+                let envelope = Envelope::from_headers(&message.headers).unwrap();
+                assert_eq!(message.sequence, envelopes.len() as u64 + 1);
+                assert_eq!(envelope.previous, envelopes.last().map(|before| before.id));
+                envelopes.push(envelope);
+            }
+        }
+        envelopes
+    }
+
+    /// Waits until an element's stream has a message for each finished row, and checks that each
+    /// is there once, as it should be, in order.
+    pub async fn published(&self, element: usize) {
+        let source = self.source(element);
+        let mut connection = self.element(element).await;
+        self.caught_up(element).await;
+        let report = self.checked(&source, &mut connection).await;
+        assert!(report.is_clean(), "{report:?}");
+        // Writers in tests hold the file's row until they commit, whatever API they use.
+        assert_eq!(report.overtaken, 0, "{report:?}");
+        assert_eq!(report.rows, report.messages);
+    }
+
+    /// Waits until an element's stream has as many messages as it has finished rows.
+    pub async fn caught_up(&self, element: usize) {
+        let source = self.source(element);
+        let rows = finished(&mut self.element(element).await, &source).await;
+        // A backlog takes its time: what must not be is a standstill.
+        let mut before = self.last_sequence(&source).await;
+        while before < rows {
+            before = eventually("one more finished row is published", || async {
+                let last = self.last_sequence(&source).await;
+                (last > before).then_some(last)
+            })
+            .await;
+        }
+    }
+
+    /// A source against its stream.
+    pub async fn checked(
+        &self,
+        source: &Source,
+        connection: &mut PgConnection,
+    ) -> artstore_verification::source::Report {
+        artstore_verification::source::compare(
+            connection,
+            &self.bus,
+            source,
+            Duration::from_secs(10),
+        )
+        .await
+        .unwrap()
+    }
+
+    /// Waits until the projector has applied every message.
+    pub async fn applied(&self) {
+        for source in self.sources() {
+            if source == Source::Admin {
+                continue;
+            }
+            let last = self.last_sequence(&source).await;
+            let url = self.query_url.clone();
+            eventually(&format!("{source} is projected up to {last}"), || async {
+                (checkpoint(&url, &source).await >= last).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Waits for that, and checks the cache against the elements' files.
+    pub async fn projected(&self) {
+        self.applied().await;
+        let mut query = self.query().await;
+        let mut elements = Vec::new();
+        for (index, (name, _)) in self.elements.iter().enumerate() {
+            elements.push((name.clone(), self.element(index).await));
+        }
+        let report = artstore_verification::cache::compare(&mut elements, &mut query)
+            .await
+            .unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+}
+
+/// The projector's sequence in a source's stream; 0 at the start.
+pub async fn checkpoint(query_url: &str, source: &Source) -> u64 {
+    let Ok(mut query) = try_pg(query_url).await else {
+        return 0;
+    };
+    let sequence: Option<i64> = sqlx::query_scalar(
+        "select last_sequence from projection_checkpoints \
+         where projection = 'query-cache' and stream = $1",
+    )
+    .bind(source.stream())
+    .fetch_optional(&mut query)
+    .await
+    .unwrap_or(None);
+    u64::try_from(sequence.unwrap_or(0)).unwrap()
+}
+
+/// How many rows of a source are finished.
+pub async fn finished(connection: &mut PgConnection, source: &Source) -> u64 {
+    let table = artstore_producers::relay::source::SourceTable::of(source);
+    let sql = format!(
+        "select count(*) from {} where position is not null",
+        table.name()
+    );
+    let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(connection)
+        .await
+        .unwrap();
+    u64::try_from(rows).unwrap()
+}
+
+pub async fn connect(nats_url: &str) -> Bus {
+    let options = BusOptions {
+        url: nats_url.to_owned(),
+        credentials: None,
+        name: "test".to_owned(),
+    };
+    Bus::connect(&options).await.unwrap()
+}
+
+pub async fn migrate(url: &str, module: Module) {
+    let mut connection = pg(url).await;
+    artstore_migrations::up(&mut connection, &module, None)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
+
+pub async fn pg(url: &str) -> PgConnection {
+    try_pg(url).await.unwrap()
+}
+
+pub async fn try_pg(url: &str) -> sqlx::Result<PgConnection> {
+    let options: sqlx::postgres::PgConnectOptions = url.parse()?;
+    options
+        .log_statements(tracing::log::LevelFilter::Off)
+        .connect()
+        .await
+}
+
+/// Runs statements on a connection.
+pub async fn execute(connection: &mut PgConnection, sql: impl Into<String>) {
+    try_execute(connection, sql).await.unwrap();
+}
+
+/// Changes finished rows of an element, behind the trigger that refuses that.
+pub async fn forge(connection: &mut PgConnection, element: &str, sql: impl Into<String>) {
+    let trigger =
+        format!("alter table {element}_wal {{}} trigger {element}_wal_finished_unchanged");
+    let (off, on) = (
+        trigger.replace("{}", "disable"),
+        trigger.replace("{}", "enable always"),
+    );
+    execute(connection, format!("{off}; {}; {on}", sql.into())).await;
+}
+
+pub async fn try_execute(
+    connection: &mut PgConnection,
+    sql: impl Into<String>,
+) -> sqlx::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql.into()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// One value.
+pub async fn value<T>(connection: &mut PgConnection, sql: impl Into<String>) -> T
+where
+    T: for<'a> sqlx::Decode<'a, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    let row = sqlx::query(AssertSqlSafe(sql.into()))
+        .fetch_one(connection)
+        .await
+        .unwrap();
+    row.get(0)
+}
