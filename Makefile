@@ -27,10 +27,10 @@ test: ## run every test, on real servers (AREA=rebuild: those of one area)
 
 # One test of each area that goes from a row to what people see, and everything that needs no servers.
 QUICK = smoke:: documents::links documents::pages relay::crashes::a_frozen_relay_woken_past_its_lock_writes_nothing_in_atomic_batches \
-	gaps::a_number_drawn_first projector::crashes::of_two_moves parking::an_event_is_given_up search::known::a_thousand \
+	gaps::a_number_drawn_first projector::crashes::of_two_moves parking::discarded::an_event_is_given_up search::known::a_thousand \
 	verify::command::the_command_says audit::export::an_export_is_whole rebuild::waiting republish::a_foreign_message \
 	accept_source::a_healthy_source backfill::a_lock_that prune::the_last_thousand registry::what_administrators \
-	bus_backup::a_stream_that_a_limit migrations::position recovery::the_cache services::stops::a_stop_lets
+	bus_backup::restored::a_stream_that_a_limit migrations::position recovery::the_cache services::stops::a_stop_lets
 test-quick: export RUST_BACKTRACE := 0
 test-quick: ## unit tests, the contract, and one end-to-end test of each area, in minutes
 	scripts/setup --tests

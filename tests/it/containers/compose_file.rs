@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::containers::dockerfile::Stage;
-use crate::support::compose::{self, filled, is_pinned, repository, services, text, tool, words};
+use crate::support::compose::{self, filled, is_pinned, services, words};
+use crate::support::repository::{repository, text, tool};
 
 #[test]
 fn compose_yaml_has_the_form_of_the_compose_specification() {

@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::support::compose::{filled, is_pinned, repository, succeeded, text, tool};
+use crate::support::compose::{filled, is_pinned};
+use crate::support::repository::{repository, succeeded, text, tool};
 use crate::support::*;
 
 /// A stage of the Dockerfile.

@@ -4,7 +4,7 @@
 use artstore::commands::definition::definition;
 use clap::{Arg, Command};
 
-use crate::support::compose::{repository, text};
+use crate::support::repository::{repository, text};
 
 const PAGE: &str = "docs/configuration.md";
 const BEGIN: &str = "<!-- generated: settings -->\n";

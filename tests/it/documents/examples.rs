@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::compose::{repository, succeeded, text};
+use crate::support::repository::{repository, succeeded, text};
 use crate::support::*;
 
 /// The block of a page behind a mark, without its fences.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Page, code, links};
 use crate::documents::advice::files;
-use crate::support::compose::text;
+use crate::support::repository::text;
 
 #[test]
 fn each_guarantee_names_tests_that_exist() {
@@ -40,7 +40,7 @@ fn each_guarantee_names_tests_that_exist() {
 
 /// The text of a file, or of all files of a folder.
 fn sources_of(path: &Path) -> String {
-    let path = crate::support::compose::repository("").join(path);
+    let path = crate::support::repository::repository("").join(path);
     match path.is_dir() {
         true => files(&path, "rs")
             .iter()

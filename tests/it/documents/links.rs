@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{Page, all, links};
 use crate::documents::advice::files;
-use crate::support::compose::{repository, text};
+use crate::support::repository::{repository, text};
 
 /// A path without `.` and `..`.
 fn plain(path: &Path) -> PathBuf {

@@ -20,7 +20,7 @@ mod troubleshooting;
 use std::path::Path;
 
 use crate::documents::advice::files;
-use crate::support::compose::{repository, text};
+use crate::support::repository::{repository, text};
 
 /// A document, by its path in the repository.
 struct Page {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Page, all, links};
-use crate::support::compose::text;
+use crate::support::repository::text;
 
 const MOST_LINES: usize = 300;
 const README_LINES: usize = 150;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Page, code};
 use crate::documents::advice::{files, literals};
-use crate::support::compose::{repository, text};
+use crate::support::repository::{repository, text};
 
 fn headings() -> BTreeSet<String> {
     let page = Page {

@@ -278,7 +278,7 @@ fn texts_longer_than_an_entry_of_a_btree_are_stored() {
 
 /// The block of docs/publishing.md behind a text, without its fences.
 fn example(behind: &str, language: &str) -> String {
-    let page = crate::support::compose::text("docs/publishing.md");
+    let page = crate::support::repository::text("docs/publishing.md");
     let (_, rest) = page.split_once(behind).unwrap();
     let (_, rest) = rest.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0.to_owned()
@@ -296,7 +296,7 @@ fn a_first_file_is_one_paste_from_the_page_in_sql_and_in_python() {
             .await
             .unwrap();
 
-        let folder = crate::support::compose::repository(".tools/contract-python");
+        let folder = crate::support::repository::repository(".tools/contract-python");
         let python = std::fs::read_to_string(folder.join("program"));
         let python = python.expect("run scripts/setup --tests");
         let mut python = tokio::process::Command::new(python.trim());
@@ -304,7 +304,9 @@ fn a_first_file_is_one_paste_from_the_page_in_sql_and_in_python() {
             .args(["-B", "-c", &example("The same in Python", "python")])
             .env("PYTHONPATH", folder.join("packages"))
             .env("STORAGE_DATABASE_URL", &world.elements[0].1);
-        let said = crate::support::compose::succeeded(&mut python).await.stdout;
+        let said = crate::support::repository::succeeded(&mut python)
+            .await
+            .stdout;
         let said = String::from_utf8(said).unwrap();
         assert!(said.starts_with("position "), "{said}");
 

@@ -1,6 +1,6 @@
 //! Once a pause has returned, nothing is applied, wherever a worker was.
 
-use crate::projector::parking::{files, passed};
+use crate::projector::parking::{caught_up, files, passed};
 use crate::support::*;
 
 fn pause(world: &World) -> Program {
@@ -131,5 +131,60 @@ fn a_pause_before_the_first_event_is_shown() {
         waits(&world).await;
         projector.kill().await;
         relay.kill().await;
+    });
+}
+
+#[test]
+fn a_paused_projection_commits_nothing_until_it_is_resumed() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.command(&["run", "relay"]).start();
+        let projector = world.projector().start();
+        files(&world, 50).await;
+        passed(&world).await;
+        let pause = |reason: &str| {
+            world
+                .command(&["projection", "pause", "query-cache", "--reason"])
+                .argument(reason)
+        };
+        let (status, said) = pause(" ").finish().await;
+        assert!(
+            status.code() == Some(2) && said.contains("say why"),
+            "{said}"
+        );
+        let (status, said) = pause("a test").output().await;
+        assert!(status.success() && said.contains(": a test"), "{said}");
+        // From here on nothing is committed, also not by a projector that starts now.
+        let before = checkpoint(&world.query_url, &world.source(0)).await;
+        files(&world, 50).await;
+        world.published(0).await;
+        let other = world.projector().start();
+        eventually("status reports it", async || {
+            let (_, said) = world.command(&["status", "--json"]).output().await;
+            said.contains("a test; to go on: artstore projection resume query-cache")
+                .then_some(())
+        })
+        .await;
+        assert_eq!(checkpoint(&world.query_url, &world.source(0)).await, before);
+        let resume = || world.command(&["projection", "resume", "query-cache"]);
+        let (status, said) = resume().output().await;
+        assert!(status.success() && said.contains("goes on"), "{said}");
+        passed(&world).await;
+        let (status, said) = resume().output().await;
+        assert!(
+            status.success() && said.contains("was not paused"),
+            "{said}"
+        );
+        let events: Vec<String> = sqlx::query_scalar(
+            "select action from event_outbox where entity = 'projection' order by position",
+        )
+        .fetch_all(&mut world.query().await)
+        .await
+        .unwrap();
+        assert_eq!(events, ["pause", "resume"]);
+        caught_up(&world).await;
+        for process in [relay, projector, other] {
+            process.kill().await;
+        }
     });
 }

@@ -5,6 +5,7 @@
 //! - `load`, `mix`: writers that write until they are stopped
 //! - `abandoned`: operations that their process left behind
 //! - `compose`: compose.yaml, read
+//! - `repository`: files of the repository
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ mod migrated;
 pub mod mix;
 mod process;
 mod proxy;
+pub mod repository;
 
 pub use contract::fits_its_schema;
 use migrated::migrated_on;
