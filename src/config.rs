@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use artstore_bus::bus::BusOptions;
+use artstore_bus::connection::BusOptions;
 use artstore_producers::relay::publish::PublishMode;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;

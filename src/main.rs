@@ -8,7 +8,7 @@ use artstore::commands::{self, definition};
 use artstore::config::{ConfigError, LogFormat};
 use artstore::error_text::error_text;
 use artstore::telemetry;
-use artstore_bus::bus::BusError;
+use artstore_bus::bus_error::BusError;
 
 /// As the shell reports a program that ended because nobody reads its output any more.
 const NOBODY_READS: i32 = 141;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::parking::discarded::{self, Discarded};
 use artstore_projectors::projector::{Projector as _, Received, Rejection};
 use artstore_projectors::query_cache::{QueryCache, files, history};

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use artstore_bus::bus::{Bus, BusOptions, StreamName};
+use artstore_bus::connection::{Bus, BusOptions};
+use artstore_bus::stream_name::StreamName;
 use artstore_migrations::Module;
 use artstore_producers::relay::api_url;
 use artstore_producers::relay::progress::RelayProgress;

@@ -7,7 +7,8 @@
 use async_nats::jetstream::message::StreamMessage;
 use uuid::Uuid;
 
-use crate::bus::{Bus, BusError};
+use crate::bus_error::BusError;
+use crate::connection::Bus;
 use artstore_schemas::damage::{Damage, damage_accepted};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::epoch::{Epoch, Epochs, accepted};

@@ -17,7 +17,8 @@ use async_nats::jetstream::message::Message;
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::bus::{Bus, BusError};
+use crate::bus_error::BusError;
+use crate::connection::Bus;
 use crate::pull::Inbox;
 pub use crate::pull::Pull;
 

@@ -3,7 +3,10 @@
 //!
 //! - [`link`]: whether the connection to NATS is up
 //! - [`refusals`]: what the server reports that the connection's user may not do
-//! - [`bus`]: the connection and the streams
+//! - [`connection`]: the connection to NATS
+//! - [`stream_name`]: the names of the streams
+//! - [`streams`]: how the streams are created, and which settings may lose messages
+//! - [`bus_error`]: why the bus can't be used
 //! - [`requests`]: requests to JetStream; a refusal is named at once
 //! - `pull`: pull requests to a consumer, and the answers
 //! - [`deliveries`]: what our own consumers deliver, and nothing else
@@ -11,10 +14,13 @@
 //! - [`breaks`]: epochs and damage, as records in a stream report them
 
 pub mod breaks;
-pub mod bus;
+pub mod bus_error;
+pub mod connection;
 pub mod deliveries;
 pub mod link;
 mod pull;
 pub mod refusals;
 pub mod requests;
 pub mod snapshot;
+pub mod stream_name;
+pub mod streams;

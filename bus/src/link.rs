@@ -1,6 +1,6 @@
 //! Whether the connection to NATS is up. Nobody answers what was sent before it was lost: whoever waits for
 //! an answer stops waiting at once, not when the deadline is over. Filled by the connection's events
-//! ([`crate::bus`]).
+//! ([`crate::connection`]).
 
 use std::future::Future;
 use std::time::{Duration, Instant};

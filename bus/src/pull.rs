@@ -13,7 +13,8 @@ use serde_json::json;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::bus::{Bus, BusError};
+use crate::bus_error::BusError;
+use crate::connection::Bus;
 use crate::refusals::Watch;
 
 /// The server is asked after hints at most so often.

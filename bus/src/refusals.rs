@@ -1,6 +1,6 @@
 //! What the NATS server does not permit the connection's user. It answers such a publish, request or
 //! subscription with nothing: without this module that looks like a server that does not answer. Filled by
-//! the connection's events ([`crate::bus`]), read by whoever publishes or requests ([`crate::requests`]).
+//! the connection's events ([`crate::connection`]), read by whoever publishes or requests ([`crate::requests`]).
 
 use std::collections::VecDeque;
 use std::fmt;

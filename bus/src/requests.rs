@@ -1,4 +1,4 @@
-//! Requests to JetStream, except for creating streams ([`crate::bus`]): messages, consumers, the list of
+//! Requests to JetStream, except for creating streams ([`crate::streams`]): messages, consumers, the list of
 //! streams. All requests go through here, so that one that the connection's user has no permission for is
 //! named at once ([`crate::refusals`]) and does not look like a server that does not answer.
 
@@ -12,7 +12,8 @@ use async_nats::jetstream::stream::{
 };
 use futures::TryStreamExt as _;
 
-use crate::bus::{Bus, BusError, SEND};
+use crate::bus_error::BusError;
+use crate::connection::{Bus, SEND};
 
 // The place where they are allowed: a refusal is named here.
 #[allow(clippy::disallowed_methods)]

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::bus::{Bus, BusError};
+use crate::bus_error::BusError;
+use crate::connection::Bus;
 
 /// How large a chunk is, in either direction.
 pub const CHUNK_BYTES: usize = 128 * 1024;

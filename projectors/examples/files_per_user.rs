@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use artstore_bus::bus::{Bus, BusOptions};
+use artstore_bus::connection::{Bus, BusOptions};
 use artstore_projectors::projector::{Projector, Received, Rejection};
 use artstore_projectors::runtime::progress::ProjectorProgress;
 use artstore_projectors::runtime::workers;

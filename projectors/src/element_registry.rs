@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{Event, Status, WalEvent};

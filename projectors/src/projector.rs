@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::words::{is_untranslatable, refused};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event};

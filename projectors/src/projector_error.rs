@@ -1,6 +1,6 @@
 //! Why a worker stops: for now, or until an operator decides.
 
-use artstore_bus::bus::BusError;
+use artstore_bus::bus_error::BusError;
 use artstore_runtime::relation::Unfit;
 use artstore_runtime::session::SessionError;
 use artstore_runtime::unavailable::is_unavailable;

@@ -3,7 +3,7 @@
 //! element's stream is then backfilled from its files ([`artstore_producers::backfill::differences`]); where
 //! the command is interrupted, a relay does that by itself.
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::epoch::{SourceAccepted, accepted};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::EventType;

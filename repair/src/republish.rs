@@ -7,7 +7,7 @@
 use artstore_runtime::count::{by, counted};
 use std::collections::BTreeSet;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::damage::{DamageAccepted, damage_accepted};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use artstore_bus::breaks::{self, Chain};
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 

@@ -16,7 +16,7 @@ pub mod limit;
 pub mod restore;
 pub mod take;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;

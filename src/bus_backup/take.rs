@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_bus::connection::Bus;
 use artstore_bus::snapshot::{self, Begun, SnapshotError};
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_runtime::crash;
 use artstore_runtime::files;
 use artstore_schemas::source::Source;

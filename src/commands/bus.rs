@@ -8,7 +8,9 @@ mod restore;
 use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
-use artstore_bus::bus::{AUDIT_HEADS, Bus, Limits, StreamChange, StreamName};
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::{AUDIT_HEADS, StreamName};
+use artstore_bus::streams::{Limits, StreamChange};
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use serde_json::json;

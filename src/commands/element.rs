@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::backfill::differences::{BackfillCounts, FILES_PER_PASS};
 use artstore_producers::relay::api_url;
 use artstore_producers::relay::lock_handover;

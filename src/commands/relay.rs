@@ -9,7 +9,7 @@ mod republish;
 
 use std::process::ExitCode;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use clap::Subcommand;
 
 use crate::config::Config;

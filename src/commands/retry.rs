@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_bus::deliveries::Ended;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_projectors::projector_error::WorkerError;

@@ -12,7 +12,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use artstore_bus::bus::{AUDIT_HEADS, Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::source_check;
 use artstore_runtime::connection;

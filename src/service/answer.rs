@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_projectors::runtime::progress as projector;
 use artstore_runtime::progress as stages;

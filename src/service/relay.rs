@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::relay::progress::{RelayProgress, RelayState};
 use artstore_runtime::progress::Stage;
 use artstore_schemas::source::Source;

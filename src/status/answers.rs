@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_schemas::source::{Source, projection_status_subject};
 use async_nats::{Message, StatusCode};
 use futures::StreamExt as _;

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::{Bus, BusOptions, without_password};
 use artstore_producers::relay::election;
 use artstore_producers::relay::resume_state::{self, ResumeState};
 use artstore_projectors::audit_log::AuditLog;

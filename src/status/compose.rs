@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use artstore_bus::bus::check_limits;
+use artstore_bus::streams::check_limits;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::runtime::presence::Presence;

@@ -6,7 +6,7 @@
 use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
 
-use artstore_bus::bus::AUDIT_HEADS;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;

@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use artstore_bus::breaks::{self, Breaks, Chain};
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_schemas::damage::{Damage, damage_accepted};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::epoch::{self, Epochs};

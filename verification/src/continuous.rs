@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::rows;

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use artstore_bus::bus::{AUDIT_HEADS, Bus, audit_head_subject};
+use artstore_bus::connection::Bus;
 use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::SourceTable;
 use artstore_schemas::source::Source;

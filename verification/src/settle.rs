@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::stream::fingerprint::ComparableEvent;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::SourceRow;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::rows;
 use artstore_schemas::source::Source;

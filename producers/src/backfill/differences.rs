@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_schemas::event::{File, Omitted, SourceBackfilled, WalEvent};
 use artstore_schemas::source::Source;
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};

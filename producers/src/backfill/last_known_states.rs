@@ -10,7 +10,8 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use artstore_bus::breaks;
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;

@@ -10,7 +10,7 @@
 //! better; the relay does, which reads the prune mark in the snapshot of each poll
 //! (`crate::relay::poll_loop`).
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;

@@ -3,7 +3,7 @@
 //! It is written with the rights of the tables' owner (`artstore migrate up`, `artstore element set-url`);
 //! a relay writes nothing to its source.
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, PgConnection};

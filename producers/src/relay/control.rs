@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_schemas::source::Source;
 use async_nats::{Message, Subscriber};
 use futures::StreamExt as _;

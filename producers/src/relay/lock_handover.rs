@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_runtime::pulse::{self, within};
 use artstore_schemas::source::Source;
 use async_nats::client::Request;

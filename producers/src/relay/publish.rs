@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_bus::link::Lost;
 use artstore_bus::refusals::Refusal;
 use artstore_runtime::crash;

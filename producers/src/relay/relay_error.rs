@@ -1,6 +1,6 @@
 //! Why a relay stops: for now, or until an operator decides.
 
-use artstore_bus::bus::BusError;
+use artstore_bus::bus_error::BusError;
 use artstore_bus::deliveries::Ended;
 use artstore_runtime::count::counted;
 use artstore_runtime::relation::Unfit;

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use artstore_bus::breaks::{self, Breaks, Chain, Refused};
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::{Bus, BusError, check_limits};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
+use artstore_bus::streams::check_limits;
 use artstore_runtime::crash;
 use artstore_runtime::progress::{Problem, Stage};
 use artstore_runtime::pulse::{self, kept_alive, within};

@@ -42,7 +42,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_runtime::crash;
 use artstore_runtime::pulse::kept_alive;
 use artstore_schemas::envelope::Envelope;

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use artstore_bus::bus::{AUDIT_HEADS, Bus, BusError, audit_head_subject};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;

@@ -5,7 +5,7 @@
 use artstore_runtime::count::counted;
 use std::collections::BTreeMap;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_runtime::pulse::kept_alive;
 use artstore_schemas::source::Source;

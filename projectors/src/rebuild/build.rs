@@ -1,6 +1,6 @@
 //! A rebuild from its beginning to its comparison; [`super::swap`] or [`super::snapshot`] uses the result.
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_runtime::restart::stopped;
 use artstore_schemas::source::Source;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_runtime::restart::stopped;
 use artstore_schemas::source::Source;

@@ -1,7 +1,7 @@
 //! Swaps back to the tables that were live before the last swap. A second rollback undoes the first. The
 //! tables continue from their own checkpoints.
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_bus::deliveries::{Deliveries, Ended, Pull};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};

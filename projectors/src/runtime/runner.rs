@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artstore_bus::breaks;
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_runtime::progress::{Problem, Stage};
 use artstore_runtime::pulse::{Pulse, kept_alive};

@@ -6,7 +6,7 @@ use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::projector::Projector as _;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::chain::origin_hash;
 use artstore_projectors::audit_log::head::Head;

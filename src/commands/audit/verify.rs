@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::audit_log::chain::Keyring;
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::published;

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use artstore_bus::bus::{AUDIT_HEADS, StreamName};
+use artstore_bus::stream_name::{AUDIT_HEADS, StreamName};
 use artstore_projectors::audit_log::mapping::{self, NEWEST, RawMessage, Record};
 use artstore_projectors::audit_log::store::{self, COLUMNS, Signed};
 use artstore_runtime::connection;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_projectors::runtime::workers;
 use artstore_runtime::count::counted;
 use artstore_schemas::source::Source;

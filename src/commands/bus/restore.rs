@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
-use artstore_bus::bus::{AUDIT_HEADS, Bus};
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_runtime::count::{by, counted};
 use clap::Args;
 use serde_json::{Value, json};

@@ -5,7 +5,10 @@ use artstore_runtime::count::counted;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use artstore_bus::bus::{Bus, BusError, Limits, StreamName};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::StreamName;
+use artstore_bus::streams::Limits;
 use artstore_migrations::{Effect, Module, Origin};
 use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::{api_url, election};
@@ -359,7 +362,7 @@ async fn rights(
 
 async fn of_nats(config: &Config, sources: &[Source]) -> Report {
     let options = config.bus("artstore migrate check");
-    let shown = artstore_bus::bus::without_password(&options.url);
+    let shown = artstore_bus::connection::without_password(&options.url);
     let mut report = Report::of(format!("NATS: {shown}"));
     let bus = match Bus::connect(&options).await {
         Ok(bus) => bus,

@@ -7,7 +7,7 @@ mod file;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_migrations::Module;
 use artstore_projectors::projector::Projector as _;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::retry::{Retried, retry};
 use artstore_projectors::parking::store::{self, Group, Which};

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
 use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::discarded::{self, GivenUp};
 use artstore_projectors::parking::store::{self, Parked};

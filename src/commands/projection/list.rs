@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::rebuild::{previous_schema, shadow_schema, snapshot_schema};
 use artstore_projectors::runtime::pause::{self, Pause};
 use chrono::{DateTime, Utc};

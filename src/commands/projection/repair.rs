@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
 

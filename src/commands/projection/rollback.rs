@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::parking::discarded;
 use artstore_projectors::projector::Projector;
 use artstore_projectors::rebuild::build::Rebuild;

@@ -3,7 +3,7 @@
 use artstore_runtime::count::counted;
 use std::process::ExitCode;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_repair::operator_command::OperatorDecision;
 use artstore_repair::republish::{self, RepublishPlan};
 use artstore_schemas::source::Source;

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use artstore_bus::bus::{Bus, BusError, BusOptions, without_password};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::{Bus, BusOptions, without_password};
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::{self, RelayOptions};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::operations::prune::{self, Compared, Facts, KEPT, Limits, Plan, Stays};
 use artstore_runtime::crash;
 use artstore_schemas::element::ElementName;

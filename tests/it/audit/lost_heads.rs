@@ -1,7 +1,7 @@
 //! The stream of heads was recreated, or lost some of them. That is found, the log continues, also where rows
 //! were archived, and the heads in the database are published again.
 
-use artstore_bus::bus::{AUDIT_HEADS, StreamName};
+use artstore_bus::stream_name::{AUDIT_HEADS, StreamName};
 use artstore_projectors::audit_log::published;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! States of an audit log that a command ends, in one world, one after the other.
 
-use artstore_bus::bus::AUDIT_HEADS;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_schemas::source::Source;
 use serde_json::Value;
 

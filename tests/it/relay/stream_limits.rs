@@ -1,7 +1,8 @@
 //! A limit that somebody gives to a stream while everything runs: relay and projector notice it within
 //! seconds, show the command that removes it, and report what it has removed.
 
-use artstore_bus::bus::{AUDIT_HEADS, check_limits};
+use artstore_bus::stream_name::AUDIT_HEADS;
+use artstore_bus::streams::check_limits;
 use artstore_projectors::audit_log::published;
 use artstore_schemas::source::Source;
 use serde_json::Value;

@@ -13,7 +13,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use artstore_bus::bus::{Bus, BusOptions, StreamName};
+use artstore_bus::connection::{Bus, BusOptions};
+use artstore_bus::stream_name::StreamName;
 use artstore_migrations::Module;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::Envelope;

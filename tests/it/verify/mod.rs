@@ -27,7 +27,7 @@ mod soak;
 
 use std::time::Duration;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_producers::relay::seen_positions::SeenPositions;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;

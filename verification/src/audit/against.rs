@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::ensure;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::audit_log::mapping::{self, NEWEST, RawMessage, Record};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::Row;

@@ -5,7 +5,9 @@ use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use artstore_bus::bus::{AUDIT_HEADS, Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_projectors::audit_log::head::{Boundary, Head};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::{Hash, sha256};

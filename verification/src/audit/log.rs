@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::audit_log::chain::{Keyring, origin_hash};
 use artstore_projectors::audit_log::head::origin;
 use artstore_projectors::audit_log::note::VerifierKey;

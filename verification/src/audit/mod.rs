@@ -45,7 +45,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::audit_log::row::Hash;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;

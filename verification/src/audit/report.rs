@@ -4,7 +4,7 @@ use artstore_runtime::count::{by, counted};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::runtime::workers;
 use artstore_schemas::source::Source;
 use serde_json::json;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use artstore_bus::breaks;
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::projector::Received;
 use artstore_schemas::event::{Event, FileDownloaded, OutboxEvent, SearchPerformed, decode_data};
 use artstore_schemas::source::Source;

@@ -28,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use artstore_bus::bus::{Bus, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::connection::Bus;
 use artstore_producers::relay::source::SourceTable;
 use artstore_producers::relay::{api_url, source_check};
 use artstore_projectors::projector::Projector as _;

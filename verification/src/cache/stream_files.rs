@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 
 use artstore_bus::breaks::{self, Chain};
-use artstore_bus::bus::Bus;
+use artstore_bus::connection::Bus;
 use artstore_projectors::parking::discarded::Discarded;
 use artstore_projectors::projector::Received;
 use artstore_schemas::element::ElementName;

@@ -2,7 +2,8 @@
 //! or not allowed.
 
 use artstore::bus_backup::{self, restore, take};
-use artstore_bus::bus::{AUDIT_HEADS, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::stream_name::AUDIT_HEADS;
 
 use super::*;
 use crate::retention::prune::{agrees, files};

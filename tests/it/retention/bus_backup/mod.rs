@@ -11,7 +11,8 @@ mod restored;
 use std::path::{Path, PathBuf};
 
 use artstore::bus_backup::{MANIFEST, Manifest};
-use artstore_bus::bus::{AUDIT_HEADS, Bus, audit_head_subject};
+use artstore_bus::connection::Bus;
+use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
 use serde_json::Value;
 
 use crate::support::*;

@@ -1,6 +1,7 @@
 //! Streams that were lost are restored, and relay, projectors and checks go on.
 
-use artstore_bus::bus::{AUDIT_HEADS, BusError};
+use artstore_bus::bus_error::BusError;
+use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_stack::{Stack, StackOptions};
 
 use super::*;
