@@ -14,13 +14,14 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::operator_command::{self, OperatorDecision, Publisher, RepairError};
+use artstore_producers::backfill;
 use artstore_producers::backfill::differences::{BackfillCounts, FILES_PER_PASS};
+use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::seen_positions::{MAX_GAPS, SeenPositions};
 use artstore_producers::relay::source::{RowRef, SourceTable, snapshot};
 use artstore_producers::relay::translate::Translator;
-use artstore_producers::relay::{self, RelayOptions};
 use artstore_verification::stream::scan::{self, MOST_LISTED, StreamScan};
 
 /// The most entries of a list in the record.
@@ -240,7 +241,7 @@ pub async fn accept(
         Source::Element(_) if found.scan.damaged_ranges.is_empty() => {
             let (bus, options) = (bus.clone(), options.clone());
             let progress = RelayProgress::default();
-            relay::backfill(bus, options, lease, FILES_PER_PASS, progress, stop).await?
+            backfill::run(bus, options, lease, FILES_PER_PASS, progress, stop).await?
         }
         _ => {
             lease.release(&options.source).await?;

@@ -20,7 +20,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::operator_command::{self, OperatorDecision, Publisher, RepairError};
-use artstore_producers::publish::files;
+use artstore_producers::publish::file_row;
 use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::publish::Outgoing;
@@ -252,7 +252,7 @@ async fn states(
     let table = SourceTable::of(source);
     let sql = format!(
         "select {} from public.{source}_files where file_id = $1",
-        files::shown_columns(table.texts(connection).await?)
+        file_row::shown_columns(table.texts(connection).await?)
     );
     let mut batch = Batch::default();
     for file_id in files {
@@ -262,8 +262,8 @@ async fn states(
             .await?;
         let (mut file, mut large) = (None, Vec::new());
         if let Some(row) = row {
-            large = files::large(&row)?;
-            file = Some(files::read_joined(&row, row.try_get("file_id")?)?);
+            large = file_row::large(&row)?;
+            file = Some(file_row::read_joined(&row, row.try_get("file_id")?)?);
         }
         let id = Uuid::new_v4();
         let translator = &publisher.translator;

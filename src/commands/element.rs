@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use artstore_bus::connection::Bus;
+use artstore_producers::backfill;
 use artstore_producers::backfill::differences::{BackfillCounts, FILES_PER_PASS};
 use artstore_producers::relay::api_url;
 use artstore_producers::relay::lock_handover;
@@ -139,8 +140,7 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
         progress.clone(),
         command.json,
     ));
-    let backfill =
-        relay::backfill(bus, options, lease, FILES_PER_PASS, progress.clone(), stop).await;
+    let backfill = backfill::run(bus, options, lease, FILES_PER_PASS, progress.clone(), stop).await;
     showing.abort();
     let done = progress.read().backfill.unwrap_or_default();
     let is_complete = backfill

@@ -9,7 +9,7 @@ use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::publish::files;
+use crate::publish::file_row;
 use crate::relay::relay_error::RelayError;
 use crate::relay::source::size;
 use crate::texts::Texts;
@@ -53,7 +53,7 @@ pub(crate) async fn read(
     };
     let sql = format!(
         "select {} from public.{element}_files f {behind} order by f.file_id limit $1",
-        files::shown_columns(texts)
+        file_row::shown_columns(texts)
     );
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(MAX_ROWS);
     if let Some(after) = after {
@@ -70,11 +70,11 @@ pub(crate) async fn read(
         if bytes <= MAX_BYTES {
             bytes += size(&row);
             let id = row.try_get("file_id")?;
-            let measured = files::large(&row)?;
+            let measured = file_row::large(&row)?;
             if !measured.is_empty() {
                 large.insert(id, measured);
             }
-            files.push(files::read_joined(&row, id)?);
+            files.push(file_row::read_joined(&row, id)?);
         }
     }
     let all = read < MAX_ROWS && bytes <= MAX_BYTES;

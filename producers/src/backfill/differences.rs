@@ -22,7 +22,8 @@ use crate::backfill::last_known_states::{self, LastKnown, LastKnownStates};
 use crate::backfill::state::{self, State, snapshot_id};
 use crate::relay::publish::Outgoing;
 use crate::relay::relay_error::RelayError;
-use crate::relay::translate::{Translated, Translator};
+use crate::relay::translate::Translator;
+use crate::relay::translated::Translated;
 
 /// How many last known states are held in memory at a time.
 pub const FILES_PER_PASS: u64 = 1_000_000;

@@ -4,8 +4,12 @@
 //! - [`last_known_states`]: the last state of each file that a stream contains
 //! - `chunk`: a range of an element's files
 //! - [`differences`]: the differences, published
+//! - `run`: a backfill for a command
 
 pub(crate) mod chunk;
 pub mod differences;
 pub mod last_known_states;
+mod run;
 pub mod state;
+
+pub use run::run;

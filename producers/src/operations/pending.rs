@@ -14,7 +14,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::publish::wal::Recorded;
+use crate::publish::recorded::Recorded;
 use crate::texts::Texts;
 
 /// When an operation counts as left behind.

@@ -8,7 +8,7 @@ use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::relay::RelayOptions;
+use crate::relay::options::RelayOptions;
 use crate::relay::relay_error::{Halt, RelayError};
 use crate::relay::source::SourceTable;
 

@@ -19,7 +19,6 @@ use tracing::Instrument as _;
 
 use crate::backfill::chunk::Chunk;
 use crate::backfill::differences::{self, Backfill};
-use crate::relay::Relay;
 use crate::relay::api_url::ApiUrl;
 use crate::relay::election::Lease;
 use crate::relay::poll::{Poll, Poller};
@@ -27,7 +26,8 @@ use crate::relay::progress::RelayState;
 use crate::relay::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::relay_error::{Halt, RelayError};
 use crate::relay::resume_state::ResumeState;
-use crate::relay::translate::Translated;
+use crate::relay::source_relay::SourceRelay;
+use crate::relay::translated::Translated;
 
 /// The first wait after a poll that found nothing.
 const SHORTEST_WAIT: Duration = Duration::from_millis(2);
@@ -51,7 +51,7 @@ pub(crate) enum LoopEnd {
 
 /// From one reading of the stream's end to the next.
 pub(crate) struct PollLoop<'a> {
-    pub(crate) relay: &'a Relay,
+    pub(crate) relay: &'a SourceRelay,
     pub(crate) lease: &'a Lease,
     pub(crate) connection: &'a mut PgConnection,
     pub(crate) poller: Poller,

@@ -14,8 +14,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::publish::files;
-use crate::publish::wal::Recorded;
+use crate::publish::file_row;
+use crate::publish::recorded::Recorded;
 use crate::relay::relay_error::{Halt, RelayError};
 use crate::texts::{self, Texts};
 
@@ -233,7 +233,9 @@ impl SourceTable {
                 && let WalState::Recorded(recorded) = &wal.state
             {
                 let present: Option<Uuid> = row.try_get("file_present")?;
-                let file = present.map(|id| files::read_joined(row, id)).transpose()?;
+                let file = present
+                    .map(|id| file_row::read_joined(row, id))
+                    .transpose()?;
                 wal.state = WalState::Joined {
                     operation_data: document(row, "operation_data")?,
                     recorded: Some(recorded.clone()),
@@ -305,7 +307,7 @@ impl SourceTable {
                 request_id: optional(row, "request_id")?,
                 traceparent: optional(row, "traceparent")?,
                 occurred_at: row.try_get("occurred_at")?,
-                large: files::large(row)?,
+                large: file_row::large(row)?,
             })),
         })
     }
@@ -321,7 +323,9 @@ fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
     };
     let file_id: Option<Uuid> = row.try_get("file_id")?;
     let present: Option<Uuid> = row.try_get("file_present")?;
-    let file = present.map(|id| files::read_joined(row, id)).transpose()?;
+    let file = present
+        .map(|id| file_row::read_joined(row, id))
+        .transpose()?;
     Ok(WalRow {
         operation_type: text(row, "operation_type")?,
         status,
@@ -332,7 +336,7 @@ fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
         completed_at: row.try_get("completed_at")?,
         duration_ms: row.try_get("duration_ms")?,
         user_id: optional(row, "user_id")?,
-        large: files::large(row)?,
+        large: file_row::large(row)?,
     })
 }
 

@@ -4,8 +4,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use artstore_schemas::actor::{Actor, ActorType};
-use artstore_schemas::envelope::{Snapshot, is_traceparent};
+use artstore_schemas::actor::Actor;
+use artstore_schemas::envelope::Snapshot;
 use artstore_schemas::event::{
     Element, Event, EventType, File, Omitted, Operation, OutboxEvent, OutboxOperation, Status,
     WalEvent,
@@ -17,8 +17,11 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::relay::api_url::ApiUrl;
-use crate::relay::omit::{OUTBOX_FIELDS, WAL_FIELDS, encode, fit};
-use crate::relay::source::{Content, OutboxRow, SourceRow, WalRow, WalState};
+use crate::relay::omit::{WAL_FIELDS, encode, fit};
+use crate::relay::outbox_event::{outbox_event, outbox_translated};
+use crate::relay::source::{Content, SourceRow, WalRow};
+use crate::relay::translated::Translated;
+use crate::relay::wal_event::{wal_body, wal_event, wal_translated};
 
 /// Makes events of one source's rows. The same row and the same state of its file always give
 /// the same event.
@@ -27,29 +30,6 @@ pub struct Translator {
     source: Source,
     /// It may change while a relay runs.
     api_url: Arc<RwLock<ApiUrl>>,
-}
-
-/// An event without the state that the relay adds.
-#[derive(Debug, Clone)]
-pub struct Translated {
-    /// The row's UUID.
-    pub id: Uuid,
-    /// The row's position; none where no row caused the event.
-    pub position: Option<i64>,
-    /// Why the present state is published although no new row caused it.
-    pub snapshot: Option<Snapshot>,
-    /// `ce-type`.
-    pub event_type: EventType,
-    /// What picks the partition.
-    pub key: Option<Uuid>,
-    /// `ce-subject`.
-    pub subject: Option<String>,
-    /// `ce-time`.
-    pub time: DateTime<Utc>,
-    /// `traceparent`.
-    pub traceparent: Option<String>,
-    /// The JSON body.
-    pub body: Bytes,
 }
 
 impl Translator {
@@ -80,7 +60,7 @@ impl Translator {
     /// Makes the event of a row.
     pub fn translate(&self, row: SourceRow) -> Translated {
         match row.content {
-            Content::Wal(wal) => self.wal_event(row.id, row.position, *wal),
+            Content::Wal(wal) => wal_event(row.id, row.position, *wal, self.element()),
             Content::Outbox(outbox) => outbox_event(row.id, row.position, *outbox),
         }
     }
@@ -124,7 +104,7 @@ impl Translator {
                 let translated = wal_translated(row.id, row.position, &wal);
                 (
                     translated,
-                    Event::Wal(Box::new(self.wal_body(row.id, *wal))),
+                    Event::Wal(Box::new(wal_body(row.id, *wal, self.element()))),
                 )
             }
             Content::Outbox(outbox) => {
@@ -136,7 +116,7 @@ impl Translator {
 
     /// The size of a WAL event's body with nothing left out.
     pub(crate) fn full_size(&self, id: Uuid, row: WalRow) -> usize {
-        encode(&self.wal_body(id, row)).len()
+        encode(&wal_body(id, row, self.element())).len()
     }
 
     /// The event with a file's present state, or its absence, without a row. `large`:
@@ -205,167 +185,17 @@ impl Translator {
                 data: None,
             },
             actor: Actor::system(),
-            element: Element {
-                name: self.source.to_string(),
-                api_url: self.api_url().url,
-            },
+            element: self.element(),
             file: None,
             omitted: Vec::new(),
         }
     }
 
-    fn wal_event(&self, id: Uuid, position: i64, row: WalRow) -> Translated {
-        let translated = wal_translated(id, position, &row);
-        let mut body = self.wal_body(id, row);
-        Translated {
-            body: fit(&mut body, WAL_FIELDS),
-            ..translated
+    fn element(&self) -> Element {
+        Element {
+            name: self.source.to_string(),
+            api_url: self.api_url().url,
         }
-    }
-
-    fn wal_body(&self, id: Uuid, row: WalRow) -> WalEvent {
-        let user_id = row.user_id.as_deref();
-        let foreign = || Actor::from_recorded_id(user_id);
-        let joined = matches!(row.state, WalState::Joined { .. });
-        let (actor, request_id, data, file) = match row.state {
-            WalState::Recorded(recorded) => {
-                let data = recorded.data.and_then(Document::from_value);
-                (recorded.actor, recorded.request_id, data, recorded.file)
-            }
-            WalState::Joined {
-                operation_data,
-                recorded: None,
-                file,
-            } => {
-                let file = file.map(|file| with_checksum(*file, &operation_data));
-                (foreign(), None, Document::from_text(&operation_data), file)
-            }
-            WalState::Joined {
-                recorded: Some(recorded),
-                file,
-                ..
-            } => {
-                let data = recorded.data.and_then(Document::from_value);
-                let file = file.map(|file| *file);
-                (recorded.actor, recorded.request_id, data, file)
-            }
-        };
-        let mut omitted = row.large;
-        // Those of the file are of its row in `_files`.
-        omitted.retain(|large| joined && file.is_some() || !large.field.starts_with("file."));
-        WalEvent {
-            operation: Operation {
-                id,
-                kind: row.operation_type,
-                status: row.status,
-                started_at: row.started_at,
-                completed_at: row.completed_at,
-                duration_ms: row.duration_ms,
-                error_message: row.error_message,
-                request_id,
-                file_id: row.file_id,
-                data,
-            },
-            actor,
-            element: Element {
-                name: self.source.to_string(),
-                api_url: self.api_url().url,
-            },
-            file,
-            omitted,
-        }
-    }
-}
-
-fn wal_translated(id: Uuid, position: i64, row: &WalRow) -> Translated {
-    let (entity, action) = name(&row.operation_type, row.status);
-    Translated {
-        id,
-        position: Some(position),
-        snapshot: None,
-        event_type: EventType::new(entity, action, 1),
-        key: row.file_id,
-        subject: row.file_id.map(|key| key.to_string()),
-        time: row.completed_at.unwrap_or(row.started_at),
-        traceparent: None,
-        body: Bytes::new(),
-    }
-}
-
-/// `entity` and `action` of an operation; an unknown one is published too.
-fn name(operation_type: &str, status: Status) -> (&'static str, &'static str) {
-    match (status, operation_type) {
-        (Status::Failed, _) => ("operation", "failed"),
-        (Status::RolledBack, _) => ("operation", "rolled-back"),
-        (Status::Committed, "file_create") => ("file", "created"),
-        (Status::Committed, "file_update") => ("file", "updated"),
-        (Status::Committed, "file_delete") => ("file", "deleted"),
-        (Status::Committed, "mode_change") => ("element", "mode-changed"),
-        (Status::Committed, "cache_rebuild") => ("element", "cache-rebuilt"),
-        (Status::Committed, _) => ("operation", "recorded"),
-    }
-}
-
-/// An empty checksum means that the element lost it; the operation's own result may still have
-/// it, with the size.
-fn with_checksum(mut file: File, operation_data: &str) -> File {
-    if !file.checksum.is_empty() {
-        return file;
-    }
-    let data: serde_json::Value = serde_json::from_str(operation_data).unwrap_or_default();
-    let result = &data["result"];
-    if let (Some(checksum), Some(size)) =
-        (result["checksum"].as_str(), result["file_size"].as_i64())
-    {
-        file.checksum = checksum.to_owned();
-        file.file_size = size;
-    }
-    file
-}
-
-fn outbox_event(id: Uuid, position: i64, row: OutboxRow) -> Translated {
-    let (translated, mut body) = outbox_translated(id, position, row);
-    Translated {
-        body: fit(&mut body, OUTBOX_FIELDS),
-        ..translated
-    }
-}
-
-fn outbox_translated(id: Uuid, position: i64, row: OutboxRow) -> (Translated, OutboxEvent) {
-    let actor = serde_json::from_str(&row.actor).unwrap_or_else(|_| unreadable(&row.actor));
-    let body = OutboxEvent {
-        operation: OutboxOperation {
-            id,
-            kind: format!("{}.{}", row.entity, row.action),
-            occurred_at: row.occurred_at,
-            request_id: row.request_id,
-        },
-        actor,
-        data: Document::from_text(&row.data),
-        omitted: row.large,
-    };
-    let translated = Translated {
-        id,
-        position: Some(position),
-        snapshot: None,
-        event_type: EventType::new(row.entity, row.action, 1),
-        key: row.ordering_key,
-        // A subject is a name, not a text: longer ones would not fit into the headers, where a
-        // character takes up to twelve bytes.
-        subject: row.subject.map(|s| s.chars().take(255).collect()),
-        time: row.occurred_at,
-        traceparent: row.traceparent.filter(|text| is_traceparent(text)),
-        body: Bytes::new(),
-    };
-    (translated, body)
-}
-
-/// An outbox row may come from any program; an actor that can't be read is kept as it is.
-fn unreadable(actor: &str) -> Actor {
-    let shown: String = actor.chars().take(200).collect();
-    Actor {
-        kind: ActorType::System,
-        ..Actor::system().named(format!("unreadable: {shown}"))
     }
 }
 
@@ -375,6 +205,7 @@ mod tests {
 
     use super::*;
     use crate::relay::omit::sha256;
+    use crate::relay::source::WalState;
 
     fn file(description: Option<String>) -> File {
         let at = DateTime::UNIX_EPOCH;

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 
+use artstore_producers::backfill;
 use artstore_producers::backfill::differences::BackfillCounts;
 use artstore_producers::publish::files::{self, FileUpdate};
 use artstore_producers::publish::wal::{self, Begin, OperationType};
+use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::lock_handover;
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_producers::relay::publish::PublishMode;
-use artstore_producers::relay::{self, RelayOptions};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::{Envelope, Snapshot};
@@ -379,7 +380,7 @@ fn with_little_memory_it_takes_several_passes() {
                 .unwrap();
             // At most some 300 files at a time: fourteen groups.
             let progress = RelayProgress::default();
-            let backfill = relay::backfill(
+            let backfill = backfill::run(
                 world.bus.clone(),
                 options,
                 lease,

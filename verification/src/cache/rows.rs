@@ -1,7 +1,7 @@
 //! A row of the cache, as it is and as an event states it; a file of an element, as it is
 //! and as the element's last event states it. Compared field by field, with words for people.
 
-use artstore_producers::publish::files;
+use artstore_producers::publish::file_row;
 use artstore_producers::texts::Texts;
 use artstore_projectors::projector::Received;
 use artstore_projectors::query_cache::tags;
@@ -188,7 +188,7 @@ pub async fn in_table(
 ) -> sqlx::Result<Vec<TableFile>> {
     let sql = format!(
         "select {} from public.{element}_files where file_id = any($1)",
-        files::shown_columns(texts)
+        file_row::shown_columns(texts)
     );
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(ids)
@@ -215,7 +215,7 @@ impl FromRow<'_, PgRow> for TableFile {
             description: text::optional(row, "description")?,
             version: text::optional(row, "version")?,
             metadata: text::optional(row, "metadata")?,
-            large: files::large(row)?,
+            large: file_row::large(row)?,
         })
     }
 }
