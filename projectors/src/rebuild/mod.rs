@@ -7,7 +7,8 @@
 //! - `shadow`: tables like the live ones in a schema of their own; what can't be swapped is refused
 //! - `table_properties`: rights, settings and indexes of the live tables, also those added meanwhile
 //! - [`fill`]: the streams from the beginning, through the same commit as the live workers'
-//! - `parked`: parked events on both sides, and what operators decide about them meanwhile
+//! - `parked`: what is parked on both sides, and what operators decide about it meanwhile
+//! - `retry_parked`: parked events in the rebuilt tables, tried again
 //! - [`compare`]: row by row, under one snapshot of the live tables, at its checkpoints
 //! - `lock`: locks the live tables for a moment, or gives up for now
 //! - `product_rows`: copies rows of the product's own services
@@ -25,6 +26,7 @@ mod lock;
 mod parked;
 mod product_rows;
 pub mod remove;
+mod retry_parked;
 pub mod rollback;
 mod session;
 mod shadow;

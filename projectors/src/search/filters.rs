@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::query::{check_text, has_trigram};
 use super::search_error::SearchError;
+use super::text_check::{check_text, has_trigram};
 use super::words::nfc;
 
 /// The longest name that a filter takes, in characters: an element's files have at most 500.

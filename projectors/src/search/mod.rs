@@ -4,6 +4,7 @@
 //! - [`query`]: what is asked
 //! - [`filters`]: the conditions that files must meet
 //! - [`cursor`]: where the next page begins
+//! - `check`, `text_check`: what is refused before the database sees it
 //! - `words`: the words of its text, and the normal form in which letters are compared
 //! - `sql`: the statements
 //! - `ranked`: the hits of a page; by relevance, in two steps
@@ -13,6 +14,7 @@
 //!
 //! Every value is bound. Nothing that a caller passes becomes part of a statement's text.
 
+mod check;
 pub mod cursor;
 pub mod filters;
 pub mod hit;
@@ -21,6 +23,7 @@ mod ranked;
 pub mod search_error;
 mod sql;
 pub mod suggest;
+mod text_check;
 mod words;
 
 pub use self::sql::{COUNTED, RANKED};

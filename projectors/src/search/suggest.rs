@@ -4,7 +4,8 @@ use std::fmt;
 
 use sqlx::PgConnection;
 
-use super::query::{Mode, Search, has_trigram};
+use super::query::{Mode, Search};
+use super::text_check::has_trigram;
 use super::words::{folded, nfc};
 
 /// The most names that are suggested.
