@@ -25,6 +25,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
+use crate::projection_names::ELEMENT_REGISTRY;
 use crate::projector::{Projector, Received, Rejection, Table};
 use crate::projector_error::WorkerError;
 
@@ -33,7 +34,7 @@ use crate::projector_error::WorkerError;
 pub struct ElementRegistry;
 
 impl Projector for ElementRegistry {
-    const NAME: &'static str = "element-registry";
+    const NAME: &'static str = ELEMENT_REGISTRY;
     const VERSION: u32 = 1;
     const TABLES: &'static [&'static str] =
         &["registry_files", "registry_elements", "storage_elements"];

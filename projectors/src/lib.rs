@@ -10,12 +10,14 @@
 //! - [`audit_log`]: the projection that records who did what, and can prove it
 //! - [`element_registry`]: the projection that administrators see
 //! - [`kit`]: a test kit for authors of projectors
+//! - [`projection_names`]: the names of our projections
 //! - [`projector_error`]: why a worker stops
 
 pub mod audit_log;
 pub mod element_registry;
 pub mod kit;
 pub mod parking;
+pub mod projection_names;
 pub mod projector;
 pub mod projector_error;
 pub mod query_cache;

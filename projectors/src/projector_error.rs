@@ -8,10 +8,7 @@ use artstore_runtime::words::{unreached, words};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::audit_log::AuditLog;
-use crate::element_registry::ElementRegistry;
-use crate::projector::Projector as _;
-use crate::query_cache::QueryCache;
+use crate::projection_names::{AUDIT_LOG, ELEMENT_REGISTRY, QUERY_CACHE};
 
 /// An error of a worker.
 #[derive(Debug, thiserror::Error)]
@@ -366,13 +363,13 @@ pub enum Halt {
 /// How a projection comes to a stream that is not the one that it has read.
 fn way_on(projection: &str, stream: &str) -> String {
     match projection {
-        AuditLog::NAME => format!(
+        AUDIT_LOG => format!(
             "`artstore audit accept-stream --stream {stream} --reason REASON`, which goes on with the log \
              where each of its rows is what this stream says. Where one is not, its rows stay as they \
              are: see `artstore audit verify --no-bus --stream {stream}`"
         ),
-        QueryCache::NAME => "`artstore projection repair query-cache`".to_owned(),
-        ElementRegistry::NAME => "`artstore projection rebuild element-registry`".to_owned(),
+        QUERY_CACHE => "`artstore projection repair query-cache`".to_owned(),
+        ELEMENT_REGISTRY => "`artstore projection rebuild element-registry`".to_owned(),
         other => format!("build the tables of {other} again from the stream, with its own program"),
     }
 }

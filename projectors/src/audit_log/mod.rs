@@ -10,6 +10,7 @@
 //! - `derived`: rows that no published head covers, compared with their messages
 //! - `kids`: the secrets that rows were signed with
 //! - [`resume`]: where a session continues, and why that may be signed
+//! - `state`: the audit log in memory
 //! - `session`: the log's end in memory from then on, and its heads on the bus
 //! - `append`: all of that for one batch
 //! - [`legacy`]: the product's own rows, below a boundary
@@ -33,14 +34,12 @@ pub mod published;
 pub mod resume;
 pub mod row;
 mod session;
+mod state;
 pub mod store;
 pub mod tile;
 pub mod tree;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::AUDIT_HEADS;
@@ -51,88 +50,16 @@ use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 
 use self::append::{Signers, append};
-use self::chain::Keyring;
-use self::head::origin;
 use self::mapping::{NEWEST, RawMessage, Record};
-use self::note::{SignerKey, VerifierKey};
-use self::session::{Known, forked, other_head};
-use self::tile::{Tiles, Wanted};
+use self::session::{forked, other_head};
+pub use self::state::{AuditLog, Keys};
+use crate::projection_names::AUDIT_LOG;
 use crate::projector::{At, Projector, ReadMessage, Rejection};
 use crate::projector_error::WorkerError;
 use crate::runtime::checkpoint::Checkpoint;
 
-/// Builds the audit log.
-#[derive(Clone)]
-pub struct AuditLog {
-    keys: Arc<Keys>,
-    known: Arc<Mutex<HashMap<String, Known>>>,
-    /// Secrets that are not configured, and of which a warning was written.
-    warned: Arc<Mutex<BTreeSet<String>>>,
-    /// Whether the stream of heads removes messages at some limit.
-    heads_limited: Arc<AtomicBool>,
-}
-
-/// What the log is signed with.
-#[derive(Debug)]
-pub struct Keys {
-    /// Signs rows.
-    pub ring: Keyring,
-    /// Signs heads.
-    pub signer: SignerKey,
-    /// Signed heads before, besides the one that signs now.
-    pub old: Vec<VerifierKey>,
-    /// Rows wait no longer for a head.
-    pub head_after: Duration,
-}
-
-impl Keys {
-    /// All keys whose heads count.
-    pub fn trusted(&self) -> Vec<VerifierKey> {
-        let current = self.signer.verifier().clone();
-        std::iter::once(current)
-            .chain(self.old.iter().cloned())
-            .collect()
-    }
-}
-
-impl AuditLog {
-    /// With these keys.
-    pub fn new(keys: Keys) -> Self {
-        Self {
-            keys: Arc::new(keys),
-            known: Arc::default(),
-            warned: Arc::default(),
-            heads_limited: Arc::default(),
-        }
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn warned(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.warned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn origin(&self, stream: &str) -> String {
-        origin(self.keys.signer.verifier().name(), stream)
-    }
-}
-
-/// The root of the first `size` rows, from the stored tree; none where its tiles are not there.
-pub async fn root_at(
-    connection: &mut PgConnection,
-    stream: &str,
-    size: u64,
-) -> Result<Option<row::Hash>, sqlx::Error> {
-    let wanted = Wanted::default();
-    tree::root(&wanted, size);
-    let tiles: Tiles = store::tiles(connection, stream, &wanted.places()).await?;
-    Ok(tree::root(&tiles, size))
-}
-
 impl Projector for AuditLog {
-    const NAME: &'static str = "audit-log";
+    const NAME: &'static str = AUDIT_LOG;
     const VERSION: u32 = 1;
     const TABLES: &'static [&'static str] = &[
         "audit_logs",

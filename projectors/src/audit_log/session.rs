@@ -14,36 +14,15 @@ use sqlx::{Connection as _, PgConnection};
 use super::chain::origin_hash;
 use super::head::{Boundary, Head};
 use super::resume::{self, End, ResumeError};
+use super::state::{AuditLog, Known, Published};
 use super::store::{self, Tip};
-use super::{AuditLog, derived, kids, legacy, published, root_at};
-use crate::projector::Projector as _;
+use super::{derived, kids, legacy, published};
+use crate::projection_names::AUDIT_LOG;
 use crate::projector_error::{Halt, WorkerError};
 use crate::runtime::checkpoint::Checkpoint;
 
 /// Heads that are published at once.
 const MOST_HEADS: i64 = 200;
-
-/// What a session knows of a stream's log.
-#[derive(Debug, Clone)]
-pub(super) struct Known {
-    /// The log's end, as it was committed. Nothing else is signed, whatever the tables state.
-    end: End,
-    /// Its end if the batch that was written last is committed.
-    pub(super) next: Option<End>,
-    published: Published,
-    /// Heads on the bus above the database's size, with their notes: an older state of the database
-    /// was restored, and has to come to the same.
-    ahead: BTreeMap<u64, (Head, String)>,
-}
-
-/// The last head on the bus.
-#[derive(Debug, Clone, Copy, Default)]
-struct Published {
-    /// Its sequence there; 0: there is none.
-    sequence: u64,
-    /// Its size.
-    size: u64,
-}
 
 impl AuditLog {
     /// The log's end; before the first row, its beginning.
@@ -318,7 +297,7 @@ impl AuditLog {
             let head = Head::open(&note, &trusted);
             let root = match size == end.tip.size {
                 true => Some(end.edge.root()),
-                false => root_at(connection, stream, size).await?,
+                false => store::root_at(connection, stream, size).await?,
             };
             let fits = head.is_ok_and(|(head, _)| {
                 let own = Head {
@@ -366,7 +345,7 @@ impl AuditLog {
 
 fn evidence(stream: &str, reason: String) -> WorkerError {
     Halt::Evidence {
-        projection: AuditLog::NAME,
+        projection: AUDIT_LOG,
         stream: stream.to_owned(),
         reason,
     }

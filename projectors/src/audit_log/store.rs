@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::canonical;
 use super::head::Boundary;
 use super::row::{FORMAT, Hash, Row};
-use super::tile::{TileId, Tiles};
+use super::tile::{TileId, Tiles, Wanted};
+use super::tree;
 
 /// How far a stream's log has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -413,4 +414,16 @@ pub(super) fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// The root of the first `size` rows, from the stored tree; none where its tiles are not there.
+pub(crate) async fn root_at(
+    connection: &mut PgConnection,
+    stream: &str,
+    size: u64,
+) -> Result<Option<Hash>, sqlx::Error> {
+    let wanted = Wanted::default();
+    tree::root(&wanted, size);
+    let tiles: Tiles = tiles(connection, stream, &wanted.places()).await?;
+    Ok(tree::root(&tiles, size))
 }

@@ -14,6 +14,7 @@ pub mod tags;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
 
+use crate::projection_names::QUERY_CACHE;
 use crate::projector::{Projector, Received, Rejection, Table};
 
 /// Builds the query cache.
@@ -21,7 +22,7 @@ use crate::projector::{Projector, Received, Rejection, Table};
 pub struct QueryCache;
 
 impl Projector for QueryCache {
-    const NAME: &'static str = "query-cache";
+    const NAME: &'static str = QUERY_CACHE;
     const VERSION: u32 = 1;
     const TABLES: &'static [&'static str] = &[
         "file_metadata_cache",

@@ -2,27 +2,17 @@
 //! here for ever: a type that is added later must not change what an old row is derived to. So a
 //! mapping reads headers and body by itself, whatever the types of `artstore_schemas` become.
 
+mod record;
 mod v1;
 
 use artstore_schemas::source::Source;
-use chrono::{DateTime, Utc};
 
+pub use self::record::Record;
 use super::row::Row;
 pub use crate::projector::RawMessage;
 
 /// The mapping of new rows.
 pub const NEWEST: u32 = 1;
-
-/// What is at one sequence of a stream.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// The sequence.
-    pub sequence: u64,
-    /// When the bus stored it; of a message that is gone, the next one that is there.
-    pub published: DateTime<Utc>,
-    /// The message; none where it is gone, and an operator accepted that.
-    pub message: Option<RawMessage>,
-}
 
 /// The row of a message. Every message has one, readable or not. None: this version does not know
 /// that mapping.

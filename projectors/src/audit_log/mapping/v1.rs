@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::super::canonical::{carried, text, without_nul};
 use super::super::row::{Row, sha256};
-use super::{RawMessage, Record};
+use super::record::Record;
+use crate::projector::RawMessage;
 
 /// Facts about the event itself, beside those of its body.
 const EVENT: &str = "_event";
