@@ -8,44 +8,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::{Bus, BusOptions, without_password};
 use artstore_producers::relay::election;
-use artstore_producers::relay::resume_state::{self, ResumeState};
-use artstore_projectors::audit_log::AuditLog;
-use artstore_projectors::element_registry::ElementRegistry;
-use artstore_projectors::projector::Projector as _;
-use artstore_projectors::query_cache::QueryCache;
-use artstore_projectors::runtime::pause::{self, Pause};
-use artstore_projectors::runtime::presence::{self, Presence};
-use artstore_projectors::runtime::workers;
+use artstore_projectors::runtime::{pause, presence};
 use artstore_runtime::connection;
 use artstore_runtime::holder::Holder;
-use artstore_runtime::relation;
-use artstore_runtime::words::words;
 use artstore_schemas::source::Source;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use futures::future::join_all;
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answers::{self, Answers};
-use super::database::{self, Checkpoint, SourceFacts};
-use super::{Rows, Server, Status, StreamFacts, compose, diagnosis};
+use super::asked_database::{AskedDatabase, PATIENCE, late};
+use super::database::{self, SourceFacts};
+use super::nats::{look_at_stream, reach_nats};
+use super::reports::{Asked, Holds, ProjectionRows, SourceCounts, StreamLook, read_by};
+use super::{Server, Status, compose, diagnosis};
 use crate::service::answer::{RelayAnswer, Stage};
-
-/// How long each part may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checkpoints come first, and streams must not have to wait for them for long.
 const CHECKPOINTS: Duration = Duration::from_millis(1_000);
 
 /// Between the two looks at a checkpoint.
 const APART: Duration = Duration::from_secs(1);
-
-/// What is reported about a database that answers otherwise, as where somebody has locked a table.
-pub(super) const UNANSWERED: &str = "a question was not answered in time";
 
 /// Before relays are asked again: more than one that has just got its lock takes to say so, and far
 /// less than the lock of a frozen one is kept.
@@ -55,7 +42,7 @@ const ASKED_AGAIN: Duration = Duration::from_millis(500);
 pub struct Watcher {
     nats: BusOptions,
     bus: Option<Bus>,
-    sources: Vec<(Source, Database)>,
+    sources: Vec<(Source, AskedDatabase)>,
     /// The query cache's and the audit log's.
     models: Vec<Model>,
 }
@@ -63,27 +50,10 @@ pub struct Watcher {
 /// A database with projections.
 struct Model {
     holds: Holds,
-    database: Database,
+    database: AskedDatabase,
     /// Which projections it had when it last reported them, and what they read.
     known: BTreeMap<String, Vec<Source>>,
 }
-
-/// What a database with projections is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holds {
-    /// The query cache: shown whether or not anything was applied yet.
-    QueryCache,
-    /// The audit log: shown once there is one.
-    AuditLog,
-}
-
-struct Database {
-    options: PgConnectOptions,
-    connection: Option<PgConnection>,
-}
-
-/// A database that was asked.
-pub(super) type Asked<T> = Result<T, String>;
 
 impl Watcher {
     /// At these sources, the read model, and the admin module's database with the audit log.
@@ -99,12 +69,12 @@ impl Watcher {
             nats,
             bus: None,
             sources: sources
-                .map(|(s, options)| (s, Database::new(options)))
+                .map(|(s, options)| (s, AskedDatabase::new(options)))
                 .collect(),
             models: models
                 .into_iter()
                 .filter_map(|(holds, options)| {
-                    let database = Database::new(options?);
+                    let database = AskedDatabase::new(options?);
                     let known = BTreeMap::new();
                     Some(Model {
                         holds,
@@ -308,7 +278,7 @@ impl Watcher {
 async fn again(
     bus: &Bus,
     source: &Source,
-    database: &mut Database,
+    database: &mut AskedDatabase,
     relays: &mut Vec<RelayAnswer>,
     facts: &mut SourceFacts,
 ) -> Asked<()> {
@@ -336,137 +306,6 @@ pub(super) fn gets_on(answers: Option<&Answers>, source: &Source) -> bool {
     relays.any(|relay| recent(relay.stored_seconds) && recent(relay.polled_seconds))
 }
 
-fn late() -> String {
-    format!("does not answer within {} s", PATIENCE.as_secs())
-}
-
-impl Database {
-    fn new(options: PgConnectOptions) -> Self {
-        Self {
-            options,
-            connection: None,
-        }
-    }
-
-    /// Connects, where there is no connection that still answers.
-    async fn reach(&mut self, until: Instant) -> Asked<()> {
-        if let Some(connection) = &mut self.connection {
-            let answer = sqlx::Connection::ping(connection);
-            match timeout_at(until, answer).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(_)) => self.connection = None,
-                Err(_) => {
-                    self.connection = None;
-                    return Err(late());
-                }
-            }
-        }
-        match timeout_at(until, database::connect(&self.options, PATIENCE)).await {
-            Ok(Ok(connection)) => {
-                self.connection = Some(connection);
-                Ok(())
-            }
-            Ok(Err(error @ sqlx::Error::Database(_))) => {
-                Err(format!("refuses the connection: {}", words(&error)))
-            }
-            Ok(Err(error)) => Err(format!("can't be reached: {error}")),
-            Err(_) => Err(late()),
-        }
-    }
-
-    /// Asks it something. A connection whose answer did not come is not used again.
-    async fn ask<T>(
-        &mut self,
-        until: Instant,
-        question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Asked<T> {
-        let Some(connection) = &mut self.connection else {
-            return Err(late());
-        };
-        let answer = match timeout_at(until, question(connection)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => Err(told(&error)),
-            // It was reached a moment ago.
-            Err(_) => Err(UNANSWERED.to_owned()),
-        };
-        self.connection = None;
-        answer
-    }
-}
-
-/// What a database's error means here.
-fn told(error: &sqlx::Error) -> String {
-    let code = error.as_database_error().and_then(|error| error.code());
-    match code.as_deref() {
-        Some("42P01" | "42703") => {
-            format!("{error}: is it the right database? If it is, run `artstore migrate up`")
-        }
-        Some("57014") => UNANSWERED.to_owned(),
-        _ => match (error, relation::advice(error)) {
-            (_, Some(advice)) => format!("{error}: {advice}"),
-            (sqlx::Error::Configuration(cause), None) => cause.to_string(),
-            (_, None) => error.to_string(),
-        },
-    }
-}
-
-/// Connects to NATS, lists the streams, and asks the processes.
-async fn reach_nats(
-    bus: &mut Option<Bus>,
-    options: &BusOptions,
-    sources: &[Source],
-    until: Instant,
-) -> Asked<(Asked<Answers>, Vec<Source>)> {
-    let reach = async {
-        let bus = match bus {
-            Some(bus) => bus,
-            None => bus.insert(Bus::connect(options).await?),
-        };
-        let answers = answers::ask(
-            bus,
-            sources,
-            &[QueryCache::NAME, AuditLog::NAME, ElementRegistry::NAME],
-        );
-        let (answers, listed) = tokio::join!(answers, list(bus, until));
-        let mut all: BTreeSet<Source> = listed.into_iter().collect();
-        all.extend(sources.iter().cloned());
-        let answers = answers.map_err(|error| error.to_string());
-        Ok::<_, BusError>((answers, all.into_iter().collect()))
-    };
-    match timeout_at(until, reach).await {
-        Ok(Ok(reached)) => Ok(reached),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(late()),
-    }
-}
-
-/// All streams of ours. A user who may not list them sees those of the configured sources.
-async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
-    let until = until.min(Instant::now() + PATIENCE / 2);
-    match timeout_at(until, workers::list(bus)).await {
-        Ok(Ok(listed)) => listed,
-        Ok(Err(error)) => {
-            tracing::info!(%error, "only the streams of the configured sources are shown");
-            Vec::new()
-        }
-        Err(_) => {
-            tracing::info!("no list of streams: only those of the configured sources are shown");
-            Vec::new()
-        }
-    }
-}
-
-/// What a database with projections reports.
-pub(super) struct ProjectionRows {
-    pub(super) checkpoints: Vec<Checkpoint>,
-    /// Which streams each projection reads: as it reports itself, and as its checkpoints state.
-    pub(super) read_by: BTreeMap<String, Vec<Source>>,
-    /// By projection and source.
-    pub(super) workers: BTreeMap<(String, Source), Presence>,
-    /// Of projections that are paused.
-    pub(super) pauses: BTreeMap<String, Pause>,
-}
-
 async fn places(
     connection: &mut PgConnection,
     holds: Holds,
@@ -491,40 +330,6 @@ async fn places(
     })
 }
 
-pub(super) fn read_by(
-    holds: Holds,
-    checkpoints: &[Checkpoint],
-    listed: &[Source],
-) -> BTreeMap<String, Vec<Source>> {
-    let mut all: BTreeMap<String, BTreeSet<Source>> = BTreeMap::new();
-    for checkpoint in checkpoints {
-        if let Some(source) = Source::of_stream(&checkpoint.stream) {
-            let sources = all.entry(checkpoint.projection.clone()).or_default();
-            sources.insert(source);
-        }
-    }
-    match holds {
-        Holds::QueryCache => {
-            let read = listed.iter().filter(|source| QueryCache.reads(source));
-            let sources = all.entry(QueryCache::NAME.to_owned()).or_default();
-            sources.extend(read.cloned());
-        }
-        // It reads all, once it reads any.
-        Holds::AuditLog => {
-            if let Some(sources) = all.get_mut(AuditLog::NAME) {
-                sources.extend(listed.iter().cloned());
-            }
-            if let Some(sources) = all.get_mut(ElementRegistry::NAME) {
-                let read = listed.iter().filter(|source| ElementRegistry.reads(source));
-                sources.extend(read.cloned());
-            }
-        }
-    }
-    let all = all.into_iter();
-    all.map(|(name, sources)| (name, sources.into_iter().collect()))
-        .collect()
-}
-
 /// The sequences of this stream up to which projections have read it.
 fn ends(places: &[(Asked<ProjectionRows>, Instant)], source: &Source) -> BTreeSet<u64> {
     let stream = source.stream();
@@ -534,43 +339,4 @@ fn ends(places: &[(Asked<ProjectionRows>, Instant)], source: &Source) -> BTreeSe
         .filter(|c| c.stream == stream);
     // One that has read nothing is at 0.
     of_stream.map(|c| c.sequence).chain([0]).collect()
-}
-
-/// What a source reports besides, once its stream is known.
-pub(super) struct SourceCounts {
-    pub(super) unpublished: Rows,
-    /// The last position that was drawn.
-    pub(super) position: i64,
-    /// Who holds numbers, where there is no room for more gaps.
-    pub(super) held_by: Option<Holder>,
-}
-
-/// What NATS reports about a stream.
-pub(super) struct StreamLook {
-    pub(super) facts: StreamFacts,
-    pub(super) resume_state: Asked<ResumeState>,
-    /// When the message after a sequence was stored.
-    pub(super) behind: BTreeMap<u64, DateTime<Utc>>,
-}
-
-async fn look_at_stream(bus: &Bus, source: &Source, ends: &BTreeSet<u64>) -> Asked<StreamLook> {
-    let stream = source.stream();
-    let info = bus.stream_info(&stream).await.map_err(|e| e.to_string())?;
-    let last = info.state.last_sequence;
-    let resume_state = resume_state::read(bus, source)
-        .await
-        .map_err(|e| e.to_string());
-    let mut behind = BTreeMap::new();
-    for end in ends.iter().filter(|end| **end < last) {
-        let next = (end + 1).max(info.state.first_sequence);
-        // One that is gone has no age; the lag is counted all the same.
-        if let Ok(Some(message)) = bus.message(&stream, next).await {
-            behind.insert(*end, message.time);
-        }
-    }
-    Ok(StreamLook {
-        facts: compose::stream_facts(&info),
-        resume_state,
-        behind,
-    })
 }

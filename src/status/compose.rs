@@ -14,9 +14,9 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
 
 use super::answers::Answers;
-use super::collect::{Asked, Holds, ProjectionRows, SourceCounts, StreamLook, read_by};
+use super::assess::{self, PaceInput};
 use super::database::{Checkpoint, SourceFacts};
-use super::diagnosis::{self, PaceInput};
+use super::reports::{Asked, Holds, ProjectionRows, SourceCounts, StreamLook, read_by};
 use super::{
     Mirror, Pace, ProjectionStatus, ProjectionStream, Relays, Server, SourceStatus, StreamFacts,
     StreamStatus, Workers, Working,
@@ -95,12 +95,12 @@ pub(super) fn of_source(
     let stages = answers.as_ref();
     let stages = stages.map(|a| {
         a.iter()
-            .map(|a| (a.stage, diagnosis::lasting(a.problem.as_ref(), a.since)))
+            .map(|a| (a.stage, assess::lasting(a.problem.as_ref(), a.since)))
     });
-    let (state, relay_problem) = diagnosis::working(lock_held, 0, stages);
+    let (state, relay_problem) = assess::working(lock_held, 0, stages);
     let changed_hands = facts.as_ref().is_some_and(|facts| facts.changed_hands);
     let since = answers.iter().flatten().map(|a| a.since);
-    let state = diagnosis::taking_over(state, changed_hands, since);
+    let state = assess::taking_over(state, changed_hands, since);
     let of = |stage| {
         let all = answers.iter().flatten();
         all.filter(move |answer| answer.stage == stage)
@@ -138,7 +138,7 @@ pub(super) fn of_source(
             problem: relay_problem,
             stuck_seconds: match state {
                 Working::Active | Working::TakingOver | Working::Waiting => {
-                    diagnosis::stuck(answers.as_deref().unwrap_or_default(), unpublished)
+                    assess::stuck(answers.as_deref().unwrap_or_default(), unpublished)
                 }
                 Working::Halted | Working::None | Working::NotKnown | Working::Silent => None,
             },
@@ -217,7 +217,7 @@ pub(super) fn projections(
                 .map(|time| since(*time));
             let halted = workers.state == Working::Halted;
             let (state, state_seconds) = match (sequence, looked) {
-                (Some(_), Some(looked)) => diagnosis::pace(PaceInput {
+                (Some(_), Some(looked)) => assess::pace(PaceInput {
                     checkpoint: checkpoint.as_ref(),
                     stream: &looked.facts,
                     oldest,
@@ -310,14 +310,13 @@ fn workers_of(
     let stages = answers.as_ref();
     let stages = stages.map(|a| {
         a.iter()
-            .map(|(_, w)| (w.stage, diagnosis::lasting(w.problem.as_ref(), w.since)))
+            .map(|(_, w)| (w.stage, assess::lasting(w.problem.as_ref(), w.since)))
     });
     let others = present
         .as_ref()
         .map_or(0, |present| present.sessions - i64::from(present.held));
-    let (state, problem) = diagnosis::working(lock_held, others, stages);
-    let state =
-        diagnosis::taking_over(state, false, answers.iter().flatten().map(|(_, w)| w.since));
+    let (state, problem) = assess::working(lock_held, others, stages);
+    let state = assess::taking_over(state, false, answers.iter().flatten().map(|(_, w)| w.since));
     // A worker that waits learns within a second or so that a pause is over.
     let problem = problem.filter(|problem| paused || !problem.text.starts_with("paused by "));
     let of = |stage| {

@@ -4,7 +4,11 @@
 //!
 //! - [`answers`]: what running processes report about themselves
 //! - [`database`]: what the databases of sources and read model report
+//! - `reports`: what databases and NATS report, before it is put together
+//! - `asked_database`: a database, asked with deadlines
+//! - `nats`: streams and processes, asked over NATS
 //! - [`collect`]: one look at everything, each part with its deadline
+//! - `assess`: how those who work stand, and how far a projection is
 //! - `compose`: the answers, put together
 //! - [`diagnosis`]: what is wrong, and what to do
 //! - `lines`: lines and tables of a given width
@@ -13,11 +17,15 @@
 //! The fields of these types are those of `--json`, described in docs/status.md.
 
 pub mod answers;
+mod asked_database;
+mod assess;
 pub mod collect;
 mod compose;
 pub mod database;
 pub mod diagnosis;
 pub(crate) mod lines;
+mod nats;
+mod reports;
 pub mod screen;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,10 @@
 use chrono::{TimeZone as _, Utc};
 
 use super::answers::Answers;
+use super::assess::{PaceInput, lasting, pace, stuck, taking_over, working};
 use super::collect::gets_on;
 use super::database::Checkpoint;
-use super::diagnosis::{PaceInput, lasting, pace, stuck, taking_over, troubles, working};
+use super::diagnosis::troubles;
 use super::*;
 use crate::service::answer::{Process, Since, Stage};
 

@@ -1,0 +1,96 @@
+//! A database that is asked again and again, on one connection, each time with a deadline.
+
+use std::time::Duration;
+
+use artstore_runtime::relation;
+use artstore_runtime::words::words;
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
+use tokio::time::{Instant, timeout_at};
+
+use super::database;
+use super::reports::{Asked, UNANSWERED};
+
+/// How long each part may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A database, and the connection that is kept from one look to the next.
+pub(super) struct AskedDatabase {
+    pub(super) options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+impl AskedDatabase {
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        Self {
+            options,
+            connection: None,
+        }
+    }
+
+    /// Connects, where there is no connection that still answers.
+    pub(super) async fn reach(&mut self, until: Instant) -> Asked<()> {
+        if let Some(connection) = &mut self.connection {
+            let answer = sqlx::Connection::ping(connection);
+            match timeout_at(until, answer).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => self.connection = None,
+                Err(_) => {
+                    self.connection = None;
+                    return Err(late());
+                }
+            }
+        }
+        match timeout_at(until, database::connect(&self.options, PATIENCE)).await {
+            Ok(Ok(connection)) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+            Ok(Err(error @ sqlx::Error::Database(_))) => {
+                Err(format!("refuses the connection: {}", words(&error)))
+            }
+            Ok(Err(error)) => Err(format!("can't be reached: {error}")),
+            Err(_) => Err(late()),
+        }
+    }
+
+    /// Asks it something. A connection whose answer did not come is not used again.
+    pub(super) async fn ask<T>(
+        &mut self,
+        until: Instant,
+        question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Asked<T> {
+        let Some(connection) = &mut self.connection else {
+            return Err(late());
+        };
+        let answer = match timeout_at(until, question(connection)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => Err(told(&error)),
+            // It was reached a moment ago.
+            Err(_) => Err(UNANSWERED.to_owned()),
+        };
+        self.connection = None;
+        answer
+    }
+}
+
+/// What a database's error means here.
+fn told(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() {
+        Some("42P01" | "42703") => {
+            format!("{error}: is it the right database? If it is, run `artstore migrate up`")
+        }
+        Some("57014") => UNANSWERED.to_owned(),
+        _ => match (error, relation::advice(error)) {
+            (_, Some(advice)) => format!("{error}: {advice}"),
+            (sqlx::Error::Configuration(cause), None) => cause.to_string(),
+            (_, None) => error.to_string(),
+        },
+    }
+}
+
+/// What is reported about a part that did not answer in time.
+pub(super) fn late() -> String {
+    format!("does not answer within {} s", PATIENCE.as_secs())
+}
