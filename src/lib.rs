@@ -8,6 +8,7 @@
 //! - [`system`]: the whole system in one process
 //! - `terminal`: what a terminal shows
 //! - [`error_text`]: an error as people read it
+//! - [`troubleshooting`]: which section of the documents is about a message
 //! - `signals`: requests to stop
 //! - [`service`]: how a running part shows its health and its numbers
 //! - [`status`]: the state of everything, at one moment
@@ -33,3 +34,4 @@ pub mod status;
 pub mod system;
 pub mod telemetry;
 mod terminal;
+pub mod troubleshooting;

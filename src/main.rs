@@ -8,6 +8,7 @@ use artstore::commands::{self, definition};
 use artstore::config::{ConfigError, LogFormat};
 use artstore::error_text::error_text;
 use artstore::telemetry;
+use artstore::troubleshooting::with_section;
 use artstore_bus::bus_error::BusError;
 
 /// As the shell reports a program that ended because nobody reads its output any more.
@@ -37,7 +38,7 @@ async fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(error) => {
-            telemetry::fatal(format, &error_text(&error));
+            telemetry::fatal(format, &with_section(&error_text(&error)));
             let bus = error.downcast_ref::<BusError>();
             let usage = error.is::<ConfigError>() || bus.is_some_and(BusError::is_configuration);
             ExitCode::from(if usage { 2 } else { 1 })

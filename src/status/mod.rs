@@ -80,6 +80,8 @@ pub struct Trouble {
     pub todo: String,
     /// The command to start with; none where a person has to look at a server or a log.
     pub command: Option<String>,
+    /// The section of the documents about it; none: there is none.
+    pub see: Option<String>,
 }
 
 /// A source.

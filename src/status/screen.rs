@@ -437,6 +437,8 @@ fn verdict(status: &Status, width: usize) -> Vec<Line> {
         // On a line of its own, as it can be copied.
         if let Some(command) = &trouble.command {
             lines.push(Line::new(format!("      {command}"), Tone::Plain));
+        } else if let Some(see) = &trouble.see {
+            lines.push(Line::new(format!("  SEE: {see}"), Tone::Plain));
         }
     }
     let more = status.troubles.len().saturating_sub(TOLD);

@@ -2,6 +2,7 @@
 
 use crate::service::answer::{Problem, Process};
 use crate::status::{Server, Trouble};
+use crate::troubleshooting;
 
 /// How much something matters; the first first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,7 @@ impl TroubleList {
     ) {
         let trouble = Trouble {
             about: about.to_owned(),
+            see: troubleshooting::section(&what),
             what,
             todo: todo.to_owned(),
             command,
