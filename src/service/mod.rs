@@ -4,6 +4,7 @@
 //!
 //! - `metrics`: the text format of numbers
 //! - `readiness`: whether a part is caught up and able to write
+//! - `projection`: the projections that can be run
 //! - `relay`, `projector`: what each part shows
 //! - [`waiting`]: waiting for a server at the start
 //! - [`answer`]: what it answers to `artstore status`, over NATS
@@ -12,6 +13,7 @@
 pub mod answer;
 mod http;
 mod metrics;
+mod projection;
 mod projector;
 mod readiness;
 mod relay;
@@ -28,7 +30,8 @@ use tokio::task::AbortHandle;
 
 pub use self::http::Page;
 use self::metrics::{Kind, Text};
-pub use self::projector::{Projection, ProjectorRole};
+pub use self::projection::Projection;
+pub use self::projector::ProjectorRole;
 pub use self::readiness::{Limits, Part, Readiness};
 pub use self::relay::RelayRole;
 use crate::config::{ConfigError, ServiceSettings};
