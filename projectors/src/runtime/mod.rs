@@ -3,7 +3,9 @@
 //!
 //! - [`workers`]: all workers of a projection
 //! - `share`: how processes share the streams
-//! - [`runner`]: one worker: one projection, one stream
+//! - [`runner`]: one worker: one projection, one stream, session after session
+//! - `worker`: what it works with, and the check of its stream
+//! - `worker_election`: waiting for its stream's lock
 //! - [`database`]: sessions of the read model
 //! - [`consumer`]: a stream, read from a checkpoint on
 //! - `commit`: rows and checkpoint together
@@ -23,4 +25,6 @@ pub mod presence;
 pub mod progress;
 pub mod runner;
 pub(crate) mod share;
+pub(crate) mod worker;
+mod worker_election;
 pub mod workers;

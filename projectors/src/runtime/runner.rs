@@ -5,45 +5,34 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artstore_bus::breaks;
 use artstore_bus::bus_error::BusError;
-use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_runtime::progress::{Problem, Stage};
-use artstore_runtime::pulse::{Pulse, kept_alive};
+use artstore_runtime::pulse::kept_alive;
 use artstore_runtime::restart::{Restarts, stopped};
-use artstore_schemas::envelope::Envelope;
-use artstore_schemas::source::Source;
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
 use tracing::Instrument as _;
-use uuid::Uuid;
 
 use crate::parking::{Fences, fences};
-use crate::projector::{Projector, ReadMessage as _};
-use crate::projector_error::{Halt, Previous, WorkerError};
+use crate::projector::Projector;
+use crate::projector_error::{Previous, WorkerError};
 use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::commit::Commit;
 use crate::runtime::consumer::{ReadPosition, StreamReader};
-use crate::runtime::database::{connect, lock, release};
+use crate::runtime::database::release;
 use crate::runtime::pause;
 use crate::runtime::presence;
 use crate::runtime::progress::{WorkerProgress, WorkerState};
-use crate::runtime::share::{self, Held, Share};
+use crate::runtime::share::{self, Held};
+use crate::runtime::worker::{Task, Worker};
 
 const MOST_MESSAGES: usize = 1_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a quiet worker waits before it shows the database that it is alive.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-
-/// How often a standby worker tries the lock.
-const STANDBY: Duration = Duration::from_millis(500);
-
-/// How long a process that has its share of the streams leaves a free one to others.
-const COURTESY: Duration = Duration::from_secs(3);
 
 /// How often a busy worker checks whether its process has more than its share.
 const LOOK: Duration = Duration::from_secs(2);
@@ -57,17 +46,6 @@ const FENCED: Duration = Duration::from_secs(1);
 
 /// How often in a row it may be moved sooner than that.
 const MOST_MOVED: u32 = 3;
-
-/// What a worker works with.
-pub(crate) struct Task<P> {
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) projector: Arc<P>,
-    pub(crate) bus: Bus,
-    pub(crate) database: PgConnectOptions,
-    pub(crate) source: Source,
-    pub(crate) progress: WorkerProgress,
-    pub(crate) share: Share,
-}
 
 /// Runs a worker until `stop` is set. Errors are logged once each and tried again: a person or
 /// a restart may repair them. When it is asked to stop, it commits the current batch and releases its
@@ -176,13 +154,6 @@ enum End {
     GivenAway,
 }
 
-struct Worker<P> {
-    task: Task<P>,
-    stream: String,
-    /// Where the stream had a hole the last time.
-    hole_at: Option<u64>,
-}
-
 /// Where a worker continues.
 struct Start<M> {
     checkpoint: Option<Checkpoint>,
@@ -213,63 +184,6 @@ impl<P: Projector> Worker<P> {
             }
         }
         Ok(end)
-    }
-
-    /// Connects and waits for the stream's lock. A worker that can't reach the stream does not ask
-    /// for it: another may be able to.
-    async fn elect(&self, key: &str) -> Result<(PgConnection, Held), WorkerError> {
-        let Task {
-            source, progress, ..
-        } = &self.task;
-        let name = presence::session_name(P::NAME, source);
-        // Others count this process by its sessions, and would leave it streams that it can't reach.
-        self.task.bus.stream_info(&self.stream).await?;
-        let mut connection = connect::<P>(&self.task.database, &name).await?;
-        let mut logged = false;
-        let mut left = Instant::now();
-        // It has just released the lock, or has never asked: it has its share, and looks within moments.
-        progress.update(|state| state.other_holder_seen = Some(left));
-        loop {
-            if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
-                let text = format!("{pause}; to go on: artstore projection resume {}", P::NAME);
-                progress.update(|state| {
-                    state.stage = Stage::Standby;
-                    state.other_holder_seen = Some(Instant::now());
-                    state.problem = Some(Problem {
-                        text,
-                        halted: false,
-                    });
-                });
-                tokio::time::sleep(STANDBY).await;
-                continue;
-            }
-            let processes = share::processes(&mut connection).await?;
-            if self.task.share.has_room(processes) || left.elapsed() >= COURTESY {
-                left = Instant::now();
-                if lock(&mut connection, key).await? {
-                    break;
-                }
-                progress.update(|state| state.other_holder_seen = Some(left));
-                if !std::mem::replace(&mut logged, true) {
-                    let stream = &self.stream;
-                    tracing::info!(
-                        projection = P::NAME,
-                        stream,
-                        "standby: another worker is active"
-                    );
-                }
-            }
-            progress.update(|state| {
-                state.stage = Stage::Standby;
-                state.problem = None;
-            });
-            tokio::time::sleep(STANDBY).await;
-        }
-        progress.update(|state| {
-            state.stage = Stage::Active;
-            state.sign = Some(Instant::now());
-        });
-        Ok((connection, self.task.share.hold()))
     }
 
     /// Reads after the checkpoint, commits, and repeats.
@@ -440,88 +354,5 @@ impl<P: Projector> Worker<P> {
             created,
             reader,
         })
-    }
-
-    /// Whether the stream still is the one that the checkpoint is of, and holds what was applied.
-    async fn check_stream(
-        &self,
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<DateTime<Utc>, WorkerError> {
-        let info = self.task.bus.stream_info(&self.stream).await?;
-        // As PostgreSQL keeps it.
-        let created = info.created.trunc_subsecs(6);
-        let Some(checkpoint) = checkpoint else {
-            return Ok(created);
-        };
-        let projection = P::NAME;
-        let stream = self.stream.clone();
-        let sequence = checkpoint.last_sequence;
-        if checkpoint.version != i32::try_from(P::VERSION).unwrap_or(i32::MAX) {
-            return Err(Halt::Version {
-                projection,
-                found: checkpoint.version,
-                wanted: P::VERSION,
-            }
-            .into());
-        }
-        if checkpoint.stream_created_at != created {
-            return Err(Halt::Recreated {
-                projection,
-                stream,
-                created,
-                known: checkpoint.stream_created_at,
-                sequence,
-            }
-            .into());
-        }
-        if info.state.last_sequence < sequence {
-            let last = info.state.last_sequence;
-            // A mirror may only be late: wait for it.
-            if info.config.mirror.is_some() {
-                return Err(WorkerError::Consumer {
-                    stream,
-                    reason: format!("the mirror is at {last}, the checkpoint at {sequence}"),
-                });
-            }
-            return Err(Halt::Behind {
-                projection,
-                stream,
-                last,
-                sequence,
-            }
-            .into());
-        }
-        let applied = self.event_at(sequence).await?;
-        // Every message is applied, also one that does not count: the event before it is known.
-        let skipped = P::Message::EVERYTHING && applied.is_none();
-        if applied != checkpoint.last_event_id && !skipped {
-            // What was applied there may have been damaged since, and that accepted.
-            let damage = breaks::damage(&self.task.bus, &self.task.source).await?;
-            if damage.covers_hole(sequence, sequence) || damage.ignores(sequence) {
-                return Ok(created);
-            }
-            return Err(Halt::Spliced {
-                projection,
-                source_name: self.task.source.to_string(),
-                stream,
-                sequence,
-                previous: Previous(applied),
-                expected: Previous(checkpoint.last_event_id),
-            }
-            .into());
-        }
-        Ok(created)
-    }
-
-    /// The event that the stream has at this sequence; none at 0, or where it was removed.
-    async fn event_at(&self, sequence: u64) -> Result<Option<Uuid>, WorkerError> {
-        if sequence == 0 {
-            return Ok(None);
-        }
-        let message = self.task.bus.message(&self.stream, sequence).await?;
-        let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
-        Ok(envelope
-            .filter(|envelope| envelope.source == self.task.source.ce_source())
-            .map(|envelope| envelope.id))
     }
 }

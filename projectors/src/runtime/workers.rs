@@ -19,8 +19,9 @@ use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 use crate::runtime::database::check_direct;
 use crate::runtime::progress::ProjectorProgress;
-use crate::runtime::runner::{self, Task};
+use crate::runtime::runner;
 use crate::runtime::share::Share;
+use crate::runtime::worker::Task;
 
 /// How often streams are listed.
 const LISTING: Duration = Duration::from_secs(3);
