@@ -1,22 +1,20 @@
 //! `artstore verify`: whether everything agrees, and if not, exactly what differs. It reads, and
 //! changes nothing. Exit code 0: all agrees; 1: something differs, or could not be checked.
 
+mod audit_log;
 mod idle;
+mod one_source;
 pub(super) mod progress;
+mod result;
 mod table;
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::stream_name::AUDIT_HEADS;
-use artstore_producers::relay::source::SourceTable;
-use artstore_producers::relay::source_check;
 use artstore_runtime::connection;
 use artstore_runtime::crash;
 use artstore_runtime::pulse::Pulse;
@@ -24,33 +22,21 @@ use artstore_runtime::restart::stopped;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::Args;
-use serde::Serialize;
-use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::sync::watch;
 
-use self::idle::{Idle, Note};
-use self::progress::{CacheDisplay, VerifyDisplay};
+use self::idle::Idle;
+use self::progress::CacheDisplay;
+use self::result::Checked;
 use super::retry::Again;
 use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError};
-use crate::error_text::error_text;
 use crate::names;
 use crate::signals::stop_signal;
 use crate::status::database::not_connected;
-use artstore_verification::audit;
-use artstore_verification::audit::report::Outcome;
 use artstore_verification::cache;
-use artstore_verification::pass::{NewDecision, State};
-use artstore_verification::resume::{About, ResumeFile};
-use artstore_verification::source::{self, Ended, Report};
-
-/// The state is kept at most so often, and takes at most a twentieth of the time.
-const KEEP: Duration = Duration::from_secs(2);
-
-/// How often a check begins anew because a break of its source was accepted meanwhile.
-const ATTEMPTS: usize = 3;
+use artstore_verification::resume::ResumeFile;
 
 /// How long a check may take to keep where it is when it is asked to stop.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -188,7 +174,7 @@ async fn check(
                 crash::point("verify.checked");
             }
             Ok(None) => {
-                checked.stopped(&part, &check);
+                checked.stopped(&part, check.stopped());
                 return Ok(());
             }
             Err(error) if is_usage(&error) => return Err(error),
@@ -203,7 +189,7 @@ async fn check(
             Err(error) => checked.problem("query cache", &error),
         },
         () = stopped(&mut stop) => {
-            checked.stopped("query cache", &check);
+            checked.stopped("query cache", check.stopped());
             return Ok(());
         }
     }
@@ -220,7 +206,7 @@ async fn check(
             Err(error) => checked.problem("audit log", &error),
         },
         () = stopped(&mut stop) => {
-            checked.stopped("audit log", &check);
+            checked.stopped("audit log", check.stopped());
             return Ok(());
         }
     }
@@ -237,94 +223,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>() || bus.is_some_and(BusError::is_configuration)
 }
 
-/// All that is known, in the order in which it was checked.
-#[derive(Default)]
-struct Checked {
-    notes: Vec<Note>,
-    reports: Vec<Report>,
-    cache: Option<cache::Report>,
-    audit: Option<Audit>,
-    problems: Vec<Problem>,
-    /// Whether sources and cache were printed already.
-    shown: bool,
-}
-
-/// A part that could not be checked, or not to its end.
-#[derive(Debug, Serialize)]
-struct Problem {
-    part: String,
-    error: String,
-}
-
-impl Checked {
-    fn problem(&mut self, part: &str, error: &anyhow::Error) {
-        self.problems.push(Problem {
-            part: part.to_owned(),
-            error: error_text(error),
-        });
-    }
-
-    fn stopped(&mut self, part: &str, check: &Check) {
-        self.problems.push(Problem {
-            part: part.to_owned(),
-            error: check.stopped(),
-        });
-    }
-
-    fn is_clean(&self) -> bool {
-        let audit_is_clean = match &self.audit {
-            Some(Audit::Checked(outcome)) => outcome.findings().next().is_none(),
-            Some(Audit::Nothing(_) | Audit::NotChecked(_)) | None => true,
-        };
-        self.problems.is_empty()
-            && audit_is_clean
-            && self.reports.iter().all(Report::is_clean)
-            && self.cache.as_ref().is_none_or(cache::Report::is_clean)
-    }
-
-    /// One whole object, whatever could not be checked.
-    fn json(&self) -> serde_json::Value {
-        let (audit, reason) = match &self.audit {
-            Some(Audit::Checked(outcome)) => (Some(outcome.json()), None),
-            Some(Audit::Nothing(reason) | Audit::NotChecked(reason)) => (None, Some(*reason)),
-            None => (None, Some("the check did not come to it")),
-        };
-        json!({
-            "agree": self.is_clean(), "notes": self.notes, "sources": self.reports,
-            "cache": self.cache, "audit": audit, "audit_not_checked": reason,
-            "problems": self.problems,
-        })
-    }
-
-    /// What was not printed on the way, and the command to continue with.
-    fn print_rest(&self) {
-        let known = !self.reports.is_empty() || self.cache.is_some();
-        if known && !self.shown {
-            print!("{}", table::show(&self.reports, self.cache.as_ref()));
-        }
-        match &self.audit {
-            Some(Audit::Checked(outcome)) => print!("\nAudit log\n{}", outcome.text()),
-            Some(Audit::NotChecked(reason)) => println!("\nAudit log: NOT CHECKED: {reason}."),
-            Some(Audit::Nothing(_)) | None => {}
-        }
-        for problem in &self.problems {
-            eprintln!("artstore: {}: NOT CHECKED: {}", problem.part, problem.error);
-        }
-        if let Some(next) = table::next(&self.reports, self.cache.as_ref()) {
-            println!("Next: {next}");
-        }
-    }
-}
-
-/// What is known of the audit log.
-enum Audit {
-    Checked(Outcome),
-    /// There is none: neither rows nor heads.
-    Nothing(&'static str),
-    /// Why nothing is said of one that is there, or may be.
-    NotChecked(&'static str),
-}
-
+/// A check under way.
 struct Check {
     command: Verify,
     bus: Bus,
@@ -375,155 +274,6 @@ impl Check {
         report.map(Some)
     }
 
-    /// The audit log of these sources, each row against its signature, its head and its message. One
-    /// that was emptied is checked like any other: its heads say what is missing.
-    async fn audit(
-        &self,
-        config: &Config,
-        admin: Option<&PgConnectOptions>,
-        sources: &[(Source, PgConnectOptions)],
-    ) -> anyhow::Result<Audit> {
-        // The parts of the URL alone (DB_*) may be those of another module.
-        let Some(database) = admin.filter(|_| config.admin_database_url.is_some()) else {
-            return Ok(Audit::NotChecked("ADMIN_DATABASE_URL is not set"));
-        };
-        let mut connection = connect(database).await?;
-        let there: bool =
-            sqlx::query_scalar("select to_regclass('public.audit_trees') is not null")
-                .fetch_one(&mut connection)
-                .await?;
-        if !there {
-            let reason = "the admin module's database has no tables for it";
-            return Ok(match self.heads_on_the_bus().await? {
-                true => Audit::NotChecked(reason),
-                false => Audit::Nothing(reason),
-            });
-        }
-        let written: bool = sqlx::query_scalar("select exists (select from public.audit_trees)")
-            .fetch_one(&mut connection)
-            .await?;
-        if !written && !traces(&mut connection).await? && !self.heads_on_the_bus().await? {
-            return Ok(Audit::Nothing("nothing was ever written to it"));
-        }
-        let keys = &self.command.audit;
-        if keys.audit_verifier_keys_path.is_none() && keys.audit_signing_key_path.is_none() {
-            return Ok(Audit::NotChecked(
-                "SECURITY_AUDIT_VERIFIER_KEYS_PATH is not set",
-            ));
-        }
-        let trusted = keys.trusted()?;
-        let ring = match self.command.audit.is_given() {
-            true => Some(self.command.audit.ring()?),
-            false => None,
-        };
-        let sources: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
-        let wait = Duration::from_secs(self.command.wait);
-        // An emptied log does not grow any more: nothing is waited for.
-        if written {
-            let awaited = sources.iter().filter(|source| {
-                !self.idle.relays.contains(source) && !self.idle.audit_log.contains(source)
-            });
-            let awaited: Vec<Source> = awaited.cloned().collect();
-            audit::wait_for(&mut connection, &self.bus, &awaited, wait).await?;
-        }
-        let done = AtomicU64::new(0);
-        let check = audit::log::Check {
-            database,
-            bus: Some(&self.bus),
-            ring: ring.as_ref(),
-            trusted: &trusted,
-            range: None,
-            archives: None,
-            done: &done,
-        };
-        let checked = check.all(&mut connection, &sources, true).await;
-        checked.map(Audit::Checked)
-    }
-
-    /// Whether a head of any log was ever published.
-    async fn heads_on_the_bus(&self) -> anyhow::Result<bool> {
-        match self.bus.stream_info(AUDIT_HEADS).await {
-            Ok(info) => Ok(info.state.messages > 0),
-            Err(BusError::NoStream(_)) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// None: it was stopped.
-    async fn source(
-        &mut self,
-        source: &Source,
-        database: &PgConnectOptions,
-    ) -> anyhow::Result<Option<Report>> {
-        if *self.stop.borrow() {
-            return Ok(None);
-        }
-        let mut connection = connect(database).await?;
-        source_check::shows_all(&mut connection, &SourceTable::of(source)).await?;
-        let about = About::read(&mut connection, &self.bus, source).await?;
-        let mut state = match &self.file {
-            Some(file) => file.state(&self.bus, source, &about).await?,
-            None => State::default(),
-        };
-        for _ in 1..ATTEMPTS {
-            match self.pass(source, &mut connection, &about, state).await {
-                Err(error) if error.is::<NewDecision>() => state = State::default(),
-                ended => return ended,
-            }
-        }
-        self.pass(source, &mut connection, &about, state).await
-    }
-
-    async fn pass(
-        &mut self,
-        source: &Source,
-        connection: &mut PgConnection,
-        about: &About,
-        state: State,
-    ) -> anyhow::Result<Option<Report>> {
-        let wait = match self.idle.relays.contains(source) {
-            true => Duration::ZERO,
-            false => Duration::from_secs(self.command.wait),
-        };
-        let mut progress = VerifyDisplay::new(source, state.links.last, self.command.json);
-        let pass = source::begin(&self.bus, source, state).await?;
-        let (file, stop) = (&mut self.file, &self.stop);
-        let mut failed = None;
-        // The first time at once: a file that can't be written is not found out after hours.
-        let mut keep_at = Instant::now();
-        let ended = source::run(connection, &self.bus, pass, wait, |pass, fixed| {
-            progress.show(pass, fixed);
-            crash::point("verify.read");
-            if *stop.borrow() {
-                return ControlFlow::Break(());
-            }
-            if let Some(file) = file.as_mut().filter(|_| Instant::now() >= keep_at) {
-                let begun = Instant::now();
-                if let Err(error) = file.save(about, pass) {
-                    failed = Some(error);
-                    return ControlFlow::Break(());
-                }
-                crash::point("verify.kept");
-                keep_at = Instant::now() + KEEP.max(begun.elapsed() * 20);
-            }
-            ControlFlow::Continue(())
-        })
-        .await;
-        progress.finish();
-        if let Some(error) = failed {
-            return Err(error.context("--resume"));
-        }
-        match ended? {
-            Ended::Done(report) => Ok(Some(*report)),
-            Ended::Stopped(pass) => {
-                if let Some(file) = &mut self.file {
-                    file.save(about, &pass).context("--resume")?;
-                }
-                Ok(None)
-            }
-        }
-    }
-
     fn stopped(&self) -> String {
         match &self.command.resume {
             Some(path) => format!(
@@ -535,16 +285,6 @@ impl Check {
                 .to_owned(),
         }
     }
-}
-
-/// Whether the database shows that there was a log, where its ends are gone.
-async fn traces(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "select exists (select from public.audit_heads) \
-             or exists (select from public.audit_logs where stream is not null)",
-    )
-    .fetch_one(connection)
-    .await
 }
 
 async fn connect(database: &PgConnectOptions) -> anyhow::Result<PgConnection> {
