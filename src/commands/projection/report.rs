@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use artstore_projectors::rebuild::compare::{Change, Comparison, Difference};
-use serde_json::Value;
+use artstore_projectors::rebuild::swap::Swapped;
+use serde_json::{Value, json};
 
 /// So many differences are shown; JSON has more.
 const SHOWN: usize = 20;
@@ -110,4 +111,13 @@ fn short(value: &Value) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
+}
+
+/// Up to where each stream was applied.
+pub(super) fn streams(swapped: &Swapped) -> Value {
+    let streams = swapped.streams.iter();
+    streams
+        .map(|(stream, sequence)| (stream.clone(), json!(sequence)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }

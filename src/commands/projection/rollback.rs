@@ -16,7 +16,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::database::{connect, database};
 use super::progress::RebuildDisplay;
-use super::rebuild::streams;
+use super::report::streams;
 use crate::config::{Config, ConfigError};
 use crate::operator;
 use crate::operator::record;
