@@ -120,8 +120,7 @@ impl Backfill {
             Some(states) => states,
             none => none.insert(LastKnownStates::open(bus, source, group.clone(), end).await?),
         };
-        states.advance(READING).await?;
-        Ok(())
+        states.advance(READING).await
     }
 
     /// The relay's own messages are in the stream, behind `last`.

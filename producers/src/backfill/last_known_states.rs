@@ -105,16 +105,17 @@ impl LastKnownStates {
         Ok(states)
     }
 
-    /// Continues to read for about so long. True: it has read up to the end that it was opened with.
-    pub async fn advance(&mut self, patience: Duration) -> Result<bool, RelayError> {
+    /// Continues to read for about so long, up to the end that it was opened with
+    /// ([`Self::is_complete`]).
+    pub async fn advance(&mut self, patience: Duration) -> Result<(), RelayError> {
         let begun = Instant::now();
         loop {
             let Some(reading) = &mut self.reading else {
-                return Ok(true);
+                return Ok(());
             };
             let left = patience.saturating_sub(begun.elapsed());
             let Some(message) = reading.messages.persist_within(left).await? else {
-                return Ok(false);
+                return Ok(());
             };
             let stream = self.source.stream();
             let info = message.info().map_err(|e| failed(&stream, &e))?;

@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 use crate::backfill::differences::{Backfill, BackfillCounts};
 use crate::relay::election::Lease;
 use crate::relay::options::RelayOptions;
+use crate::relay::poll_loop::Until;
 use crate::relay::progress::RelayProgress;
 use crate::relay::relay_error::RelayError;
 use crate::relay::source_relay::SourceRelay;
@@ -64,7 +65,7 @@ impl SourceRelay {
         let mut failures = 0;
         let mut before = self.progress.read();
         loop {
-            let error = match Box::pin(self.work(lease, backfill, true, stop)).await {
+            let error = match Box::pin(self.work(lease, backfill, Until::Backfilled, stop)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };

@@ -34,7 +34,7 @@ pub mod omit;
 pub(crate) mod options;
 mod outbox_event;
 pub mod poll;
-mod poll_loop;
+pub(crate) mod poll_loop;
 pub mod progress;
 pub mod prune_mark;
 pub mod publish;

@@ -62,9 +62,27 @@ pub(crate) struct PollLoop<'a> {
     /// The backfill that is under way. It outlives the poll loop.
     pub(crate) backfill: &'a mut Option<Backfill>,
     /// Whether to end once it is.
-    pub(crate) until_backfilled: bool,
+    pub(crate) until: Until,
     /// What is reported about the element's API while its own table has nothing.
     pub(crate) assumed_url: &'a ApiUrl,
+}
+
+/// What is known after publishing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Published {
+    /// What became of everything that was sent.
+    Known,
+    /// Only the stream knows; what is in memory must be forgotten.
+    Unknown,
+}
+
+/// When a term ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Only when it is asked to stop.
+    Stopped,
+    /// Also once the stream is backfilled.
+    Backfilled,
 }
 
 /// What a step of the backfill did.
@@ -113,7 +131,7 @@ impl PollLoop<'_> {
             let quiet = pending.messages.is_empty();
             // The chunk is of the same moment as these rows: it counts only behind all of them.
             let chunk = chunk.filter(|_| pending.complete);
-            if !self.publish_all(pending, stop).await? {
+            if self.publish_all(pending, stop).await? == Published::Unknown {
                 return Ok(LoopEnd::ReadAgain);
             }
             if *stop.borrow() {
@@ -121,7 +139,7 @@ impl PollLoop<'_> {
             }
             match self.backfill_step(chunk, stop).await? {
                 BackfillStep::ReadAgain => return Ok(LoopEnd::ReadAgain),
-                BackfillStep::Backfilled if self.until_backfilled => {
+                BackfillStep::Backfilled if self.until == Until::Backfilled => {
                     return Ok(LoopEnd::Backfilled);
                 }
                 BackfillStep::Backfilled | BackfillStep::More => continue,
@@ -139,15 +157,15 @@ impl PollLoop<'_> {
         }
     }
 
-    /// Publishes what a poll left, batch by batch; after a stop, none but the current batch. False:
-    /// only the stream knows what is stored.
+    /// Publishes what a poll left, batch by batch; after a stop, none but the current batch.
     async fn publish_all(
         &mut self,
         pending: PendingMessages,
         stop: &watch::Receiver<bool>,
-    ) -> Result<bool, RelayError> {
-        if !self.publish_in_batches(pending.messages, stop).await? {
-            return Ok(false);
+    ) -> Result<Published, RelayError> {
+        let published = self.publish_in_batches(pending.messages, stop).await?;
+        if published == Published::Unknown {
+            return Ok(published);
         }
         self.relay.progress.update(|state| {
             state.record(&self.resume_state);
@@ -157,14 +175,14 @@ impl PollLoop<'_> {
                 state.problem = None;
             }
         });
-        Ok(true)
+        Ok(Published::Known)
     }
 
     async fn publish_in_batches(
         &mut self,
         messages: Vec<Outgoing>,
         stop: &watch::Receiver<bool>,
-    ) -> Result<bool, RelayError> {
+    ) -> Result<Published, RelayError> {
         let progress = &self.relay.progress;
         let mut heard = Instant::now();
         for batch in batches(messages, self.relay.batch_bytes.load(Ordering::Relaxed)) {
@@ -175,7 +193,7 @@ impl PollLoop<'_> {
                 heard = Instant::now();
             }
             if *stop.borrow() {
-                return Ok(true);
+                return Ok(Published::Known);
             }
             let count = batch.len() as u64;
             let last = batch.last().and_then(|message| message.position);
@@ -187,8 +205,9 @@ impl PollLoop<'_> {
                 stream.sequence = self.resume_state.sequence + 1,
                 events = count,
             );
-            if !self.publish(batch).instrument(span).await? {
-                return Ok(false);
+            let published = self.publish(batch).instrument(span).await?;
+            if published == Published::Unknown {
+                return Ok(published);
             }
             if let (Some(backfill), Some(bodies)) = (&mut self.backfill, bodies) {
                 backfill.published(before, &bodies);
@@ -204,7 +223,7 @@ impl PollLoop<'_> {
             });
             crash::point("relay.published");
         }
-        Ok(true)
+        Ok(Published::Known)
     }
 
     /// A step of the backfill: the stream read for a moment, or a chunk compared and
@@ -237,7 +256,7 @@ impl PollLoop<'_> {
         let messages = messages.collect();
         pulse::ask(self.connection).await?;
         crash::point("backfill.compared");
-        if !self.publish_in_batches(messages, stop).await? {
+        if self.publish_in_batches(messages, stop).await? == Published::Unknown {
             return Ok(BackfillStep::ReadAgain);
         }
         crash::point("backfill.stored");
@@ -264,7 +283,8 @@ impl PollLoop<'_> {
             self.resume_state.backfill_due = false;
             let message = self.message(event);
             crash::point("backfill.complete");
-            if !self.publish_in_batches(vec![message], stop).await? {
+            let published = self.publish_in_batches(vec![message], stop).await?;
+            if published == Published::Unknown {
                 return Ok(BackfillStep::ReadAgain);
             }
             if self.resume_state.sequence == before {
@@ -384,8 +404,7 @@ impl PollLoop<'_> {
         }
     }
 
-    /// True: stored. False: only the stream knows; what is in memory must be forgotten.
-    async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<bool, RelayError> {
+    async fn publish(&mut self, batch: Vec<Outgoing>) -> Result<Published, RelayError> {
         self.lease.check()?;
         self.relay.check_limits()?;
         let expected = self.resume_state.sequence;
@@ -409,7 +428,7 @@ impl PollLoop<'_> {
                 let bytes = bytes.min(MAX_BATCH_BYTES);
                 relay.batch_bytes.store(bytes, Ordering::Relaxed);
                 self.resume_state.sequence += count;
-                Ok(true)
+                Ok(Published::Known)
             }
             Err(PublishFailure::Duplicate { id, position }) if suspected => Err(Halt::Duplicate {
                 stream: source.stream(),
@@ -441,7 +460,7 @@ impl PollLoop<'_> {
                         halted: false,
                     });
                 });
-                Ok(false)
+                Ok(Published::Unknown)
             }
         }
     }

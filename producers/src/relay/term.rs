@@ -19,7 +19,7 @@ use crate::backfill::differences::{self, Backfill};
 use crate::relay::api_url::{self, ApiUrl};
 use crate::relay::election::{self, Lease};
 use crate::relay::poll::Poller;
-use crate::relay::poll_loop::{LoopEnd, PollLoop};
+use crate::relay::poll_loop::{LoopEnd, PollLoop, Until};
 use crate::relay::publish::PublishMode;
 use crate::relay::relay_error::RelayError;
 use crate::relay::source_relay::{NO_CONNECTION, SourceRelay};
@@ -51,7 +51,7 @@ impl SourceRelay {
         let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
             let begun = Instant::now();
-            let error = match Box::pin(self.work(lease, backfill, false, stop)).await {
+            let error = match Box::pin(self.work(lease, backfill, Until::Stopped, stop)).await {
                 Err(RelayError::Bus(error)) if error.is_transient() => RelayError::Bus(error),
                 ended => return ended,
             };
@@ -68,13 +68,13 @@ impl SourceRelay {
     }
 
     /// One term as the active relay of its source. Ends without an error when it was asked to stop
-    /// and knows what became of everything that it sent; `until_backfilled`: also once the stream is
-    /// backfilled, when `backfill` is none.
+    /// and knows what became of everything that it sent; until it is backfilled, also
+    /// when `backfill` is none by then.
     pub(crate) async fn work(
         &self,
         lease: &Lease,
         backfill: &mut Option<Backfill>,
-        until_backfilled: bool,
+        until: Until,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
@@ -120,7 +120,7 @@ impl SourceRelay {
                 mode,
                 suspect: &mut suspect,
                 backfill,
-                until_backfilled,
+                until,
                 assumed_url: &assumed_url,
             };
             match Box::pin(poll_loop.run(&mut nudges, stop)).await? {

@@ -51,12 +51,12 @@ use sqlx::PgConnection;
 
 use self::append::{Signers, append};
 use self::mapping::{NEWEST, RawMessage, Record};
-use self::session::{forked, other_head};
+use self::session::{PutHead, forked, other_head};
 pub use self::state::{AuditLog, Keys};
 use crate::projection_names::AUDIT_LOG;
 use crate::projector::{At, Projector, ReadMessage, Rejection};
 use crate::projector_error::WorkerError;
-use crate::runtime::checkpoint::Checkpoint;
+use crate::runtime::checkpoint::{Advance, Checkpoint};
 
 impl Projector for AuditLog {
     const NAME: &'static str = AUDIT_LOG;
@@ -157,12 +157,14 @@ impl Projector for AuditLog {
         store::put_tiles(transaction, &stream, &added.tiles).await?;
         crash::point("audit.tiles");
         for (size, note) in &added.heads {
-            if !self.put_head(transaction, &stream, *size, note).await? {
+            let put = self.put_head(transaction, &stream, *size, note).await?;
+            if put == PutHead::Other {
                 return Err(Rejection::Evidence(other_head(*size)));
             }
         }
         crash::point("audit.heads");
-        if !store::advance(transaction, &stream, size, &added.end.tip).await? {
+        let advance = store::advance(transaction, &stream, size, &added.end.tip).await?;
+        if advance == Advance::Fenced {
             return Err(beside(&stream));
         }
         if let Some(known) = self.known().get_mut(&stream) {

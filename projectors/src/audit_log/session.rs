@@ -24,6 +24,15 @@ use crate::runtime::checkpoint::Checkpoint;
 /// Heads that are published at once.
 const MOST_HEADS: i64 = 200;
 
+/// Whether a head stands in the table after it was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PutHead {
+    /// It does.
+    Stands,
+    /// Another one of that size stands there, or it was kept from being written.
+    Other,
+}
+
 impl AuditLog {
     /// The log's end; before the first row, its beginning.
     async fn tip(&self, connection: &mut PgConnection, stream: &str) -> Result<Tip, sqlx::Error> {
@@ -250,7 +259,8 @@ impl AuditLog {
         if !catches_up && size < end.tip.size && age >= self.keys.head_after.as_secs_f64() {
             let note = end.head().sign(&self.keys.signer);
             let size = end.tip.size;
-            if !self.put_head(&mut transaction, stream, size, &note).await? {
+            let put = self.put_head(&mut transaction, stream, size, &note).await?;
+            if put == PutHead::Other {
                 return Err(evidence(stream, other_head(size)));
             }
         }
@@ -258,22 +268,24 @@ impl AuditLog {
         Ok(end)
     }
 
-    /// Writes a head. False: another one of that size stands there, or it was kept from being written.
+    /// Writes a head, and reads what is there then.
     pub(super) async fn put_head(
         &self,
         transaction: &mut PgConnection,
         stream: &str,
         size: u64,
         note: &str,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<PutHead, sqlx::Error> {
         store::put_head(transaction, stream, size, note).await?;
         let stored = store::head_at(transaction, stream, size).await?;
         let open = |note: &str| Head::open(note, &self.keys.trusted()).map(|(head, _)| head);
         Ok(match &stored {
-            Some(stored) if stored == note => true,
+            Some(stored) if stored == note => PutHead::Stands,
             // Signed by another key of ours, before this one was renewed.
-            Some(stored) => open(stored).is_ok_and(|head| open(note) == Ok(head)),
-            None => false,
+            Some(stored) if open(stored).is_ok_and(|head| open(note) == Ok(head)) => {
+                PutHead::Stands
+            }
+            Some(_) | None => PutHead::Other,
         })
     }
 

@@ -12,6 +12,7 @@ use super::head::Boundary;
 use super::row::{FORMAT, Hash, Row};
 use super::tile::{TileId, Tiles, Wanted};
 use super::tree;
+use crate::runtime::checkpoint::Advance;
 
 /// How far a stream's log has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +52,13 @@ pub async fn tip(connection: &mut PgConnection, stream: &str) -> Result<Option<T
     .transpose()
 }
 
-/// Moves the tip from `old` rows to `new`. False: somebody else was faster.
+/// Moves the tip from `old` rows to `new`.
 pub async fn advance(
     connection: &mut PgConnection,
     stream: &str,
     old: u64,
     new: &Tip,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Advance, sqlx::Error> {
     let sql = match old {
         0 => {
             "insert into public.audit_trees (stream, origin, size, last_signature) \
@@ -76,7 +77,7 @@ pub async fn advance(
         .bind(signed(old))
         .execute(connection)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(Advance::of_rows(done.rows_affected()))
 }
 
 /// Reads tiles, those of them that are there.

@@ -94,16 +94,25 @@ impl Attempts {
     }
 }
 
+/// Whether the live tables could be had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// They are locked.
+    Taken,
+    /// Not in time: the transaction is to be rolled back.
+    Busy,
+}
+
 /// Takes the live tables: what others have in hand is waited for. At once in the strongest mode: a lock
 /// that lets readers in would have to be raised for the swap, against all who have read meanwhile and now
-/// wait to write, as each search of the product does. False: they could not be had in time, and the
-/// transaction is to be rolled back. From here on the server ends it when nothing comes for a while.
+/// wait to write, as each search of the product does. From here on the server ends the transaction when
+/// nothing comes for a while.
 pub(crate) async fn take_tables<P: Projector>(
     transaction: &mut PgConnection,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Tables, sqlx::Error> {
     match take::<P>(transaction).await {
-        Ok(()) => Ok(true),
-        Err(error) if is_late(&error) => Ok(false),
+        Ok(()) => Ok(Tables::Taken),
+        Err(error) if is_late(&error) => Ok(Tables::Busy),
         Err(error) => Err(error),
     }
 }

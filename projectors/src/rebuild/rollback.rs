@@ -8,9 +8,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::watch;
 
 use super::build::Streams;
-use super::lock::{Attempts, is_lock, take_tables, too_long};
+use super::lock::{Attempts, Tables, is_lock, take_tables, too_long};
 use super::session::{open, run, schema_exists, use_schema};
-use super::swap::{Exchanged, Record, Swapped, applied_in, move_memory, move_tables, note, settle};
+use super::swap::{
+    Exchanged, Record, Settled, Swapped, applied_in, move_memory, move_tables, note, settle,
+};
 use super::{OnStep, RebuildError, previous_schema, product_rows, shadow, table_properties};
 use crate::parking::discarded;
 use crate::projector::Projector;
@@ -102,7 +104,7 @@ async fn exchange<P: Projector>(
 ) -> Result<Exchanged, RebuildError> {
     let previous = &previous_schema(P::NAME);
     let mut transaction = connection.begin().await?;
-    if !take_tables::<P>(&mut transaction).await? {
+    if take_tables::<P>(&mut transaction).await? == Tables::Busy {
         transaction.rollback().await?;
         return Ok(Exchanged::Locked);
     }
@@ -139,7 +141,8 @@ async fn exchange<P: Projector>(
     shadow::drop(&mut transaction, &returning).await?;
     crash::point("rollback.moved");
     use_schema(&mut transaction, "public").await?;
-    if !settle(projector, bus, &mut transaction, streams).await? {
+    let settled = settle(projector, bus, &mut transaction, streams).await?;
+    if settled == Settled::Late {
         transaction.rollback().await?;
         return Ok(Exchanged::Late);
     }

@@ -34,7 +34,7 @@ pub(crate) async fn open<P: Projector>(
     .execute(&mut connection)
     .await?;
     let key = format!("artstore/rebuild/{}", P::NAME);
-    if database::lock(&mut connection, &key).await? {
+    if database::try_lock(&mut connection, &key).await? {
         return Ok(connection);
     }
     let holder = sqlx::query_scalar(

@@ -6,6 +6,7 @@
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::session::{run, schema_exists};
+use super::table_properties::Indexes;
 use super::{RebuildError, table_properties};
 use crate::projector::Projector;
 
@@ -164,7 +165,9 @@ async fn table_like(
     for statement in rules {
         run(transaction, &statement).await?;
     }
-    for (_, statement) in table_properties::indexes(transaction, schema, table, true).await? {
+    for (_, statement) in
+        table_properties::indexes(transaction, schema, table, Indexes::Unique).await?
+    {
         run(transaction, &statement).await?;
     }
     shift_ids(transaction, schema, table).await?;

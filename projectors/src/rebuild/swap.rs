@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::build::{Rebuild, Streams};
 use super::fill::{Fill, Filled};
-use super::lock::{Attempts, is_lock, take_tables, too_long, wait_for_snapshots};
+use super::lock::{Attempts, Tables, is_lock, take_tables, too_long, wait_for_snapshots};
 use super::parked::ParkedInBoth;
 use super::session::{run, use_schema};
 use super::{OnStep, RebuildError, previous_schema, product_rows, shadow, table_properties};
@@ -109,7 +109,7 @@ impl<P: Projector> Rebuild<'_, P> {
         record: &mut impl Record,
     ) -> Result<Exchanged, RebuildError> {
         let mut transaction = self.connection.begin().await?;
-        if !take_tables::<P>(&mut transaction).await? {
+        if take_tables::<P>(&mut transaction).await? == Tables::Busy {
             transaction.rollback().await?;
             return Ok(Exchanged::Locked);
         }
@@ -165,7 +165,8 @@ impl<P: Projector> Rebuild<'_, P> {
         note::<P>(&mut transaction, &previous).await?;
         shadow::drop(&mut transaction, &self.schema).await?;
         use_schema(&mut transaction, "public").await?;
-        if !settle(&self.projector, self.bus, &mut transaction, streams).await? {
+        let settled = settle(&self.projector, self.bus, &mut transaction, streams).await?;
+        if settled == Settled::Late {
             transaction.rollback().await?;
             return Ok(Exchanged::Late);
         }
@@ -191,13 +192,20 @@ pub(crate) enum Exchanged {
     Locked,
 }
 
-/// Lets the projector write on what has become live. False: not in time.
+/// Whether the projector has written in time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    InTime,
+    Late,
+}
+
+/// Lets the projector write on what has become live.
 pub(crate) async fn settle<P: Projector>(
     projector: &P,
     bus: &Bus,
     transaction: &mut PgConnection,
     streams: &Streams,
-) -> Result<bool, RebuildError> {
+) -> Result<Settled, RebuildError> {
     let settled = async {
         for stream in &streams.streams {
             projector
@@ -207,8 +215,10 @@ pub(crate) async fn settle<P: Projector>(
         Ok::<(), WorkerError>(())
     };
     match tokio::time::timeout(STRETCH, settled).await {
-        Ok(settled) => settled.map(|()| true).map_err(RebuildError::from),
-        Err(_) => Ok(false),
+        Ok(settled) => settled
+            .map(|()| Settled::InTime)
+            .map_err(RebuildError::from),
+        Err(_) => Ok(Settled::Late),
     }
 }
 

@@ -96,13 +96,21 @@ async fn drop_indexes(
     run_each(connection, statements, schema, table).await
 }
 
+/// Which indexes of a table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Indexes {
+    All,
+    /// Those that rows must have from the first one on.
+    Unique,
+}
+
 /// Indexes of a live table that are no rules', as statements for the other one, those that it has
 /// already left out.
 pub(crate) async fn indexes(
     connection: &mut PgConnection,
     schema: &str,
     table: &str,
-    only_unique: bool,
+    which: Indexes,
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
     let rows: Vec<(String, String)> = sqlx::query_as(
         "select c.relname::text, pg_get_indexdef(i.indexrelid) \
@@ -116,7 +124,7 @@ pub(crate) async fn indexes(
     )
     .bind(schema)
     .bind(table)
-    .bind(only_unique)
+    .bind(which == Indexes::Unique)
     .fetch_all(connection)
     .await?;
     let moved = |sql: &str| {
@@ -140,7 +148,7 @@ pub(crate) async fn index<P: Projector>(
 ) -> Result<(), sqlx::Error> {
     let mut all = Vec::new();
     for table in P::REBUILT {
-        all.extend(indexes(connection, schema, table.name, false).await?);
+        all.extend(indexes(connection, schema, table.name, Indexes::All).await?);
     }
     for (number, (name, statement)) in all.iter().enumerate() {
         on_step(Step::Indexing {

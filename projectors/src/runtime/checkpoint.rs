@@ -77,15 +77,35 @@ async fn load_from(
     .transpose()
 }
 
-/// Moves it from `old` (none: there was none) to `new`. False: somebody else was faster, or has changed
-/// what was parked, and the transaction must not be committed.
+/// What a compare-and-set has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a transaction that was fenced must not be committed"]
+pub enum Advance {
+    /// It was as expected, and is moved.
+    Moved,
+    /// Somebody else was faster: the transaction must not be committed.
+    Fenced,
+}
+
+impl Advance {
+    /// By how many rows were changed.
+    pub(crate) fn of_rows(changed: u64) -> Self {
+        match changed {
+            1 => Self::Moved,
+            _ => Self::Fenced,
+        }
+    }
+}
+
+/// Moves it from `old` (none: there was none) to `new`. Fenced: also where somebody has changed what was
+/// parked, or paused the projection.
 pub async fn advance(
     transaction: &mut PgConnection,
     projection: &str,
     stream: &str,
     old: Option<&Checkpoint>,
     new: &Checkpoint,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Advance, sqlx::Error> {
     let sql = match old {
         Some(_) => {
             "update projection_checkpoints \
@@ -119,7 +139,7 @@ pub async fn advance(
         .bind(old.map(|old| old.generation))
         .execute(transaction)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(Advance::of_rows(done.rows_affected()))
 }
 
 fn signed(sequence: u64) -> i64 {

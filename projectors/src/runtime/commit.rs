@@ -9,7 +9,7 @@ use crate::parking::apply::{self, Applied, Refused};
 use crate::parking::{Fences, store};
 use crate::projector::{Projector, Rejection};
 use crate::projector_error::{Halt, Previous, WorkerError};
-use crate::runtime::checkpoint::{self, Checkpoint};
+use crate::runtime::checkpoint::{self, Advance, Checkpoint};
 use crate::runtime::consumer::Batch;
 
 /// Commits batches of one stream.
@@ -17,6 +17,13 @@ pub(crate) struct Commit<'a, P> {
     pub(crate) projector: &'a P,
     pub(crate) source: &'a Source,
     pub(crate) stream_created_at: DateTime<Utc>,
+}
+
+/// What became of a batch that was applied as a whole.
+enum Whole {
+    Applied,
+    /// One of its events can't be applied.
+    Refused,
 }
 
 impl<P: Projector> Commit<'_, P> {
@@ -32,14 +39,15 @@ impl<P: Projector> Commit<'_, P> {
         let plain = apply::is_plain(self.projector, &batch.entries, fences);
         let whole = match plain {
             true => self.whole(&mut transaction, batch).await?,
-            false => false,
+            false => Whole::Refused,
         };
-        let applied = if whole {
-            Applied::all(fences)
-        } else {
-            transaction.rollback().await?;
-            transaction = connection.begin().await?;
-            self.partly(&mut transaction, fences, batch).await?
+        let applied = match whole {
+            Whole::Applied => Applied::all(fences),
+            Whole::Refused => {
+                transaction.rollback().await?;
+                transaction = connection.begin().await?;
+                self.partly(&mut transaction, fences, batch).await?
+            }
         };
         let last = &batch.last;
         crash::point("projector.applied");
@@ -62,7 +70,8 @@ impl<P: Projector> Commit<'_, P> {
             parks_in_row: applied.fences.in_row,
         };
         let stream = self.source.stream();
-        if !checkpoint::advance(&mut transaction, P::NAME, &stream, old, &new).await? {
+        let advance = checkpoint::advance(&mut transaction, P::NAME, &stream, old, &new).await?;
+        if advance == Advance::Fenced {
             transaction.rollback().await?;
             return Err(WorkerError::Fenced {
                 stream,
@@ -74,12 +83,12 @@ impl<P: Projector> Commit<'_, P> {
         Ok((new, applied))
     }
 
-    /// Applies a batch as a whole, as nearly all can be. False: one of its events can't be applied.
+    /// Applies a batch as a whole, as nearly all can be.
     async fn whole(
         &self,
         transaction: &mut PgConnection,
         batch: &mut Batch<P::Message>,
-    ) -> Result<bool, WorkerError> {
+    ) -> Result<Whole, WorkerError> {
         // Lent to the projector: nothing is copied.
         let entries = &mut batch.entries;
         let lent = entries.iter_mut().map(|entry| entry.lend());
@@ -92,8 +101,8 @@ impl<P: Projector> Commit<'_, P> {
             entry.taken = Some(message);
         }
         match applied {
-            Ok(()) => Ok(true),
-            Err(Rejection::Event(_)) if P::PARKS => Ok(false),
+            Ok(()) => Ok(Whole::Applied),
+            Err(Rejection::Event(_)) if P::PARKS => Ok(Whole::Refused),
             Err(rejection) => Err(self.rejected(rejection, batch)),
         }
     }

@@ -126,7 +126,10 @@ async fn checked<P: Projector>(database: &PgConnectOptions) -> Result<(), Worker
 }
 
 /// Asks for a lock of the session; it does not wait for it.
-pub(crate) async fn lock(connection: &mut PgConnection, key: &str) -> Result<bool, WorkerError> {
+pub(crate) async fn try_lock(
+    connection: &mut PgConnection,
+    key: &str,
+) -> Result<bool, WorkerError> {
     Ok(
         sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
             .bind(key)

@@ -47,14 +47,23 @@ pub async fn load(
     .transpose()
 }
 
-/// Pauses it, in the caller's transaction. Once that is committed, nothing is applied any more. False:
-/// it was paused already.
+/// What a projection was before it was paused or resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// It was running.
+    Running,
+    /// It was paused.
+    Paused,
+}
+
+/// Pauses it, in the caller's transaction. Once that is committed, nothing is applied any more. What was
+/// paused already stays as it was paused.
 pub async fn pause(
     transaction: &mut PgConnection,
     projection: &str,
     reason: &str,
     operator: &Value,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Before, sqlx::Error> {
     // A batch that has moved a checkpoint, or made the first one of its stream, ends first; one that is
     // about to waits, and sees the pause.
     sqlx::raw_sql("lock table projection_checkpoints in share row exclusive mode")
@@ -70,16 +79,25 @@ pub async fn pause(
     .execute(&mut *transaction)
     .await?;
     renew_all(transaction, projection).await?;
-    Ok(done.rows_affected() == 1)
+    Ok(match done.rows_affected() {
+        1 => Before::Running,
+        _ => Before::Paused,
+    })
 }
 
-/// Resumes it. False: it was not paused.
-pub async fn resume(transaction: &mut PgConnection, projection: &str) -> Result<bool, sqlx::Error> {
+/// Resumes it.
+pub async fn resume(
+    transaction: &mut PgConnection,
+    projection: &str,
+) -> Result<Before, sqlx::Error> {
     let done = sqlx::query("delete from projection_pauses where projection = $1")
         .bind(projection)
         .execute(transaction)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(match done.rows_affected() {
+        1 => Before::Paused,
+        _ => Before::Running,
+    })
 }
 
 /// Lets no batch be committed by a worker that read its checkpoint before.

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
-use crate::runtime::database::{connect, lock};
+use crate::runtime::database::{connect, try_lock};
 use crate::runtime::pause;
 use crate::runtime::presence;
 use crate::runtime::share::{self, Held};
@@ -51,7 +51,7 @@ impl<P: Projector> Worker<P> {
             let processes = share::processes(&mut connection).await?;
             if self.task.share.has_room(processes) || left.elapsed() >= COURTESY {
                 left = Instant::now();
-                if lock(&mut connection, key).await? {
+                if try_lock(&mut connection, key).await? {
                     break;
                 }
                 progress.update(|state| state.other_holder_seen = Some(left));

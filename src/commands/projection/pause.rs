@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use artstore_projectors::runtime::pause;
+use artstore_projectors::runtime::pause::{self, Before};
 use clap::Args;
 use serde_json::json;
 use sqlx::Connection as _;
@@ -48,8 +48,8 @@ pub async fn pause(config: &Config, command: &Pause) -> anyhow::Result<ExitCode>
     let mut connection = connect(config, command.projection).await?;
     let operator = operator::operator(&mut connection).await?;
     let mut transaction = connection.begin().await?;
-    let new = pause::pause(&mut transaction, name, &command.reason, &operator).await?;
-    if new {
+    let before = pause::pause(&mut transaction, name, &command.reason, &operator).await?;
+    if before == Before::Running {
         let facts = json!({"reason": command.reason, "operator": operator});
         record(&mut transaction, name, "pause", facts).await?;
     }
@@ -60,11 +60,11 @@ pub async fn pause(config: &Config, command: &Pause) -> anyhow::Result<ExitCode>
     match command.json {
         true => println!(
             "{:#}",
-            json!({"projection": name, "paused": true, "was_paused": !new, "reason": known.reason,
+            json!({"projection": name, "paused": true, "was_paused": before == Before::Paused, "reason": known.reason,
                 "since": known.since})
         ),
         false => {
-            if !new {
+            if before == Before::Paused {
                 println!("It was paused already, and stays so; this reason is not recorded.");
             }
             println!("{name}: {known}\nNothing is applied until: artstore projection resume {name}")
@@ -80,7 +80,7 @@ pub async fn resume(config: &Config, command: &Resume) -> anyhow::Result<ExitCod
     let operator = operator::operator(&mut connection).await?;
     let mut transaction = connection.begin().await?;
     let was = pause::load(&mut transaction, name).await?;
-    if pause::resume(&mut transaction, name).await? {
+    if pause::resume(&mut transaction, name).await? == Before::Paused {
         let facts = json!({"was": was.as_ref().map(|was| &was.reason), "operator": operator});
         record(&mut transaction, name, "resume", facts).await?;
     }

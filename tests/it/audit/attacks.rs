@@ -8,6 +8,7 @@ use artstore_projectors::audit_log::head::origin;
 use artstore_projectors::audit_log::row::Row;
 use artstore_projectors::audit_log::store::{self, COLUMNS, Signed, Tip, stored};
 use artstore_projectors::audit_log::tile::Edge;
+use artstore_projectors::runtime::checkpoint::Advance;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::catalogue::{ATTACKS, Attack, plain};
@@ -62,7 +63,8 @@ pub async fn sign_again(admin: &mut PgConnection) {
         size: edge.size(),
         last_signature,
     };
-    assert!(store::advance(admin, STREAM, 0, &tip).await.unwrap());
+    let advance = store::advance(admin, STREAM, 0, &tip).await.unwrap();
+    assert_eq!(advance, Advance::Moved);
 }
 
 /// A log with rows of the product's below it, heads at 256, 512 and 700, and rows after the last

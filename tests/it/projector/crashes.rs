@@ -166,7 +166,7 @@ fn a_frozen_worker_woken_past_its_lock_commits_nothing() {
 /// The fence itself, without any lock: of two moves from the same place, one counts.
 #[test]
 fn of_two_moves_from_the_same_place_one_counts() {
-    use artstore_projectors::runtime::checkpoint::{Checkpoint, advance, load};
+    use artstore_projectors::runtime::checkpoint::{Advance, Checkpoint, advance, load};
     use sqlx::Connection as _;
     run(async {
         let url = migrated("fence", artstore_migrations::Module::Query).await;
@@ -183,11 +183,8 @@ fn of_two_moves_from_the_same_place_one_counts() {
         };
         for (old, new) in [(None, 5), (Some(5), 7)] {
             let mut first = a.begin().await.unwrap();
-            assert!(
-                advance(&mut first, "p", "s", old.map(at).as_ref(), &at(new))
-                    .await
-                    .unwrap()
-            );
+            let moved = advance(&mut first, "p", "s", old.map(at).as_ref(), &at(new));
+            assert_eq!(moved.await.unwrap(), Advance::Moved);
             let second = tokio::spawn(async move {
                 let mut second = b.begin().await.unwrap();
                 let moved = advance(&mut second, "p", "s", old.map(at).as_ref(), &at(new + 1))
@@ -199,7 +196,7 @@ fn of_two_moves_from_the_same_place_one_counts() {
             first.commit().await.unwrap();
             let (back, moved) = second.await.unwrap();
             b = back;
-            assert!(!moved);
+            assert_eq!(moved, Advance::Fenced);
             let now = load(&mut a, "p", "s").await.unwrap().unwrap();
             assert_eq!(now.last_sequence, new);
         }

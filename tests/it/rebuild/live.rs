@@ -375,7 +375,7 @@ fn a_zombie_of_a_rebuild_or_of_a_projector_commits_nothing() {
 /// of the others.
 #[test]
 fn a_place_remembered_from_before_an_exchange_is_no_place_to_go_on_from() {
-    use artstore_projectors::runtime::checkpoint::{advance, load};
+    use artstore_projectors::runtime::checkpoint::{Advance, advance, load};
     use sqlx::Connection as _;
     run(async {
         let (world, [relay, projector]) = built(&["elem"], 500).await;
@@ -401,7 +401,8 @@ fn a_place_remembered_from_before_an_exchange_is_no_place_to_go_on_from() {
                 next.last_sequence += 1;
                 let mut transaction = query.begin().await.unwrap();
                 let moved = advance(&mut transaction, "query-cache", &stream, Some(old), &next);
-                assert!(!moved.await.unwrap(), "{exchange}: {old:?}, {now:?}");
+                let moved = moved.await.unwrap();
+                assert_eq!(moved, Advance::Fenced, "{exchange}: {old:?}, {now:?}");
                 transaction.rollback().await.unwrap();
             }
         }
