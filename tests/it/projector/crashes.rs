@@ -183,8 +183,10 @@ fn of_two_moves_from_the_same_place_one_counts() {
         };
         for (old, new) in [(None, 5), (Some(5), 7)] {
             let mut first = a.begin().await.unwrap();
-            let moved = advance(&mut first, "p", "s", old.map(at).as_ref(), &at(new));
-            assert_eq!(moved.await.unwrap(), Advance::Moved);
+            let moved = advance(&mut first, "p", "s", old.map(at).as_ref(), &at(new))
+                .await
+                .unwrap();
+            assert_eq!(moved, Advance::Moved);
             let second = tokio::spawn(async move {
                 let mut second = b.begin().await.unwrap();
                 let moved = advance(&mut second, "p", "s", old.map(at).as_ref(), &at(new + 1))
