@@ -7,7 +7,12 @@ pub fn section(message: &str) -> Option<String> {
     // Of several the one that the message names first: what happened comes before its cause.
     let headings = PAGE.lines().filter_map(|line| line.strip_prefix("### "));
     let found = headings
-        .filter_map(|heading| Some((phrases(heading).filter_map(|p| message.find(p)).min()?, heading)))
+        .filter_map(|heading| {
+            Some((
+                phrases(heading).filter_map(|p| message.find(p)).min()?,
+                heading,
+            ))
+        })
         .min_by_key(|(at, _)| *at)?;
     Some(format!("docs/troubleshooting.md#{}", anchor(found.1)))
 }
@@ -28,7 +33,9 @@ fn phrases(heading: &str) -> impl Iterator<Item = &str> {
 /// As code hosts and the site of the documents make it.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase();
-    let kept = kept.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+    let kept = kept
+        .chars()
+        .filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
@@ -48,6 +55,9 @@ mod tests {
         let message = "source elem: the source was restored, promoted or replaced: its server \
              can't be reached";
         let section = section(message).unwrap();
-        assert!(section.contains("#the-source-was-restored-promoted-or-replaced"), "{section}");
+        assert!(
+            section.contains("#the-source-was-restored-promoted-or-replaced"),
+            "{section}"
+        );
     }
 }

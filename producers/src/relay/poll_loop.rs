@@ -436,6 +436,10 @@ impl PollLoop<'_> {
                 position,
             }
             .into()),
+            // A service waits for the right; a command that waits keeps the source's lock.
+            Err(failure @ PublishFailure::NotPermitted(_)) if self.until == Until::Backfilled => {
+                Err(RelayError::NotStored(failure.to_string()))
+            }
             Err(failure) => {
                 if matches!(failure, PublishFailure::Duplicate { .. }) {
                     *self.suspect = Some(expected);

@@ -35,6 +35,9 @@ pub enum RelayError {
          what the stream says"
     )]
     NotDrained(String),
+    /// A command's messages were not stored, however often it tried.
+    #[error("{0}; what was stored before stays, and the same command continues")]
+    NotStored(String),
     /// Somebody else holds the source's lock and does not release it.
     #[error(
         "the relay's lock of {source_name} is held by {holder}, which did not let it go within \
@@ -91,7 +94,7 @@ impl RelayError {
             Self::Database(error) | Self::Connect { cause: error, .. } => is_permanent(error),
             Self::Bus(error) => !error.is_transient(),
             Self::LockLost(_) | Self::NotDrained(_) | Self::Held { .. } => false,
-            Self::Halt(_) => true,
+            Self::NotStored(_) | Self::Halt(_) => true,
         }
     }
 }
@@ -103,7 +106,11 @@ impl RelayError {
         match self {
             Self::Database(error) | Self::Connect { cause: error, .. } => is_unavailable(error),
             Self::Bus(error) => error.is_transient(),
-            Self::LockLost(_) | Self::NotDrained(_) | Self::Held { .. } | Self::Halt(_) => false,
+            Self::LockLost(_)
+            | Self::NotDrained(_)
+            | Self::NotStored(_)
+            | Self::Held { .. }
+            | Self::Halt(_) => false,
         }
     }
 
@@ -118,6 +125,7 @@ impl RelayError {
             | Self::Bus(_)
             | Self::LockLost(_)
             | Self::NotDrained(_)
+            | Self::NotStored(_)
             | Self::Held { .. } => false,
         }
     }

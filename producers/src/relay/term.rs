@@ -24,6 +24,9 @@ use crate::relay::publish::PublishMode;
 use crate::relay::relay_error::RelayError;
 use crate::relay::source_relay::{NO_CONNECTION, SourceRelay};
 
+/// A command gives up when NATS did not store its messages so often, one time after another.
+const MOST_REFUSED: u32 = 5;
+
 /// A relay that has had no connection to NATS for so long leaves the lock to one that may have.
 const HANDED_OVER: Duration = Duration::from_secs(10);
 
@@ -92,6 +95,7 @@ impl SourceRelay {
         // a pause.
         let mut retry = Retry::new(Duration::from_millis(20), Duration::from_secs(2));
         let mut published = self.progress.read().published;
+        let mut refused = 0;
         loop {
             lease.check()?;
             let resume_state = if self.unsettled.load(Ordering::Relaxed) {
@@ -132,8 +136,17 @@ impl SourceRelay {
                     self.progress.update(|state| state.retries += 1);
                     self.unsettled.store(true, Ordering::Relaxed);
                     let before = std::mem::replace(&mut published, self.progress.read().published);
+                    refused += 1;
                     if published > before {
                         retry.succeeded();
+                        refused = 0;
+                    }
+                    let problem = self.progress.read().problem;
+                    if until == Until::Backfilled
+                        && refused > MOST_REFUSED
+                        && let Some(problem) = problem
+                    {
+                        return Err(RelayError::NotStored(problem.text));
                     }
                     tokio::select! {
                         _ = retry.wait() => {}

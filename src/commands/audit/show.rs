@@ -186,7 +186,12 @@ fn line(stored: &Stored, verdict: &Verdict, colour: bool) -> String {
 fn operator(stored: &Stored) -> Option<String> {
     let row = &stored.row;
     let data: Value = serde_json::from_str(row.data.as_deref()?).ok()?;
-    let name = data.pointer("/operator/name")?.as_str()?;
+    let name = match row.event_type.as_str() {
+        // A relay's own records.
+        "source_accepted" | "source_damage_accepted" => "/operation/data/json/accepted_by",
+        _ => "/operator/name",
+    };
+    let name = data.pointer(name)?.as_str()?;
     (row.actor_type == "system").then(|| name.to_owned())
 }
 
@@ -333,5 +338,10 @@ mod tests {
             named.contains("vera· (artstore projection pause)"),
             "{named}"
         );
+        stored.row.event_type = "source_damage_accepted".to_owned();
+        let data = r#"{"operation":{"data":{"json":{"accepted_by":"ivan"}}}}"#;
+        stored.row.data = Some(data.to_owned());
+        let named = line(&stored, &Verdict::Unproven, false);
+        assert!(named.contains("ivan (artstore"), "{named}");
     }
 }

@@ -8,7 +8,7 @@ use crate::relay::refusals::{publish_all, rows};
 use crate::support::*;
 
 /// Users of one account, and what each may not do.
-const USERS: [(&str, &str, &str); 9] = [
+const USERS: [(&str, &str, &str); 10] = [
     ("no-api", "publish", "$JS.API.>"),
     ("no-info", "publish", "$JS.API.STREAM.INFO.>"),
     ("no-get", "publish", "$JS.API.STREAM.MSG.GET.>"),
@@ -16,6 +16,7 @@ const USERS: [(&str, &str, &str); 9] = [
     ("no-next", "publish", "$JS.API.CONSUMER.MSG.NEXT.>"),
     ("no-names", "publish", "$JS.API.STREAM.NAMES"),
     ("no-status", "publish", "artstore.status.>"),
+    ("no-events", "publish", "artstore.wal.>"),
     ("no-inbox", "subscribe", "_INBOX.>"),
     ("no-control", "subscribe", "artstore.control.>"),
 ];
@@ -201,6 +202,11 @@ fn a_request_without_its_permission_is_named_at_once() {
             let names = named("no-inbox", "subscribe", "_INBOX.>");
             process_names(program, &server.url("no-inbox"), &names).await;
         }
+        // A command that keeps trying would keep the source's lock.
+        rows(&mut world.element(0).await, 1).await;
+        let names = named("no-events", "publish", "artstore.wal.");
+        let backfill = ["element", "backfill", "elem"];
+        command_names(&world, &server.url("no-events"), &backfill, &names).await;
         // A relay that hears no requests publishes all the same.
         let before = world.last_sequence(&world.source(0)).await;
         let relay = world.relay(0).env("NATS_URL", &server.url("no-control"));
