@@ -9,14 +9,13 @@
 //! - [`bus_error`]: why the bus can't be used
 //! - [`requests`]: requests to JetStream; a refusal is named at once
 //! - `pull`: pull requests to a consumer, and the answers
-//! - [`deliveries`]: what our own consumers deliver, and nothing else
+//! - [`stream_reader`]: what our own consumers deliver, and nothing else
 //! - [`snapshot`]: a snapshot of a whole stream, taken from the server and restored to it
 //! - [`breaks`]: epochs and damage, as records in a stream report them
 
 pub mod breaks;
 pub mod bus_error;
 pub mod connection;
-pub mod deliveries;
 pub mod link;
 mod pull;
 pub mod refusals;
@@ -24,3 +23,4 @@ pub mod requests;
 pub mod snapshot;
 pub mod stream_name;
 pub mod streams;
+pub mod stream_reader;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::Ended;
+use artstore_bus::stream_reader::ReadError;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_projectors::projector_error::WorkerError;
 use artstore_runtime::retry::Retry;
@@ -108,7 +108,7 @@ pub(super) fn is_unavailable(error: &anyhow::Error) -> bool {
             || relay.is_some_and(RelayError::is_unavailable)
             || worker.is_some_and(WorkerError::is_unavailable)
             // What NATS did not answer, or answered with an error of its own.
-            || cause.is::<Ended>()
+            || cause.is::<ReadError>()
             || cause.is::<RequestError>()
             || cause.is::<GetStreamError>()
             || cause.is::<ConsumerError>()

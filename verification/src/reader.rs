@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -39,7 +39,7 @@ pub struct Reader {
     subjects: Option<String>,
     /// The sequence after the last message.
     next: u64,
-    messages: Option<Deliveries>,
+    messages: Option<StreamReader>,
     /// Where the consumer was recreated because of a hole: a second at the same sequence is real.
     hole_at: Option<u64>,
     failures: usize,
@@ -159,12 +159,12 @@ impl Reader {
         Ok(())
     }
 
-    async fn open(&self) -> anyhow::Result<Deliveries> {
+    async fn open(&self) -> anyhow::Result<StreamReader> {
         let pull = Pull {
             heartbeat: Duration::from_secs(5),
             ..Pull::default()
         };
-        Ok(Deliveries::open(&self.bus, &self.stream, self.config(), pull).await?)
+        Ok(StreamReader::open(&self.bus, &self.stream, self.config(), pull).await?)
     }
 
     fn config(&self) -> pull::Config {

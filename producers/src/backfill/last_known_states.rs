@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use artstore_bus::breaks;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event, WalEvent};
@@ -62,7 +62,7 @@ pub struct LastKnownStates {
 }
 
 struct Reading {
-    messages: Deliveries,
+    messages: StreamReader,
     /// The last message that is wanted.
     target: u64,
 }
@@ -100,7 +100,7 @@ impl LastKnownStates {
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let messages = Deliveries::open(bus, &stream, config, Pull::default()).await?;
+        let messages = StreamReader::open(bus, &stream, config, Pull::default()).await?;
         states.reading = Some(Reading { messages, target });
         Ok(states)
     }

@@ -1,7 +1,7 @@
 //! Why a relay stops: for now, or until an operator decides.
 
 use artstore_bus::bus_error::BusError;
-use artstore_bus::deliveries::Ended;
+use artstore_bus::stream_reader::ReadError;
 use artstore_runtime::count::counted;
 use artstore_runtime::relation::Unfit;
 use artstore_runtime::session::SessionError;
@@ -58,8 +58,8 @@ pub enum RelayError {
     Halt(#[from] Box<Halt>),
 }
 
-impl From<Ended> for RelayError {
-    fn from(ended: Ended) -> Self {
+impl From<ReadError> for RelayError {
+    fn from(ended: ReadError) -> Self {
         Self::Bus(ended.into())
     }
 }

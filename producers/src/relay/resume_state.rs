@@ -6,7 +6,7 @@ use std::time::Duration;
 use artstore_bus::breaks::{self, Breaks, Chain, Refused};
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
@@ -282,7 +282,7 @@ async fn messages(
         messages: most,
         ..Pull::default()
     };
-    let mut messages = Deliveries::open(bus, &stream, config, pull).await?;
+    let mut messages = StreamReader::open(bus, &stream, config, pull).await?;
     let mut published: Vec<Published> = Vec::with_capacity(most);
     let mut next = first;
     // The chain is known from the first message on that counts.

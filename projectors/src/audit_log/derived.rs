@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use chrono::{DateTime, Utc};
@@ -97,7 +97,7 @@ fn verdict(source: &Source, stored: &Stored, record: &Record) -> Option<String> 
 /// The messages of a stream, one after another.
 struct Messages {
     stream: String,
-    messages: Deliveries,
+    messages: StreamReader,
     /// Messages that are there and were not read.
     left: u64,
     next: Option<(u64, DateTime<Utc>, RawMessage)>,
@@ -115,7 +115,7 @@ impl Messages {
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let messages = Deliveries::open(bus, stream, config, PULL).await?;
+        let messages = StreamReader::open(bus, stream, config, PULL).await?;
         Ok(Self {
             stream: stream.to_owned(),
             left: messages.pending(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
 use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
@@ -51,7 +51,7 @@ pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
         inactive_threshold: Duration::from_secs(30),
         ..pull::Config::default()
     };
-    let mut messages = Deliveries::open(bus, AUDIT_HEADS, config, Pull::default()).await?;
+    let mut messages = StreamReader::open(bus, AUDIT_HEADS, config, Pull::default()).await?;
     let left = messages.pending();
     let mut notes = Vec::new();
     while (notes.len() as u64) < left {

@@ -18,7 +18,7 @@ use crate::projector::Projector;
 use crate::projector_error::WorkerError;
 use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::commit::Commit;
-use crate::runtime::consumer::{ReadPosition, StreamReader};
+use crate::runtime::consumer::{CheckedReader, ReadPosition};
 
 const MOST_MESSAGES: usize = 1_000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -167,11 +167,11 @@ impl<P: Projector> Fill<'_, P> {
             in_row: reading.checkpoint.as_ref().map_or(0, |at| at.parks_in_row),
         };
         let last = ReadPosition::behind(reading.checkpoint.as_ref());
-        let opened = StreamReader::open(self.bus, P::NAME, &target.source, last, reading.hole_at);
+        let opened = CheckedReader::open(self.bus, P::NAME, &target.source, last, reading.hole_at);
         let Some(reader) = self.in_time(opened).await? else {
             return Ok(Filled::Late);
         };
-        let mut reader: StreamReader<P::Message> = reader.until(target.sequence);
+        let mut reader: CheckedReader<P::Message> = reader.until(target.sequence);
         let commit = Commit {
             projector: self.projector,
             source: &target.source,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -189,7 +189,7 @@ async fn before(
         num_replicas: 1,
         ..pull::Config::default()
     };
-    let opened = Deliveries::open(bus, &stream, config, Pull::default()).await;
+    let opened = StreamReader::open(bus, &stream, config, Pull::default()).await;
     let mut messages = opened.map_err(WorkerError::from)?;
     if messages.pending() == 0 {
         return Ok(last);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Ended, Pull};
+use artstore_bus::stream_reader::{Pull, ReadError, StreamReader};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
@@ -85,11 +85,11 @@ impl<M: ReadMessage> Entry<M> {
 }
 
 /// A consumer that continues from one sequence of a stream.
-pub struct StreamReader<M> {
+pub struct CheckedReader<M> {
     projection: &'static str,
     source: Source,
     stream: String,
-    messages: Deliveries,
+    messages: StreamReader,
     /// The last message that was read.
     last: ReadPosition,
     /// Nothing after this sequence is returned.
@@ -105,7 +105,7 @@ pub struct StreamReader<M> {
     failed: Option<WorkerError>,
 }
 
-impl<M: ReadMessage> StreamReader<M> {
+impl<M: ReadMessage> CheckedReader<M> {
     /// Continues after `last`.
     pub async fn open(
         bus: &Bus,
@@ -125,7 +125,7 @@ impl<M: ReadMessage> StreamReader<M> {
             inactive_threshold: Duration::from_secs(30),
             ..pull::Config::default()
         };
-        let messages = Deliveries::open(bus, &stream, config, Pull::default()).await?;
+        let messages = StreamReader::open(bus, &stream, config, Pull::default()).await?;
         let damage = breaks::damage(bus, source).await?;
         Ok(Self {
             bus: bus.clone(),
@@ -239,7 +239,7 @@ impl<M: ReadMessage> StreamReader<M> {
     /// Takes a message, and those before it that are gone. After an error nothing was taken.
     fn read(&mut self, message: &Message) -> Result<(), WorkerError> {
         let info = message.info().map_err(|error| {
-            ended(Ended {
+            ended(ReadError {
                 stream: self.stream.clone(),
                 reason: error.to_string(),
             })
@@ -374,7 +374,7 @@ impl<M: ReadMessage> StreamReader<M> {
     }
 }
 
-fn ended(Ended { stream, reason }: Ended) -> WorkerError {
+fn ended(ReadError { stream, reason }: ReadError) -> WorkerError {
     WorkerError::Consumer { stream, reason }
 }
 

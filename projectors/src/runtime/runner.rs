@@ -20,8 +20,8 @@ use crate::projector::Projector;
 use crate::projector_error::{Previous, WorkerError};
 use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::commit::Commit;
-use crate::runtime::consumer::{ReadPosition, StreamReader};
 use crate::runtime::database::release;
+use crate::runtime::consumer::{CheckedReader, ReadPosition};
 use crate::runtime::pause;
 use crate::runtime::presence;
 use crate::runtime::progress::{WorkerProgress, WorkerState};
@@ -159,7 +159,7 @@ struct Start<M> {
     checkpoint: Option<Checkpoint>,
     fences: Fences,
     created: DateTime<Utc>,
-    reader: StreamReader<M>,
+    reader: CheckedReader<M>,
 }
 
 impl<P: Projector> Worker<P> {
@@ -346,7 +346,7 @@ impl<P: Projector> Worker<P> {
         };
         // Read after the checkpoint: what was parked since has changed the generation.
         let last = ReadPosition::behind(checkpoint.as_ref());
-        let reader = StreamReader::open(bus, P::NAME, source, last, self.hole_at.take());
+        let reader = CheckedReader::open(bus, P::NAME, source, last, self.hole_at.take());
         let reader = kept_alive(connection, reader).await??;
         Ok(Start {
             checkpoint,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_migrations::Module;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
@@ -253,7 +253,7 @@ impl SmokeTest {
     }
 
     /// The events of the file's partition from here on.
-    async fn events(&self, file: Uuid) -> anyhow::Result<Deliveries> {
+    async fn events(&self, file: Uuid) -> anyhow::Result<StreamReader> {
         let source = Source::Element(self.element.clone());
         let last = self
             .bus
@@ -277,14 +277,14 @@ impl SmokeTest {
             ..pull::Config::default()
         };
         let stream = source.stream();
-        Ok(Deliveries::open(&self.bus, &stream, config, Pull::default()).await?)
+        Ok(StreamReader::open(&self.bus, &stream, config, Pull::default()).await?)
     }
 
     /// Waits for an event, and returns its sequence.
     async fn published(
         &mut self,
         stage: &'static str,
-        events: &mut Deliveries,
+        events: &mut StreamReader,
         id: Uuid,
     ) -> Result<u64, Failure> {
         let began = Instant::now();

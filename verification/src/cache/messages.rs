@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_projectors::projector::Received;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
@@ -26,7 +26,7 @@ const IN_FLIGHT: usize = 64;
 /// server after half a minute.
 pub struct Messages {
     stream: String,
-    messages: Deliveries,
+    messages: StreamReader,
     /// How many the consumer still has to give.
     left: u64,
     to: u64,
@@ -69,7 +69,7 @@ impl Messages {
             bytes: 8 * 1024 * 1024,
             heartbeat: Duration::from_secs(5),
         };
-        let messages = Deliveries::open(bus, &stream, config, pull).await?;
+        let messages = StreamReader::open(bus, &stream, config, pull).await?;
         let left = messages.pending();
         Ok(Self {
             stream,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::deliveries::{Deliveries, Pull};
+use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -35,7 +35,7 @@ pub(crate) struct Message {
 pub(crate) struct ScanReader {
     bus: Bus,
     stream: String,
-    messages: Option<Deliveries>,
+    messages: Option<StreamReader>,
     /// The last sequence that the stream had when the reading began.
     pub(crate) end: u64,
 }
@@ -67,7 +67,7 @@ impl ScanReader {
             heartbeat: Duration::from_secs(5),
             ..Pull::default()
         };
-        let messages = Deliveries::open(bus, &reader.stream, config, pull).await?;
+        let messages = StreamReader::open(bus, &reader.stream, config, pull).await?;
         reader.messages = Some(messages);
         Ok(reader)
     }

@@ -40,21 +40,21 @@ const MOST_FOREIGN: usize = 1_000;
 /// Why a consumer delivers nothing more.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("stream {stream}: {reason}")]
-pub struct Ended {
+pub struct ReadError {
     /// The stream.
     pub stream: String,
     /// What happened.
     pub reason: String,
 }
 
-impl From<Ended> for BusError {
-    fn from(ended: Ended) -> Self {
+impl From<ReadError> for BusError {
+    fn from(ended: ReadError) -> Self {
         Self::JetStream(ended.to_string())
     }
 }
 
 /// The messages of one consumer.
-pub struct Deliveries {
+pub struct StreamReader {
     bus: Bus,
     stream: String,
     config: pull::Config,
@@ -81,7 +81,7 @@ pub struct Deliveries {
     remade: Option<String>,
 }
 
-impl Deliveries {
+impl StreamReader {
     /// Creates a consumer. `config` states where it begins and what it leaves out.
     pub async fn open(
         bus: &Bus,
@@ -119,7 +119,7 @@ impl Deliveries {
 
     /// The next message, waiting up to this long; none where nothing came. After an error nothing more
     /// comes.
-    pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
+    pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Message>, ReadError> {
         let until = Instant::now() + patience;
         loop {
             let look = self.quiet_since + self.quiet;
@@ -136,7 +136,10 @@ impl Deliveries {
 
     /// As [`Self::next_within`], but a consumer that is lost is recreated some times before that is
     /// an error: for readers that would have to begin again from the start.
-    pub async fn persist_within(&mut self, patience: Duration) -> Result<Option<Message>, Ended> {
+    pub async fn persist_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Option<Message>, ReadError> {
         let until = Instant::now() + patience;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -157,13 +160,13 @@ impl Deliveries {
 
     /// As [`Self::persist_within`], where it is known that there is a message: that none comes is an
     /// error.
-    pub async fn expect_within(&mut self, patience: Duration) -> Result<Message, Ended> {
+    pub async fn expect_within(&mut self, patience: Duration) -> Result<Message, ReadError> {
         let next = self.persist_within(patience).await?;
         next.ok_or_else(|| self.ended(&format!("no message came for {} s", patience.as_secs())))
     }
 
     /// A message that has arrived already; none where there is none.
-    pub fn now(&mut self) -> Option<Result<Message, Ended>> {
+    pub fn now(&mut self) -> Option<Result<Message, ReadError>> {
         for _ in 0..MOST_FOREIGN {
             let next = self.inbox.now()?;
             if let Some(delivery) = self.judge(next) {
@@ -191,7 +194,7 @@ impl Deliveries {
         remove(&bus, &stream, &consumer).await;
     }
 
-    async fn next(&mut self) -> Result<Message, Ended> {
+    async fn next(&mut self) -> Result<Message, ReadError> {
         loop {
             let next = self.inbox.next().await;
             if let Some(delivery) = self.judge(next) {
@@ -201,7 +204,7 @@ impl Deliveries {
     }
 
     /// None for a message that somebody else's consumer delivers.
-    fn judge(&mut self, next: Result<Message, String>) -> Option<Result<Message, Ended>> {
+    fn judge(&mut self, next: Result<Message, String>) -> Option<Result<Message, ReadError>> {
         let message = match next {
             Ok(message) => message,
             Err(reason) => return Some(Err(self.ended(&reason))),
@@ -246,7 +249,7 @@ impl Deliveries {
     }
 
     /// Nothing came for a while. Where the stream holds more, the consumer is recreated.
-    async fn look(&mut self) -> Result<(), Ended> {
+    async fn look(&mut self) -> Result<(), ReadError> {
         let looked = timeout(LOOK, self.make_anew_if_stalled()).await;
         self.quiet_since = Instant::now();
         match looked {
@@ -313,8 +316,8 @@ impl Deliveries {
         (self.warned, self.remade) = (warned, remade);
     }
 
-    fn ended(&self, reason: &dyn fmt::Display) -> Ended {
-        Ended {
+    fn ended(&self, reason: &dyn fmt::Display) -> ReadError {
+        ReadError {
             stream: self.stream.clone(),
             reason: reason.to_string(),
         }
