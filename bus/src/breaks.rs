@@ -4,11 +4,11 @@
 //! ([`artstore_schemas::record`]), that can be read, and that follows the message before it has authority
 //! here. Readers find what is wrong with the others.
 
-use async_nats::jetstream::message::StreamMessage;
 use uuid::Uuid;
 
 use crate::bus_error::BusError;
 use crate::connection::Bus;
+use crate::message::Message;
 use artstore_schemas::damage::{Damage, damage_accepted};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::epoch::{Epoch, Epochs, accepted};
@@ -116,12 +116,12 @@ impl<'a> Stream<'a> {
     }
 
     /// The first message of a subject from a sequence on.
-    async fn first(&self, subject: &str, from: u64) -> Result<Option<StreamMessage>, BusError> {
+    async fn first(&self, subject: &str, from: u64) -> Result<Option<Message>, BusError> {
         self.bus.first_message(&self.name, subject, from).await
     }
 
-    async fn at(&self, sequence: u64) -> Result<Option<StreamMessage>, BusError> {
-        self.bus.message(&self.name, sequence).await
+    async fn at(&self, sequence: u64) -> Result<Option<Message>, BusError> {
+        self.bus.message_at(&self.name, sequence).await
     }
 
     /// The last record of damage. Those that are none are only met one by one where the subject's last
@@ -156,23 +156,23 @@ impl<'a> Stream<'a> {
     }
 
     /// None where the message is a row's.
-    fn damage_of(&self, message: &StreamMessage) -> Option<Result<(Damage, Option<Uuid>), String>> {
+    fn damage_of(&self, message: &Message) -> Option<Result<(Damage, Option<Uuid>), String>> {
         let envelope = match self.record(message, &damage_accepted())? {
             Ok(envelope) => envelope,
             Err(problem) => return Some(Err(problem)),
         };
-        let body = &message.payload;
+        let body = &message.body;
         let record = record::damage_record(self.source, message.sequence, &envelope, body);
         Some(record.map(|record| (record.damage, envelope.previous)))
     }
 
     /// None where the message is a row's.
-    fn epoch(&self, message: &StreamMessage) -> Option<Result<(Epoch, Option<Uuid>), String>> {
+    fn epoch(&self, message: &Message) -> Option<Result<(Epoch, Option<Uuid>), String>> {
         let envelope = match self.record(message, &accepted())? {
             Ok(envelope) => envelope,
             Err(problem) => return Some(Err(problem)),
         };
-        let (sequence, body) = (message.sequence, &message.payload);
+        let (sequence, body) = (message.sequence, &message.body);
         let record = record::source_accepted(self.source, sequence, &envelope, body);
         Some(record.map(|record| {
             let epoch = Epoch {
@@ -189,7 +189,7 @@ impl<'a> Stream<'a> {
     /// Its headers; none where the message is a row's.
     fn record(
         &self,
-        message: &StreamMessage,
+        message: &Message,
         event_type: &EventType,
     ) -> Option<Result<Envelope, String>> {
         match Envelope::from_headers(&message.headers) {
@@ -222,8 +222,7 @@ impl<'a> Stream<'a> {
             let Some(message) = self.at(at).await? else {
                 return Ok(true);
             };
-            let envelope = Envelope::from_headers(&message.headers).ok();
-            let id = envelope.map(|envelope| envelope.id);
+            let id = message.envelope().map(|envelope| envelope.id);
             if id.is_some() && id == previous {
                 return Ok(true);
             }

@@ -7,6 +7,7 @@
 //! - [`stream_name`]: the names of the streams
 //! - [`streams`]: how the streams are created, and which settings may lose messages
 //! - [`bus_error`]: why the bus can't be used
+//! - [`message`]: a message as a stream has it
 //! - [`requests`]: requests to JetStream; a refusal is named at once
 //! - `pull`: pull requests to a consumer, and the answers
 //! - [`stream_reader`]: what our own consumers deliver, and nothing else
@@ -17,6 +18,7 @@ pub mod breaks;
 pub mod bus_error;
 pub mod connection;
 pub mod link;
+pub mod message;
 mod pull;
 pub mod refusals;
 pub mod requests;

@@ -14,16 +14,20 @@ use futures::TryStreamExt as _;
 
 use crate::bus_error::BusError;
 use crate::connection::{Bus, SEND};
+use crate::message::Message;
 
 // The place where they are allowed: a refusal is named here.
 #[allow(clippy::disallowed_methods)]
 impl Bus {
-    /// The message at a sequence, as the stream's leader has it; none where there is none.
-    pub async fn message(
+    /// The message at a sequence, as the stream's leader has it; none where there is none, as at 0.
+    pub async fn message_at(
         &self,
         stream: &str,
         sequence: u64,
-    ) -> Result<Option<StreamMessage>, BusError> {
+    ) -> Result<Option<Message>, BusError> {
+        if sequence == 0 {
+            return Ok(None);
+        }
         let handle = self.handle(stream).await?;
         self.found(stream, handle.get_raw_message(sequence)).await
     }
@@ -34,7 +38,7 @@ impl Bus {
         stream: &str,
         subject: &str,
         from: u64,
-    ) -> Result<Option<StreamMessage>, BusError> {
+    ) -> Result<Option<Message>, BusError> {
         let handle = self.handle(stream).await?;
         let call = handle.get_first_raw_message_by_subject(subject, from);
         self.found(stream, call).await
@@ -45,7 +49,7 @@ impl Bus {
         &self,
         stream: &str,
         subject: &str,
-    ) -> Result<Option<StreamMessage>, BusError> {
+    ) -> Result<Option<Message>, BusError> {
         let handle = self.handle(stream).await?;
         let call = handle.get_last_raw_message_by_subject(subject);
         self.found(stream, call).await
@@ -145,9 +149,9 @@ impl Bus {
         &self,
         stream: &str,
         call: impl Future<Output = Result<StreamMessage, RawMessageError>>,
-    ) -> Result<Option<StreamMessage>, BusError> {
+    ) -> Result<Option<Message>, BusError> {
         match self.permitted("STREAM.MSG.GET", stream, call).await? {
-            Ok(message) => Ok(Some(message)),
+            Ok(message) => Ok(Some(message.into())),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(failed(stream, &error)),
         }

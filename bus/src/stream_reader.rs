@@ -13,12 +13,13 @@ use std::fmt;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use async_nats::jetstream::message::Message;
+use async_nats::jetstream::message;
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::bus_error::BusError;
 use crate::connection::Bus;
+use crate::message::Message;
 use crate::pull::Inbox;
 pub use crate::pull::Pull;
 
@@ -204,18 +205,21 @@ impl StreamReader {
     }
 
     /// None for a message that somebody else's consumer delivers.
-    fn judge(&mut self, next: Result<Message, String>) -> Option<Result<Message, ReadError>> {
+    fn judge(
+        &mut self,
+        next: Result<message::Message, String>,
+    ) -> Option<Result<Message, ReadError>> {
         let message = match next {
             Ok(message) => message,
             Err(reason) => return Some(Err(self.ended(&reason))),
         };
         let ours = match message.info() {
             Ok(info) if info.stream == self.stream && info.consumer == self.consumer => {
-                Some((info.stream_sequence, info.consumer_sequence))
+                Some((info.stream_sequence, info.published, info.consumer_sequence))
             }
             Ok(_) | Err(_) => None,
         };
-        let Some((sequence, count)) = ours else {
+        let Some((sequence, published, count)) = ours else {
             self.drop_foreign(&message);
             return None;
         };
@@ -228,10 +232,11 @@ impl StreamReader {
         self.quiet_since = Instant::now();
         self.quiet = QUIET;
         self.lost = 0;
-        Some(Ok(message))
+        let (message, _) = message.split();
+        Some(Ok(Message::delivered(sequence, published, message)))
     }
 
-    fn drop_foreign(&mut self, message: &Message) {
+    fn drop_foreign(&mut self, message: &message::Message) {
         if std::mem::replace(&mut self.warned, true) {
             return;
         }

@@ -4,6 +4,7 @@
 use std::future::Future;
 
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_runtime::words::{is_untranslatable, refused};
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event};
@@ -115,6 +116,16 @@ pub struct RawMessage {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+}
+
+impl From<Message> for RawMessage {
+    fn from(message: Message) -> Self {
+        Self {
+            subject: message.subject,
+            headers: message.headers,
+            body: message.body,
+        }
+    }
 }
 
 /// How a projector reads the messages of a stream.

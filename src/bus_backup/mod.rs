@@ -17,10 +17,9 @@ pub mod restore;
 pub mod take;
 
 use artstore_bus::connection::Bus;
-use artstore_schemas::envelope::Envelope;
+use artstore_bus::message::Message;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::message::StreamMessage;
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
@@ -137,23 +136,20 @@ pub async fn message(
     stream: &str,
     sequence: u64,
 ) -> anyhow::Result<Option<LastMessage>> {
-    if sequence == 0 {
-        return Ok(None);
-    }
-    let message = bus.message(stream, sequence).await?;
+    let message = bus.message_at(stream, sequence).await?;
     Ok(message.as_ref().map(LastMessage::of))
 }
 
 impl LastMessage {
-    fn of(message: &StreamMessage) -> Self {
-        let envelope = Envelope::from_headers(&message.headers).ok();
+    fn of(message: &Message) -> Self {
+        let envelope = message.envelope();
         let envelope = envelope.as_ref();
         Self {
             event_id: envelope.map(|envelope| envelope.id),
             high_water_mark: envelope.map(|envelope| envelope.high_water_mark),
             gaps: envelope.map(|envelope| envelope.gaps.to_string()),
             identity: envelope.map(|envelope| envelope.identity.clone()),
-            body_sha256: HEXLOWER.encode(digest(&SHA256, &message.payload).as_ref()),
+            body_sha256: HEXLOWER.encode(digest(&SHA256, &message.body).as_ref()),
         }
     }
 }

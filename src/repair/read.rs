@@ -93,14 +93,15 @@ pub(super) async fn read_history(
     let events: HashSet<&Uuid> = events.iter().collect();
     let damage = breaks::damage(bus, &Source::Query).await?;
     let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
-    while let Some((sequence, message)) = messages.next().await? {
+    while let Some(message) = messages.next().await? {
+        let sequence = message.sequence;
         // What readers skip has no effect.
         if damage.ignores(sequence) {
             continue;
         }
-        let id = messages::envelope(&message).map(|envelope| envelope.id);
+        let id = message.envelope().map(|envelope| envelope.id);
         if id.is_some_and(|id| events.contains(&id) && !discarded.has(sequence, Some(id)))
-            && let Some(event) = messages::received(&Source::Query, sequence, &message)
+            && let Some(event) = messages::received(&Source::Query, &message)
         {
             found.entry(event.envelope.id).or_insert(event);
         }

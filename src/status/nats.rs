@@ -80,8 +80,8 @@ pub(super) async fn look_at_stream(
     for end in ends.iter().filter(|end| **end < last) {
         let next = (end + 1).max(info.state.first_sequence);
         // One that is gone has no age; the lag is counted all the same.
-        if let Ok(Some(message)) = bus.message(&stream, next).await {
-            behind.insert(*end, message.time);
+        if let Ok(Some(message)) = bus.message_at(&stream, next).await {
+            behind.insert(*end, message.published);
         }
     }
     Ok(StreamLook {

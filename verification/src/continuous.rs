@@ -27,8 +27,9 @@ use super::candidates::MOST;
 use super::finding::{Finding, Kind};
 use super::pass::{NewDecision, Pass, State};
 use super::proven::Proven;
-use super::reader::{Message, Reader};
+use super::reader::Reader;
 use super::{settle, source};
+use artstore_bus::message::Message;
 
 /// How many messages are taken at once.
 const BATCH: usize = 500;

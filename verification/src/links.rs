@@ -4,6 +4,7 @@
 
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_form;
+use artstore_bus::message::Message;
 use artstore_schemas::damage::Sequences;
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::event;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::accepted::{Accepted, RecordedDecision};
 use super::finding::Kind;
 use super::matching::Entry;
-use super::reader::{self, Message};
+use super::reader;
 
 /// How far the check of a stream has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

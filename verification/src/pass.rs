@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::stream::order::Order;
+use artstore_bus::message::Message;
 use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::rows;
 use artstore_producers::relay::source::SourceTable;
@@ -20,7 +21,6 @@ use super::candidates::{Candidate, Candidates, MOST};
 use super::finding::Kind;
 use super::links::{Flaw, Links, MessageRole};
 use super::matching::{Entry, Matching, RowPrint};
-use super::reader::Message;
 
 /// Rows are read so many positions behind the highest that the stream has shown: messages that
 /// are out of order by less meet their rows without a query of their own.

@@ -3,34 +3,16 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
+use artstore_bus::message::Message;
 use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::source::Source;
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 /// How often a lost consumer is recreated before that counts as an error.
 const ATTEMPTS: usize = 20;
-
-/// A message as it is in the stream.
-#[derive(Debug)]
-pub struct Message {
-    /// Its sequence.
-    pub sequence: u64,
-    /// When the bus stored it.
-    pub published: DateTime<Utc>,
-    /// Its subject.
-    pub subject: String,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
-}
 
 /// Reads on from one sequence of a stream.
 pub struct Reader {
@@ -100,8 +82,8 @@ impl Reader {
                 return Ok(batch);
             };
             let read = match next {
-                Ok(message) => self.take(message),
-                Err(ended) => Err(ended.into()),
+                Ok(message) => Ok(self.take(message)),
+                Err(error) => Err(anyhow::Error::from(error)),
             };
             match read {
                 Ok(Some(message)) => {
@@ -130,24 +112,17 @@ impl Reader {
         Ok(consumer.await?.cached_info().num_pending == 0)
     }
 
-    fn take(&mut self, message: async_nats::jetstream::Message) -> anyhow::Result<Option<Message>> {
-        let info = message.info().map_err(|e| anyhow!("{e}"))?;
-        let (sequence, published) = (info.stream_sequence, info.published);
+    /// None where others are missing before it: maybe the consumer skipped them.
+    fn take(&mut self, message: Message) -> Option<Message> {
+        let sequence = message.sequence;
         let hole = self.subjects.is_none() && sequence != self.next;
         if hole && self.hole_at != Some(self.next) {
             self.hole_at = Some(self.next);
-            return Ok(None);
+            return None;
         }
         self.next = sequence + 1;
         self.failures = 0;
-        let (message, _) = message.split();
-        Ok(Some(Message {
-            sequence,
-            published,
-            subject: message.subject.to_string(),
-            headers: message.headers.unwrap_or_default(),
-            body: message.payload,
-        }))
+        Some(message)
     }
 
     fn failed(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
@@ -185,16 +160,4 @@ impl Reader {
 /// The id of the event that a message contains.
 pub fn id_of(message: &Message) -> Option<Uuid> {
     message.headers.get("ce-id")?.as_str().parse().ok()
-}
-
-/// One message, by its sequence; none where there is none.
-pub async fn message(bus: &Bus, source: &Source, sequence: u64) -> anyhow::Result<Option<Message>> {
-    let message = bus.message(&source.stream(), sequence).await?;
-    Ok(message.map(|message| Message {
-        sequence,
-        published: message.time,
-        subject: message.subject.to_string(),
-        headers: message.headers,
-        body: message.payload,
-    }))
 }

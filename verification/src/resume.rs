@@ -130,7 +130,7 @@ impl ResumeFile {
             return Ok(state);
         };
         let last = state.links.last;
-        let message = reader::message(bus, source, last).await?;
+        let message = bus.message_at(&source.stream(), last).await?;
         if message.and_then(|m| reader::id_of(&m)) != Some(id) {
             return Err(refuse(format!(
                 "message {last} of stream {} is not the one recorded in it ({id})",

@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::candidates::{Candidate, Candidates};
 use super::finding::{Finding, Kind};
 use super::pass::Pass;
-use super::reader;
 
 /// How many are looked up at once.
 const CHUNK: usize = 500;
@@ -173,7 +172,7 @@ async fn said_by_message(
     bus: &Bus,
     sequence: u64,
 ) -> anyhow::Result<Option<ComparableEvent>> {
-    let Some(message) = reader::message(bus, source, sequence).await? else {
+    let Some(message) = bus.message_at(&source.stream(), sequence).await? else {
         return Ok(None);
     };
     let Ok(envelope) = Envelope::from_headers(&message.headers) else {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use artstore_bus::breaks;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
@@ -19,7 +20,6 @@ use artstore_schemas::event::{self, Event, WalEvent};
 use artstore_schemas::source::Source;
 use artstore_schemas::subject::{self, PARTITIONS};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::message::Message;
 use uuid::Uuid;
 
 use crate::backfill::state::{self, State};
@@ -117,13 +117,11 @@ impl LastKnownStates {
             let Some(message) = reading.messages.persist_within(left).await? else {
                 return Ok(());
             };
-            let stream = self.source.stream();
-            let info = message.info().map_err(|e| failed(&stream, &e))?;
-            let sequence = info.stream_sequence;
+            let sequence = message.sequence;
             let reached = sequence >= reading.target;
             // What was published since it was opened was added already.
             if sequence <= reading.target && !self.damage.ignores(sequence) {
-                let event = read(&self.source, sequence, &message)?;
+                let event = read(&self.source, &message)?;
                 self.add(sequence, &event);
             }
             if reached {
@@ -214,16 +212,15 @@ async fn last_of(
     Ok(last)
 }
 
-fn read(source: &Source, sequence: u64, message: &Message) -> Result<WalEvent, RelayError> {
+fn read(source: &Source, message: &Message) -> Result<WalEvent, RelayError> {
     let foreign = |problem: String| Halt::ForeignStream {
         source_name: source.to_string(),
         stream: source.stream(),
-        sequence,
+        sequence: message.sequence,
         problem,
     };
-    let headers = message.headers.clone().unwrap_or_default();
-    let envelope = Envelope::from_headers(&headers).map_err(|e| foreign(e.to_string()))?;
-    match event::decode(source, &envelope.event_type, &message.payload) {
+    let envelope = Envelope::from_headers(&message.headers).map_err(|e| foreign(e.to_string()))?;
+    match event::decode(source, &envelope.event_type, &message.body) {
         Ok(Event::Wal(event)) => Ok(*event),
         Ok(Event::Outbox(_)) => Err(foreign("it is no event of an element".to_owned()).into()),
         Err(error) => Err(foreign(error.to_string()).into()),

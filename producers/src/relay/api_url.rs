@@ -80,10 +80,10 @@ async fn last_published(bus: &Bus, source: &Source) -> Result<Option<String>, Re
     if last == 0 {
         return Ok(None);
     }
-    let Some(message) = bus.message(&stream, last).await? else {
+    let Some(message) = bus.message_at(&stream, last).await? else {
         return Ok(None);
     };
-    let body: Option<serde_json::Value> = serde_json::from_slice(&message.payload).ok();
+    let body: Option<serde_json::Value> = serde_json::from_slice(&message.body).ok();
     Ok(body.and_then(|body| body["element"]["api_url"].as_str().map(str::to_owned)))
 }
 

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use artstore_bus::breaks::{self, Breaks, Chain, Refused};
-use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::damage::Damage;
@@ -106,7 +105,7 @@ pub async fn read(bus: &Bus, source: &Source) -> Result<ResumeState, RelayError>
         if sequence == 0 {
             return Ok(ResumeState::default());
         }
-        let Some(message) = bus.message(&stream, sequence).await? else {
+        let Some(message) = bus.message_at(&stream, sequence).await? else {
             // Recreated between the two calls: look again.
             let now = bus.stream_info(&stream).await?;
             if now.state.last_sequence == sequence {
@@ -138,12 +137,8 @@ pub(crate) async fn event_at(
     source: &Source,
     sequence: u64,
 ) -> Result<Option<Uuid>, RelayError> {
-    let stream = source.stream();
-    if sequence == 0 {
-        return Ok(None);
-    }
-    let message = bus.message(&stream, sequence).await?;
-    let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
+    let message = bus.message_at(&source.stream(), sequence).await?;
+    let envelope = message.and_then(|message| message.envelope());
     Ok(envelope.map(|envelope| envelope.id))
 }
 
@@ -292,10 +287,7 @@ async fn messages(
             break;
         }
         let message = messages.expect_within(PATIENCE).await?;
-        let sequence = message
-            .info()
-            .map_err(|e| failed(&stream, &e))?
-            .stream_sequence;
+        let sequence = message.sequence;
         let foreign = |problem: String| Halt::ForeignStream {
             source_name: source.to_string(),
             stream: stream.clone(),
@@ -312,8 +304,7 @@ async fn messages(
         if damage.ignores(sequence) {
             continue;
         }
-        let headers = message.headers.as_ref().cloned().unwrap_or_default();
-        let envelope = envelope(source, sequence, &headers)?;
+        let envelope = envelope(source, sequence, &message.headers)?;
         if before.is_some() && envelope.previous != before && !damage.covers_break(sequence) {
             let problem = "it does not follow the message before it (artstore-previous)";
             return Err(foreign(problem.to_owned()).into());
@@ -345,8 +336,4 @@ fn envelope(
         return Err(foreign(format!("it comes from {}", envelope.source)).into());
     }
     Ok(envelope)
-}
-
-fn failed(stream: &str, error: &dyn std::fmt::Display) -> RelayError {
-    BusError::JetStream(format!("stream {stream}: {error}")).into()
 }

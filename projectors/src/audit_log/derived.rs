@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::source::Source;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::mapping::{self, RawMessage, Record};
+use super::mapping::{self, Record};
 use super::store::{self, COLUMNS, Stored};
 use crate::projector_error::WorkerError;
 
@@ -96,11 +96,10 @@ fn verdict(source: &Source, stored: &Stored, record: &Record) -> Option<String> 
 
 /// The messages of a stream, one after another.
 struct Messages {
-    stream: String,
     messages: StreamReader,
     /// Messages that are there and were not read.
     left: u64,
-    next: Option<(u64, DateTime<Utc>, RawMessage)>,
+    next: Option<Message>,
 }
 
 impl Messages {
@@ -117,7 +116,6 @@ impl Messages {
         };
         let messages = StreamReader::open(bus, stream, config, PULL).await?;
         Ok(Self {
-            stream: stream.to_owned(),
             left: messages.pending(),
             messages,
             next: None,
@@ -126,40 +124,28 @@ impl Messages {
 
     /// What is at a sequence; sequences are asked for in ascending order.
     async fn at(&mut self, sequence: u64) -> Result<Record, BusError> {
-        while self.next.as_ref().is_none_or(|(at, ..)| *at < sequence) && self.left > 0 {
+        while self
+            .next
+            .as_ref()
+            .is_none_or(|next| next.sequence < sequence)
+            && self.left > 0
+        {
             self.read().await?;
         }
-        let next = self.next.as_ref().filter(|(at, ..)| *at >= sequence);
+        let next = self.next.as_ref().filter(|next| next.sequence >= sequence);
         Ok(Record {
             sequence,
-            published: next.map(|(_, published, _)| *published).unwrap_or_default(),
+            published: next.map(|next| next.published).unwrap_or_default(),
             message: next
-                .filter(|(at, ..)| *at == sequence)
-                .map(|(_, _, message)| message.clone()),
+                .filter(|next| next.sequence == sequence)
+                .map(|next| next.clone().into()),
         })
     }
 
     async fn read(&mut self) -> Result<(), BusError> {
         let message = self.messages.expect_within(PATIENCE).await?;
-        let info = message
-            .info()
-            .map_err(|error| failed(&self.stream, &error))?;
-        let (sequence, published) = (info.stream_sequence, info.published);
-        let (message, _) = message.split();
         self.left -= 1;
-        self.next = Some((
-            sequence,
-            published,
-            RawMessage {
-                subject: message.subject.to_string(),
-                headers: message.headers.unwrap_or_default(),
-                body: message.payload,
-            },
-        ));
+        self.next = Some(message);
         Ok(())
     }
-}
-
-fn failed(stream: &str, error: &dyn std::fmt::Display) -> BusError {
-    BusError::JetStream(format!("stream {stream}: {error}"))
 }

@@ -31,7 +31,7 @@ pub async fn last(bus: &Bus, stream: &str) -> Result<Last, BusError> {
     Ok(match bus.last_message(AUDIT_HEADS, &subject).await? {
         Some(message) => Last {
             sequence: message.sequence,
-            note: Some(String::from_utf8_lossy(&message.payload).into_owned()),
+            note: Some(String::from_utf8_lossy(&message.body).into_owned()),
         },
         None => Last {
             sequence: 0,
@@ -56,7 +56,7 @@ pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
     let mut notes = Vec::new();
     while (notes.len() as u64) < left {
         let message = messages.expect_within(PATIENCE).await?;
-        notes.push(String::from_utf8_lossy(&message.payload).into_owned());
+        notes.push(String::from_utf8_lossy(&message.body).into_owned());
     }
     Ok(notes)
 }

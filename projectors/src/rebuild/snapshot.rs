@@ -196,6 +196,5 @@ async fn before(
     }
     let first = messages.expect_within(PATIENCE).await;
     let first = first.map_err(|error| failed(&error))?;
-    let info = first.info().map_err(|error| failed(&error))?;
-    Ok(info.stream_sequence - 1)
+    Ok(first.sequence - 1)
 }

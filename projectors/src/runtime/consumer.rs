@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_bus::stream_reader::{Pull, ReadError, StreamReader};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
@@ -14,7 +15,6 @@ use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::message::Message;
 use uuid::Uuid;
 
 use crate::projector::{At, RawMessage, ReadMessage};
@@ -176,7 +176,7 @@ impl<M: ReadMessage> CheckedReader<M> {
             let Some(first) = first.map_err(ended)? else {
                 return Ok(None);
             };
-            self.take(&first).await?;
+            self.take(first).await?;
         }
         let mut entries = Vec::new();
         let mut last = ReadPosition::default();
@@ -199,7 +199,7 @@ impl<M: ReadMessage> CheckedReader<M> {
                 break;
             };
             let taken = match next {
-                Ok(message) => self.take(&message).await,
+                Ok(message) => self.take(message).await,
                 Err(error) => Err(ended(error)),
             };
             if let Err(error) = taken {
@@ -222,15 +222,15 @@ impl<M: ReadMessage> CheckedReader<M> {
 
     /// Reads what came. What is wrong with it may have been accepted since the list of damage was
     /// looked up.
-    async fn take(&mut self, message: &Message) -> Result<(), WorkerError> {
-        match self.read(message) {
+    async fn take(&mut self, message: Message) -> Result<(), WorkerError> {
+        match self.read(&message) {
             Err(error @ (WorkerError::Hole { .. } | WorkerError::Halt(_))) => {
                 let damage = breaks::damage(&self.bus, &self.source).await?;
                 if damage == self.damage {
                     return Err(error);
                 }
                 self.damage = damage;
-                self.read(message)
+                self.read(&message)
             }
             read => read,
         }
@@ -238,14 +238,7 @@ impl<M: ReadMessage> CheckedReader<M> {
 
     /// Takes a message, and those before it that are gone. After an error nothing was taken.
     fn read(&mut self, message: &Message) -> Result<(), WorkerError> {
-        let info = message.info().map_err(|error| {
-            ended(ReadError {
-                stream: self.stream.clone(),
-                reason: error.to_string(),
-            })
-        })?;
-        let sequence = info.stream_sequence;
-        let published = info.published;
+        let (sequence, published) = (message.sequence, message.published);
         let expected = self.last.sequence + 1;
         if sequence != expected && !self.damage.covers_hole(expected, sequence - 1) {
             return Err(self.hole(expected, sequence));
@@ -254,7 +247,7 @@ impl<M: ReadMessage> CheckedReader<M> {
             sequence,
             published,
         };
-        let envelope = match self.counts(sequence, message) {
+        let envelope = match self.counts(message) {
             Ok(envelope) => Some(envelope),
             Err(_) if M::EVERYTHING => None,
             Err(Doubt::Ignored) => {
@@ -279,11 +272,7 @@ impl<M: ReadMessage> CheckedReader<M> {
             }
             .into());
         }
-        let raw = RawMessage {
-            subject: message.subject.to_string(),
-            headers: message.headers.clone().unwrap_or_default(),
-            body: message.payload.clone(),
-        };
+        let raw = RawMessage::from(message.clone());
         let taken = M::of_message(&self.source, at, envelope.as_ref(), &raw);
         let id = envelope.as_ref().map(|envelope| envelope.id);
         let taken = taken.map_err(|reason| self.unreadable(sequence, id, reason))?;
@@ -323,12 +312,11 @@ impl<M: ReadMessage> CheckedReader<M> {
 
     /// The headers of a message that counts: readable, in its own stream, and not accepted as
     /// damage.
-    fn counts(&self, sequence: u64, message: &Message) -> Result<Envelope, Doubt> {
-        if self.damage.ignores(sequence) {
+    fn counts(&self, message: &Message) -> Result<Envelope, Doubt> {
+        if self.damage.ignores(message.sequence) {
             return Err(Doubt::Ignored);
         }
-        let headers = message.headers.clone().unwrap_or_default();
-        let envelope = Envelope::from_headers(&headers)
+        let envelope = Envelope::from_headers(&message.headers)
             .map_err(|error| Doubt::Unreadable(None, error.to_string()))?;
         if envelope.source != self.source.ce_source()
             || !subject::belongs(&message.subject, &self.source, &envelope.event_type)

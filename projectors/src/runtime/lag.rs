@@ -90,8 +90,12 @@ pub async fn measure(
         _ if last == checkpoint => None,
         Some(known) => Some(known),
         None => {
-            let message = bus.message(&stream, checkpoint + 1).await?;
-            Some(message.ok_or_else(|| failed(&"no message found"))?.time)
+            let message = bus.message_at(&stream, checkpoint + 1).await?;
+            Some(
+                message
+                    .ok_or_else(|| failed(&"no message found"))?
+                    .published,
+            )
         }
     };
     Ok(Lag {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
 use artstore_runtime::pulse::Pulse;
-use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::postgres::PgConnectOptions;
@@ -110,11 +109,8 @@ impl<P: Projector> Worker<P> {
 
     /// The event that the stream has at this sequence; none at 0, or where it was removed.
     async fn event_at(&self, sequence: u64) -> Result<Option<Uuid>, WorkerError> {
-        if sequence == 0 {
-            return Ok(None);
-        }
-        let message = self.task.bus.message(&self.stream, sequence).await?;
-        let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
+        let message = self.task.bus.message_at(&self.stream, sequence).await?;
+        let envelope = message.and_then(|message| message.envelope());
         Ok(envelope
             .filter(|envelope| envelope.source == self.task.source.ce_source())
             .map(|envelope| envelope.id))

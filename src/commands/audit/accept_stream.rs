@@ -11,7 +11,6 @@ use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::runtime::checkpoint::{self, Checkpoint};
-use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use clap::Args;
@@ -25,7 +24,6 @@ use crate::config::{Config, ConfigError};
 use crate::operator;
 use artstore_verification::audit::against;
 use artstore_verification::audit::facts::End;
-use artstore_verification::reader;
 
 /// Which log, and why.
 #[derive(Debug, Args)]
@@ -149,11 +147,8 @@ async fn fitting(
     size: u64,
     created: DateTime<Utc>,
 ) -> anyhow::Result<Fitting> {
-    let message = match size {
-        0 => None,
-        _ => reader::message(bus, source, size).await?,
-    };
-    let envelope = message.and_then(|message| Envelope::from_headers(&message.headers).ok());
+    let message = bus.message_at(&source.stream(), size).await?;
+    let envelope = message.and_then(|message| message.envelope());
     Ok(Fitting {
         sequence: size,
         event: envelope.as_ref().map(|envelope| envelope.id),

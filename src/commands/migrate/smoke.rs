@@ -295,13 +295,9 @@ impl SmokeTest {
                 let Some(message) = events.persist_within(timeout).await? else {
                     continue;
                 };
-                let headers = message.headers.as_ref();
-                if headers
-                    .and_then(|h| h.get("Nats-Msg-Id"))
-                    .is_some_and(|id| id.as_str() == wanted)
-                {
-                    let info = message.info().map_err(|error| anyhow::anyhow!("{error}"))?;
-                    return Ok(info.stream_sequence);
+                let id = message.headers.get("Nats-Msg-Id");
+                if id.is_some_and(|id| id.as_str() == wanted) {
+                    return anyhow::Ok(message.sequence);
                 }
             }
         };

@@ -5,13 +5,13 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::discarded::{self, GivenUp};
 use artstore_projectors::parking::store::{self, Parked};
-use artstore_projectors::projector::{Projector as _, RawMessage};
+use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::runtime::checkpoint;
 use artstore_schemas::damage::Damage;
@@ -28,7 +28,7 @@ use crate::config::{Config, ConfigError};
 use crate::operator::record;
 use crate::status::lines::events;
 use crate::{names, operator};
-use artstore_verification::cache::messages::{Messages, Wanted, envelope};
+use artstore_verification::cache::messages::{Messages, Wanted};
 
 /// Which one.
 #[derive(Debug, Args)]
@@ -194,29 +194,21 @@ impl Reading<'_> {
             headers_only: false,
         };
         let mut messages = Messages::open(self.bus, self.source, &wanted).await?;
-        while let Some((sequence, message)) = messages.next().await? {
-            let known = envelope(&message);
+        while let Some(message) = messages.next().await? {
+            let (sequence, published) = (message.sequence, message.published);
+            let known = message.envelope();
             let key = known.as_ref().and_then(|envelope| self.key(envelope));
             let is_one = sequence == first || key == self.given_up.key;
             if !is_one || self.damage.ignores(sequence) {
                 continue;
             }
-            let published = message
-                .info()
-                .map_err(|error| anyhow!("{error}"))
-                .context("a message without its place")?
-                .published;
             self.found.push(Parked {
                 projection: self.of.projection.name().to_owned(),
                 stream: self.source.stream(),
                 sequence,
                 key,
                 event_id: known.map(|envelope| envelope.id),
-                message: RawMessage {
-                    subject: message.subject.to_string(),
-                    headers: message.headers.clone().unwrap_or_default(),
-                    body: message.payload.clone(),
-                },
+                message: message.into(),
                 published,
                 reason: (sequence == first).then(|| self.reason.clone()),
                 attempts: 0,

@@ -13,7 +13,7 @@ use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use uuid::Uuid;
 
-use artstore_verification::cache::messages::{self, Messages, Wanted};
+use artstore_verification::cache::messages::{Messages, Wanted};
 
 /// For so many rows of a comparison it is looked up.
 const MOST: usize = 500;
@@ -90,16 +90,16 @@ async fn last_events(
     // What readers skip has no effect.
     let damage = breaks::damage(bus, source).await?;
     let mut messages = Messages::open(bus, source, wanted).await?;
-    while let Some((sequence, message)) = messages.next().await? {
-        let Some(envelope) = messages::envelope(&message) else {
+    while let Some(message) = messages.next().await? {
+        let Some(envelope) = message.envelope() else {
             continue;
         };
         let file = envelope.subject.and_then(|subject| subject.parse().ok());
         if let Some(file) = file
             && files.contains(&file)
-            && !damage.ignores(sequence)
+            && !damage.ignores(message.sequence)
         {
-            last.insert(file, (sequence, envelope.id));
+            last.insert(file, (message.sequence, envelope.id));
         }
     }
     messages.close().await;

@@ -1,7 +1,7 @@
 //! Only the stream of a pruned element still contains what was pruned: a stream that lacks it is
 //! refused, whenever it is exchanged.
 
-use artstore_verification::reader::Message;
+use artstore_bus::message::Message;
 use sqlx::PgConnection;
 
 use crate::retention::prune::{agrees, command, prune, prune_mark, relayed, world};

@@ -1,9 +1,9 @@
 //! Damaged streams: a good one's messages copied into one of the same name, but for one damage.
 
+use artstore_bus::message::Message;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use artstore_verification::finding::Kind;
-use artstore_verification::reader::Message;
 use serde_json::Value;
 
 use super::*;

@@ -28,11 +28,12 @@ mod soak;
 use std::time::Duration;
 
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_producers::relay::seen_positions::SeenPositions;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
 use artstore_verification::finding::{Finding, Kind};
-use artstore_verification::reader::{Message, Reader};
+use artstore_verification::reader::Reader;
 use artstore_verification::source::Report;
 use async_nats::HeaderMap;
 use async_nats::jetstream::stream::Stream;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_projectors::audit_log::mapping::{self, NEWEST, RawMessage, Record};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::Row;
@@ -21,7 +22,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::archive::{LEAST_RETENTION, recorded};
 use super::finding::{Finding, Findings, Kind, Layer};
 use super::rows::UNIT;
-use crate::reader::{Message, Reader};
+use crate::reader::Reader;
 
 /// Messages at once.
 const BATCH: usize = 1_000;
@@ -149,11 +150,7 @@ impl Comparison<'_> {
             let record = Record {
                 sequence,
                 published: message.map(|m| m.published).unwrap_or_default(),
-                message: here.map(|message| RawMessage {
-                    subject: message.subject.clone(),
-                    headers: message.headers.clone(),
-                    body: message.body.clone(),
-                }),
+                message: here.map(|message| RawMessage::from(message.clone())),
             };
             match rows.get(&sequence) {
                 Some(row) => self.there(row, &record, message),

@@ -14,7 +14,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::messages::{self, Messages, Wanted, headers_at};
+use super::messages::{Messages, Wanted, headers_at};
 use crate::finding::{Finding, Kind};
 
 /// The command that repairs a checkpoint.
@@ -252,10 +252,10 @@ async fn search(
         headers_only: true,
     };
     let mut messages = Messages::open(bus, source, &wanted).await?;
-    while let Some((sequence, message)) = messages.next().await? {
-        if let Some(envelope) = messages::envelope(&message).filter(|e| e.id == id) {
+    while let Some(message) = messages.next().await? {
+        if let Some(envelope) = message.envelope().filter(|e| e.id == id) {
             messages.close().await;
-            return Ok((sequence, Some(envelope)));
+            return Ok((message.sequence, Some(envelope)));
         }
     }
     messages.close().await;

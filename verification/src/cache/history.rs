@@ -118,12 +118,13 @@ pub async fn compare(
         let damage = breaks::damage(bus, &Source::Query).await?;
         let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
         let mut batch = Vec::with_capacity(BATCH);
-        while let Some((sequence, message)) = messages.next().await? {
+        while let Some(message) = messages.next().await? {
+            let sequence = message.sequence;
             // What readers skip has no effect.
             if damage.ignores(sequence) {
                 continue;
             }
-            let received = messages::received(&Source::Query, sequence, &message);
+            let received = messages::received(&Source::Query, &message);
             batch.extend(received.filter(|event| wanted_row(event).is_some()));
             if batch.len() >= BATCH {
                 progress(sequence, place.provable);
@@ -230,8 +231,8 @@ async fn find_extra(
     };
     if wanted.to > 0 {
         let mut messages = Messages::open(bus, &Source::Query, &wanted).await?;
-        while let Some((_, message)) = messages.next().await? {
-            if let Some(envelope) = messages::envelope(&message) {
+        while let Some(message) = messages.next().await? {
+            if let Some(envelope) = message.envelope() {
                 rows.remove(&envelope.id);
             }
         }

@@ -4,16 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_projectors::projector::Received;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::message::Message;
 use futures::{Stream, StreamExt as _};
 
 /// How long the next message may take.
@@ -25,7 +23,6 @@ const IN_FLIGHT: usize = 64;
 /// A consumer that ends at a fixed sequence. It is removed by [`Messages::close`], else by the
 /// server after half a minute.
 pub struct Messages {
-    stream: String,
     messages: StreamReader,
     /// How many the consumer still has to give.
     left: u64,
@@ -72,29 +69,24 @@ impl Messages {
         let messages = StreamReader::open(bus, &stream, config, pull).await?;
         let left = messages.pending();
         Ok(Self {
-            stream,
             messages,
             left,
             to: wanted.to,
         })
     }
 
-    /// The next one with its sequence; none at the end.
-    pub async fn next(&mut self) -> anyhow::Result<Option<(u64, Message)>> {
+    /// The next one; none at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Message>> {
         if self.left == 0 {
             return Ok(None);
         }
-        let stream = &self.stream;
         let message = self.messages.expect_within(PATIENCE).await?;
-        let info = message
-            .info()
-            .map_err(|error| anyhow!("stream {stream}: {error}"))?;
-        let sequence = info.stream_sequence;
+        let sequence = message.sequence;
         self.left = match sequence >= self.to {
             true => 0,
             false => self.left - 1,
         };
-        Ok((sequence <= self.to).then_some((sequence, message)))
+        Ok((sequence <= self.to).then_some(message))
     }
 
     /// Removes the consumer.
@@ -103,29 +95,15 @@ impl Messages {
     }
 }
 
-/// A message's headers, where they can be read.
-pub fn envelope(message: &Message) -> Option<Envelope> {
-    Envelope::from_headers(message.headers.as_ref()?).ok()
-}
-
 /// A message as a projector receives it. None where it can't be read: no projector has applied it.
-pub fn received(source: &Source, sequence: u64, message: &Message) -> Option<Received> {
-    read(
-        source,
-        sequence,
-        message.headers.as_ref()?,
-        &message.payload,
-    )
-}
-
-fn read(source: &Source, sequence: u64, headers: &HeaderMap, body: &[u8]) -> Option<Received> {
-    let envelope = Envelope::from_headers(headers).ok()?;
-    let event = event::decode(source, &envelope.event_type, body).ok()?;
+pub fn received(source: &Source, message: &Message) -> Option<Received> {
+    let envelope = message.envelope()?;
+    let event = event::decode(source, &envelope.event_type, &message.body).ok()?;
     (envelope.source == source.ce_source()).then_some(Received {
-        sequence,
+        sequence: message.sequence,
         envelope,
         event,
-        size: body.len(),
+        size: message.body.len(),
     })
 }
 
@@ -139,8 +117,8 @@ pub fn each(
     let get = move |sequence: u64| {
         let (bus, source) = (bus.clone(), source.clone());
         async move {
-            let message = bus.message(&source.stream(), sequence).await?;
-            Ok(message.and_then(|m| read(&source, sequence, &m.headers, &m.payload)))
+            let message = bus.message_at(&source.stream(), sequence).await?;
+            Ok(message.and_then(|message| received(&source, &message)))
         }
     };
     futures::stream::iter(sequences)
@@ -154,9 +132,6 @@ pub async fn headers_at(
     source: &Source,
     sequence: u64,
 ) -> anyhow::Result<Option<Envelope>> {
-    if sequence == 0 {
-        return Ok(None);
-    }
-    let message = bus.message(&source.stream(), sequence).await?;
-    Ok(message.and_then(|message| Envelope::from_headers(&message.headers).ok()))
+    let message = bus.message_at(&source.stream(), sequence).await?;
+    Ok(message.and_then(|message| message.envelope()))
 }

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::checkpoints::CheckedCheckpoint;
-use super::messages::{self, Messages, Wanted};
+use super::messages::{Messages, Wanted};
 
 /// How many rows are fetched at once.
 const PAGE: usize = 5_000;
@@ -90,14 +90,15 @@ pub async fn find(
             headers_only: true,
         };
         let mut messages = Messages::open(bus, source, &wanted).await?;
-        while let Some((sequence, message)) = messages.next().await? {
+        while let Some(message) = messages.next().await? {
+            let sequence = message.sequence;
             if sequence % 10_000 == 1 {
                 progress(sequence, upto);
             }
             let here = i64::try_from(sequence).unwrap_or(i64::MAX);
             while let Some(held) = row.take_if(|row| row.sequence <= here) {
                 let envelope = (held.sequence == here)
-                    .then(|| messages::envelope(&message))
+                    .then(|| message.envelope())
                     .flatten();
                 let fits = envelope.is_some_and(|e| {
                     e.id == held.event_id
@@ -157,9 +158,9 @@ async fn declare(query: &mut PgConnection, place: &CheckedCheckpoint) -> anyhow:
 /// A message that is gone or can't be read states no URL that fits.
 async fn url_fits(bus: &Bus, source: &Source, row: &Row) -> anyhow::Result<bool> {
     let sequence = u64::try_from(row.sequence).unwrap_or(0);
-    let Some(message) = bus.message(&source.stream(), sequence).await? else {
+    let Some(message) = bus.message_at(&source.stream(), sequence).await? else {
         return Ok(false);
     };
-    let body: Option<serde_json::Value> = serde_json::from_slice(&message.payload).ok();
+    let body: Option<serde_json::Value> = serde_json::from_slice(&message.body).ok();
     Ok(body.is_some_and(|body| body["element"]["api_url"].as_str() == row.url.as_deref()))
 }

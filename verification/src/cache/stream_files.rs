@@ -95,8 +95,8 @@ impl Streams {
         let discarded = self.discarded.get(element);
         let mut sequences = Vec::new();
         let mut messages = Messages::open(bus, &source, &wanted).await?;
-        while let Some((sequence, message)) = messages.next().await? {
-            let envelope = messages::envelope(&message);
+        while let Some(message) = messages.next().await? {
+            let (sequence, envelope) = (message.sequence, message.envelope());
             let event_id = envelope.as_ref().map(|envelope| envelope.id);
             let id = envelope.and_then(|envelope| envelope.subject?.parse().ok());
             let given_up = discarded.is_some_and(|events| events.has(sequence, event_id));
@@ -174,9 +174,9 @@ async fn whole(
         headers_only: false,
     };
     let mut messages = Messages::open(bus, source, &wanted).await?;
-    while let Some((sequence, message)) = messages.next().await? {
-        if sequences.binary_search(&sequence).is_ok() {
-            found.extend(messages::received(source, sequence, &message));
+    while let Some(message) = messages.next().await? {
+        if sequences.binary_search(&message.sequence).is_ok() {
+            found.extend(messages::received(source, &message));
         }
     }
     messages.close().await;

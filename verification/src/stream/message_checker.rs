@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use artstore_bus::breaks::{Breaks, Refused};
+use artstore_bus::message::Message;
 use artstore_schemas::damage::{Damage, Sequences, damage_accepted};
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::epoch::{self, Epochs};
@@ -16,7 +17,7 @@ use crate::stream::fingerprint;
 use crate::stream::message_form;
 use crate::stream::order::Order;
 use crate::stream::scan::{DamagedRange, LostMessage, MOST_LISTED, Rows, StreamScan};
-use crate::stream::scan_reader::{Message, ScanReader};
+use crate::stream::scan_reader::ScanReader;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::resume_state::ResumeState;
 use artstore_producers::relay::seen_positions::SeenPositions;

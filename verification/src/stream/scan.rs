@@ -9,15 +9,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use artstore_bus::breaks::{self, Chain};
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_schemas::damage::Damage;
-use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::stream::message_checker::{MessageChecker, OutOfOrder};
-use crate::stream::scan_reader::{Message, ScanReader};
+use crate::stream::scan_reader::ScanReader;
 use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::resume_state::ResumeState;
@@ -219,8 +219,7 @@ impl Rows {
     ) -> Result<Self, RelayError> {
         let mut positions = Ranges::default();
         for message in batch {
-            let envelope = Envelope::from_headers(&message.headers).ok();
-            if let Some(position) = envelope.and_then(|envelope| envelope.position) {
+            if let Some(position) = message.envelope().and_then(|envelope| envelope.position) {
                 positions.insert(position);
             }
         }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
+use artstore_bus::message::Message;
 use artstore_bus::stream_reader::{Pull, StreamReader};
 use artstore_schemas::source::Source;
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use bytes::Bytes;
 
 use artstore_producers::relay::relay_error::RelayError;
 
@@ -22,20 +21,13 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How long the server may take to give the next message.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A message as it is in the stream.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) sequence: u64,
-    pub(crate) subject: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
 /// A reading.
 pub(crate) struct ScanReader {
     bus: Bus,
     stream: String,
     messages: Option<StreamReader>,
+    /// How many messages it still has to give.
+    left: u64,
     /// The last sequence that the stream had when the reading began.
     pub(crate) end: u64,
 }
@@ -49,6 +41,7 @@ impl ScanReader {
             bus: bus.clone(),
             stream,
             messages: None,
+            left: state.messages,
             end: state.last_sequence,
         };
         if state.messages == 0 {
@@ -68,7 +61,8 @@ impl ScanReader {
             ..Pull::default()
         };
         let messages = StreamReader::open(bus, &reader.stream, config, pull).await?;
-        reader.messages = Some(messages);
+        reader.left = messages.pending();
+        reader.messages = Some(messages).filter(|_| reader.left > 0);
         Ok(reader)
     }
 
@@ -81,21 +75,15 @@ impl ScanReader {
                 break;
             };
             let message = messages.expect_within(PATIENCE).await?;
-            let info = message.info().map_err(|e| self.failed(&e))?;
-            let (sequence, pending) = (info.stream_sequence, info.pending);
-            if sequence >= self.end || pending == 0 {
+            self.left -= 1;
+            if message.sequence >= self.end || self.left == 0 {
                 self.messages = None;
             }
-            if sequence > self.end {
+            if message.sequence > self.end {
                 break;
             }
-            bytes += message.payload.len();
-            batch.push(Message {
-                sequence,
-                subject: message.subject.to_string(),
-                headers: message.headers.clone().unwrap_or_default(),
-                body: message.payload.clone(),
-            });
+            bytes += message.body.len();
+            batch.push(message);
         }
         Ok(batch)
     }
@@ -104,7 +92,7 @@ impl ScanReader {
     /// down for ever is asked twice. Only the two ends are asked for.
     pub(crate) async fn is_hole(&self, first: u64, last: u64) -> Result<bool, RelayError> {
         for sequence in [first, last] {
-            if self.bus.message(&self.stream, sequence).await?.is_some() {
+            if self.bus.message_at(&self.stream, sequence).await?.is_some() {
                 return Ok(false);
             }
         }

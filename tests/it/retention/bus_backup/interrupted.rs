@@ -130,10 +130,9 @@ fn a_backup_that_was_cut_off_is_none_and_a_restore_that_was_is_done_again() {
         agrees(&world).await;
         relay.kill().await;
         let after = all(&world.bus, &world.source(0)).await;
-        let ids = |messages: &[artstore_verification::reader::Message]| -> Vec<String> {
-            let id = |m: &artstore_verification::reader::Message| {
-                m.headers.get("ce-id").unwrap().to_string()
-            };
+        let ids = |messages: &[artstore_bus::message::Message]| -> Vec<String> {
+            let id =
+                |m: &artstore_bus::message::Message| m.headers.get("ce-id").unwrap().to_string();
             messages.iter().map(id).collect()
         };
         assert_eq!(ids(&after), ids(&before));
