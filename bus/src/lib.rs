@@ -10,7 +10,8 @@
 //! - [`message`]: a message as a stream has it
 //! - [`requests`]: requests to JetStream; a refusal is named at once
 //! - `pull`: pull requests to a consumer, and the answers
-//! - [`stream_reader`]: what our own consumers deliver, and nothing else
+//! - [`selection`]: which messages of a stream are read
+//! - [`stream_reader`]: the one reader of streams; what our own consumers deliver, and nothing else
 //! - [`snapshot`]: a snapshot of a whole stream, taken from the server and restored to it
 //! - [`breaks`]: epochs and damage, as records in a stream report them
 
@@ -22,6 +23,7 @@ pub mod message;
 mod pull;
 pub mod refusals;
 pub mod requests;
+pub mod selection;
 pub mod snapshot;
 pub mod stream_name;
 pub mod streams;

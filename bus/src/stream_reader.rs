@@ -22,6 +22,7 @@ use crate::connection::Bus;
 use crate::message::Message;
 use crate::pull::Inbox;
 pub use crate::pull::Pull;
+use crate::selection::Selection;
 
 /// After so long without a message the stream is asked whether it contains more.
 const QUIET: Duration = Duration::from_secs(3);
@@ -37,6 +38,25 @@ const ATTEMPTS: u32 = 5;
 
 /// The most messages of others that are dropped in one turn.
 const MOST_FOREIGN: usize = 1_000;
+
+/// What is left to be read up to an end.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    to: u64,
+    /// How many messages there are at most.
+    messages: u64,
+}
+
+impl Left {
+    /// Counts a message. False: it is behind the end.
+    fn take(&mut self, sequence: u64) -> bool {
+        self.messages = match sequence >= self.to {
+            true => 0,
+            false => self.messages.saturating_sub(1),
+        };
+        sequence <= self.to
+    }
+}
 
 /// Why a consumer delivers nothing more.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -64,6 +84,8 @@ pub struct StreamReader {
     /// When the consumer was made.
     created: DateTime<Utc>,
     pending: u64,
+    /// What is left to be read; none where there is no end.
+    left: Option<Left>,
     inbox: Inbox,
     /// The consumer's own count of what it delivered.
     delivered: u64,
@@ -83,8 +105,17 @@ pub struct StreamReader {
 }
 
 impl StreamReader {
+    /// Begins to read.
+    pub async fn open(bus: &Bus, stream: &str, selection: Selection) -> Result<Self, BusError> {
+        let to = selection.to;
+        let mut reader = Self::open_with(bus, stream, selection.config(), Pull::default()).await?;
+        let messages = reader.pending;
+        reader.left = to.map(|to| Left { to, messages });
+        Ok(reader)
+    }
+
     /// Creates a consumer. `config` states where it begins and what it leaves out.
-    pub async fn open(
+    pub async fn open_with(
         bus: &Bus,
         stream: &str,
         config: pull::Config,
@@ -101,6 +132,7 @@ impl StreamReader {
             consumer: info.name,
             created: info.created,
             pending: info.num_pending,
+            left: None,
             inbox,
             delivered: 0,
             last: 0,
@@ -118,14 +150,14 @@ impl StreamReader {
         self.pending
     }
 
-    /// The next message, waiting up to this long; none where nothing came. After an error nothing more
-    /// comes.
+    /// The next message, waiting up to this long; none where nothing came, and at the end. After an error
+    /// nothing more comes.
     pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Message>, ReadError> {
         let until = Instant::now() + patience;
         loop {
             let look = self.quiet_since + self.quiet;
             if let Ok(next) = timeout_at(until.min(look), self.next()).await {
-                return next.map(Some);
+                return next;
             }
             if Instant::now() >= look {
                 self.look().await?;
@@ -159,6 +191,16 @@ impl StreamReader {
         }
     }
 
+    /// As [`Self::persist_within`], where there is a message or the end: that neither comes is an error.
+    pub async fn next_or_end(&mut self, patience: Duration) -> Result<Option<Message>, ReadError> {
+        let next = self.persist_within(patience).await?;
+        if next.is_none() && !self.is_at_end() {
+            let seconds = patience.as_secs();
+            return Err(self.ended(&format!("no message came for {seconds} s")));
+        }
+        Ok(next)
+    }
+
     /// As [`Self::persist_within`], where it is known that there is a message: that none comes is an
     /// error.
     pub async fn expect_within(&mut self, patience: Duration) -> Result<Message, ReadError> {
@@ -169,6 +211,9 @@ impl StreamReader {
     /// A message that has arrived already; none where there is none.
     pub fn now(&mut self) -> Option<Result<Message, ReadError>> {
         for _ in 0..MOST_FOREIGN {
+            if self.is_at_end() {
+                break;
+            }
             let next = self.inbox.now()?;
             if let Some(delivery) = self.judge(next) {
                 return Some(delivery);
@@ -195,16 +240,22 @@ impl StreamReader {
         remove(&bus, &stream, &consumer).await;
     }
 
-    async fn next(&mut self) -> Result<Message, ReadError> {
-        loop {
-            let next = self.inbox.next().await;
-            if let Some(delivery) = self.judge(next) {
-                return delivery;
-            }
-        }
+    fn is_at_end(&self) -> bool {
+        self.left.is_some_and(|left| left.messages == 0)
     }
 
-    /// None for a message that somebody else's consumer delivers.
+    /// None at the end.
+    async fn next(&mut self) -> Result<Option<Message>, ReadError> {
+        while !self.is_at_end() {
+            let next = self.inbox.next().await;
+            if let Some(delivery) = self.judge(next) {
+                return delivery.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// None for a message that somebody else's consumer delivers, or that is behind the end.
     fn judge(
         &mut self,
         next: Result<message::Message, String>,
@@ -232,6 +283,11 @@ impl StreamReader {
         self.quiet_since = Instant::now();
         self.quiet = QUIET;
         self.lost = 0;
+        if let Some(left) = &mut self.left
+            && !left.take(sequence)
+        {
+            return None;
+        }
         let (message, _) = message.split();
         Some(Ok(Message::delivered(sequence, published, message)))
     }
@@ -309,15 +365,17 @@ impl StreamReader {
                 start_sequence: self.last + 1,
             };
         }
-        Self::open(&self.bus, &self.stream, config, self.pull).await
+        Self::open_with(&self.bus, &self.stream, config, self.pull).await
     }
 
     /// What was read stays known.
     fn replace(&mut self, anew: Self) {
-        let Self { last, lost, .. } = *self;
+        let Self {
+            last, lost, left, ..
+        } = *self;
         let (warned, remade) = (self.warned, self.remade.take());
         *self = anew;
-        (self.last, self.lost) = (last, lost);
+        (self.last, self.lost, self.left) = (last, lost, left);
         (self.warned, self.remade) = (warned, remade);
     }
 
@@ -341,5 +399,35 @@ async fn state(bus: &Bus, stream: &str, consumer: &str) -> &'static str {
 async fn remove(bus: &Bus, stream: &str, consumer: &str) {
     if let Err(error) = bus.delete_consumer(stream, consumer).await {
         tracing::debug!(stream, %error, "the server removes the consumer by itself");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_ends_at_its_last_sequence_or_after_what_was_there() {
+        // The end, what was there when it began, what came, and what of it is read before the end.
+        let cases: [(u64, u64, &[u64], &[u64]); 6] = [
+            (5, 5, &[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5]),
+            (5, 9, &[4, 5, 6], &[4, 5]),
+            // Neither a hole at the end nor one before it is waited for.
+            (5, 9, &[3, 6, 7], &[3]),
+            (5, 2, &[1, 3, 6], &[1, 3]),
+            (5, 0, &[6], &[]),
+            (u64::MAX, 2, &[7, 9, 10], &[7, 9]),
+        ];
+        for (to, messages, came, expected) in cases {
+            let mut left = Left { to, messages };
+            let mut read = Vec::new();
+            for sequence in came {
+                if left.messages == 0 {
+                    break;
+                }
+                read.extend(left.take(*sequence).then_some(*sequence));
+            }
+            assert_eq!((&*read, left.messages), (expected, 0), "{to} {messages}");
+        }
     }
 }

@@ -13,13 +13,13 @@ use artstore_bus::breaks;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_bus::message::Message;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event::{self, Event, WalEvent};
 use artstore_schemas::source::Source;
 use artstore_schemas::subject::{self, PARTITIONS};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use uuid::Uuid;
 
 use crate::backfill::state::{self, State};
@@ -91,16 +91,11 @@ impl LastKnownStates {
         if target == 0 {
             return Ok(states);
         }
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::None,
-            filter_subjects: filters,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: Duration::from_secs(30),
-            ..pull::Config::default()
+        let selection = Selection {
+            subjects: filters,
+            ..Selection::from(1)
         };
-        let messages = StreamReader::open(bus, &stream, config, Pull::default()).await?;
+        let messages = StreamReader::open(bus, &stream, selection).await?;
         states.reading = Some(Reading { messages, target });
         Ok(states)
     }
