@@ -7,9 +7,9 @@ use std::time::Duration;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_bus::message::Message;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -19,13 +19,6 @@ use crate::projector_error::WorkerError;
 
 /// The longest that a message may take that is there.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Few messages of one request: they wait in memory until their rows are read.
-const PULL: Pull = Pull {
-    messages: 256,
-    bytes: 16 * 1024 * 1024,
-    heartbeat: Duration::from_secs(5),
-};
 
 /// What is wrong with the rows after row `from` up to row `to`, compared with the stream; none: each is what
 /// its message states. A row whose message is gone from the stream can't be compared, and is named in a
@@ -96,30 +89,16 @@ fn verdict(source: &Source, stored: &Stored, record: &Record) -> Option<String> 
 
 /// The messages of a stream, one after another.
 struct Messages {
-    messages: StreamReader,
-    /// Messages that are there and were not read.
-    left: u64,
+    reader: StreamReader,
+    /// Read, and not passed yet.
     next: Option<Message>,
 }
 
 impl Messages {
     async fn open(bus: &Bus, stream: &str, first: u64) -> Result<Self, BusError> {
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: first,
-            },
-            ack_policy: AckPolicy::None,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: Duration::from_secs(30),
-            ..pull::Config::default()
-        };
-        let messages = StreamReader::open(bus, stream, config, PULL).await?;
-        Ok(Self {
-            left: messages.pending(),
-            messages,
-            next: None,
-        })
+        let selection = Selection::from(first).to_present_end();
+        let reader = StreamReader::open(bus, stream, selection).await?;
+        Ok(Self { reader, next: None })
     }
 
     /// What is at a sequence; sequences are asked for in ascending order.
@@ -128,9 +107,9 @@ impl Messages {
             .next
             .as_ref()
             .is_none_or(|next| next.sequence < sequence)
-            && self.left > 0
+            && let Some(next) = self.reader.next_or_end(PATIENCE).await?
         {
-            self.read().await?;
+            self.next = Some(next);
         }
         let next = self.next.as_ref().filter(|next| next.sequence >= sequence);
         Ok(Record {
@@ -140,12 +119,5 @@ impl Messages {
                 .filter(|next| next.sequence == sequence)
                 .map(|next| next.clone().into()),
         })
-    }
-
-    async fn read(&mut self) -> Result<(), BusError> {
-        let message = self.messages.expect_within(PATIENCE).await?;
-        self.left -= 1;
-        self.next = Some(message);
-        Ok(())
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
-use artstore_bus::stream_reader::{Pull, StreamReader};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 
@@ -42,20 +42,13 @@ pub async fn last(bus: &Bus, stream: &str) -> Result<Last, BusError> {
 
 /// All heads of a stream's log, in the order in which they were published.
 pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::All,
-        filter_subject: audit_head_subject(stream),
-        ack_policy: AckPolicy::None,
-        memory_storage: true,
-        num_replicas: 1,
-        inactive_threshold: Duration::from_secs(30),
-        ..pull::Config::default()
+    let selection = Selection {
+        subjects: vec![audit_head_subject(stream)],
+        ..Selection::from(1).to_present_end()
     };
-    let mut messages = StreamReader::open(bus, AUDIT_HEADS, config, Pull::default()).await?;
-    let left = messages.pending();
+    let mut messages = StreamReader::open(bus, AUDIT_HEADS, selection).await?;
     let mut notes = Vec::new();
-    while (notes.len() as u64) < left {
-        let message = messages.expect_within(PATIENCE).await?;
+    while let Some(message) = messages.next_or_end(PATIENCE).await? {
         notes.push(String::from_utf8_lossy(&message.body).into_owned());
     }
     Ok(notes)

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::{Selection, Start};
+use artstore_bus::stream_reader::StreamReader;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Connection as _;
 
@@ -176,25 +176,15 @@ async fn before(
     time: DateTime<Utc>,
     last: u64,
 ) -> Result<u64, RebuildError> {
-    let stream = source.stream();
-    let failed = |error: &dyn std::fmt::Display| {
-        WorkerError::from(BusError::JetStream(format!("stream {stream}: {error}")))
-    };
     // The first one that was stored after it.
-    let start_time = time + TimeDelta::microseconds(1);
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::ByStartTime { start_time },
-        ack_policy: AckPolicy::None,
-        memory_storage: true,
-        num_replicas: 1,
-        ..pull::Config::default()
+    let selection = Selection {
+        from: Start::Time(time + TimeDelta::microseconds(1)),
+        ..Selection::from(1).to_present_end()
     };
-    let opened = StreamReader::open(bus, &stream, config, Pull::default()).await;
-    let mut messages = opened.map_err(WorkerError::from)?;
-    if messages.pending() == 0 {
-        return Ok(last);
-    }
-    let first = messages.expect_within(PATIENCE).await;
-    let first = first.map_err(|error| failed(&error))?;
-    Ok(first.sequence - 1)
+    let first = async {
+        let mut messages = StreamReader::open(bus, &source.stream(), selection).await?;
+        Ok::<_, BusError>(messages.next_or_end(PATIENCE).await?)
+    };
+    let first = first.await.map_err(WorkerError::from)?;
+    Ok(first.map_or(last, |first| first.sequence - 1))
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
 use artstore_bus::message::Message;
-use artstore_bus::stream_reader::{Pull, ReadError, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::{ReadError, StreamReader};
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use uuid::Uuid;
 
 use crate::projector::{At, RawMessage, ReadMessage};
@@ -115,17 +115,8 @@ impl<M: ReadMessage> CheckedReader<M> {
         hole_at: Option<u64>,
     ) -> Result<Self, WorkerError> {
         let stream = source.stream();
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: last.sequence + 1,
-            },
-            ack_policy: AckPolicy::None,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: Duration::from_secs(30),
-            ..pull::Config::default()
-        };
-        let messages = StreamReader::open(bus, &stream, config, Pull::default()).await?;
+        let selection = Selection::from(last.sequence + 1);
+        let messages = StreamReader::open(bus, &stream, selection).await?;
         let damage = breaks::damage(bus, source).await?;
         Ok(Self {
             bus: bus.clone(),

@@ -1,6 +1,8 @@
 //! SIGKILL between every two steps, two projectors at once, and a database that was set back: there is
 //! still one log, and it verifies.
 
+use artstore_projectors::audit_log::published;
+
 use super::*;
 use crate::support::load::Load;
 
@@ -19,15 +21,12 @@ const POINTS: [(&str, &[usize]); 9] = [
 /// Heads on the bus by stream: each size once, ascending.
 async fn heads_are_published_once(world: &World) {
     for source in world.sources() {
-        let mut reader = artstore_verification::reader::Reader::of_heads(&world.bus, &source);
         let mut last = 0;
-        while !reader.nothing_left().await.unwrap() {
-            for message in reader.batch(1_000, PATIENCE).await.unwrap() {
-                let note = String::from_utf8(message.body.to_vec()).unwrap();
-                let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
-                assert!(size > last, "{source}: head {size} behind head {last}");
-                last = size;
-            }
+        let notes = published::all(&world.bus, &source.stream()).await;
+        for note in notes.unwrap() {
+            let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
+            assert!(size > last, "{source}: head {size} behind head {last}");
+            last = size;
         }
     }
 }
