@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use artstore_bus::breaks::{self, Breaks, Chain, Refused};
 use artstore_bus::connection::Bus;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use artstore_schemas::damage::Damage;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -262,31 +262,19 @@ async fn messages(
     if last < first {
         return Ok(Vec::new());
     }
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::ByStartSequence {
-            start_sequence: first,
-        },
-        ack_policy: AckPolicy::None,
+    let selection = Selection {
         headers_only: true,
-        memory_storage: true,
-        inactive_threshold: Duration::from_secs(10),
-        ..pull::Config::default()
+        ..Selection::from(first)
     };
-    let most = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
-    let pull = Pull {
-        messages: most,
-        ..Pull::default()
-    };
-    let mut messages = StreamReader::open(bus, &stream, config, pull).await?;
-    let mut published: Vec<Published> = Vec::with_capacity(most);
+    let mut messages = StreamReader::open(bus, &stream, selection).await?;
+    let mut published: Vec<Published> = Vec::new();
     let mut next = first;
     // The chain is known from the first message on that counts.
     let mut before: Option<Uuid> = None;
-    while next <= last {
-        if damage.covers_hole(next, last) {
-            break;
-        }
-        let message = messages.expect_within(PATIENCE).await?;
+    while next <= last
+        && !damage.covers_hole(next, last)
+        && let Some(message) = messages.next_or_end(PATIENCE).await?
+    {
         let sequence = message.sequence;
         let foreign = |problem: String| Halt::ForeignStream {
             source_name: source.to_string(),

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use artstore_bus::connection::Bus;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use artstore_migrations::Module;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
@@ -16,7 +17,6 @@ use artstore_projectors::runtime::checkpoint;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use clap::Args;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -261,23 +261,13 @@ impl SmokeTest {
             .await?
             .state
             .last_sequence;
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: last + 1,
-            },
-            filter_subject: format!(
-                "{}.p{:02}.>",
-                source.subject_prefix(),
-                subject::partition(Some(file))
-            ),
-            ack_policy: AckPolicy::None,
+        let partition = subject::partition(Some(file));
+        let selection = Selection {
+            subjects: vec![format!("{}.p{partition:02}.>", source.subject_prefix())],
             headers_only: true,
-            memory_storage: true,
-            inactive_threshold: Duration::from_secs(60),
-            ..pull::Config::default()
+            ..Selection::from(last + 1)
         };
-        let stream = source.stream();
-        Ok(StreamReader::open(&self.bus, &stream, config, Pull::default()).await?)
+        Ok(StreamReader::open(&self.bus, &source.stream(), selection).await?)
     }
 
     /// Waits for an event, and returns its sequence.
