@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use artstore_bus::connection::Bus;
-use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
 use artstore_bus::message::Message;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use uuid::Uuid;
 
 /// How often a lost consumer is recreated before that counts as an error.
@@ -18,7 +17,6 @@ const ATTEMPTS: usize = 20;
 pub struct Reader {
     bus: Bus,
     stream: String,
-    subjects: Option<String>,
     /// The sequence after the last message.
     next: u64,
     messages: Option<StreamReader>,
@@ -33,28 +31,10 @@ impl Reader {
         Self {
             bus: bus.clone(),
             stream: source.stream(),
-            subjects: None,
             next: behind + 1,
             messages: None,
             hole_at: None,
             failures: 0,
-        }
-    }
-
-    /// Everything on one subject; its sequences need not be contiguous.
-    pub fn of_subject(bus: &Bus, source: &Source, subject: String) -> Self {
-        Self {
-            subjects: Some(subject),
-            ..Self::new(bus, source, 0)
-        }
-    }
-
-    /// The signed heads of a stream's audit log.
-    pub fn of_heads(bus: &Bus, source: &Source) -> Self {
-        Self {
-            stream: AUDIT_HEADS.to_owned(),
-            subjects: Some(audit_head_subject(&source.stream())),
-            ..Self::new(bus, source, 0)
         }
     }
 
@@ -64,10 +44,11 @@ impl Reader {
         let mut batch = Vec::new();
         loop {
             if self.messages.is_none() {
-                match self.open().await {
+                let selection = Selection::from(self.next);
+                match StreamReader::open(&self.bus, &self.stream, selection).await {
                     Ok(messages) => self.messages = Some(messages),
                     Err(error) => {
-                        self.failed(error)?;
+                        self.failed(error.into())?;
                         tokio::time::sleep(Duration::from_millis(250)).await;
                         continue;
                     }
@@ -108,15 +89,14 @@ impl Reader {
     /// Whether the stream holds nothing after what was read. (The last messages may be gone: then
     /// it has assigned sequences that never come.)
     pub async fn nothing_left(&self) -> anyhow::Result<bool> {
-        let consumer = self.bus.create_consumer(&self.stream, self.config());
-        Ok(consumer.await?.cached_info().num_pending == 0)
+        let next = self.bus.first_message(&self.stream, ">", self.next);
+        Ok(next.await?.is_none())
     }
 
     /// None where others are missing before it: maybe the consumer skipped them.
     fn take(&mut self, message: Message) -> Option<Message> {
         let sequence = message.sequence;
-        let hole = self.subjects.is_none() && sequence != self.next;
-        if hole && self.hole_at != Some(self.next) {
+        if sequence != self.next && self.hole_at != Some(self.next) {
             self.hole_at = Some(self.next);
             return None;
         }
@@ -132,28 +112,6 @@ impl Reader {
         }
         tracing::debug!(stream = self.stream, %error, "the consumer is made anew");
         Ok(())
-    }
-
-    async fn open(&self) -> anyhow::Result<StreamReader> {
-        let pull = Pull {
-            heartbeat: Duration::from_secs(5),
-            ..Pull::default()
-        };
-        Ok(StreamReader::open(&self.bus, &self.stream, self.config(), pull).await?)
-    }
-
-    fn config(&self) -> pull::Config {
-        pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: self.next,
-            },
-            filter_subject: self.subjects.clone().unwrap_or_default(),
-            ack_policy: AckPolicy::None,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: Duration::from_secs(60),
-            ..pull::Config::default()
-        }
     }
 }
 

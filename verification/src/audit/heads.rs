@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::stream_name::AUDIT_HEADS;
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
+use artstore_bus::stream_reader::StreamReader;
 use artstore_projectors::audit_log::head::{Boundary, Head};
 use artstore_projectors::audit_log::note::VerifierKey;
 use artstore_projectors::audit_log::row::{Hash, sha256};
@@ -18,7 +20,6 @@ use sqlx::PgConnection;
 
 use super::finding::{Finding, Findings, Kind, Layer};
 use super::rows::{UNIT, Unit};
-use crate::reader::Reader;
 
 /// The longest that the last heads of the bus may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,26 +99,22 @@ impl Heads {
             }
             Err(error) => return Err(error.into()),
         }
-        let mut reader = Reader::of_heads(bus, source);
-        while !reader.nothing_left().await? {
-            let batch = reader.batch(1_000, PATIENCE).await?;
-            anyhow::ensure!(
-                !batch.is_empty(),
-                "stream {}: its heads do not come",
-                AUDIT_HEADS
-            );
-            for message in batch {
-                let note = String::from_utf8_lossy(&message.body).into_owned();
-                if let Some(size) = self.take(FoundIn::Bus, None, &note, expected, legacy) {
-                    if size <= self.published {
-                        let text = format!(
-                            "head {size} on the bus (message {}) stands behind head {}",
-                            message.sequence, self.published
-                        );
-                        self.finding(expected.stream, size, Kind::HeadForged, text);
-                    }
-                    self.published = self.published.max(size);
+        let selection = Selection {
+            subjects: vec![audit_head_subject(&source.stream())],
+            ..Selection::from(1).to_present_end()
+        };
+        let mut reader = StreamReader::open(bus, AUDIT_HEADS, selection).await?;
+        while let Some(message) = reader.next_or_end(PATIENCE).await? {
+            let note = String::from_utf8_lossy(&message.body).into_owned();
+            if let Some(size) = self.take(FoundIn::Bus, None, &note, expected, legacy) {
+                if size <= self.published {
+                    let text = format!(
+                        "head {size} on the bus (message {}) stands behind head {}",
+                        message.sequence, self.published
+                    );
+                    self.finding(expected.stream, size, Kind::HeadForged, text);
                 }
+                self.published = self.published.max(size);
             }
         }
         Ok(())

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use artstore_bus::connection::Bus;
 use artstore_bus::message::Message;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use artstore_projectors::projector::Received;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::event;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures::{Stream, StreamExt as _};
 
 /// How long the next message may take.
@@ -20,14 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many messages are asked for at once.
 const IN_FLIGHT: usize = 64;
 
-/// A consumer that ends at a fixed sequence. It is removed by [`Messages::close`], else by the
+/// A reading that ends at a fixed sequence. Its consumer is removed by [`Messages::close`], else by the
 /// server after half a minute.
-pub struct Messages {
-    messages: StreamReader,
-    /// How many the consumer still has to give.
-    left: u64,
-    to: u64,
-}
+pub struct Messages(StreamReader);
 
 /// Which messages.
 #[derive(Debug, Clone)]
@@ -45,53 +40,27 @@ pub struct Wanted {
 impl Messages {
     /// Begins to read.
     pub async fn open(bus: &Bus, source: &Source, wanted: &Wanted) -> anyhow::Result<Self> {
-        let stream = source.stream();
         let partitions = wanted.partitions.iter().flatten();
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence {
-                start_sequence: wanted.from.max(1),
-            },
-            filter_subjects: partitions
+        let selection = Selection {
+            to: Some(wanted.to),
+            subjects: partitions
                 .map(|p| format!("{}.p{p:02}.>", source.subject_prefix()))
                 .collect(),
-            ack_policy: AckPolicy::None,
             headers_only: wanted.headers_only,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: Duration::from_secs(30),
-            ..pull::Config::default()
+            ..Selection::from(wanted.from)
         };
-        let pull = Pull {
-            messages: 2_000,
-            bytes: 8 * 1024 * 1024,
-            heartbeat: Duration::from_secs(5),
-        };
-        let messages = StreamReader::open(bus, &stream, config, pull).await?;
-        let left = messages.pending();
-        Ok(Self {
-            messages,
-            left,
-            to: wanted.to,
-        })
+        let reader = StreamReader::open(bus, &source.stream(), selection).await?;
+        Ok(Self(reader))
     }
 
     /// The next one; none at the end.
     pub async fn next(&mut self) -> anyhow::Result<Option<Message>> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        let message = self.messages.expect_within(PATIENCE).await?;
-        let sequence = message.sequence;
-        self.left = match sequence >= self.to {
-            true => 0,
-            false => self.left - 1,
-        };
-        Ok((sequence <= self.to).then_some(message))
+        Ok(self.0.next_or_end(PATIENCE).await?)
     }
 
     /// Removes the consumer.
     pub async fn close(self) {
-        self.messages.close().await;
+        self.0.close().await;
     }
 }
 

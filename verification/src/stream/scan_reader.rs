@@ -6,9 +6,9 @@ use std::time::Duration;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_bus::message::Message;
-use artstore_bus::stream_reader::{Pull, StreamReader};
+use artstore_bus::selection::Selection;
+use artstore_bus::stream_reader::StreamReader;
 use artstore_schemas::source::Source;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
 use artstore_producers::relay::relay_error::RelayError;
 
@@ -25,9 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct ScanReader {
     bus: Bus,
     stream: String,
-    messages: Option<StreamReader>,
-    /// How many messages it still has to give.
-    left: u64,
+    messages: StreamReader,
     /// The last sequence that the stream had when the reading began.
     pub(crate) end: u64,
 }
@@ -36,52 +34,28 @@ impl ScanReader {
     /// Begins a reading, with bodies or without.
     pub(crate) async fn open(bus: &Bus, source: &Source, bodies: bool) -> Result<Self, RelayError> {
         let stream = source.stream();
-        let state = bus.stream_info(&stream).await?.state;
-        let mut reader = Self {
-            bus: bus.clone(),
-            stream,
-            messages: None,
-            left: state.messages,
-            end: state.last_sequence,
-        };
-        if state.messages == 0 {
-            return Ok(reader);
-        }
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::None,
+        let end = bus.stream_info(&stream).await?.state.last_sequence;
+        let selection = Selection {
+            to: Some(end),
             headers_only: !bodies,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: PATIENCE,
-            ..pull::Config::default()
+            ..Selection::from(1)
         };
-        let pull = Pull {
-            heartbeat: Duration::from_secs(5),
-            ..Pull::default()
-        };
-        let messages = StreamReader::open(bus, &reader.stream, config, pull).await?;
-        reader.left = messages.pending();
-        reader.messages = Some(messages).filter(|_| reader.left > 0);
-        Ok(reader)
+        Ok(Self {
+            bus: bus.clone(),
+            messages: StreamReader::open(bus, &stream, selection).await?,
+            stream,
+            end,
+        })
     }
 
     /// The next messages, in order; none at the end.
     pub(crate) async fn batch(&mut self) -> Result<Vec<Message>, RelayError> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
-            let Some(messages) = &mut self.messages else {
-                break;
-            };
-            let message = messages.expect_within(PATIENCE).await?;
-            self.left -= 1;
-            if message.sequence >= self.end || self.left == 0 {
-                self.messages = None;
-            }
-            if message.sequence > self.end {
-                break;
-            }
+        while batch.len() < BATCH
+            && bytes < BATCH_BYTES
+            && let Some(message) = self.messages.next_or_end(PATIENCE).await?
+        {
             bytes += message.body.len();
             batch.push(message);
         }
