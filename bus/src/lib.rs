@@ -11,7 +11,7 @@
 //! - [`requests`]: requests to JetStream; a refusal is named at once
 //! - `pull`: pull requests to a consumer, and the answers
 //! - [`selection`]: which messages of a stream are read
-//! - [`stream_reader`]: the one reader of streams; what our own consumers deliver, and nothing else
+//! - [`stream_reader`]: the one reader of streams: what our own consumers deliver, and nothing else
 //! - [`snapshot`]: a snapshot of a whole stream, taken from the server and restored to it
 //! - [`breaks`]: epochs and damage, as records in a stream report them
 
@@ -26,5 +26,5 @@ pub mod requests;
 pub mod selection;
 pub mod snapshot;
 pub mod stream_name;
-pub mod streams;
 pub mod stream_reader;
+pub mod streams;

@@ -29,30 +29,18 @@ const MOST_HINTS: usize = 1_000;
 /// That the server has removed the consumer.
 const DELETED: &str = "Consumer Deleted";
 
+/// The most messages of one request; far below what a subscription holds.
+const MESSAGES: usize = 2_000;
+
+/// The most bytes of one request.
+const BYTES: usize = 8 * 1024 * 1024;
+
+/// The server reports this often that it has nothing; two missing reports are taken for a hint.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
 /// A request lives on the server for two heartbeats, the least that it takes, and this. One that did not
 /// reach the server shows within that time, also where messages still come.
 const EXPIRES: Duration = Duration::from_secs(1);
-
-/// How messages are pulled.
-#[derive(Debug, Clone, Copy)]
-pub struct Pull {
-    /// The most messages of one request; far below what a subscription holds.
-    pub messages: usize,
-    /// The most bytes of one request.
-    pub bytes: usize,
-    /// The server reports this often that it has nothing; two missing reports are taken for a hint.
-    pub heartbeat: Duration,
-}
-
-impl Default for Pull {
-    fn default() -> Self {
-        Self {
-            messages: 2_000,
-            bytes: 16 * 1024 * 1024,
-            heartbeat: Duration::from_secs(2),
-        }
-    }
-}
 
 /// Where the messages of a consumer come.
 pub(crate) struct Inbox {
@@ -67,7 +55,6 @@ pub(crate) struct Inbox {
     subject: String,
     arrivals: Subscriber,
     refusals: Watch,
-    pull: Pull,
     /// What the requests may still bring, by our own count of messages. Too little only means that the next
     /// request comes early; too much is found out by a hint.
     left: (usize, usize),
@@ -86,7 +73,6 @@ impl Inbox {
         stream: &str,
         consumer: &str,
         created: DateTime<Utc>,
-        pull: Pull,
     ) -> Result<Self, BusError> {
         let subject = bus.client.new_inbox();
         let arrivals = bus.subscribe(subject.clone()).await?;
@@ -99,7 +85,6 @@ impl Inbox {
             subject,
             arrivals,
             refusals: bus.refusals.watch(),
-            pull,
             left: (0, 0),
             heard: Instant::now(),
             hint: None,
@@ -112,14 +97,14 @@ impl Inbox {
     pub(crate) async fn next(&mut self) -> Result<Message, String> {
         loop {
             // Ahead of what has come: the next messages are on their way while these are worked on.
-            if self.left.0 <= self.pull.messages / 2 || self.left.1 <= self.pull.bytes / 2 {
+            if self.left.0 <= MESSAGES / 2 || self.left.1 <= BYTES / 2 {
                 self.request().await?;
             }
             if let Some(message) = self.arrived()? {
                 return Ok(message);
             }
             let now = Instant::now();
-            let silent = self.heard + self.pull.heartbeat * 2;
+            let silent = self.heard + HEARTBEAT * 2;
             if self.hint.is_none() && now >= silent {
                 self.hint = Some("no heartbeat comes".to_owned());
             }
@@ -193,24 +178,19 @@ impl Inbox {
     }
 
     async fn request(&mut self) -> Result<(), String> {
-        let Pull {
-            messages,
-            bytes,
-            heartbeat,
-        } = self.pull;
         let request = json!({
-            "batch": messages,
-            "max_bytes": bytes,
-            "expires": nanoseconds(heartbeat * 2 + EXPIRES),
-            "idle_heartbeat": nanoseconds(heartbeat),
+            "batch": MESSAGES,
+            "max_bytes": BYTES,
+            "expires": nanoseconds(HEARTBEAT * 2 + EXPIRES),
+            "idle_heartbeat": nanoseconds(HEARTBEAT),
         });
         let (subject, reply) = (self.requests.clone(), self.subject.clone());
         let client = &self.bus.client;
         let sent = client.publish_with_reply(subject, reply, request.to_string().into());
         sent.await.map_err(|error| error.to_string())?;
         self.left = (
-            (self.left.0 + messages).min(messages * 2),
-            (self.left.1 + bytes).min(bytes * 2),
+            (self.left.0 + MESSAGES).min(MESSAGES * 2),
+            (self.left.1 + BYTES).min(BYTES * 2),
         );
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! What our own consumers deliver: the messages of their stream, in order, and no others. Everything that
-//! reads a stream reads it through here.
+//! The one reader of streams: it delivers the messages of a [`Selection`], in order, and no others. Each
+//! wait has a deadline. What a hole, an early end or a message that is none of ours means, its caller
+//! decides.
 //!
 //! An inbox is a subject like any other: whoever may create consumers can have another stream's
 //! messages delivered to it. The subject to acknowledge a message on names the stream and the
@@ -21,7 +22,6 @@ use crate::bus_error::BusError;
 use crate::connection::Bus;
 use crate::message::Message;
 use crate::pull::Inbox;
-pub use crate::pull::Pull;
 use crate::selection::Selection;
 
 /// After so long without a message the stream is asked whether it contains more.
@@ -43,7 +43,7 @@ const MOST_FOREIGN: usize = 1_000;
 #[derive(Debug, Clone, Copy)]
 struct Left {
     to: u64,
-    /// How many messages there are at most.
+    /// How many messages there are at most; 0 at the end.
     messages: u64,
 }
 
@@ -58,7 +58,7 @@ impl Left {
     }
 }
 
-/// Why a consumer delivers nothing more.
+/// Why nothing more is read. A reader that can't be opened has failed as any request has ([`BusError`]).
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("stream {stream}: {reason}")]
 pub struct ReadError {
@@ -69,20 +69,20 @@ pub struct ReadError {
 }
 
 impl From<ReadError> for BusError {
-    fn from(ended: ReadError) -> Self {
-        Self::JetStream(ended.to_string())
+    fn from(error: ReadError) -> Self {
+        Self::JetStream(error.to_string())
     }
 }
 
-/// The messages of one consumer.
+/// Reads one stream, by a consumer of its own.
 pub struct StreamReader {
     bus: Bus,
     stream: String,
     config: pull::Config,
-    pull: Pull,
     consumer: String,
     /// When the consumer was made.
     created: DateTime<Utc>,
+    /// How many messages there were for it then.
     pending: u64,
     /// What is left to be read; none where there is no end.
     left: Option<Left>,
@@ -108,27 +108,20 @@ impl StreamReader {
     /// Begins to read.
     pub async fn open(bus: &Bus, stream: &str, selection: Selection) -> Result<Self, BusError> {
         let to = selection.to;
-        let mut reader = Self::open_with(bus, stream, selection.config(), Pull::default()).await?;
+        let mut reader = Self::open_with(bus, stream, selection.config()).await?;
         let messages = reader.pending;
         reader.left = to.map(|to| Left { to, messages });
         Ok(reader)
     }
 
-    /// Creates a consumer. `config` states where it begins and what it leaves out.
-    pub async fn open_with(
-        bus: &Bus,
-        stream: &str,
-        config: pull::Config,
-        pull: Pull,
-    ) -> Result<Self, BusError> {
+    async fn open_with(bus: &Bus, stream: &str, config: pull::Config) -> Result<Self, BusError> {
         let consumer = bus.create_consumer(stream, config.clone()).await?;
         let info = consumer.cached_info().clone();
-        let inbox = Inbox::open(bus, stream, &info.name, info.created, pull).await?;
+        let inbox = Inbox::open(bus, stream, &info.name, info.created).await?;
         Ok(Self {
             bus: bus.clone(),
             stream: stream.to_owned(),
             config,
-            pull,
             consumer: info.name,
             created: info.created,
             pending: info.num_pending,
@@ -143,11 +136,6 @@ impl StreamReader {
             lost: 0,
             remade: None,
         })
-    }
-
-    /// How many messages there were for it when it was made.
-    pub fn pending(&self) -> u64 {
-        self.pending
     }
 
     /// The next message, waiting up to this long; none where nothing came, and at the end. After an error
@@ -199,13 +187,6 @@ impl StreamReader {
             return Err(self.ended(&format!("no message came for {seconds} s")));
         }
         Ok(next)
-    }
-
-    /// As [`Self::persist_within`], where it is known that there is a message: that none comes is an
-    /// error.
-    pub async fn expect_within(&mut self, patience: Duration) -> Result<Message, ReadError> {
-        let next = self.persist_within(patience).await?;
-        next.ok_or_else(|| self.ended(&format!("no message came for {} s", patience.as_secs())))
     }
 
     /// A message that has arrived already; none where there is none.
@@ -365,7 +346,7 @@ impl StreamReader {
                 start_sequence: self.last + 1,
             };
         }
-        Self::open_with(&self.bus, &self.stream, config, self.pull).await
+        Self::open_with(&self.bus, &self.stream, config).await
     }
 
     /// What was read stays known.

@@ -269,7 +269,8 @@ async fn messages(
     let mut messages = StreamReader::open(bus, &stream, selection).await?;
     let mut published: Vec<Published> = Vec::new();
     let mut next = first;
-    // The chain is known from the first message on that counts.
+    // Without an end: a message that does not come is an error. The chain is known from the first
+    // message on that counts.
     let mut before: Option<Uuid> = None;
     while next <= last
         && !damage.covers_hole(next, last)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
-use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
 use artstore_bus::selection::Selection;
+use artstore_bus::stream_name::{AUDIT_HEADS, audit_head_subject};
 use artstore_bus::stream_reader::StreamReader;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
