@@ -35,7 +35,7 @@ pub struct AuditSettings {
 
 impl AuditSettings {
     /// Whether the log is to be written here.
-    pub fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         self.audit_hmac_secret.is_some()
     }
 
@@ -84,7 +84,7 @@ impl AuditSettings {
 
     /// The secrets and the public keys that are configured, of either maybe none: for what shows rows and
     /// checks them as far as it can.
-    pub fn what_there_is(&self) -> Result<(Option<Keyring>, Vec<VerifierKey>), ConfigError> {
+    pub(crate) fn what_there_is(&self) -> Result<(Option<Keyring>, Vec<VerifierKey>), ConfigError> {
         let ring = self.is_given().then(|| self.ring()).transpose()?;
         let paths = [&self.audit_verifier_keys_path, &self.audit_signing_key_path];
         let trusted = match paths.into_iter().any(|path| given(path).is_some()) {
@@ -95,7 +95,7 @@ impl AuditSettings {
     }
 
     /// The public keys that are listed.
-    pub fn verifiers(&self) -> Result<Vec<VerifierKey>, ConfigError> {
+    pub(crate) fn verifiers(&self) -> Result<Vec<VerifierKey>, ConfigError> {
         let Some(path) = given(&self.audit_verifier_keys_path) else {
             return Ok(Vec::new());
         };
@@ -138,7 +138,7 @@ fn signer(path: &Path) -> Result<SignerKey, ConfigError> {
 }
 
 /// Public keys in a file, one a line.
-pub fn verifier_keys(name: &str, path: &Path) -> Result<Vec<VerifierKey>, ConfigError> {
+pub(crate) fn verifier_keys(name: &str, path: &Path) -> Result<Vec<VerifierKey>, ConfigError> {
     let text = read(name, path)?;
     lines(&text)
         .map(|(number, line)| {

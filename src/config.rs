@@ -234,7 +234,7 @@ impl Config {
     }
 
     /// The admin module's database: its URL, else the parts where any is given.
-    pub fn admin_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
+    pub(crate) fn admin_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
         match &self.admin_database_url {
             Some(url) => database_url("ADMIN_DATABASE_URL", url).map(Some),
             None => Ok(self.db.options("artstore_admin")),
@@ -242,7 +242,7 @@ impl Config {
     }
 
     /// The query module's database: its URL, else the parts where any is given.
-    pub fn query_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
+    pub(crate) fn query_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
         match &self.query_database_url {
             Some(url) => database_url("QUERY_DATABASE_URL", url).map(Some),
             None => Ok(self.query.options("artstore")),
@@ -267,7 +267,7 @@ impl Config {
 
     /// Refuses an `--element` that none of the configured ones is, also where the command would not use
     /// it: a name that is mistyped must not look like an answer.
-    pub fn check_element(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check_element(&self) -> Result<(), ConfigError> {
         if self.element_is_asked {
             let wanted = self.element()?;
             if !self.all_elements()?.is_empty() {
@@ -300,7 +300,7 @@ impl Config {
     }
 
     /// The elements whose streams are made: their databases need not be configured.
-    pub fn named_elements(&self) -> Result<Vec<ElementName>, ConfigError> {
+    pub(crate) fn named_elements(&self) -> Result<Vec<ElementName>, ConfigError> {
         let all = self.all_elements()?;
         if all.is_empty() {
             return Ok(vec![self.element()?]);
@@ -310,7 +310,10 @@ impl Config {
     }
 
     /// One element with its database, by its name or its stream's.
-    pub fn one_element(&self, name: &str) -> Result<(ElementName, PgConnectOptions), ConfigError> {
+    pub(crate) fn one_element(
+        &self,
+        name: &str,
+    ) -> Result<(ElementName, PgConnectOptions), ConfigError> {
         let wanted = names::element(name).map_err(|error| ConfigError(error.to_string()))?;
         let elements = self.all_elements()?;
         let known = names::listed(elements.iter().map(|(name, _)| name));

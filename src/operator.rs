@@ -37,7 +37,7 @@ pub fn person() -> Option<String> {
 
 /// The person who gave a command that makes a record. That nobody is named is a warning: the record
 /// stays as it is for ever.
-pub fn recorded_person() -> Option<String> {
+pub(crate) fn recorded_person() -> Option<String> {
     let name = person();
     if name.is_none() {
         tracing::warn!(

@@ -108,9 +108,9 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// The admin module's database.
-pub const ADMIN_DATABASE: &str = "artstore_admin";
+pub(crate) const ADMIN_DATABASE: &str = "artstore_admin";
 /// The query module's database.
-pub const QUERY_DATABASE: &str = "artstore";
+pub(crate) const QUERY_DATABASE: &str = "artstore";
 
 impl System {
     /// Starts the servers, migrates every database, makes every stream.
@@ -156,7 +156,7 @@ impl System {
     }
 
     /// How to reach a source's database.
-    pub fn source_database(&self, source: &Source) -> anyhow::Result<PgConnectOptions> {
+    pub(crate) fn source_database(&self, source: &Source) -> anyhow::Result<PgConnectOptions> {
         self.database(&match source {
             Source::Element(element) => database(element),
             Source::Admin => ADMIN_DATABASE.to_owned(),
@@ -165,7 +165,7 @@ impl System {
     }
 
     /// How to reach the read model.
-    pub fn query_database(&self) -> anyhow::Result<PgConnectOptions> {
+    pub(crate) fn query_database(&self) -> anyhow::Result<PgConnectOptions> {
         self.database(QUERY_DATABASE)
     }
 
@@ -189,7 +189,7 @@ impl System {
     }
 
     /// Starts a relay for every source.
-    pub fn start_relays(&self, running: &mut Running) -> anyhow::Result<()> {
+    pub(crate) fn start_relays(&self, running: &mut Running) -> anyhow::Result<()> {
         for source in self.sources() {
             self.start_relay(source, running)?;
         }
@@ -202,7 +202,7 @@ impl System {
     }
 
     /// Starts a relay for one source.
-    pub fn start_relay(&self, source: Source, running: &mut Running) -> anyhow::Result<()> {
+    pub(crate) fn start_relay(&self, source: Source, running: &mut Running) -> anyhow::Result<()> {
         let options = RelayOptions {
             database: self.source_database(&source)?,
             source,
@@ -227,18 +227,18 @@ impl System {
     }
 
     /// How to reach the admin module's database.
-    pub fn admin_database(&self) -> anyhow::Result<PgConnectOptions> {
+    pub(crate) fn admin_database(&self) -> anyhow::Result<PgConnectOptions> {
         self.database(ADMIN_DATABASE)
     }
 
     /// Starts the projector of the query cache.
-    pub fn start_projector(&self, running: &mut Running) -> anyhow::Result<()> {
+    pub(crate) fn start_projector(&self, running: &mut Running) -> anyhow::Result<()> {
         self.project(QueryCache, self.query_database()?, running);
         Ok(())
     }
 
     /// Starts the projector of the audit log.
-    pub fn start_audit_log(&self, running: &mut Running) -> anyhow::Result<()> {
+    pub(crate) fn start_audit_log(&self, running: &mut Running) -> anyhow::Result<()> {
         let audit_log = AuditLog::new(self.audit.keys()?);
         self.project(audit_log, self.admin_database()?, running);
         Ok(())

@@ -13,7 +13,7 @@ use crate::refusals::Refusals;
 use artstore_schemas::size::MAX_MESSAGE_BYTES;
 
 /// The oldest server that does all that is needed (atomic publishing, fixed expected sequences).
-pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
+pub(crate) const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 1);
 
 /// How many messages a subscription of ours may hold unread: above every pull batch, because the
 /// client drops what does not fit.

@@ -1,5 +1,5 @@
 //! What a projector is: it turns a batch of received events into rows, in the transaction that
-//! also moves the checkpoint. [`crate::runtime::runner`] does everything else.
+//! also moves the checkpoint. `crate::runtime::runner` does everything else.
 
 use std::future::Future;
 

@@ -4,7 +4,7 @@
 use sqlx::{PgConnection, Row as _};
 
 /// What to do with a database in another encoding.
-pub const TO_UTF8: &str = "move the data into a database with encoding UTF8 (pg_dump, createdb \
+pub(crate) const TO_UTF8: &str = "move the data into a database with encoding UTF8 (pg_dump, createdb \
      --encoding=UTF8 --template=template0, pg_restore)";
 
 /// The oldest PostgreSQL, as `server_version_num`.

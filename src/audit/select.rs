@@ -131,7 +131,7 @@ impl Filters {
 
 /// The first row of each stream's log that is there; of one stream, where the filters name one.
 /// `audit archive` takes the first rows out: where one has moved, rows are gone that were there.
-pub async fn first_rows(
+pub(crate) async fn first_rows(
     connection: &mut PgConnection,
     filters: &Filters,
 ) -> Result<BTreeMap<String, i64>, sqlx::Error> {
@@ -189,7 +189,7 @@ impl Bounds {
 
     /// Adds the condition that a row came after `before` and up to this moment: by each stream's own
     /// index.
-    pub fn push_since(&self, before: &Self, query: &mut QueryBuilder<sqlx::Postgres>) {
+    pub(crate) fn push_since(&self, before: &Self, query: &mut QueryBuilder<sqlx::Postgres>) {
         let from = |stream: &String| before.streams.get(stream).copied().unwrap_or(0);
         query
             .push(" and id in (select new.id from unnest(")

@@ -112,7 +112,7 @@ impl Archive {
     }
 
     /// Whether the index was left out.
-    pub fn had_index(&self) -> bool {
+    pub(crate) fn had_index(&self) -> bool {
         self.cut
     }
 

@@ -70,7 +70,7 @@ impl Frames {
 }
 
 /// Data as frames that are not compressed.
-pub fn uncompressed(data: &[u8]) -> Vec<u8> {
+pub(crate) fn uncompressed(data: &[u8]) -> Vec<u8> {
     let mut frames = Vec::with_capacity(data.len() + 64);
     for block in data.chunks(64 << 10) {
         let length = block.len() + 4;

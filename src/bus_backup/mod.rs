@@ -120,7 +120,7 @@ impl StreamBackup {
     }
 
     /// The stream that it is a mirror of.
-    pub fn mirror_of(&self) -> Option<&str> {
+    pub(crate) fn mirror_of(&self) -> Option<&str> {
         self.config["mirror"]["name"].as_str()
     }
 

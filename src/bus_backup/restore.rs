@@ -147,7 +147,7 @@ async fn begin<'a>(
 }
 
 /// Why nothing is restored where there are these streams, the first of which is `first`.
-pub fn not_replaced(names: &str, first: &str) -> String {
+pub(crate) fn not_replaced(names: &str, first: &str) -> String {
     format!(
         "on the bus there is already {names}: nothing was restored, because a restore replaces nothing. \
          `artstore verify` shows whether it is whole. Where it is not worth keeping, stop relays and \

@@ -278,7 +278,7 @@ fn seconds(at: Option<Instant>) -> Option<f64> {
 
 /// Answers for the relays of a process until the connection is closed or this is dropped. `proven`
 /// states what is proven of a source now.
-pub async fn for_relays(
+pub(crate) async fn for_relays(
     bus: Bus,
     relays: Vec<(Source, RelayProgress)>,
     proven: impl Fn(&Source) -> Option<Proven>,
@@ -292,7 +292,7 @@ pub async fn for_relays(
 }
 
 /// Answers for the projector of a process, likewise.
-pub async fn for_projector(
+pub(crate) async fn for_projector(
     bus: Bus,
     projection: &'static str,
     version: u32,

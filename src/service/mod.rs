@@ -37,7 +37,7 @@ pub use self::relay::RelayRole;
 use crate::config::{ConfigError, ServiceSettings};
 
 /// The paths that are answered.
-pub const PATHS: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
+pub(crate) const PATHS: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
 
 /// What a part of the system shows of itself.
 pub trait Role: Send + Sync {

@@ -66,7 +66,7 @@ impl ProjectorRole {
     }
 
     /// Shows a projection too, whose workers write this progress.
-    pub fn showing(
+    pub(crate) fn showing(
         mut self,
         projection: Projection,
         database: PgConnectOptions,

@@ -29,7 +29,7 @@ pub struct Answers {
 
 impl Answers {
     /// What the relays of a source reported, by process.
-    pub fn of_source(&self, source: &Source) -> Vec<RelayAnswer> {
+    pub(crate) fn of_source(&self, source: &Source) -> Vec<RelayAnswer> {
         let name = source.to_string();
         let mut relays = self.relays.clone();
         relays.retain(|relay| relay.source == name);

@@ -18,7 +18,7 @@ const MOMENT: f64 = 4.0;
 /// How those who work on something stand together, and what is wrong with the one that matters.
 /// `others`: how many there are besides, as the database sees it. `answers`: none where they could
 /// not be asked.
-pub fn working<'a>(
+pub(crate) fn working<'a>(
     lock_held: Option<bool>,
     others: i64,
     answers: Option<impl Iterator<Item = (Stage, Option<&'a Problem>)> + Clone>,
@@ -55,7 +55,7 @@ pub fn working<'a>(
 }
 
 /// What is wrong with a relay or a worker, unless it is so new that it may pass by itself.
-pub fn lasting(problem: Option<&Problem>, since: Since) -> Option<&Problem> {
+pub(crate) fn lasting(problem: Option<&Problem>, since: Since) -> Option<&Problem> {
     let passing = since
         .problem_seconds
         .is_some_and(|seconds| seconds < MOMENT);
@@ -64,7 +64,7 @@ pub fn lasting(problem: Option<&Problem>, since: Since) -> Option<&Problem> {
 
 /// Nobody has the lock, though some wait for it, or one that did not report itself: whether that is so only
 /// for a moment. `changed_hands`: another session had the lock a moment before.
-pub fn taking_over(
+pub(crate) fn taking_over(
     state: Working,
     changed_hands: bool,
     mut others: impl Iterator<Item = Since>,
@@ -129,7 +129,7 @@ pub struct PaceInput<'a> {
 }
 
 /// The progress of a projection in a stream, and the seconds that belong to that.
-pub fn pace(seen: PaceInput<'_>) -> (Pace, Option<f64>) {
+pub(crate) fn pace(seen: PaceInput<'_>) -> (Pace, Option<f64>) {
     let stream = seen.stream;
     let sequence = seen.checkpoint.map_or(0, |checkpoint| checkpoint.sequence);
     // A mirror that is behind its origin will get there.

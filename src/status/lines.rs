@@ -190,6 +190,6 @@ pub fn events(number: u64) -> String {
 }
 
 /// With commas.
-pub fn grouped(number: impl TryInto<i64>) -> String {
+pub(crate) fn grouped(number: impl TryInto<i64>) -> String {
     terminal::grouped(number.try_into().unwrap_or(i64::MAX))
 }

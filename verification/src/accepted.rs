@@ -94,7 +94,7 @@ impl Accepted {
     }
 
     /// The sequence of the last decision; 0 where there is none.
-    pub fn last_decision(&self) -> u64 {
+    pub(crate) fn last_decision(&self) -> u64 {
         let epoch = self.epochs.last().map_or(0, |epoch| epoch.sequence);
         epoch.max(self.damage_at)
     }

@@ -115,7 +115,10 @@ impl Pass {
 
     /// Refuses a source that does not show all of its rows, and records what was pruned, before the
     /// first message is read: nothing but the stream contains it any more.
-    pub async fn begin_prune_mark(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
+    pub(crate) async fn begin_prune_mark(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> anyhow::Result<()> {
         source_check::shows_all(connection, &self.table).await?;
         if self.state.links.last == 0 {
             let pruned = prune_mark::pruned(connection, &self.table).await?;
@@ -126,7 +129,7 @@ impl Pass {
     }
 
     /// As [`Self::add_lost_pruned`], among its own candidates.
-    pub fn lost_pruned(&mut self) {
+    pub(crate) fn lost_pruned(&mut self) {
         let mut found = std::mem::take(&mut self.state.candidates);
         self.add_lost_pruned(&mut found);
         self.state.candidates = found;
@@ -255,7 +258,10 @@ impl Pass {
     }
 
     /// Reads the rows whose positions the stream has passed by far.
-    pub async fn rows_behind(&mut self, connection: &mut PgConnection) -> anyhow::Result<()> {
+    pub(crate) async fn rows_behind(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> anyhow::Result<()> {
         let behind = self.state.links.reached - DISTANCE;
         let most = self.state.matching.messages + AHEAD;
         self.rows(connection, behind, most).await

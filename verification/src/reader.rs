@@ -116,6 +116,6 @@ impl Reader {
 }
 
 /// The id of the event that a message contains.
-pub fn id_of(message: &Message) -> Option<Uuid> {
+pub(crate) fn id_of(message: &Message) -> Option<Uuid> {
     message.headers.get("ce-id")?.as_str().parse().ok()
 }

@@ -52,7 +52,7 @@ impl State {
     /// Whether the element holds the file as the stream states; `held`: the element's state, of the
     /// file `file`. Where the element lost the checksum, an operation's result may have stated it,
     /// with the size: neither is compared then.
-    pub fn is_held_as(&self, held: &Self, file: &File) -> bool {
+    pub(crate) fn is_held_as(&self, held: &Self, file: &File) -> bool {
         self.rest == held.rest && (self.content == held.content || file.checksum.is_empty())
     }
 
@@ -64,7 +64,7 @@ impl State {
 
 /// What an event of an element states about a file: which one, and its state or that it is not there.
 /// None for an event that is about no file.
-pub fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
+pub(crate) fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
     match &event.file {
         Some(file) => Some((file.id, Some(State::of(file, &event.omitted)))),
         None => Some((event.operation.file_id?, None)),
@@ -72,7 +72,7 @@ pub fn stated_by(event: &WalEvent) -> Option<(Uuid, Option<State>)> {
 }
 
 /// A digest of where an event states that the element's API is reached.
-pub fn of_url(api_url: Option<&str>) -> u64 {
+pub(crate) fn of_url(api_url: Option<&str>) -> u64 {
     let mut digest = Digest::new();
     digest.text(api_url);
     u64::from_be_bytes(digest.first())
@@ -81,7 +81,7 @@ pub fn of_url(api_url: Option<&str>) -> u64 {
 /// The id of the snapshot of a file's state: the same for the same state behind the same message (`after`:
 /// the sequence of the last one that was about the file, or of a record of damage; 0 for none). So a run
 /// that was cut off repeats its ids, and a state that comes back later has another one.
-pub fn snapshot_id(source: &str, file: Uuid, after: u64, state: Option<State>) -> Uuid {
+pub(crate) fn snapshot_id(source: &str, file: Uuid, after: u64, state: Option<State>) -> Uuid {
     let state = state.map_or_else(|| "absent".to_owned(), |state| state.hex());
     let name = format!("artstore/snapshot/v1/{source}/{file}/{after}/{state}");
     Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())

@@ -13,13 +13,13 @@
 //! - `term`: a term as the active relay
 //! - `poll_loop`: poll, settle, publish, again
 //! - [`source`]: its table and rows
-//! - [`poll`]: reading new ones
+//! - `poll`: reading new ones
 //! - [`prune_mark`]: the position up to which it was pruned
 //! - [`seen_positions`]: the high-water mark of a source and its gaps
 //! - [`rows`]: finished rows by their positions
 //! - [`api_url`]: where an element's API is reached
 //! - [`translate`]: a row becomes an event
-//! - [`translated`]: that event, before the relay adds its state
+//! - `translated`: that event, before the relay adds its state
 //! - `wal_event`, `outbox_event`: each kind of row
 //! - [`omit`]: what does not fit into a message
 //! - [`publish`]: messages, each accepted only at its expected sequence
@@ -33,7 +33,7 @@ pub mod lock_handover;
 pub mod omit;
 pub(crate) mod options;
 mod outbox_event;
-pub mod poll;
+pub(crate) mod poll;
 pub(crate) mod poll_loop;
 pub mod progress;
 pub mod prune_mark;
@@ -50,7 +50,7 @@ mod standby;
 mod supervise;
 mod term;
 pub mod translate;
-pub mod translated;
+pub(crate) mod translated;
 mod wal_event;
 
 pub use options::RelayOptions;

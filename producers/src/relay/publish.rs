@@ -110,7 +110,7 @@ pub enum PublishFailure {
 
 impl PublishFailure {
     /// Whether NATS did not store what it should have stored: its disk is full, or it does not answer.
-    pub fn is_of_the_bus(&self) -> bool {
+    pub(crate) fn is_of_the_bus(&self) -> bool {
         matches!(self, Self::Unclear { .. })
     }
 }

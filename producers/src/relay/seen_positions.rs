@@ -15,7 +15,7 @@ pub const MAX_GAPS: usize = 1_000;
 
 /// Beyond this many gaps, the lock that `nextval` leaves shows who still holds a number.
 /// (`xmin` is held back by every writer of the whole cluster.)
-pub const MANY_GAPS: usize = 300;
+pub(crate) const MANY_GAPS: usize = 300;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Gap {
@@ -56,7 +56,7 @@ impl SeenPositions {
     }
 
     /// How many gaps there are.
-    pub fn gap_count(&self) -> usize {
+    pub(crate) fn gap_count(&self) -> usize {
         self.gaps.len()
     }
 
@@ -92,7 +92,7 @@ impl SeenPositions {
     }
 
     /// Whether a gap has no bound yet, so that the poll has to take one.
-    pub fn needs_bound(&self) -> bool {
+    pub(crate) fn needs_bound(&self) -> bool {
         self.gaps.iter().any(|gap| gap.bound.is_none())
     }
 

@@ -1,5 +1,5 @@
 //! A source: the table that contains its rows, its rows as they are read, and what its database reports
-//! about itself. [`crate::relay::poll`] reads new ones. A text that can't be converted to UTF-8 is read
+//! about itself. `crate::relay::poll` reads new ones. A text that can't be converted to UTF-8 is read
 //! nevertheless ([`crate::texts`]).
 
 use artstore_runtime::text::{optional, text};

@@ -1,6 +1,7 @@
 //! A relay's life: session after session until it is asked to stop. Elected ([`crate::relay::standby`]), the
-//! stream's end read and compared with the source, the poll loop ([`crate::relay::term`]), and again. It holds nothing that the stream does not hold; whatever goes
-//! wrong, it forgets what it knew and reads the stream's end.
+//! stream's end read and compared with the source, the poll loop ([`crate::relay::term`]), and again. It holds
+//! nothing that the stream does not hold; whatever goes wrong, it forgets what it knew and reads the stream's
+//! end.
 //!
 //! ```text
 //! elected → stream's end read and compared with the source → poll → messages → published ┐

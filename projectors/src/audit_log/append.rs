@@ -10,7 +10,7 @@ use super::store::{Signed, Tip};
 use super::tile::Tiles;
 
 /// There is a head at each multiple of so many rows.
-pub const HEAD_EVERY: u64 = 256;
+pub(crate) const HEAD_EVERY: u64 = 256;
 
 /// What a batch adds to a log.
 #[derive(Debug)]

@@ -105,7 +105,7 @@ pub fn carried(value: Value) -> Value {
 }
 
 /// PostgreSQL stores no NUL.
-pub fn without_nul(text: String) -> String {
+pub(crate) fn without_nul(text: String) -> String {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}")
     } else {

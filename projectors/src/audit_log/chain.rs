@@ -13,7 +13,7 @@ const KEY_INFO: &[u8] = b"artstore/audit-chain-key/v1\0";
 const KID_INFO: &[u8] = b"artstore/audit-chain-kid/v1\0";
 
 /// The least length of a secret, in characters.
-pub const LEAST_SECRET: usize = 32;
+pub(crate) const LEAST_SECRET: usize = 32;
 
 /// A key, made of one secret. Its id (`kid`) follows from the secret, so that no configuration can
 /// mix them up.

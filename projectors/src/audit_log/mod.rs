@@ -2,14 +2,14 @@
 //! heads. In the order in which a row takes shape:
 //!
 //! - [`mapping`]: from a message to a row
-//! - [`canonical`]: JSON as text that is the same everywhere
+//! - `canonical`: JSON as text that is the same everywhere
 //! - [`row`]: the bytes that are signed
 //! - [`chain`]: each signature covers the one before it
 //! - [`tree`], [`tile`]: the tree over the rows, and how it is stored
 //! - [`note`], [`head`]: what is signed of it
 //! - `derived`: rows that no published head covers, compared with their messages
 //! - `kids`: the secrets that rows were signed with
-//! - [`resume`]: where a session continues, and why that may be signed
+//! - `resume`: where a session continues, and why that may be signed
 //! - `state`: the audit log in memory
 //! - `session`: the log's end in memory from then on, and its heads on the bus
 //! - `append`: all of that for one batch
@@ -20,8 +20,8 @@
 //!
 //! `docs/audit-format.md` is the contract for other implementations.
 
-pub mod append;
-pub mod canonical;
+pub(crate) mod append;
+pub(crate) mod canonical;
 pub mod chain;
 mod derived;
 pub mod head;
@@ -31,7 +31,7 @@ pub mod mapping;
 pub mod note;
 pub mod proof;
 pub mod published;
-pub mod resume;
+pub(crate) mod resume;
 pub mod row;
 mod session;
 mod state;

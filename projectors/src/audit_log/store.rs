@@ -193,7 +193,7 @@ pub async fn put_head(
 }
 
 /// The head of a size.
-pub async fn head_at(
+pub(crate) async fn head_at(
     connection: &mut PgConnection,
     stream: &str,
     size: u64,
@@ -206,7 +206,7 @@ pub async fn head_at(
 }
 
 /// The heads above a size, ascending, at most so many.
-pub async fn heads_above(
+pub(crate) async fn heads_above(
     connection: &mut PgConnection,
     stream: &str,
     size: u64,
@@ -243,7 +243,7 @@ pub async fn last_head(
 }
 
 /// The last head of at most so many rows; none before the first.
-pub async fn last_head_up_to(
+pub(crate) async fn last_head_up_to(
     connection: &mut PgConnection,
     stream: &str,
     size: u64,

@@ -43,7 +43,7 @@ pub enum Refused {
 }
 
 /// Whether the batch may be applied as a whole, as nearly all are: nothing of it is fenced or discarded.
-pub fn is_plain<P: Projector>(
+pub(crate) fn is_plain<P: Projector>(
     projector: &P,
     entries: &[Entry<P::Message>],
     fences: &Fences,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::discarded::{self, Discarded};
 
 /// So many events one after another that can't be applied are a bug, not data.
-pub const MOST_IN_ROW: i32 = 20;
+pub(crate) const MOST_IN_ROW: i32 = 20;
 
 /// What a worker knows of parked events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -61,7 +61,7 @@ fn items(metadata: &Document) -> Option<Vec<Option<String>>> {
 }
 
 /// A text array as PostgreSQL reads it, for arrays of arrays of different lengths.
-pub fn array_literal(tags: &[String]) -> String {
+pub(crate) fn array_literal(tags: &[String]) -> String {
     let items: Vec<String> = tags
         .iter()
         .map(|tag| format!("\"{}\"", tag.replace('\\', "\\\\").replace('"', "\\\"")))

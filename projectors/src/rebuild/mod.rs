@@ -6,7 +6,7 @@
 //!   has lost its session can't commit
 //! - `shadow`: tables like the live ones in a schema of their own; what can't be swapped is refused
 //! - `table_properties`: rights, settings and indexes of the live tables, also those added meanwhile
-//! - [`fill`]: the streams from the beginning, through the same commit as the live workers'
+//! - `fill`: the streams from the beginning, through the same commit as the live workers'
 //! - `parked`: what is parked on both sides, and what operators decide about it meanwhile
 //! - `retry_parked`: parked events in the rebuilt tables, tried again
 //! - [`compare`]: row by row, under one snapshot of the live tables, at its checkpoints
@@ -21,7 +21,7 @@ pub mod abandon;
 pub mod build;
 pub mod compare;
 mod error;
-pub mod fill;
+pub(crate) mod fill;
 mod lock;
 mod parked;
 mod product_rows;

@@ -1,6 +1,6 @@
 //! Reads a stream from a checkpoint on. Messages are contiguous, chained, and from the right source, or
 //! they are not read, except for damage that an operator accepted (`artstore_schemas::damage`). There are
-//! no acknowledgements: the checkpoint is the only position. Batches go to [`crate::runtime::runner`].
+//! no acknowledgements: the checkpoint is the only position. Batches go to `crate::runtime::runner`.
 
 use std::collections::VecDeque;
 use std::time::Duration;

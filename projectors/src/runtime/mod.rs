@@ -3,7 +3,7 @@
 //!
 //! - [`workers`]: all workers of a projection
 //! - `share`: how processes share the streams
-//! - [`runner`]: one worker: one projection, one stream, session after session
+//! - `runner`: one worker: one projection, one stream, session after session
 //! - `worker`: what it works with, and the check of its stream
 //! - `worker_election`: waiting for its stream's lock
 //! - [`database`]: sessions of the read model
@@ -23,7 +23,7 @@ pub mod lag;
 pub mod pause;
 pub mod presence;
 pub mod progress;
-pub mod runner;
+pub(crate) mod runner;
 pub(crate) mod share;
 pub(crate) mod worker;
 mod worker_election;

@@ -1,5 +1,5 @@
 //! What the workers of a projection report of themselves while they run: plain numbers, written by
-//! [`crate::runtime::runner`] and [`crate::runtime::workers`], read at any time by whoever shows them.
+//! `crate::runtime::runner` and [`crate::runtime::workers`], read at any time by whoever shows them.
 //! Nothing here decides anything.
 
 use std::collections::BTreeMap;
@@ -133,7 +133,8 @@ pub struct Durations {
 
 impl Durations {
     /// The upper bounds in seconds; each is counted with those below it when it is read.
-    pub const BOUNDS: [f64; 10] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+    pub(crate) const BOUNDS: [f64; 10] =
+        [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
     pub(crate) fn take(&mut self, duration: Duration) {
         self.count += 1;

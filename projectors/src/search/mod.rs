@@ -3,7 +3,7 @@
 //!
 //! - [`query`]: what is asked
 //! - [`filters`]: the conditions that files must meet
-//! - [`cursor`]: where the next page begins
+//! - `cursor`: where the next page begins
 //! - `check`, `text_check`: what is refused before the database sees it
 //! - `words`: the words of its text, and the normal form in which letters are compared
 //! - `sql`: the statements
@@ -15,7 +15,7 @@
 //! Every value is bound. Nothing that a caller passes becomes part of a statement's text.
 
 mod check;
-pub mod cursor;
+pub(crate) mod cursor;
 pub mod filters;
 pub mod hit;
 pub mod query;

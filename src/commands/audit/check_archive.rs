@@ -26,7 +26,7 @@ pub struct CheckArchive {
 }
 
 /// Runs `check-archive`: needs no database, and the secret only for the chain.
-pub fn check_archive(command: &CheckArchive) -> anyhow::Result<ExitCode> {
+pub(crate) fn check_archive(command: &CheckArchive) -> anyhow::Result<ExitCode> {
     let trusted = command.keys.read()?;
     let ring = command.audit.is_given().then(|| command.audit.ring());
     let checked = check(&command.folder, &trusted, ring.transpose()?.as_ref())?;

@@ -91,7 +91,7 @@ pub struct CheckProof {
 }
 
 /// Runs `check-proof`.
-pub fn check_proof(command: &CheckProof) -> anyhow::Result<ExitCode> {
+pub(crate) fn check_proof(command: &CheckProof) -> anyhow::Result<ExitCode> {
     let trusted = command.keys.read()?;
     let text = std::fs::read_to_string(&command.proof)
         .with_context(|| format!("{} can't be read", command.proof.display()))?;

@@ -36,7 +36,7 @@ pub struct RealFile {
 }
 
 /// Finds the files under a folder, without hidden ones and build output.
-pub fn find_files(root: &Path) -> anyhow::Result<Vec<RealFile>> {
+pub(crate) fn find_files(root: &Path) -> anyhow::Result<Vec<RealFile>> {
     const MOST_FILES: usize = 20_000;
     let mut files = Vec::new();
     let mut folders = vec![root.to_path_buf()];

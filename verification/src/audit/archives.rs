@@ -24,7 +24,7 @@ pub struct Archives {
 }
 
 /// Checks all archives of these logs.
-pub fn check_all<'a>(
+pub(crate) fn check_all<'a>(
     folder: &Path,
     wanted: impl Iterator<Item = &'a Archived>,
     trusted: &[VerifierKey],

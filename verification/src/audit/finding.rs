@@ -76,7 +76,7 @@ pub struct Finding {
 
 impl Finding {
     /// Of a whole log.
-    pub fn of_log(stream: &str, kind: Kind, layer: Layer, text: String) -> Self {
+    pub(crate) fn of_log(stream: &str, kind: Kind, layer: Layer, text: String) -> Self {
         Self {
             stream: Some(stream.to_owned()),
             sequence: None,

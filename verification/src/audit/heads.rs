@@ -79,7 +79,7 @@ impl Heads {
 
     /// Reads those on the bus. Before the rows are read: every one of them is of rows that are
     /// committed.
-    pub async fn read_bus(
+    pub(crate) async fn read_bus(
         &mut self,
         bus: &Bus,
         source: &Source,
@@ -121,7 +121,7 @@ impl Heads {
     }
 
     /// Reads those in the database.
-    pub async fn read_database(
+    pub(crate) async fn read_database(
         &mut self,
         connection: &mut PgConnection,
         expected: Expected<'_>,

@@ -2,17 +2,17 @@
 //! tree are computed again, and compared with signed heads and, on request, with the bus.
 //! No verdict rests on a stored hash that was not computed again.
 //!
-//! - [`moment`]: the database as it was at one moment
+//! - `moment`: the database as it was at one moment
 //! - [`table_definition`]: whether the tables are those that the migrations created
 //! - [`facts`]: what the tables state about a whole log
-//! - [`rows`], `ids`, `suspects`: a range of rows
-//! - [`tiles`]: the stored tree
-//! - [`heads`]: signed heads
+//! - `rows`, `ids`, `suspects`: a range of rows
+//! - `tiles`: the stored tree
+//! - `heads`: signed heads
 //! - [`log`]: the log of one stream
 //! - [`against`]: rows derived again from their messages
-//! - [`strays`]: rows and logs of no stream
-//! - [`legacy`]: the product's own rows
-//! - [`archives`]: the archives that the log lists
+//! - `strays`: rows and logs of no stream
+//! - `legacy`: the product's own rows
+//! - `archives`: the archives that the log lists
 //! - [`finding`]: what is wrong
 //! - [`report`]: all logs
 //!
@@ -21,23 +21,23 @@
 
 pub mod against;
 pub mod archive;
-pub mod archives;
+pub(crate) mod archives;
 pub mod facts;
 pub mod finding;
-pub mod heads;
+pub(crate) mod heads;
 mod ids;
 pub mod inclusion;
-pub mod legacy;
+pub(crate) mod legacy;
 pub mod log;
-pub mod moment;
+pub(crate) mod moment;
 pub mod printed;
 pub mod report;
-pub mod rows;
+pub(crate) mod rows;
 pub mod shown;
-pub mod strays;
+pub(crate) mod strays;
 mod suspects;
 pub mod table_definition;
-pub mod tiles;
+pub(crate) mod tiles;
 
 use artstore_runtime::count::counted;
 use std::collections::BTreeSet;

@@ -11,7 +11,7 @@ use super::finding::{Finding, Kind, Layer};
 use super::rows::{UNIT, Unit};
 
 /// The hashes of all full tiles of leaves, as the tiles above them state.
-pub async fn stored_units(
+pub(crate) async fn stored_units(
     connection: &mut PgConnection,
     stream: &str,
     size: u64,
@@ -32,7 +32,7 @@ pub async fn stored_units(
 }
 
 /// Of a head inside a tile of leaves, what the stored tile has up to there.
-pub async fn stored_tail(
+pub(crate) async fn stored_tail(
     connection: &mut PgConnection,
     stream: &str,
     size: u64,

@@ -137,7 +137,7 @@ pub async fn places(bus: &Bus, stored: Stored) -> anyhow::Result<Vec<CheckedChec
 
 /// The highest sequence that a row of the cache comes from, by stream. It reads whole tables. Read
 /// before the checkpoints, so that what is applied in between is no problem.
-pub async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<String, u64>> {
+pub(crate) async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<String, u64>> {
     let rows = sqlx::query(
         "select stream, max(sequence) as sequence from ( \
              select stream, stream_sequence as sequence from public.file_metadata_cache \
@@ -157,7 +157,7 @@ pub async fn highest_rows(query: &mut PgConnection) -> anyhow::Result<HashMap<St
 }
 
 /// Notes where rows come from messages after a checkpoint.
-pub fn compare_rows(places: &mut [CheckedCheckpoint], highest: &HashMap<String, u64>) {
+pub(crate) fn compare_rows(places: &mut [CheckedCheckpoint], highest: &HashMap<String, u64>) {
     for place in places {
         let applied = highest.get(&place.source.stream()).copied();
         // A row changed by hand may name any sequence: only one that the stream has counts.

@@ -96,7 +96,7 @@ pub fn each(
 }
 
 /// The headers of one message; none where there is no message or none that can be read.
-pub async fn headers_at(
+pub(crate) async fn headers_at(
     bus: &Bus,
     source: &Source,
     sequence: u64,

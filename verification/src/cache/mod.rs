@@ -2,25 +2,25 @@
 //! elements' `_files` and the streams, searches and downloads with their messages.
 //!
 //! - [`checkpoints`]: which sequence a checkpoint really stands for
-//! - [`candidates`]: files that have to be checked one by one
+//! - `candidates`: files that have to be checked one by one
 //! - `provenance`: what a row states about its own event
-//! - [`confirm`]: candidates, checked again until it is certain what they are
-//! - [`rows`]: a row and a file, field by field
+//! - `confirm`: candidates, checked again until it is certain what they are
+//! - `rows`: a row and a file, field by field
 //! - [`stream_files`]: the streams' events of some files
-//! - [`history`]: searches and downloads
+//! - `history`: searches and downloads
 //! - `explained`: findings that parked or discarded events explain
 //! - [`messages`]: messages of a stream
 //! - `compare`: the same for `demo` and tests, in memory, on a system at rest
 
-pub mod candidates;
+pub(crate) mod candidates;
 pub mod checkpoints;
 mod compare;
-pub mod confirm;
+pub(crate) mod confirm;
 mod explained;
-pub mod history;
+pub(crate) mod history;
 pub mod messages;
 mod provenance;
-pub mod rows;
+pub(crate) mod rows;
 pub mod stream_files;
 
 use artstore_runtime::count::counted;

@@ -180,7 +180,7 @@ pub struct TableFile {
 }
 
 /// Reads some files of an element.
-pub async fn in_table(
+pub(crate) async fn in_table(
     connection: &mut PgConnection,
     element: &ElementName,
     texts: &Texts,

@@ -35,7 +35,7 @@ pub const TILES: &str = "tiles.jsonl";
 /// The signed head at the end.
 pub const HEAD: &str = "head.note";
 /// The signed head right before the first row; not where that is row 1.
-pub const HEAD_BEFORE: &str = "head-before.note";
+pub(crate) const HEAD_BEFORE: &str = "head-before.note";
 
 /// Rows are kept for at least so many days.
 pub const LEAST_RETENTION: i64 = 2_555;

@@ -105,7 +105,7 @@ pub async fn write(
 }
 
 /// The digest of the archive in a folder: of its manifest.
-pub fn digest_of(folder: &Path) -> anyhow::Result<String> {
+pub(crate) fn digest_of(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join(MANIFEST);
     let bytes = fs::read(&path).with_context(|| format!("{} can't be read", path.display()))?;
     Ok(digest(&bytes))
