@@ -9,7 +9,7 @@ use artstore_runtime::progress::Problem;
 use artstore_runtime::pulse::{self, kept_alive};
 use artstore_runtime::restart::stopped;
 use artstore_schemas::envelope::Envelope;
-use artstore_schemas::size::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES};
+use artstore_schemas::size::MAX_BATCH_BYTES;
 use artstore_schemas::subject::subject;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
@@ -22,7 +22,6 @@ use crate::backfill::differences::{self, Backfill};
 use crate::relay::api_url::ApiUrl;
 use crate::relay::election::Lease;
 use crate::relay::poll::{Poll, Poller};
-use crate::relay::progress::RelayState;
 use crate::relay::publish::{self, Outgoing, PublishFailure, PublishMode};
 use crate::relay::relay_error::{Halt, RelayError};
 use crate::relay::resume_state::ResumeState;
@@ -185,7 +184,7 @@ impl PollLoop<'_> {
     ) -> Result<Published, RelayError> {
         let progress = &self.relay.progress;
         let mut heard = Instant::now();
-        for batch in batches(messages, self.relay.batch_bytes.load(Ordering::Relaxed)) {
+        for batch in publish::batches(messages, self.relay.batch_bytes.load(Ordering::Relaxed)) {
             // Many batches, each of which takes less than a second: the source's server ends a session
             // that is silent for seconds.
             if heard.elapsed() >= pulse::EVERY {
@@ -470,37 +469,10 @@ impl PollLoop<'_> {
     }
 }
 
-/// Cuts messages into batches that the server takes as one.
-fn batches(messages: Vec<Outgoing>, most: usize) -> Vec<Vec<Outgoing>> {
-    let mut batches: Vec<Vec<Outgoing>> = Vec::new();
-    let mut bytes = 0;
-    for message in messages {
-        let size = message.size();
-        match batches.last_mut() {
-            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= most => {
-                batch.push(message);
-                bytes += size;
-            }
-            _ => {
-                batches.push(vec![message]);
-                bytes = size;
-            }
-        }
-    }
-    batches
-}
-
 /// What a poll left to publish.
 struct PendingMessages {
     messages: Vec<Outgoing>,
     /// When the poll began: everything that was finished by then is in `messages`, where `all`.
     polled: Instant,
     complete: bool,
-}
-
-impl RelayState {
-    pub(crate) fn record(&mut self, resume_state: &ResumeState) {
-        self.high_water_mark = resume_state.seen_positions.high_water_mark();
-        self.gap_positions = resume_state.seen_positions.gaps().positions();
-    }
 }

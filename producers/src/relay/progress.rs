@@ -8,6 +8,7 @@ use artstore_runtime::progress::{Problem, Since, Stage};
 use chrono::{DateTime, Utc};
 
 use crate::backfill::differences::BackfillCounts;
+use crate::relay::resume_state::ResumeState;
 
 /// One relay's numbers. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +92,12 @@ impl RelayState {
     /// The last sign that the relay makes progress: a poll that was answered, or an acknowledged batch.
     pub fn sign(&self) -> Option<Instant> {
         self.polled.max(self.stored)
+    }
+
+    /// Shows the positions that the stream's end states.
+    pub(crate) fn record(&mut self, resume_state: &ResumeState) {
+        self.high_water_mark = resume_state.seen_positions.high_water_mark();
+        self.gap_positions = resume_state.seen_positions.gaps().positions();
     }
 }
 

@@ -9,6 +9,7 @@ use artstore_bus::connection::Bus;
 use artstore_bus::link::Lost;
 use artstore_bus::refusals::Refusal;
 use artstore_runtime::crash;
+use artstore_schemas::size::MAX_BATCH_MESSAGES;
 use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::jetstream::context::PublishErrorKind;
@@ -79,6 +80,26 @@ impl Outgoing {
             .sum();
         self.subject.len() + headers + self.body.len()
     }
+}
+
+/// Cuts messages into batches that the server takes as one.
+pub(crate) fn batches(messages: Vec<Outgoing>, most: usize) -> Vec<Vec<Outgoing>> {
+    let mut batches: Vec<Vec<Outgoing>> = Vec::new();
+    let mut bytes = 0;
+    for message in messages {
+        let size = message.size();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_BATCH_MESSAGES && bytes + size <= most => {
+                batch.push(message);
+                bytes += size;
+            }
+            _ => {
+                batches.push(vec![message]);
+                bytes = size;
+            }
+        }
+    }
+    batches
 }
 
 /// Publishing failed: read the stream's end and continue from there.
