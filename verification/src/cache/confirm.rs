@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::connection::Bus;
 use artstore_producers::operations::pending::Limits;
-use artstore_producers::texts::Texts;
-use artstore_runtime::text::text;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject;
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::checkpoints::{self, CheckedCheckpoint};
+use super::element_files::{ElementFiles, see_all};
 use super::messages::headers_at;
-use super::rows::{self, CacheRow, TableFile};
-use super::stream_files::{self, Streams};
-use crate::finding::{Finding, Kind};
+use super::rows::{self, CacheRow};
+use super::stream_files::Streams;
+use super::verdict::{FilesSnapshot, Open, Verdict};
+use crate::finding::Finding;
 
 /// The most files that are checked together: their events and rows are in memory.
 const CHUNK: usize = 2_000;
@@ -72,29 +72,10 @@ pub struct PendingFiles {
     pub oldest_seconds: u64,
 }
 
-/// A file of which nothing is certain yet.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    id: Uuid,
-    /// What it waits for, where that is nothing but a pending operation: the element's index, and for
-    /// how long it has been pending.
-    pending: Option<(usize, Duration)>,
-}
-
 /// Which files' positions a stream covers, at its end as it was then.
 struct Covered {
     files: HashSet<Uuid>,
     end: u64,
-}
-
-/// What an element's database reports about some files, at one moment.
-#[derive(Debug, Default, PartialEq)]
-struct ElementFiles {
-    files: HashMap<Uuid, TableFile>,
-    /// The highest position of each file.
-    positions: HashMap<Uuid, i64>,
-    /// Files with an operation that nobody has finished, and for how long.
-    pending: HashMap<Uuid, Duration>,
 }
 
 impl Confirm<'_> {
@@ -303,219 +284,5 @@ impl Confirm<'_> {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-    }
-}
-
-async fn see_all(
-    elements: &mut [(ElementName, PgConnection)],
-    ids: &[Uuid],
-) -> anyhow::Result<Vec<ElementFiles>> {
-    let mut seen = Vec::with_capacity(elements.len());
-    for (element, connection) in elements {
-        seen.push(see(connection, element, ids).await?);
-    }
-    Ok(seen)
-}
-
-/// Files, positions and what is pending, in one snapshot.
-async fn see(
-    connection: &mut PgConnection,
-    element: &ElementName,
-    ids: &[Uuid],
-) -> anyhow::Result<ElementFiles> {
-    let mut snapshot = connection.begin().await?;
-    sqlx::raw_sql("set transaction isolation level repeatable read read only")
-        .execute(&mut *snapshot)
-        .await?;
-    let texts = Texts::of_element(&mut snapshot, element).await?;
-    let mut seen = ElementFiles::default();
-    let mut by_name = HashMap::new();
-    for file in rows::in_table(&mut snapshot, element, &texts, ids).await? {
-        by_name.insert(file.storage_filename.clone(), file.file_id);
-        seen.files.insert(file.file_id, file);
-    }
-    let sql = format!(
-        "select file_id, max(position) as position, \
-             case when bool_or(status = 'pending') then greatest(0, extract(epoch from now() - min(started_at) \
-                 filter (where status = 'pending' and isfinite(started_at))))::float8 end as pending \
-         from public.{element}_wal where file_id = any($1) group by file_id"
-    );
-    let operations = sqlx::query(AssertSqlSafe(sql))
-        .bind(ids)
-        .fetch_all(&mut *snapshot)
-        .await?;
-    for row in operations {
-        let id: Uuid = row.try_get("file_id")?;
-        if let Some(position) = row.try_get("position")? {
-            seen.positions.insert(id, position);
-        }
-        if let Some(seconds) = row.try_get::<Option<f64>, _>("pending")? {
-            seen.pending.insert(id, Duration::from_secs_f64(seconds));
-        }
-    }
-    // A create may be pending from before its file had an id: its name on disk is unique.
-    let name = texts.sql("{operation_data ->> 'storage_filename'}");
-    let sql = format!(
-        "select {name} as name, \
-             case when isfinite(started_at) \
-                 then greatest(0, extract(epoch from now() - started_at)) else 0 end::float8 as pending \
-         from public.{element}_wal \
-         where status = 'pending' and file_id is null and {name} = any($1)"
-    );
-    let names = sqlx::query(AssertSqlSafe(sql));
-    let names = if texts.are_bytes() {
-        names.bind(by_name.keys().map(String::as_bytes).collect::<Vec<_>>())
-    } else {
-        names.bind(by_name.keys().collect::<Vec<_>>())
-    };
-    for row in names.fetch_all(&mut *snapshot).await? {
-        if let Some(id) = by_name.get(&text(&row, "name")?) {
-            let seconds = Duration::from_secs_f64(row.try_get("pending")?);
-            let age = seen.pending.entry(*id).or_default();
-            *age = (*age).max(seconds);
-        }
-    }
-    snapshot.rollback().await?;
-    Ok(seen)
-}
-
-/// All that was read of some files in one cycle.
-struct FilesSnapshot<'a> {
-    elements: Vec<&'a ElementName>,
-    before: Vec<ElementFiles>,
-    /// Files whose last position is covered by what the projector has applied.
-    covered: Vec<HashSet<Uuid>>,
-    after: Vec<ElementFiles>,
-    rows: HashMap<Uuid, CacheRow>,
-    /// Up to the checkpoints.
-    streams: Streams,
-    /// Up to the ends, where rows come from after a checkpoint.
-    later: Option<Streams>,
-}
-
-/// The verdict of one cycle on a file.
-enum Verdict {
-    /// What is wrong with it, which may be nothing.
-    Certain(Vec<Finding>),
-    /// Nothing is certain yet.
-    Open(Open),
-}
-
-impl FilesSnapshot<'_> {
-    fn verdict(&self, id: Uuid) -> Verdict {
-        let row = self.rows.get(&id);
-        let mut findings = Vec::new();
-        let wrong = against_stream(id, row, &self.streams);
-        let told_later = |later: &Streams| against_stream(id, row, later).is_none();
-        if let Some(wrong) = wrong
-            && !self.later.as_ref().is_some_and(told_later)
-        {
-            findings.push(wrong);
-        }
-        let (mut still, mut pending) = (true, None);
-        for (index, element) in self.elements.iter().enumerate() {
-            let (before, after) = (&self.before[index], &self.after[index]);
-            let state = self.streams.of(id, element);
-            let last = state.and_then(|state| state.last.as_ref());
-            let says = last.filter(|last| stream_files::file(last).is_some());
-            let differs = match (before.files.get(&id), says) {
-                (None, None) => continue,
-                (Some(file), Some(event)) => file.differences(event),
-                (Some(_), None) => vec!["the stream does not contain it".to_owned()],
-                (None, Some(_)) => vec!["the stream still contains it".to_owned()],
-            };
-            if differs.is_empty() {
-                continue;
-            }
-            let covered = !before.positions.contains_key(&id) || self.covered[index].contains(&id);
-            let unchanged = before.files.get(&id) == after.files.get(&id)
-                && before.positions.get(&id) == after.positions.get(&id);
-            if !covered || !unchanged {
-                still = false;
-                continue;
-            }
-            match (before.pending.get(&id), after.pending.get(&id)) {
-                (None, None) => {}
-                (Some(_), Some(age)) => {
-                    pending = pending.max(Some((index, *age)));
-                    continue;
-                }
-                // It began or ended meanwhile.
-                (Some(_), None) | (None, Some(_)) => {
-                    still = false;
-                    continue;
-                }
-            }
-            findings.push(not_told(id, element, before.files.get(&id), row, &differs));
-        }
-        // What is wrong with the cache is certain; the rest is checked once more only where
-        // there is nothing to report yet.
-        if !findings.is_empty() || (still && pending.is_none()) {
-            return Verdict::Certain(findings);
-        }
-        let pending = pending.filter(|_| still);
-        Verdict::Open(Open { id, pending })
-    }
-}
-
-fn against_stream(id: Uuid, row: Option<&CacheRow>, streams: &Streams) -> Option<Finding> {
-    let shown = streams.shown(id);
-    let wanted = shown.and_then(|(element, event)| CacheRow::of(element, event));
-    let event = shown.map(|(_, event)| event);
-    let finding = |kind, source: &str, detail: String| Finding {
-        kind,
-        source: source.to_owned(),
-        id: Some(id),
-        sequence: event.map(|event| event.sequence),
-        position: event.and_then(|event| event.envelope.position),
-        detail,
-        repair: format!("artstore projection repair query-cache --file {id}"),
-    };
-    match (row, wanted) {
-        (None, None) => None,
-        (None, Some(wanted)) => {
-            let file = event.and_then(stream_files::file);
-            let detail = format!(
-                "file {} is in the stream, but not in the cache",
-                file.map(rows::name).unwrap_or_default()
-            );
-            Some(finding(Kind::RowMissing, wanted.element(), detail))
-        }
-        (Some(row), None) => {
-            let detail = "the cache has a row for a file that no stream contains".to_owned();
-            Some(finding(Kind::RowExtra, row.element(), detail))
-        }
-        (Some(row), Some(wanted)) => {
-            let differences = row.differences(&wanted);
-            (!differences.is_empty())
-                .then(|| finding(Kind::RowDifferent, row.element(), differences.join("; ")))
-        }
-    }
-}
-
-/// A file whose state in its own stream is not as it is.
-fn not_told(
-    id: Uuid,
-    element: &ElementName,
-    file: Option<&TableFile>,
-    row: Option<&CacheRow>,
-    differs: &[String],
-) -> Finding {
-    let kind = match (file, row) {
-        (Some(_), None) => Kind::RowMissing,
-        (None, Some(_)) => Kind::RowExtra,
-        _ => Kind::RowDifferent,
-    };
-    Finding {
-        kind,
-        source: element.to_string(),
-        id: Some(id),
-        sequence: None,
-        position: None,
-        detail: format!(
-            "{element}_files was changed without an operation: {}",
-            differs.join("; ")
-        ),
-        repair: format!("artstore element backfill {element}"),
     }
 }

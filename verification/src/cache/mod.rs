@@ -5,6 +5,8 @@
 //! - `candidates`: files that have to be checked one by one
 //! - `provenance`: what a row states about its own event
 //! - `confirm`: candidates, checked again until it is certain what they are
+//! - `element_files`: what elements' databases report about some files
+//! - `verdict`: what one cycle says of a file
 //! - `rows`: a row and a file, field by field
 //! - [`stream_files`]: the streams' events of some files
 //! - `history`: searches and downloads
@@ -16,12 +18,14 @@ pub(crate) mod candidates;
 pub mod checkpoints;
 mod compare;
 pub(crate) mod confirm;
+mod element_files;
 mod explained;
 pub(crate) mod history;
 pub mod messages;
 mod provenance;
 pub(crate) mod rows;
 pub mod stream_files;
+mod verdict;
 
 use artstore_runtime::count::counted;
 use std::collections::{BTreeMap, BTreeSet};
