@@ -27,6 +27,12 @@ use crate::selection::Selection;
 /// After so long without a message the stream is asked whether it contains more.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// A process that did not run for so long has stood still.
+const STOOD_STILL: Duration = Duration::from_millis(500);
+
+/// What came while it stood still is read in less.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// While recreating the consumer does not help, it is done less and less often, up to this.
 const LONGEST_QUIET: Duration = Duration::from_secs(30);
 
@@ -94,6 +100,8 @@ pub struct StreamReader {
     /// When a message came last, or the stream was asked whether it holds more.
     quiet_since: Instant,
     quiet: Duration,
+    /// Until when the last call waited.
+    waited: Instant,
     /// Up to here the stream contains nothing that this consumer would deliver.
     nothing_up_to: u64,
     /// Whether messages of others came.
@@ -131,6 +139,7 @@ impl StreamReader {
             last: 0,
             quiet_since: Instant::now(),
             quiet: QUIET,
+            waited: Instant::now(),
             nothing_up_to: 0,
             warned: false,
             lost: 0,
@@ -142,16 +151,29 @@ impl StreamReader {
     /// nothing more comes.
     pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Message>, ReadError> {
         let until = Instant::now() + patience;
+        self.after_standstill();
         loop {
             let look = self.quiet_since + self.quiet;
-            if let Ok(next) = timeout_at(until.min(look), self.next()).await {
+            self.waited = until.min(look);
+            if let Ok(next) = timeout_at(self.waited, self.next()).await {
+                self.waited = Instant::now();
                 return next;
             }
-            if Instant::now() >= look {
+            self.after_standstill();
+            if Instant::now() >= self.quiet_since + self.quiet {
                 self.look().await?;
-            } else {
+            } else if Instant::now() >= until {
                 return Ok(None);
             }
+        }
+    }
+
+    /// A process that was stopped, or had no processor, has not read what came meanwhile: the stream is
+    /// asked a moment later.
+    fn after_standstill(&mut self) {
+        if self.waited.elapsed() >= STOOD_STILL {
+            self.waited = Instant::now();
+            self.quiet_since = self.quiet_since.max(self.waited + MOMENT - self.quiet);
         }
     }
 

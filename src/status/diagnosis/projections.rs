@@ -35,12 +35,33 @@ pub(super) fn of_projections(found: &mut TroubleList, status: &Status, nats: boo
                 command_in(limited),
             );
         }
+        let idle = |place: &ProjectionStream| place.workers.state == Working::None;
+        let nobody = projection.streams.len() > 1 && projection.streams.iter().all(idle);
+        if nobody {
+            nobody_runs(found, name, name);
+        }
         for place in &projection.streams {
             let stream = status.streams.iter().find(|s| s.stream == place.stream);
             let limited = stream.and_then(|s| s.facts.as_ref()?.limited.as_deref());
             of_place(found, projection, place, (nats, limited), reached);
+            if idle(place) && !nobody {
+                nobody_runs(found, &format!("{name} of {}", place.source), name);
+            }
         }
     }
+}
+
+fn nobody_runs(found: &mut TroubleList, about: &str, projection: &str) {
+    found.add(
+        Weight::Nobody,
+        about,
+        "no projector runs: nothing is applied".to_owned(),
+        "start one, under something that starts it again",
+        Some(match projection {
+            QUERY_CACHE => "artstore run projector".to_owned(),
+            _ => format!("artstore run projector --projection {projection}"),
+        }),
+    );
 }
 
 /// A limit of the stream of signed heads, which all workers of the audit log report alike.
@@ -135,16 +156,6 @@ fn of_place(
         );
     }
     match place.workers.state {
-        Working::None => found.add(
-            Weight::Nobody,
-            &about,
-            "no projector runs: nothing is applied".to_owned(),
-            "start one, under something that starts it again",
-            Some(match projection {
-                QUERY_CACHE => "artstore run projector".to_owned(),
-                _ => format!("artstore run projector --projection {projection}"),
-            }),
-        ),
         Working::Waiting
             if paused.is_none() && place.workers.problem.is_none() && nats && reached =>
         {
@@ -156,8 +167,9 @@ fn of_place(
                 None,
             )
         }
-        // Its lock and its checkpoint show enough.
+        // Its lock and its checkpoint show enough; that nobody runs is reported once for all streams.
         Working::Silent
+        | Working::None
         | Working::Active
         | Working::Halted
         | Working::TakingOver

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::followed_advice::follow;
+use crate::services::frozen::Frozen;
 use crate::support::load::{create, new_file};
 use crate::support::*;
 
@@ -324,5 +325,32 @@ fn forged_statuses_cost_some_requests_and_no_restart() {
         assert_eq!(warned, inboxes.len(), "{log}");
         relay.kill().await;
         projector.kill().await;
+    });
+}
+
+/// Stopped for longer than a consumer may be quiet, and for less than PostgreSQL leaves its sessions alone:
+/// nothing was read meanwhile, which is not the consumer's fault.
+#[test]
+fn a_worker_that_stood_still_does_not_blame_its_consumer() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let relay = world.relay(0).start();
+        let projector = world.projector().start();
+        file(&world, "first").await;
+        world.published(0).await;
+        world.projected().await;
+        for name in ["a", "b", "c"] {
+            let frozen = Frozen::new(vec![projector.pid()]);
+            let stopped = Instant::now();
+            file(&world, name).await;
+            world.published(0).await;
+            tokio::time::sleep(Duration::from_secs(4).saturating_sub(stopped.elapsed())).await;
+            drop(frozen);
+            world.projected().await;
+        }
+        let log = projector.log();
+        assert!(!log.contains("delivered nothing"), "{log}");
+        projector.kill().await;
+        relay.kill().await;
     });
 }
