@@ -44,7 +44,7 @@ impl Selection {
 
     /// Up to the end that the stream has when the reading begins.
     #[must_use]
-    pub fn to_present_end(self) -> Self {
+    pub fn up_to_now(self) -> Self {
         Self {
             to: Some(u64::MAX),
             ..self

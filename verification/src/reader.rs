@@ -62,11 +62,7 @@ impl Reader {
             let Some(next) = next else {
                 return Ok(batch);
             };
-            let read = match next {
-                Ok(message) => Ok(self.take(message)),
-                Err(error) => Err(anyhow::Error::from(error)),
-            };
-            match read {
+            match next.map(|message| self.take(message)) {
                 Ok(Some(message)) => {
                     batch.push(message);
                     if batch.len() >= most {
@@ -77,7 +73,7 @@ impl Reader {
                 Ok(None) => self.messages = None,
                 Err(error) => {
                     self.messages = None;
-                    self.failed(error)?;
+                    self.failed(error.into())?;
                 }
             }
             if self.messages.is_none() && !batch.is_empty() {

@@ -96,7 +96,7 @@ struct Messages {
 
 impl Messages {
     async fn open(bus: &Bus, stream: &str, first: u64) -> Result<Self, BusError> {
-        let selection = Selection::from(first).to_present_end();
+        let selection = Selection::from(first).up_to_now();
         let reader = StreamReader::open(bus, stream, selection).await?;
         Ok(Self { reader, next: None })
     }

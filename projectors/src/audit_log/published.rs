@@ -44,7 +44,7 @@ pub async fn last(bus: &Bus, stream: &str) -> Result<Last, BusError> {
 pub async fn all(bus: &Bus, stream: &str) -> Result<Vec<String>, BusError> {
     let selection = Selection {
         subjects: vec![audit_head_subject(stream)],
-        ..Selection::from(1).to_present_end()
+        ..Selection::from(1).up_to_now()
     };
     let mut messages = StreamReader::open(bus, AUDIT_HEADS, selection).await?;
     let mut notes = Vec::new();

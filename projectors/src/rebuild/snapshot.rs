@@ -179,7 +179,7 @@ async fn before(
     // The first one that was stored after it.
     let selection = Selection {
         from: Start::Time(time + TimeDelta::microseconds(1)),
-        ..Selection::from(1).to_present_end()
+        ..Selection::from(1).up_to_now()
     };
     let first = async {
         let mut messages = StreamReader::open(bus, &source.stream(), selection).await?;

@@ -167,7 +167,7 @@ impl<M: ReadMessage> CheckedReader<M> {
             let Some(first) = first.map_err(ended)? else {
                 return Ok(None);
             };
-            self.take(first).await?;
+            self.take(&first).await?;
         }
         let mut entries = Vec::new();
         let mut last = ReadPosition::default();
@@ -190,7 +190,7 @@ impl<M: ReadMessage> CheckedReader<M> {
                 break;
             };
             let taken = match next {
-                Ok(message) => self.take(message).await,
+                Ok(message) => self.take(&message).await,
                 Err(error) => Err(ended(error)),
             };
             if let Err(error) = taken {
@@ -213,15 +213,15 @@ impl<M: ReadMessage> CheckedReader<M> {
 
     /// Reads what came. What is wrong with it may have been accepted since the list of damage was
     /// looked up.
-    async fn take(&mut self, message: Message) -> Result<(), WorkerError> {
-        match self.read(&message) {
+    async fn take(&mut self, message: &Message) -> Result<(), WorkerError> {
+        match self.read(message) {
             Err(error @ (WorkerError::Hole { .. } | WorkerError::Halt(_))) => {
                 let damage = breaks::damage(&self.bus, &self.source).await?;
                 if damage == self.damage {
                     return Err(error);
                 }
                 self.damage = damage;
-                self.read(&message)
+                self.read(message)
             }
             read => read,
         }

@@ -101,7 +101,7 @@ impl Heads {
         }
         let selection = Selection {
             subjects: vec![audit_head_subject(&source.stream())],
-            ..Selection::from(1).to_present_end()
+            ..Selection::from(1).up_to_now()
         };
         let mut reader = StreamReader::open(bus, AUDIT_HEADS, selection).await?;
         while let Some(message) = reader.next_or_end(PATIENCE).await? {
