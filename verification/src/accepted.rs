@@ -111,7 +111,7 @@ pub enum RecordedDecision {
 
 impl RecordedDecision {
     /// The decision that a message contains.
-    fn of(envelope: &Envelope) -> Option<Self> {
+    pub(crate) fn of(envelope: &Envelope) -> Option<Self> {
         if envelope.is_record_of(&epoch::accepted()) {
             Some(Self::Epoch)
         } else if envelope.is_record_of(&damage_accepted()) {

@@ -2,6 +2,7 @@
 //! the right source and readable, with a relay state that follows from the message
 //! before. A message that belongs there goes to [`super::matching`].
 
+use crate::stream::content::ContentDigest;
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_form;
 use artstore_bus::message::Message;
@@ -200,14 +201,12 @@ impl Links {
                     let subject = envelope.subject.as_deref();
                     seen.file = subject.and_then(|subject| subject.parse().ok());
                 }
-                let whole = said.digest();
                 MessageRole::Row(
                     position,
                     Entry {
                         id: envelope.id,
                         sequence,
-                        whole,
-                        stateless: said.without_state().digest(),
+                        content: ContentDigest::of(said),
                         republished,
                         again,
                         over: None,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::stream::fingerprint::{ComparableEvent, Digest};
+use crate::stream::content::{ContentDigest, RowContent, RowDigest};
 use artstore_producers::relay::source::SourceRow;
 use artstore_producers::relay::translate::Translator;
 use serde::{Deserialize, Serialize};
@@ -22,9 +22,8 @@ pub struct Entry {
     /// Its sequence.
     pub sequence: u64,
     /// Its content.
-    pub whole: Digest,
-    /// Its content except for the file's state.
-    pub stateless: Digest,
+    #[serde(flatten)]
+    pub content: ContentDigest,
     /// It shows the present state, in place of a message that was lost.
     pub republished: bool,
     /// The stream stated before it that this position was seen.
@@ -38,28 +37,21 @@ pub struct Entry {
 pub struct RowPrint {
     id: Uuid,
     position: i64,
-    /// Our API committed it: it carries its file's state itself.
-    recorded: bool,
-    whole: Digest,
-    stateless: Digest,
+    content: RowDigest,
 }
 
 impl RowPrint {
     /// Translates the row again.
     pub fn of(translator: &Translator, row: SourceRow) -> Self {
-        let (id, position, recorded) = (row.id, row.position, row.is_recorded());
-        // An outbox row carries all that its event states.
-        let has_state = !matches!(
-            translator.source(),
-            artstore_schemas::source::Source::Element(_)
-        );
-        let said = ComparableEvent::from_row(translator, row);
+        let (id, position) = (row.id, row.position);
+        Self::new(id, position, &RowContent::of(translator, row))
+    }
+
+    pub(crate) fn new(id: Uuid, position: i64, content: &RowContent) -> Self {
         Self {
             id,
             position,
-            recorded: recorded || has_state,
-            whole: said.digest(),
-            stateless: said.without_state().digest(),
+            content: content.digest(),
         }
     }
 }
@@ -235,7 +227,7 @@ impl Matching {
 
     fn order(&mut self, row: &RowPrint, entry: &Entry, found: &mut Candidates) {
         let Some(over) = entry.over else { return };
-        if row.recorded {
+        if row.content.carries_state() {
             let detail = format!("it stands behind position {over} of the same file");
             found.add(
                 Kind::MessageDisordered,
@@ -317,12 +309,7 @@ impl Matching {
 }
 
 fn check(row: &RowPrint, entry: &Entry, found: &mut Candidates) {
-    let same = if row.recorded && !entry.republished {
-        row.whole == entry.whole
-    } else {
-        row.stateless == entry.stateless
-    };
-    if !same {
+    if !row.content.agrees(&entry.content, entry.republished) {
         found.add(
             Kind::MessageChanged,
             Candidate {

@@ -1,15 +1,27 @@
 //! A stream beside its source, message by message, as repairs need it.
 //!
 //! - `scan_reader`: a whole stream, in order
-//! - `message_checker`: which of its messages count
-//! - [`scan`]: a whole stream beside its whole source
+//! - `rows`: the rows of some messages
 //! - [`message_form`]: whether a message can be the relay's
-//! - [`order`]: the changes of one file
 //! - [`fingerprint`]: the content of a row and of its message, comparable
+//! - [`content`]: whether they agree
+//! - [`order`]: the changes of one file
+//! - `file_order`: messages that come after a later change of their file
+//! - [`damage`]: holes, messages that do not count, and breaks
+//! - [`agreement`]: positions whose message and row agree, and rows that were lost
+//! - `stream_end`: from where a relay would resume
+//! - `message_checker`: which messages count
+//! - [`scan`]: a whole stream beside its whole source
 
+pub mod agreement;
+pub mod content;
+pub mod damage;
+mod file_order;
 pub mod fingerprint;
-mod message_checker;
+pub(crate) mod message_checker;
 pub mod message_form;
 pub mod order;
+pub(crate) mod rows;
 pub mod scan;
-mod scan_reader;
+pub(crate) mod scan_reader;
+mod stream_end;

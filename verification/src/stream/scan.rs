@@ -5,59 +5,29 @@
 //! Messages are read in order, a thousand at a time, each with the rows of its positions. It
 //! keeps ranges of positions, and the sequences and files that are affected.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use artstore_bus::breaks::{self, Chain};
 use artstore_bus::connection::Bus;
-use artstore_bus::message::Message;
-use artstore_schemas::damage::Damage;
+use artstore_schemas::damage::{Damage, Sequences};
 use artstore_schemas::ranges::Ranges;
-use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::stream::message_checker::{MessageChecker, OutOfOrder};
+pub use crate::stream::agreement::{LostMessage, MOST_LISTED};
+pub use crate::stream::damage::DamagedRange;
+use crate::stream::file_order::OutOfOrder;
+use crate::stream::message_checker::MessageChecker;
+use crate::stream::rows::Rows;
 use crate::stream::scan_reader::ScanReader;
-use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::relay_error::RelayError;
 use artstore_producers::relay::resume_state::ResumeState;
 use artstore_producers::relay::rows;
-use artstore_producers::relay::source::{SourceRow, SourceTable, snapshot};
+use artstore_producers::relay::source::{SourceTable, snapshot};
 use artstore_producers::relay::translate::Translator;
 
 /// How many rows are looked up at once.
 const CHUNK: usize = 500;
-
-/// The most lost messages that are listed one by one; all are counted.
-pub const MOST_LISTED: usize = 100_000;
-
-/// A message whose row the source does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LostMessage {
-    /// Its sequence.
-    pub sequence: u64,
-    /// Its row's position.
-    pub position: i64,
-    /// Its event.
-    pub id: Uuid,
-    /// The file that it is about.
-    pub file: Option<String>,
-}
-
-/// A damaged range of a stream that no record lists yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DamagedRange {
-    /// The first sequence.
-    pub first: u64,
-    /// The last one.
-    pub last: u64,
-    /// What is wrong there.
-    pub problem: String,
-    /// The message's event, where it can be read.
-    pub id: Option<Uuid>,
-    /// The file that it is about.
-    pub file: Option<String>,
-}
 
 /// The result of a scan.
 #[derive(Debug)]
@@ -107,8 +77,20 @@ pub async fn scan(
     let seen = snapshot(connection, &table.sequence).await?;
     let mut breaks = breaks::read(bus, source, Chain::Unchecked).await?;
     let (reader, mut checker) = loop {
-        let checker = MessageChecker::new(translator, bodies, breaks.clone());
-        let (reader, checker) = read_and_check(bus, checker, &table, connection, bodies).await?;
+        let mut checker = MessageChecker::new(source, bodies, breaks.clone());
+        let mut reader = ScanReader::open(bus, source, bodies).await?;
+        loop {
+            let batch = reader.batch().await?;
+            if batch.is_empty() {
+                break;
+            }
+            let rows = Rows::of(translator, &table, connection, &batch, bodies).await?;
+            for message in &batch {
+                hole_up_to(&mut checker, &reader, message.sequence - 1).await?;
+                checker.check(message, &rows);
+            }
+        }
+        hole_up_to(&mut checker, &reader, reader.end).await?;
         let forged = checker.forged_epochs();
         if forged.is_empty() {
             break (reader, checker);
@@ -122,41 +104,55 @@ pub async fn scan(
         )));
     }
     disordered(&mut checker, &table, connection).await?;
-    checker.resume_state.sequence = reader.end;
+    checker.end.resume_state.sequence = reader.end;
     strangers(&mut checker, &table, connection, &seen.identity).await?;
-    Ok(checker.finish(seen.identity))
+    Ok(result(checker, seen.identity))
 }
 
-/// Reads the stream once, from its beginning to its end.
-async fn read_and_check<'a>(
-    bus: &Bus,
-    mut checker: MessageChecker<'a>,
-    table: &SourceTable,
-    connection: &mut PgConnection,
-    bodies: bool,
-) -> Result<(ScanReader, MessageChecker<'a>), RelayError> {
-    let mut reader = ScanReader::open(bus, checker.source(), bodies).await?;
-    loop {
-        let batch = reader.batch().await?;
-        if batch.is_empty() {
-            break;
-        }
-        let rows = Rows::of(table, connection, &batch, bodies).await?;
-        for message in &batch {
-            let expected = checker.next;
-            if message.sequence > expected {
-                checker
-                    .hole(&reader, expected, message.sequence - 1)
-                    .await?;
-            }
-            checker.check(message, &rows);
+/// No messages came before the next one, up to a sequence. A consumer may lose some: the stream is asked.
+async fn hole_up_to(
+    checker: &mut MessageChecker<'_>,
+    reader: &ScanReader,
+    last: u64,
+) -> Result<(), RelayError> {
+    if checker.next > last {
+        return Ok(());
+    }
+    for Sequences { first, last } in checker.damage.new_parts_of_hole(checker.next, last) {
+        if !reader.is_hole(first, last).await? {
+            return Err(reader.failed(&"messages got lost on the way: try again"));
         }
     }
-    if checker.next <= reader.end {
-        checker.hole(&reader, checker.next, reader.end).await?;
-        checker.end_ignored = true;
+    checker.hole(last);
+    Ok(())
+}
+
+fn result(checker: MessageChecker<'_>, identity: String) -> StreamScan {
+    let MessageChecker {
+        mut end,
+        agreement,
+        damage,
+        ..
+    } = checker;
+    if !damage.ranges.is_empty() {
+        end.reaches(&agreement);
     }
-    Ok((reader, checker))
+    StreamScan {
+        resume_state: end.resume_state,
+        identity,
+        damage: damage.all(),
+        agreed: agreement.agreed,
+        agreed_rows: agreement.rows,
+        last_agreeing: agreement.last,
+        lost: agreement.lost,
+        lost_count: agreement.lost_count,
+        lost_positions: agreement.lost_positions,
+        lost_files: agreement.lost_files,
+        damaged_ranges: damage.ranges,
+        unclear_files: damage.unclear_files,
+        end_ignored: damage.end_ignored,
+        new_holes: damage.new_holes,
+    }
 }
 
 /// Of the messages that come after a higher position of their file, those where our API wrote that
@@ -188,8 +184,8 @@ async fn strangers(
     identity: &str,
 ) -> Result<(), RelayError> {
     let mut elsewhere = HashSet::new();
-    if checker.resume_state.identity.as_deref() == Some(identity) {
-        let lost: Vec<Uuid> = checker.lost().collect();
+    if checker.end.resume_state.identity.as_deref() == Some(identity) {
+        let lost: Vec<Uuid> = checker.agreement.lost_rows().collect();
         for chunk in lost.chunks(CHUNK) {
             let known = rows::positions(connection, table, chunk).await?;
             elsewhere.extend(known.into_iter().map(|(id, _)| id));
@@ -197,60 +193,4 @@ async fn strangers(
     }
     checker.pass_over_strangers(&elsewhere);
     Ok(())
-}
-
-/// The rows at the positions of a batch.
-pub(crate) struct Rows {
-    held: Held,
-    prune_mark: i64,
-}
-
-enum Held {
-    Ids(HashMap<i64, Uuid>),
-    Full(HashMap<i64, SourceRow>),
-}
-
-impl Rows {
-    async fn of(
-        table: &SourceTable,
-        connection: &mut PgConnection,
-        batch: &[Message],
-        bodies: bool,
-    ) -> Result<Self, RelayError> {
-        let mut positions = Ranges::default();
-        for message in batch {
-            if let Some(position) = message.envelope().and_then(|envelope| envelope.position) {
-                positions.insert(position);
-            }
-        }
-        let (ranges, limit) = (positions.as_slice(), positions.positions());
-        let held = if bodies {
-            let rows = table.rows(connection, ranges, limit).await?;
-            Held::Full(rows.into_iter().map(|row| (row.position, row)).collect())
-        } else {
-            let ids = table.ids(connection, ranges, limit).await?;
-            Held::Ids(ids.into_iter().map(|row| (row.position, row.id)).collect())
-        };
-        let prune_mark = prune_mark::read(connection, table).await?;
-        Ok(Self { held, prune_mark })
-    }
-
-    pub(crate) fn id(&self, position: i64) -> Option<Uuid> {
-        match &self.held {
-            Held::Ids(ids) => ids.get(&position).copied(),
-            Held::Full(rows) => rows.get(&position).map(|row| row.id),
-        }
-    }
-
-    pub(crate) fn row(&self, position: i64) -> Option<&SourceRow> {
-        match &self.held {
-            Held::Ids(_) => None,
-            Held::Full(rows) => rows.get(&position),
-        }
-    }
-
-    /// Whether the row of a position was pruned.
-    pub(crate) fn is_pruned(&self, position: i64) -> bool {
-        position <= self.prune_mark && self.id(position).is_none()
-    }
 }
