@@ -46,6 +46,14 @@ impl Accepted {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_damage(damage: Damage) -> Self {
+        Self {
+            damage,
+            ..Self::default()
+        }
+    }
+
     /// Why a message that claims to be a record is none.
     pub fn refused(&self, sequence: u64) -> Option<&String> {
         self.refused.get(&sequence)

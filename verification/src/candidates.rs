@@ -22,6 +22,9 @@ pub struct Candidate {
     pub position: Option<i64>,
     /// The event that a message states it follows, where that is not the one before it.
     pub follows: Option<Uuid>,
+    /// It does not follow the message before it.
+    #[serde(default)]
+    pub unchained: bool,
     /// A higher position of the same file that comes before it.
     pub over: Option<i64>,
     /// The message shows the present state, not that of the time of its row.
@@ -84,11 +87,16 @@ impl Candidates {
         counted
     }
 
-    /// Takes back what is reported about the message of this position: a later one corrects it.
-    pub fn put_right(&mut self, position: i64) {
-        if let Some(changed) = self.kinds.get_mut(&Kind::MessageChanged) {
-            changed.kept.retain(|_, c| c.position != Some(position));
-        }
+    /// Whether the message of this position is missing, as far as those were kept.
+    pub fn is_missing(&self, position: i64) -> bool {
+        let missing = self.kinds.get(&Kind::MessageMissing);
+        missing.is_some_and(|missing| missing.kept.contains_key(&(position, 0, None)))
+    }
+
+    /// Whether a message of this position differs from its row, as far as those were kept.
+    pub fn is_changed(&self, position: i64) -> bool {
+        let mut changed = self.of(Kind::MessageChanged);
+        changed.any(|candidate| candidate.position == Some(position))
     }
 
     /// Those of a kind that were kept.

@@ -29,6 +29,8 @@ pub mod pass;
 pub mod proven;
 pub mod reader;
 pub mod resume;
+#[cfg(test)]
+mod same_verdicts;
 mod settle;
 pub mod source;
 pub mod stream;

@@ -2,19 +2,21 @@
 //! the right source and readable, with a relay state that follows from the message
 //! before. A message that belongs there goes to [`super::matching`].
 
+use crate::stream::chain::{ChainState, Follows};
 use crate::stream::content::ContentDigest;
+use crate::stream::file_order;
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_form;
 use artstore_bus::message::Message;
 use artstore_schemas::damage::Sequences;
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::event;
-use artstore_schemas::ranges::Ranges;
 use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::accepted::{Accepted, RecordedDecision};
+use super::candidates::Candidate;
 use super::finding::Kind;
 use super::matching::Entry;
 use super::reader;
@@ -24,18 +26,12 @@ use super::reader;
 pub struct Links {
     /// The last sequence that was read.
     pub last: u64,
-    /// The events that the next message may follow: that of the last one, and where the last one
-    /// doesn't belong there also the one before it. None at the start and after a hole.
-    before: Vec<Uuid>,
-    /// The highest position in the stream, as its last message states.
-    pub high_water_mark: i64,
-    /// The highest one in a message that follows from the one before it: above `high_water_mark` only
+    /// What the next message has to follow from.
+    #[serde(flatten)]
+    pub chain: ChainState,
+    /// The highest position in a message that follows from the one before it: above that of `chain` only
     /// after damage.
     pub reached: i64,
-    /// The gaps below it.
-    #[serde(with = "super::as_text")]
-    pub gaps: Ranges,
-    identity: Option<String>,
 }
 
 /// What is wrong with the stream itself.
@@ -49,7 +45,9 @@ pub struct Flaw {
     pub id: Option<Uuid>,
     /// Its position.
     pub position: Option<i64>,
-    /// The event that it names as the one before it.
+    /// It does not follow the message before it.
+    pub unchained: bool,
+    /// The event that it names as that one.
     pub follows: Option<Uuid>,
     /// What exactly.
     pub detail: String,
@@ -80,12 +78,12 @@ pub struct ReadMessage {
 impl Links {
     /// The highest position in any message: nothing above it was published.
     pub fn highest(&self) -> i64 {
-        self.high_water_mark.max(self.reached)
+        self.chain.high_water_mark.max(self.reached)
     }
 
     /// The event of the last message, where it is known.
     pub fn last_id(&self) -> Option<Uuid> {
-        self.before.last().copied()
+        self.chain.last_seen()
     }
 
     /// Looks at the next message.
@@ -96,11 +94,9 @@ impl Links {
             place: MessageRole::None,
             file: None,
         };
-        let after_hole = sequence != self.last + 1;
-        if after_hole {
-            self.before.clear();
+        if sequence != self.last + 1 {
+            self.chain.hole();
         }
-        let first = self.last == 0 && !after_hole;
         self.last = sequence;
         let read = Envelope::from_headers(&message.headers)
             .map_err(|error| error.to_string())
@@ -124,10 +120,7 @@ impl Links {
                     });
                 }
                 // What comes next may follow it, or skip it.
-                match id {
-                    Some(id) => self.before.push(id),
-                    None => self.before.clear(),
-                }
+                self.chain.passes_over(id);
                 return seen;
             }
         };
@@ -135,44 +128,11 @@ impl Links {
         let epoch = decision == Some(RecordedDecision::Epoch);
         // An operator has accepted that it does not follow the message before it.
         let accepted_here = accepted.damage.covers_break(sequence);
-        let chained = match envelope.previous {
-            None => first || (after_hole && sequence > 1),
-            Some(id) => self.before.contains(&id) || (self.before.is_empty() && !first),
-        };
-        let again = !accepted_here
-            && message_form::comes_again(self.high_water_mark, &self.gaps, &envelope);
-        // Behind a message that does not count it is not known whose state was continued.
-        // A decision has looked at the whole stream for its state.
-        let trusted = chained && decision.is_none() && (first || self.before.len() == 1);
-        let problem = if !chained {
-            Some("it does not follow the message before it (artstore-previous)".to_owned())
-        } else if trusted
-            && !again
-            && !message_form::state_follows(self.high_water_mark, &self.gaps, &envelope)
-        {
-            Some(format!(
-                "it says that positions up to {} were seen, without {:?}, which does not follow \
-                 from the message before it: up to {}, without {:?}",
-                envelope.high_water_mark,
-                envelope.gaps.to_string(),
-                self.high_water_mark,
-                self.gaps.to_string()
-            ))
-        } else if !epoch
-            && self
-                .identity
-                .as_ref()
-                .is_some_and(|i| *i != envelope.identity)
-        {
-            Some(format!(
-                "it comes from database {}, the messages before it from {}",
-                envelope.identity,
-                self.identity.as_deref().unwrap_or_default()
-            ))
-        } else {
-            None
-        };
-        if problem.is_none() {
+        let link = self.chain.link(&envelope, decision);
+        let unchained = link.follows == Follows::Nothing;
+        let again = link.comes_again && !accepted_here;
+        let problem = link.problem.map(|problem| problem.to_string());
+        if problem.is_none() && !(accepted_here && link.comes_again) {
             self.reached = self.reached.max(envelope.high_water_mark);
         }
         if epoch {
@@ -183,24 +143,19 @@ impl Links {
                 kind: Kind::StreamBroken,
                 id: Some(envelope.id),
                 position: envelope.position,
-                follows: envelope.previous.filter(|_| !chained),
+                unchained,
+                follows: envelope.previous.filter(|_| unchained),
                 detail,
                 ..Flaw::at(sequence)
             });
         }
-        self.before = vec![envelope.id];
-        self.high_water_mark = envelope.high_water_mark;
-        self.gaps = envelope.gaps.clone();
-        self.identity = Some(envelope.identity.clone());
+        self.chain.counts(&envelope);
         seen.place = match envelope.position {
             _ if decision.is_some() => decision.map_or(MessageRole::None, MessageRole::Decision),
             Some(position) if accepted.survives(sequence, position) => {
                 let republished = envelope.snapshot == Some(Snapshot::Republish);
-                let is_checked = !republished && !accepted_here;
-                if matches!(source, Source::Element(_)) && is_checked {
-                    let subject = envelope.subject.as_deref();
-                    seen.file = subject.and_then(|subject| subject.parse().ok());
-                }
+                let file = file_order::ordered_file(source, &envelope);
+                seen.file = file.filter(|_| !accepted_here);
                 MessageRole::Row(
                     position,
                     Entry {
@@ -221,7 +176,9 @@ impl Links {
     /// Nothing comes after the last message, up to a sequence that the stream has assigned.
     pub fn end(&mut self, accepted: &Accepted, sequence: u64) -> Vec<Flaw> {
         let flaws = self.hole(accepted, sequence + 1);
-        self.before.clear();
+        if sequence > self.last {
+            self.chain.hole();
+        }
         self.last = self.last.max(sequence);
         flaws
     }
@@ -248,8 +205,22 @@ impl Flaw {
             sequences: (sequence, sequence),
             id: None,
             position: None,
+            unchained: false,
             follows: None,
             detail: String::new(),
+        }
+    }
+
+    /// The candidate of one of its sequences.
+    pub(crate) fn candidate(&self, sequence: u64) -> Candidate {
+        Candidate {
+            id: self.id,
+            sequence: Some(sequence),
+            position: self.position,
+            unchained: self.unchained,
+            follows: self.follows,
+            detail: self.detail.clone(),
+            ..Candidate::default()
         }
     }
 }

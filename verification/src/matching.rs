@@ -157,7 +157,6 @@ impl Matching {
             extra(position, entry, found);
         } else if entry.republished {
             self.count_pruned(position);
-            found.put_right(position);
         } else if entry.again {
             doubled(position, entry, None, found);
         } else {
@@ -191,32 +190,26 @@ impl Matching {
         let (own, others): (Vec<Entry>, Vec<Entry>) =
             here.into_iter().partition(|entry| entry.id == row.id);
         for other in &others {
-            match own.is_empty() {
-                true => extra(row.position, other, found),
-                false => {
-                    let detail = "its position is that of another row, which has its own message";
-                    found.add(Kind::MessageForeign, of(row.position, other, detail));
-                }
-            }
+            stranger(row.position, other, !own.is_empty(), found);
         }
         let alone = own.len() == 1 && others.is_empty();
-        let mut first: Option<&Entry> = None;
-        for entry in own.iter().filter(|entry| !entry.republished) {
-            match first {
-                None => first = Some(entry),
+        // The first that agrees is its message.
+        let mut message: Option<&Entry> = None;
+        for entry in &own {
+            match message {
                 Some(first) => doubled(row.position, entry, Some(first.sequence), found),
+                None if check(row, entry, found) => message = Some(entry),
+                None => {}
             }
         }
-        let republished = own.iter().rev().find(|entry| entry.republished);
-        match (republished, first) {
-            (Some(entry), _) => check(row, entry, found),
-            (None, Some(entry)) => check(row, entry, found),
-            (None, None) if owes(row.position) => {
+        if own.is_empty() {
+            if owes(row.position) {
                 self.owed.insert(row.position, row.id);
+            } else {
+                found.add(Kind::MessageMissing, missing(row.position, row.id));
             }
-            (None, None) => found.add(Kind::MessageMissing, missing(row.position, row.id)),
         }
-        if let Some(entry) = first {
+        if let Some(entry) = message {
             if entry.again && alone {
                 let detail = "the messages before it say that its position was seen already";
                 found.add(Kind::StreamBroken, of(row.position, entry, detail));
@@ -251,24 +244,24 @@ impl Matching {
         prune_mark: i64,
         found: &mut Candidates,
     ) {
-        let row = match row {
-            None => return self.without_row(position, &entry, prune_mark, found),
-            Some(row) if row.id != entry.id => return extra(position, &entry, found),
-            Some(row) => row,
+        let Some(row) = row else {
+            return self.without_row(position, &entry, prune_mark, found);
         };
+        if row.id != entry.id {
+            let has_message = !self.owed.contains_key(&position) && !found.is_missing(position);
+            return stranger(position, &entry, has_message, found);
+        }
         let expected = self.owed.remove(&position).is_some() || found.came_late(position);
-        if entry.republished {
-            found.put_right(position);
-            check(row, &entry, found);
-        } else if expected {
-            check(row, &entry, found);
-            self.order(row, &entry, found);
-        } else if entry.again {
-            doubled(position, &entry, None, found);
-        } else {
+        // One that is again, or published again, has one before it: it counts where that one differs.
+        let has_message = !expected && (entry.again || entry.republished);
+        if has_message && !found.is_changed(position) {
+            return doubled(position, &entry, None, found);
+        }
+        if !expected && !has_message {
             // Its row was not visible yet when those around it were read.
             self.rows += 1;
-            check(row, &entry, found);
+        }
+        if check(row, &entry, found) {
             self.order(row, &entry, found);
         }
     }
@@ -308,8 +301,10 @@ impl Matching {
     }
 }
 
-fn check(row: &RowPrint, entry: &Entry, found: &mut Candidates) {
-    if !row.content.agrees(&entry.content, entry.republished) {
+/// Whether a message agrees with its row.
+fn check(row: &RowPrint, entry: &Entry, found: &mut Candidates) -> bool {
+    let agrees = row.content.agrees(&entry.content, entry.republished);
+    if !agrees {
         found.add(
             Kind::MessageChanged,
             Candidate {
@@ -317,6 +312,17 @@ fn check(row: &RowPrint, entry: &Entry, found: &mut Candidates) {
                 ..of(row.position, entry, "it says something else than its row")
             },
         );
+    }
+    agrees
+}
+
+/// A message with the position of another row.
+fn stranger(position: i64, entry: &Entry, has_message: bool, found: &mut Candidates) {
+    if has_message {
+        let detail = "its position is that of another row, which has its own message";
+        found.add(Kind::MessageForeign, of(position, entry, detail));
+    } else {
+        extra(position, entry, found);
     }
 }
 

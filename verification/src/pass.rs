@@ -166,7 +166,7 @@ impl Pass {
     ) -> anyhow::Result<()> {
         let mut late = Vec::new();
         for message in messages {
-            let high_water_mark = self.state.links.high_water_mark;
+            let high_water_mark = self.state.links.chain.high_water_mark;
             let source = self.translator.source();
             let seen = self.state.links.see(source, &self.accepted, message);
             for flaw in seen.flaws {
@@ -186,7 +186,7 @@ impl Pass {
                     self.state.order.clear();
                     self.state
                         .matching
-                        .begin_epoch(self.state.links.high_water_mark);
+                        .begin_epoch(self.state.links.chain.high_water_mark);
                 }
                 MessageRole::Row(position, mut entry) => {
                     self.newer.see(message.sequence, position);
@@ -208,7 +208,7 @@ impl Pass {
     /// The stream has assigned sequences up to this one, and nothing comes after the last
     /// message.
     pub fn end(&mut self, sequence: u64) {
-        let high_water_mark = self.state.links.high_water_mark;
+        let high_water_mark = self.state.links.chain.high_water_mark;
         for flaw in self.state.links.end(&self.accepted, sequence) {
             self.state.sound.get_or_insert(high_water_mark);
             self.flaw(flaw);
@@ -217,17 +217,10 @@ impl Pass {
 
     fn flaw(&mut self, flaw: Flaw) {
         let (first, last) = flaw.sequences;
-        let candidate = |sequence| Candidate {
-            id: flaw.id,
-            sequence: Some(sequence),
-            position: flaw.position,
-            follows: flaw.follows,
-            detail: flaw.detail.clone(),
-            ..Candidate::default()
-        };
         let kept = last.min(first.saturating_add(MOST as u64 - 1));
         for sequence in first..=kept {
-            self.state.candidates.add(flaw.kind, candidate(sequence));
+            let candidate = flaw.candidate(sequence);
+            self.state.candidates.add(flaw.kind, candidate);
         }
         self.state.candidates.count_only(flaw.kind, last - kept);
     }
@@ -308,7 +301,7 @@ impl Pass {
     /// transaction that was rolled back.
     pub fn proven(&self) -> i64 {
         let state = &self.state;
-        let open = state.links.gaps.first().map(|range| range.first - 1);
+        let open = state.links.chain.gaps.first().map(|range| range.first - 1);
         let owed = state.matching.owed().keys().next().map(|first| first - 1);
         let found = state
             .candidates
@@ -333,10 +326,11 @@ impl Pass {
     }
 }
 
-fn owes(links: &Links, accepted: &Accepted) -> impl Fn(i64) -> bool {
+/// Whether the stream may still bring the message of a position.
+pub(crate) fn owes(links: &Links, accepted: &Accepted) -> impl Fn(i64) -> bool {
     |position| {
-        position > links.high_water_mark
-            || links.gaps.contains(position)
+        position > links.chain.high_water_mark
+            || links.chain.gaps.contains(position)
             || !accepted.survives(links.last, position)
     }
 }

@@ -20,7 +20,7 @@ use super::reader;
 use artstore_runtime::configuration::ConfigError;
 
 /// The version of the file format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A file with the states of sources.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::stream::content::RowContent;
 use crate::stream::fingerprint::ComparableEvent;
 use artstore_bus::connection::Bus;
 use artstore_producers::relay::prune_mark;
@@ -36,47 +37,71 @@ pub(super) async fn settle(
     Ok(left)
 }
 
-/// Extra messages whose row has another position: the message names another position, or is a second
-/// one.
+/// The rows of extra messages, by id and by position.
 async fn strangers(
     pass: &Pass,
     connection: &mut PgConnection,
     left: &mut Candidates,
 ) -> anyhow::Result<()> {
     let extra: Vec<Candidate> = left.of(Kind::MessageExtra).cloned().collect();
-    let mut known: HashMap<Uuid, i64> = HashMap::new();
+    let mut known = KnownRows::default();
     for chunk in extra.chunks(CHUNK) {
         let ids: Vec<Uuid> = chunk.iter().filter_map(|c| c.id).collect();
-        known.extend(rows::positions(connection, &pass.table, &ids).await?);
+        let positions = rows::positions(connection, &pass.table, &ids).await?;
+        known.positions.extend(positions);
+        let at = rows_of(pass, connection, chunk).await?;
+        known.at.extend(at.into_keys());
     }
     // Read after the rows: pruned since the pass looked for them.
-    let prune_mark = prune_mark::read(connection, &pass.table).await?;
-    let pruned = |candidate: &Candidate| {
-        let known = candidate.id.is_some_and(|id| known.contains_key(&id));
-        !known
-            && candidate
-                .position
-                .is_some_and(|position| position <= prune_mark)
-    };
-    let unmatched: HashSet<i64> = left
+    known.prune_mark = prune_mark::read(connection, &pass.table).await?;
+    let owed = pass.state.matching.owed().keys().copied();
+    known.unmatched = left
         .of(Kind::MessageMissing)
         .filter_map(|candidate| candidate.position)
-        .chain(pass.state.matching.owed().keys().copied())
+        .chain(owed)
         .collect();
+    settle_strangers(&known, left);
+    Ok(())
+}
+
+/// What the source holds of extra messages.
+#[derive(Debug, Default)]
+pub(crate) struct KnownRows {
+    /// The positions of the rows with their ids.
+    pub(crate) positions: HashMap<Uuid, i64>,
+    /// Their positions that have a row, whichever it is.
+    pub(crate) at: HashSet<i64>,
+    /// Rows up to this position may have been pruned.
+    pub(crate) prune_mark: i64,
+    /// Positions of rows without a message.
+    pub(crate) unmatched: HashSet<i64>,
+}
+
+/// Extra messages whose row has another position: the message names another position, or is a second
+/// one. Those whose row was pruned are none.
+pub(crate) fn settle_strangers(known: &KnownRows, left: &mut Candidates) {
+    let position_of = |candidate: &Candidate| {
+        let id = candidate.id?;
+        known.positions.get(&id).copied()
+    };
+    let is_pruned = |candidate: &Candidate| {
+        let position = candidate.position;
+        position.is_some_and(|p| p <= known.prune_mark && !known.at.contains(&p))
+    };
+    let mut elsewhere = Vec::new();
     left.retain(Kind::MessageExtra, |candidate| {
-        candidate.id.is_none_or(|id| !known.contains_key(&id)) && !pruned(candidate)
+        let position = position_of(candidate);
+        elsewhere.extend(position.map(|position| (position, candidate.clone())));
+        position.is_none() && !is_pruned(candidate)
     });
-    for candidate in extra {
-        let Some(position) = candidate.id.and_then(|id| known.get(&id)).copied() else {
-            continue;
-        };
+    for (position, candidate) in elsewhere {
         let says = candidate.position.unwrap_or(0);
         // A row that became visible since.
         if says == position {
             continue;
         }
         let detail = format!("it says that its row has position {says}, the row has {position}");
-        let kind = if unmatched.contains(&position) {
+        let kind = if known.unmatched.contains(&position) {
             left.retain(Kind::MessageMissing, |c| c.position != Some(position));
             Kind::MessageChanged
         } else {
@@ -90,7 +115,6 @@ async fn strangers(
         };
         left.add(kind, candidate);
     }
-    Ok(())
 }
 
 async fn changed(
@@ -119,16 +143,9 @@ async fn changed(
             let Some(said) = said_by_message(pass.source(), bus, sequence).await? else {
                 continue;
             };
-            let whole = match pass.source() {
-                Source::Element(_) => row.is_recorded() && !candidate.republished,
-                Source::Admin | Source::Query => true,
-            };
-            let by_row = ComparableEvent::from_row(&pass.translator, row.clone());
-            let fields = if whole {
-                said.differences(&by_row)
-            } else {
-                said.without_state().differences(&by_row.without_state())
-            };
+            let by_row = RowContent::of(&pass.translator, row.clone());
+            let fields = by_row.differences(said, candidate.republished);
+            let fields = fields.unwrap_or_default();
             // Another position was found before, and is in the detail already.
             if fields.is_empty() && candidate.detail.contains("position") {
                 continue;
@@ -194,26 +211,34 @@ async fn rows_of(
     Ok(rows.into_iter().map(|row| (row.position, row)).collect())
 }
 
-/// Only where our API wrote both rows it is certain which came first.
+/// The rows of messages that come after a higher position of their file.
 async fn disordered(
     pass: &Pass,
     connection: &mut PgConnection,
     left: &mut Candidates,
 ) -> anyhow::Result<()> {
     let candidates: Vec<Candidate> = left.of(Kind::MessageDisordered).cloned().collect();
-    let mut certain: HashSet<i64> = HashSet::new();
+    let mut contents: HashMap<i64, RowContent> = HashMap::new();
     for chunk in candidates.chunks(CHUNK) {
-        let positions: Vec<i64> = chunk.iter().filter_map(|c| c.over).collect();
+        let positions = chunk.iter().flat_map(|c| [c.over, c.position]).flatten();
+        let positions: Vec<i64> = positions.collect();
         for row in rows::at(connection, &pass.table, &positions).await? {
-            if row.is_recorded() {
-                certain.insert(row.position);
-            }
+            contents.insert(row.position, RowContent::of(&pass.translator, row));
         }
     }
-    left.retain(Kind::MessageDisordered, |candidate| {
-        candidate.over.is_some_and(|over| certain.contains(&over))
-    });
+    settle_disordered(&contents, left);
     Ok(())
+}
+
+/// Only where our API wrote both rows, and both are of one file, it is certain which came first.
+pub(crate) fn settle_disordered(contents: &HashMap<i64, RowContent>, left: &mut Candidates) {
+    left.retain(Kind::MessageDisordered, |candidate| {
+        let content = |position: Option<i64>| contents.get(&position?);
+        match (content(candidate.over), content(candidate.position)) {
+            (Some(over), Some(own)) => over.carries_state() && over.about() == own.about(),
+            _ => false,
+        }
+    });
 }
 
 /// A row that is gone since, or another one now, has no message to miss.
@@ -237,7 +262,7 @@ async fn missing(
 
 /// A break of the chain whose cause has a finding of its own is none itself: the message that is
 /// missing before it, or the message that does not belong there.
-fn explained(left: &mut Candidates) {
+pub(crate) fn explained(left: &mut Candidates) {
     unchained(left);
     let own: HashSet<u64> = [
         Kind::MessageChanged,
@@ -272,7 +297,7 @@ fn explained(left: &mut Candidates) {
 /// wrote it.
 fn unchained(left: &mut Candidates) {
     let broken = left.of(Kind::StreamBroken);
-    let broken = broken.filter(|candidate| candidate.follows.is_some());
+    let broken = broken.filter(|candidate| candidate.unchained);
     let broken: HashSet<u64> = broken.filter_map(|candidate| candidate.sequence).collect();
     let is_foreign = |c: &Candidate| c.sequence.is_some_and(|s| broken.contains(&s));
     let extra = left.of(Kind::MessageExtra).cloned();

@@ -244,7 +244,7 @@ async fn report(
         sequence: pass.state.links.last,
         last_event: pass.state.links.last_id(),
         proven: pass.proven().min(fixed.position),
-        published: pass.state.links.high_water_mark,
+        published: pass.state.links.chain.high_water_mark,
         lowest_newer: pass.newer.lowest,
         in_flight: rows::above(connection, &pass.table, fixed.position).await?,
         overtaken: pass.state.matching.overtaken,

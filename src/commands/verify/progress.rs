@@ -67,7 +67,7 @@ impl VerifyDisplay {
                 eprintln!(
                     "{}: all {of} messages read; waiting for the relay ({owed} rows below \
                      position {}, and those above)",
-                    self.source, pass.state.links.high_water_mark
+                    self.source, pass.state.links.chain.high_water_mark
                 );
             }
         }

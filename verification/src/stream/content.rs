@@ -61,6 +61,11 @@ impl RowContent {
         self.carries_state
     }
 
+    /// What it is about: a row of an element's, its file.
+    pub fn about(&self) -> Option<&str> {
+        self.event.about()
+    }
+
     /// The fields in which a message of this row differs from it; none where it agrees. `republished`: it
     /// shows the present state.
     pub fn differences(&self, message: ComparableEvent, republished: bool) -> Option<Vec<String>> {

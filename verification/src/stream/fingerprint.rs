@@ -64,6 +64,11 @@ impl ComparableEvent {
         }
     }
 
+    /// `ce-subject`.
+    pub(crate) fn about(&self) -> Option<&str> {
+        self.about.as_deref()
+    }
+
     /// The same without the file's state: what can be compared where the state was that of
     /// `_files` at the time.
     pub fn without_state(mut self) -> Self {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::accepted::RecordedDecision;
 use crate::stream::agreement::{Agreement, LostMessage};
+use crate::stream::chain::{Follows, Link, LinkProblem};
 use crate::stream::damage::{StreamDamage, Subject};
 use crate::stream::file_order::{self, FileOrder, OutOfOrder};
 use crate::stream::fingerprint::ComparableEvent;
@@ -46,7 +47,7 @@ enum Verdict {
     /// It counts.
     Good,
     /// It counts, although it is not where it should be: why.
-    Break(&'static str),
+    Break(String),
     /// It does not count.
     Ignore(String),
 }
@@ -72,6 +73,7 @@ impl<'a> MessageChecker<'a> {
     /// There are no messages up to this sequence.
     pub(crate) fn hole(&mut self, last: u64) {
         self.damage.hole(self.next, last);
+        self.end.chain.hole();
         self.next = last + 1;
     }
 
@@ -88,18 +90,25 @@ impl<'a> MessageChecker<'a> {
         };
         if self.damage.is_known_ignored(sequence) {
             self.damage.known_ignored(subject);
+            self.end.chain.passes_over(subject.id);
             return;
         }
-        let envelope = match envelope {
-            Ok(envelope) => envelope,
-            Err(error) => return self.damage.ignored(subject, &error.to_string()),
+        let verdict = match &envelope {
+            Ok(envelope) => self.verdict(message, envelope, rows),
+            Err(error) => Verdict::Ignore(error.to_string()),
         };
-        let problem = match self.verdict(message, &envelope, rows) {
-            Verdict::Ignore(problem) => return self.damage.ignored(subject, &problem),
+        let problem = match verdict {
+            Verdict::Ignore(problem) => {
+                self.damage.ignored(subject, &problem);
+                self.end.chain.passes_over(subject.id);
+                return;
+            }
             Verdict::Break(problem) => Some(problem),
             Verdict::Good => None,
         };
-        self.damage.counts(subject, problem, envelope.is_record());
+        let envelope = envelope.expect("what can't be read does not count");
+        self.damage
+            .counts(subject, problem.as_deref(), envelope.is_record());
         self.end.counts(sequence, envelope);
     }
 
@@ -107,7 +116,9 @@ impl<'a> MessageChecker<'a> {
     fn verdict(&mut self, message: &Message, envelope: &Envelope, rows: &Rows) -> Verdict {
         let sequence = message.sequence;
         let accepted = self.damage.is_known_break(sequence);
-        let chained = self.end.is_followed_by(envelope) || accepted;
+        let decision = RecordedDecision::of(envelope);
+        let link = self.end.chain.link(envelope, decision);
+        let chained = accepted || link.follows == Follows::LastThatCounts;
         let (subject, headers) = (&message.subject, &message.headers);
         if let Some(problem) = message_form::foreign(self.source, subject, headers, envelope) {
             return Verdict::Ignore(problem);
@@ -123,13 +134,9 @@ impl<'a> MessageChecker<'a> {
             Ok(event) => event,
             Err(error) => return Verdict::Ignore(format!("its body can't be read: {error}")),
         };
-        let follows = match chained {
-            _ if accepted => Verdict::Good,
-            true => match self.end.state_problem(sequence, envelope) {
-                Some(problem) => Verdict::Break(problem),
-                None => Verdict::Good,
-            },
-            false => Verdict::Break("it does not follow the message before it (artstore-previous)"),
+        let follows = match link_problem(&link) {
+            Some(problem) if !accepted => Verdict::Break(problem),
+            _ => Verdict::Good,
         };
         // Without a row, only the chain shows that it is ours; a hole breaks it, and so does a message
         // of ours that was changed.
@@ -141,7 +148,7 @@ impl<'a> MessageChecker<'a> {
             if !is_ours {
                 return stranger();
             }
-            if RecordedDecision::of(envelope) == Some(RecordedDecision::Epoch) {
+            if decision == Some(RecordedDecision::Epoch) {
                 self.order.clear();
             }
             return follows;
@@ -256,4 +263,16 @@ impl<'a> MessageChecker<'a> {
         let epochs = self.epochs.0.iter().map(|epoch| epoch.sequence);
         epochs.filter(|at| self.damage.is_ignored(*at)).collect()
     }
+}
+
+/// Why a message counts as a break of the chain. Readers skip what does not count: for them a message that
+/// follows such a one follows nothing.
+fn link_problem(link: &Link) -> Option<String> {
+    if link.follows != Follows::LastThatCounts {
+        return Some(LinkProblem::Unchained.to_string());
+    }
+    if link.comes_again {
+        return Some("the messages before it say that its position was seen already".to_owned());
+    }
+    link.problem.as_ref().map(ToString::to_string)
 }

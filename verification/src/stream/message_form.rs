@@ -1,9 +1,8 @@
 //! Whether a message is one that a relay of this source can have written into its stream: its source,
-//! its subject, each of its headers, and its state, which must follow from the message
-//! before. Its content is compared with its row in [`crate::stream::fingerprint`].
+//! its subject, each of its headers. How it follows from the messages before it is in
+//! [`crate::stream::chain`], whether it agrees with its row in [`crate::stream::content`].
 
 use artstore_schemas::envelope::{DATA_SCHEMA, Envelope};
-use artstore_schemas::ranges::Ranges;
 use artstore_schemas::record;
 use artstore_schemas::registry::names_schema;
 use artstore_schemas::source::Source;
@@ -50,35 +49,10 @@ pub fn foreign(
     (envelope.position.is_none() && !without_row).then(|| "it has no position".to_owned())
 }
 
-/// Whether the state that a message carries is the one before it with its own position, less what
-/// turned out to be aborted.
-pub fn state_follows(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -> bool {
-    let own = own_position(envelope).unwrap_or(0);
-    if envelope.high_water_mark != high_water_mark.max(own) || envelope.gaps.contains(own) {
-        return false;
-    }
-    envelope.gaps == *gaps
-        || envelope.gaps.as_slice().iter().all(|range| {
-            let new = range.first > high_water_mark && range.last < own;
-            let old = gaps.as_slice();
-            let place = old.partition_point(|old| old.first <= range.first);
-            new || (place > 0 && old[place - 1].last >= range.last)
-        })
-}
-
-/// Whether the messages before it state that its position was seen already.
-pub fn comes_again(high_water_mark: i64, gaps: &Ranges, envelope: &Envelope) -> bool {
-    own_position(envelope).is_some_and(|own| own <= high_water_mark && !gaps.contains(own))
-}
-
-/// The position that a message adds to the state: none where it only shows a state.
-pub fn own_position(envelope: &Envelope) -> Option<i64> {
-    envelope.position.filter(|_| envelope.snapshot.is_none())
-}
-
 #[cfg(test)]
 mod tests {
     use artstore_schemas::event::EventType;
+    use artstore_schemas::ranges::Ranges;
     use chrono::DateTime;
     use uuid::Uuid;
 

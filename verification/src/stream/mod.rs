@@ -3,6 +3,7 @@
 //! - `scan_reader`: a whole stream, in order
 //! - `rows`: the rows of some messages
 //! - [`message_form`]: whether a message can be the relay's
+//! - [`chain`]: how a message follows from the messages before it
 //! - [`fingerprint`]: the content of a row and of its message, comparable
 //! - [`content`]: whether they agree
 //! - [`order`]: the changes of one file
@@ -14,9 +15,10 @@
 //! - [`scan`]: a whole stream beside its whole source
 
 pub mod agreement;
+pub mod chain;
 pub mod content;
 pub mod damage;
-mod file_order;
+pub(crate) mod file_order;
 pub mod fingerprint;
 pub(crate) mod message_checker;
 pub mod message_form;
