@@ -211,8 +211,7 @@ impl Matching {
         }
         if let Some(entry) = message {
             if entry.again && alone {
-                let detail = "the messages before it say that its position was seen already";
-                found.add(Kind::StreamBroken, of(row.position, entry, detail));
+                seen_already(row.position, entry, found);
             }
             self.order(row, entry, found);
         }
@@ -262,6 +261,9 @@ impl Matching {
             self.rows += 1;
         }
         if check(row, &entry, found) {
+            if expected && entry.again {
+                seen_already(position, &entry, found);
+            }
             self.order(row, &entry, found);
         }
     }
@@ -324,6 +326,12 @@ fn stranger(position: i64, entry: &Entry, has_message: bool, found: &mut Candida
     } else {
         extra(position, entry, found);
     }
+}
+
+/// The only message of a row, which the stream does not owe.
+fn seen_already(position: i64, entry: &Entry, found: &mut Candidates) {
+    let detail = "the messages before it say that its position was seen already";
+    found.add(Kind::StreamBroken, of(position, entry, detail));
 }
 
 fn of(position: i64, entry: &Entry, detail: impl Into<String>) -> Candidate {
