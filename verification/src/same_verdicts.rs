@@ -26,13 +26,13 @@ use crate::candidates::Candidates;
 use crate::finding::Kind;
 use crate::links::{Links, MessageRole};
 use crate::matching::{Matching, RowPrint};
+use crate::pass;
 use crate::settle::{self, KnownRows};
 use crate::stream::content::RowContent;
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_checker::MessageChecker;
 use crate::stream::order::Order;
 use crate::stream::rows::{Row, Rows};
-use crate::pass;
 
 const SAMPLE: &str = include_str!("../../schemas/samples/artstore.file.updated.v1.json");
 
@@ -408,12 +408,14 @@ impl Change {
                 let copy = case.stream[at(a)].clone();
                 case.stream.insert(at(b), copy);
             }
+            // `verify` keeps no positions: it would not see a copy before its original where the rows are
+            // read in between.
             Self::Republish(a, b) => {
                 let mut copy = case.stream[at(a)].clone();
                 if let Some(copy) = &mut copy {
                     copy.envelope.snapshot = Some(Snapshot::Republish);
                 }
-                case.stream.insert(at(b), copy);
+                case.stream.insert(at(b).max(at(a) + 1), copy);
             }
             Self::Foreign(a) => case.stream.insert(at(a), Some(foreign(number))),
             Self::Unreadable(a) => change(case, a, &|m| m.readable = false),
