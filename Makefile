@@ -14,16 +14,20 @@ demo: ## run the whole system on real files, show and prove the result (ARGS="--
 	cargo build --release --locked
 	./target/release/artstore demo $(ARGS)
 
-# Tests wait for servers more than they compute: one more of them than the two cores that they are made for.
-TEST_THREADS ?= 3
+# Tests wait for servers more than they compute, and some wait for time to pass; those that compute take turns
+# (tests/it/support/running.rs).
+TEST_THREADS ?= 8
 # What failed says so in its message; with RUST_BACKTRACE=1 on the command line also where it came from.
 test: export RUST_BACKTRACE := 0
+test: export TEST_TIMES := $(CURDIR)/target/test-times
 # AREA: a part of the integration tests, by folder, file or name: make test AREA=rebuild
 # A folder or a file is meant as a whole: AREA=relay is not every test with a relay in its name.
 FILTER = $(if $(AREA),$(AREA)$(if $(strip $(foreach p,$(AREA) */$(AREA) */*/$(AREA),$(wildcard tests/it/$p tests/it/$p.rs))),::))
 test: ## run every test, on real servers (AREA=rebuild: those of one area)
 	scripts/setup --tests
-	cargo test --profile tests --locked $(if $(AREA),--test it,--workspace) -- --test-threads=$(TEST_THREADS) $(FILTER)
+	@rm -f $(TEST_TIMES)
+	cargo test --profile tests --locked $(if $(AREA),--test it,--workspace) -- --test-threads=$(TEST_THREADS) $(FILTER); \
+		status=$$?; [ ! -f $(TEST_TIMES) ] || { echo "the slowest tests:"; sort -rn $(TEST_TIMES) | head -n 20; }; exit $$status
 
 # One test of each area that goes from a row to what people see, and everything that needs no servers.
 QUICK = smoke:: documents::links documents::pages relay::crashes::a_frozen_relay_woken_past_its_lock_writes_nothing_in_atomic_batches \

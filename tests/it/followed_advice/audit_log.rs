@@ -9,7 +9,7 @@ use crate::audit::Audited;
 
 #[test]
 fn what_status_advises_of_an_audit_log_ends_in_all_is_well() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&[]).await;
         let audited = Audited::new(&world).await;
         let program = |words: &[&str]| {

@@ -39,7 +39,7 @@ fn findings_of_the_check_beside_a_relay_end_in_all_is_well() {
 /// Only the check reads with a consumer: its requests get lost.
 #[test]
 fn a_check_that_does_not_go_on_names_the_cause_and_goes_on_without_it() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let proxy = Proxy::to(&world.nats_url).await;
         proxy.drop_publishes(Some("$JS.API.CONSUMER."));

@@ -7,7 +7,7 @@ use crate::projector::parking::{REPAIR, parked, passed, poison};
 
 #[test]
 fn what_status_advises_ends_in_all_is_well() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
         let mut element = world.element(0).await;

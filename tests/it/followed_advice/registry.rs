@@ -5,7 +5,7 @@ use crate::support::load::{create, new_file};
 
 #[test]
 fn what_status_advises_of_an_element_registry_ends_in_all_is_well() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let program = |words: &[&str]| world.command(words);
         let mut admin = world.admin().await;

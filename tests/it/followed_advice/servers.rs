@@ -77,7 +77,7 @@ fn an_element_that_was_not_prepared_is_prepared_as_advised() {
 
 #[test]
 fn replicas_that_are_not_up_to_date_are_named_until_their_server_is_back() {
-    run(async {
+    run_waiting(async {
         let options = StackOptions {
             nats_nodes: 3,
             ..StackOptions::default()
@@ -148,7 +148,7 @@ fn a_stream_that_does_not_answer_is_named_until_its_server_is_restarted() {
 /// a leaf node connection.
 #[test]
 fn a_mirror_that_hears_nothing_of_its_origin_is_named_until_it_does() {
-    run(async {
+    run_waiting(async {
         let (hub, site) = tokio::join!(
             Stack::start(StackOptions::default()),
             Stack::start(StackOptions::default())

@@ -113,7 +113,7 @@ fn a_session_that_has_a_relays_lock_is_ended_as_advised() {
 
 #[test]
 fn a_relay_that_waits_for_a_locked_table_goes_on_without_the_lock() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let (relay, projector) = running(&world).await;
         let program = |words: &[&str]| world.command(words);
@@ -159,7 +159,7 @@ fn a_relay_that_stands_by_and_starts_again_is_named_until_its_cause_is_removed()
 
 #[test]
 fn a_worker_that_is_stuck_gets_on_when_what_it_waits_for_is_ended_as_advised() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let (relay, projector) = running(&world).await;
         let program = |words: &[&str]| world.command(words);

@@ -80,7 +80,7 @@ async fn forge(world: &World, source: &Source, sequence: u64) {
 
 #[test]
 fn messages_that_another_consumer_delivers_are_dropped_and_a_paused_one_is_made_anew() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
         let stream = source.stream();

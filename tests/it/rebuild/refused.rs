@@ -184,7 +184,7 @@ fn a_stream_without_its_beginning_or_with_a_hole_is_named() {
 
 #[test]
 fn a_stream_that_stands_still_ends_it_with_the_reason_and_what_was_built_is_kept() {
-    run(async {
+    run_waiting(async {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
         let world = World::on(&stack, 0, &["elem"], 1).await;
         files(&world, 6_000).await;

@@ -154,7 +154,7 @@ fn holes_are_settled_while_another_database_holds_xmin_back() {
 /// settled, and then everything, once.
 #[test]
 fn more_gaps_than_a_header_holds_are_waited_for() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
         let (mut holder, mut connection) = (world.element(0).await, world.element(0).await);
@@ -260,7 +260,7 @@ fn a_crash_of_the_server_loses_nothing_even_with_synchronous_commit_off() {
 /// and published is there after a crash all the same.
 #[test]
 fn a_row_that_was_published_is_on_the_sources_disk() {
-    run(async {
+    run_waiting(async {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
         let world = World::on(&stack, 0, &["elem"], 1).await;
         let source = world.source(0);

@@ -33,7 +33,7 @@ async fn set(query: &mut PgConnection, what: &str) {
 /// With nobody who would move it, so that it is exact.
 #[test]
 fn checkpoints_moved_by_hand_are_found_and_brought_back_to_where_their_event_stands() {
-    run(async {
+    run_waiting(async {
         let filled = filled(10).await;
         let world = &filled.world;
         let mut query = world.query().await;
@@ -70,7 +70,7 @@ fn checkpoints_moved_by_hand_are_found_and_brought_back_to_where_their_event_sta
 /// the checkpoint is back, and then shows them.
 #[test]
 fn a_projector_goes_on_where_the_repair_puts_its_checkpoint() {
-    run(async {
+    run_waiting(async {
         let Filled {
             world,
             relays,
@@ -167,7 +167,7 @@ fn events_skipped_by_a_checkpoint_that_looks_right_are_found_in_the_rows() {
 /// nothing to reset, and the command that is named is the projector.
 #[test]
 fn a_checkpoint_moved_back_to_a_sound_place_is_repaired_by_the_projector() {
-    run(async {
+    run_waiting(async {
         let Filled {
             world,
             relays,

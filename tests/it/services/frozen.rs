@@ -96,7 +96,7 @@ async fn lag_grows(service: &Watched, lag: &str, source: &Source, until: f64) {
 /// Frozen servers: what is shown meanwhile, that it is over afterwards, and that a stop ends.
 #[test]
 fn frozen_servers_are_shown_and_do_not_keep_a_stopped_service() {
-    run(async {
+    run_waiting(async {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
         let world = World::on(&stack, 0, &["elem"], 1).await;
         let source = world.source(0);

@@ -150,7 +150,7 @@ async fn process_names(program: Program, url: &str, names: &[String]) {
 
 #[test]
 fn a_request_without_its_permission_is_named_at_once() {
-    run(async {
+    run_waiting(async {
         let server = Server::start().await;
         let world = world(&server).await;
         const VERIFY: &[&str] = &["verify", "--wait", "3"];

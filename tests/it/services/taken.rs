@@ -21,7 +21,7 @@ async fn told(world: &World, about: &str, named: &str) {
 
 #[test]
 fn a_lock_that_somebody_else_has_makes_standbys_unready_and_is_named() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let source = world.source(0);
         let (relay, projector) = (world.relay(0).start(), world.projector().start());

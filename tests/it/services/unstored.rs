@@ -48,7 +48,7 @@ fn troubles_of<'a>(status: &'a Value, source: &str) -> Vec<&'a Value> {
 
 #[test]
 fn publishes_that_get_lost_are_named_and_the_lock_stays() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let proxy = Proxy::to(&world.nats_url).await;
         let relay = || world.relay(0).env("NATS_URL", &proxy.way(&world.nats_url));
@@ -114,7 +114,7 @@ fn files_of(pid: u32, limit: Option<u64>) {
 
 #[test]
 fn a_full_disk_of_nats_is_named_and_freeing_it_as_advised_helps() {
-    run(async {
+    run_waiting(async {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
         let world = World::on(&stack, 0, &["elem"], 1).await;
         let first = Watched::start(world.relay(0)).await;
@@ -160,7 +160,7 @@ fn a_full_disk_of_nats_is_named_and_freeing_it_as_advised_helps() {
 
 #[test]
 fn a_relay_stays_active_while_nats_is_away_for_some_seconds() {
-    run(async {
+    run_waiting(async {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
         let world = World::on(&stack, 0, &["elem"], 1).await;
         let relay = Watched::start(world.relay(0)).await;

@@ -6,8 +6,8 @@
 //! - `abandoned`: operations that their process left behind
 //! - `compose`: compose.yaml, read
 //! - `repository`: files of the repository
+//! - `running`: turns of tests, and the time that each takes
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +19,8 @@ use artstore_migrations::Module;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::source::Source;
-use artstore_stack::{Stack, StackOptions};
+use artstore_stack::{PostgresStop, Stack, StackOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
-use tokio::runtime::Runtime;
 
 pub mod abandoned;
 pub mod compose;
@@ -32,28 +31,22 @@ pub mod mix;
 mod process;
 mod proxy;
 pub mod repository;
+mod running;
 
 pub use contract::fits_its_schema;
 use migrated::migrated_on;
 pub use process::{Process, Program};
 pub use proxy::{Cut, Proxy};
+pub use running::{run, run_waiting};
 
 /// How long anything may take that is expected to happen, on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
+/// Between two looks at a condition.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 const ACCOUNTS: usize = 400;
-
-/// Runs a test.
-pub fn run(test: impl Future<Output = ()>) {
-    // On the heap: a test thread has a small stack.
-    runtime().block_on(Box::pin(test));
-}
-
-/// The runtime that the shared stack lives in, as long as the program.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::new().unwrap())
-}
 
 /// The stack that all tests share which do not stop its servers.
 pub async fn shared_stack() -> &'static Stack {
@@ -67,10 +60,17 @@ pub async fn shared_stack() -> &'static Stack {
             let stack = Stack::start(options).await.unwrap();
             // Each database gets its turn in that time: with a thousand of them a worker would start every
             // 60 ms, and take a part of the cores that grows from test to test.
-            let sql = "alter system set autovacuum_naptime = '10min'";
             let mut connection = pg(&stack.database_url("postgres")).await;
-            execute(&mut connection, sql).await;
-            execute(&mut connection, "select pg_reload_conf()").await;
+            execute(
+                &mut connection,
+                "alter system set autovacuum_naptime = '10min'",
+            )
+            .await;
+            // Eight tests at once, one of them with fifty writers.
+            execute(&mut connection, "alter system set max_connections = 800").await;
+            connection.close().await.unwrap();
+            stack.stop_postgres(PostgresStop::Fast).await.unwrap();
+            stack.start_postgres().await.unwrap();
             stack
         })
         .await
@@ -136,7 +136,9 @@ pub async fn eventually_or<T>(
             "not within {PATIENCE:?}: {}",
             what()
         );
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Often at first, then as seldom as it costs little time: many a condition opens a connection.
+        let pause = (started.elapsed() / 5).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -66,7 +66,7 @@ fn a_stream_that_is_written_while_it_is_backed_up_comes_back_without_a_hole() {
 
 #[test]
 fn a_backup_that_was_cut_off_is_none_and_a_restore_that_was_is_done_again() {
-    run(async {
+    run_waiting(async {
         let world = World::new(&["elem"]).await;
         let mut element = world.element(0).await;
         files(&mut element, 3_000, 1).await;

@@ -198,7 +198,7 @@ fn a_stream_that_a_limit_has_cut_is_restored_with_what_comes_back() {
 /// The server's folder is lost, and the streams had three replicas.
 #[test]
 fn replicated_streams_are_restored_onto_a_cluster_that_has_lost_them() {
-    run(async {
+    run_waiting(async {
         let stack = Stack::start(StackOptions {
             nats_nodes: 3,
             ..StackOptions::default()
