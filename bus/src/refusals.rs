@@ -180,7 +180,7 @@ impl Watch {
         found.map(|(right, subject)| self.refusals.refusal(*right, subject))
     }
 
-    /// Waits for one, or until the connection was made again.
+    /// Waits for one, or until the connection is back.
     pub(crate) async fn change(&mut self, is_its: impl Fn(&str) -> bool) -> Result<(), Refusal> {
         loop {
             if let Some(refusal) = self.look(&is_its) {
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(late.look(|subject| subject == "b"), None);
     }
 
-    /// Without an inbox no request is answered, until the connection is made again.
+    /// Without an inbox no request is answered, until the connection is back.
     #[test]
     fn a_refused_inbox_is_found_by_everybody() {
         let refusals = Refusals::of("\"a\"");

@@ -194,7 +194,7 @@ impl StreamReader {
             if self.lost > ATTEMPTS {
                 return Err(ended);
             }
-            tracing::debug!(%ended, "the consumer is made anew");
+            tracing::debug!(%ended, "the consumer is recreated");
             tokio::time::sleep(Duration::from_millis(100) * self.lost).await;
             let anew = self.anew().await.map_err(|error| self.ended(&error))?;
             self.replace(anew);
@@ -336,7 +336,7 @@ impl StreamReader {
             return Ok(None);
         }
         if info.created > self.created {
-            return Ok(Some("it was made anew while it was read"));
+            return Ok(Some("it was recreated while it was read"));
         }
         let anew = self.anew().await?;
         if anew.pending == 0 {
@@ -352,7 +352,7 @@ impl StreamReader {
         let state = state(&self.bus, &stream, &consumer).await;
         let reason = format!(
             "consumer {consumer} of stream {stream} delivered nothing for {silent} s, though the \
-             stream holds more ({state}); it was made anew"
+             stream holds more ({state}); it was recreated"
         );
         tracing::warn!(stream, "{reason}");
         self.remade = Some(reason);

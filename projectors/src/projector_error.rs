@@ -30,7 +30,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The consumer ended or lost messages. Recreated from the checkpoint.
-    #[error("stream {stream}: the consumer is made anew: {reason}")]
+    #[error("stream {stream}: the consumer is recreated: {reason}")]
     Consumer {
         /// The stream.
         stream: String,
@@ -57,7 +57,7 @@ pub enum WorkerError {
     },
     /// It was asked to stop, and something did not end in time.
     #[error(
-        "stopped before everything was settled: {0}; nothing is lost: the next start goes on from \
+        "stopped before everything was settled: {0}; nothing is lost: the next start continues from \
          the checkpoint"
     )]
     NotDrained(String),
@@ -253,7 +253,7 @@ pub enum Halt {
         "projection {projection}: stream {stream}, message {sequence}: it follows event \
          {previous}, but event {expected} was applied before it: the stream was spliced or \
          rewritten, or the checkpoint was moved; nothing was applied. Restore the right stream; or `artstore relay republish \
-         --source {source_name}`, which shows the damage and puts the stream right; where it finds \
+         --source {source_name}`, which shows the damage and repairs the stream; where it finds \
          none (the checkpoint was moved, or the stream was replaced as a whole), {}",
         way_on(projection, stream)
     )]
@@ -295,7 +295,7 @@ pub enum Halt {
         "projection {projection}: stream {stream}, message {sequence} (event {id}) can't be \
          applied: {reason}; this stream stands still until that is fixed. If no newer version of \
          this program is needed to read it: `artstore relay republish --source {source_name}` \
-         shows the damage and puts the stream right"
+         shows the damage and repairs the stream"
     )]
     Unreadable {
         /// The projection.
@@ -364,7 +364,7 @@ pub enum Halt {
 fn way_on(projection: &str, stream: &str) -> String {
     match projection {
         AUDIT_LOG => format!(
-            "`artstore audit accept-stream --stream {stream} --reason REASON`, which goes on with the log \
+            "`artstore audit accept-stream --stream {stream} --reason REASON`, which continues the log \
              where each of its rows is what this stream says. Where one is not, its rows stay as they \
              are: see `artstore audit verify --no-bus --stream {stream}`"
         ),

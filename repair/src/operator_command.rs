@@ -99,7 +99,7 @@ pub enum RepairError {
     /// A message was not taken.
     #[error(
         "the stream did not take a message: {0}; what is stored before it stays. Run the command \
-         again: it goes on from what the stream says"
+         again: it continues from what the stream says"
     )]
     Publish(#[from] PublishFailure),
 }

@@ -45,7 +45,7 @@ pub struct SourceAccepted {
     /// Their positions; the first 1,000 ranges.
     pub new_positions: Vec<Range>,
     /// Where the stream lacked operations that the source was pruned of: up to which position. What
-    /// they told is lost.
+    /// they reported is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned_up_to: Option<i64>,
     /// Why it was accepted.

@@ -2,7 +2,7 @@
 //! anyone who subscribes; `docs/events.md` is the contract for outsiders.
 //!
 //! A body carries the full state, not a change. A change of a body's fields is a new version of its type;
-//! old versions decode for ever and are brought up to date in [`decode`], and nowhere else.
+//! old versions decode for ever and are upgraded in [`decode`], and nowhere else.
 
 use std::fmt;
 use std::str::FromStr;
@@ -341,7 +341,7 @@ pub struct FileDownloaded {
     pub storage_element_id: String,
 }
 
-/// An event as a reader gets it, brought up to the newest form of its type.
+/// An event as a reader gets it, upgraded to the newest form of its type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// From a storage element.
@@ -379,7 +379,7 @@ impl DecodeError {
     }
 }
 
-/// Reads a body. Old versions are brought up to date here.
+/// Reads a body. Old versions are upgraded here.
 pub fn decode(source: &Source, event_type: &EventType, body: &[u8]) -> Result<Event, DecodeError> {
     match (source, event_type.version) {
         (Source::Element(_), 1) => read(event_type, body).map(|e| Event::Wal(Box::new(e))),

@@ -39,7 +39,7 @@ pub const EVENT_SCHEMAS: &[EventSchema] = &[
     EventSchema {
         name: "artstore.element.cache-rebuilt.v1",
         body: Body::Wal,
-        meaning: "A storage element made its table of files anew: a committed `cache_rebuild`.",
+        meaning: "A storage element rebuilt its table of files: a committed `cache_rebuild`.",
     },
     EventSchema {
         name: "artstore.operation.failed.v1",

@@ -190,7 +190,7 @@ async fn stream_into(
     let after = bus.stream_info(stream).await?;
     if after.created != before.created || last_message.is_none() && last_sequence > 0 {
         bail!(
-            "stream {stream} was made anew while it was copied, or its last message was removed: \
+            "stream {stream} was recreated while it was copied, or its last message was removed: \
              nothing was kept; `artstore verify` shows whether it is whole"
         );
     }

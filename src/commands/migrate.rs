@@ -123,7 +123,7 @@ pub struct Redo {
 #[derive(Debug, Clone, Copy, Args)]
 struct How {
     /// How many seconds each part of a step may wait for tables that others hold. It asks for a
-    /// second at a time and lets them go on in between
+    /// second at a time and lets them continue in between
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_PATIENCE.as_secs())]
     patience: u64,
     /// Print the SQL that would run, part by part, and change nothing

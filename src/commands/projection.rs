@@ -28,13 +28,13 @@ pub enum Projection {
     /// Build a projection again from the streams, beside its live tables; compare both, and swap them
     /// when they are equal. Projectors run all the while
     Rebuild(rebuild::Rebuild),
-    /// Return to the tables that were live before the last swap; they go on from their own checkpoints
+    /// Return to the tables that were live before the last swap; they continue from their own checkpoints
     Rollback(rollback::Rollback),
     /// Remove a snapshot, or the tables of before the last swap
     Remove(remove::Remove),
     /// Stop a projection: what people read stays as it is, and its streams wait
     Pause(pause::Pause),
-    /// Let a projection go on
+    /// Resume a paused projection
     Resume(pause::Resume),
     /// Repair a read model from the streams: unsound checkpoints, and the rows that are named. Sources
     /// and streams stay as they are; projectors may run

@@ -18,7 +18,7 @@ use choice::Choice;
 /// Which decision.
 #[derive(Debug, Subcommand)]
 pub enum RelayCommand {
-    /// Show what a source that was set back, restored or promoted has lost; go on from it with --yes
+    /// Show what a source that was set back, restored or promoted has lost; continue from it with --yes
     AcceptSource(accept_source::AcceptSource),
     /// Show how a stream is damaged; publish again what it lacks with --yes
     Republish(Choice),

@@ -82,7 +82,7 @@ pub async fn run(config: &Config, command: Run) -> anyhow::Result<ExitCode> {
         ended = part => ended?,
         () = overdue(stop.clone()) => bail!(
             "stopped before everything was settled: something did not end within {} s; nothing is \
-             lost: the next start goes on from what stream and database say",
+             lost: the next start continues from what stream and database say",
             STOPPING.as_secs()
         ),
     }

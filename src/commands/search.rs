@@ -141,7 +141,7 @@ async fn wait(
         Err(error @ WaitError::NotYet { .. }) => {
             match pause::load(connection, QueryCache::NAME).await {
                 Ok(Some(pause)) => Err(anyhow!(
-                    "{error}; {name} is {pause}; to go on: artstore projection resume {name}",
+                    "{error}; {name} is {pause}; to resume: artstore projection resume {name}",
                     name = QueryCache::NAME
                 )),
                 _ => Err(anyhow!("{error} (--timeout SECONDS)")),

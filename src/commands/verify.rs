@@ -50,7 +50,7 @@ pub struct Verify {
     /// Only these sources: an element's name, admin, query, or their streams
     #[arg(long, value_parser = names::source)]
     source: Vec<Source>,
-    /// Keep the state of the check in this file now and then, and go on from it where it exists;
+    /// Keep the state of the check in this file now and then, and continue from it where it exists;
     /// it is removed when all is checked
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -277,11 +277,11 @@ impl Check {
     fn stopped(&self) -> String {
         match &self.command.resume {
             Some(path) => format!(
-                "stopped before the end: `artstore verify --resume {}` goes on from here",
+                "stopped before the end: `artstore verify --resume {}` continues from here",
                 path.display()
             ),
             None => "stopped before the end: nothing is said of what was not checked \
-                     (with --resume FILE, a later run goes on)"
+                     (with --resume FILE, a later run continues)"
                 .to_owned(),
         }
     }

@@ -166,7 +166,7 @@ impl Part<'_> {
                 to,
                 problem,
             } = checkpoint;
-            tracing::info!(projection, stream, from, to, problem, "checkpoint set anew");
+            tracing::info!(projection, stream, from, to, problem, "checkpoint reset");
         }
         repaired.checkpoints.extend(set);
         for id in self.files {

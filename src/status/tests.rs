@@ -308,7 +308,7 @@ NOT WELL: storage_elem_with_a_name_so_long_1: database
 ALSO: storage_elem_01: the relay has halted: stream ARTSTORE_WAL_storage_elem_01
     was written from another database: restore it, or run `artstore relay
     accept-source --source storage_elem_01`
-  DO: run this, and what it names next; the rest goes on by itself then:
+  DO: run this, and what it names next; the rest continues by itself then:
       artstore relay accept-source --source storage_elem_01
 ALSO: storage_elem_01: the mirror ARTSTORE_WAL_storage_elem_01 has heard nothing
     of ARTSTORE_WAL_far_away for 40 s; it was 77 messages behind then

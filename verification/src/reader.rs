@@ -106,7 +106,7 @@ impl Reader {
         if self.failures > ATTEMPTS {
             return Err(error.context(format!("stream {} can't be read", self.stream)));
         }
-        tracing::debug!(stream = self.stream, %error, "the consumer is made anew");
+        tracing::debug!(stream = self.stream, %error, "the consumer is recreated");
         Ok(())
     }
 }

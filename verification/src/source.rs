@@ -145,7 +145,7 @@ pub async fn run(
         if batch.is_empty() {
             let info = bus.stream_info(&source.stream()).await?;
             if info.state.last_sequence < sequence {
-                anyhow::bail!("stream {} was made anew while it was read", source.stream());
+                anyhow::bail!("stream {} was recreated while it was read", source.stream());
             }
             if reader.nothing_left().await? {
                 pass.end(info.state.last_sequence);

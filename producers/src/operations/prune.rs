@@ -59,7 +59,7 @@ pub enum PruneError {
     },
     /// The stream is not the one that was compared.
     #[error(
-        "stream {0} is not the one any more that was compared: it was made anew, set back or written \
+        "stream {0} is not the one any more that was compared: it was recreated, set back or written \
          again; nothing more was removed: `artstore verify` shows whether it is whole"
     )]
     OtherStream(String),

@@ -110,7 +110,7 @@ impl PollLoop<'_> {
             self.relay.check_limits()?;
             if self.relay.is_exchanged() {
                 let source = &self.relay.options.source;
-                tracing::warn!(%source, "the stream was made again or lost its end: reading it again");
+                tracing::warn!(%source, "the stream was recreated or lost its end: reading it again");
                 return Ok(LoopEnd::ReadAgain);
             }
             let polled = Instant::now();

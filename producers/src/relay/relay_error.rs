@@ -31,7 +31,7 @@ pub enum RelayError {
     LockLost(&'static str),
     /// It was asked to stop, and something did not end in time.
     #[error(
-        "stopped before everything was settled: {0}; nothing is lost: the next start goes on from \
+        "stopped before everything was settled: {0}; nothing is lost: the next start continues from \
          what the stream says"
     )]
     NotDrained(String),
@@ -253,7 +253,7 @@ pub enum Halt {
          (system identifier, database, timeline): the source was restored, promoted or replaced, \
          nothing was published. Put the right database behind the source's URL; if this one is to \
          be the source from now on, `artstore relay accept-source --source {source_name}` shows \
-         what it lost and goes on from it (docs/recovery.md#accepting-another-source)"
+         what it lost and continues from it (docs/recovery.md#accepting-another-source)"
     )]
     OtherIdentity {
         /// The source.
@@ -270,7 +270,7 @@ pub enum Halt {
         "stream {stream} has position {high_water_mark}, but the source's sequence is at {sequence}: the \
          source was set back to an earlier state; nothing was published. Restore it to a state \
          that holds position {high_water_mark}; if its loss is accepted, `artstore relay accept-source --source \
-         {source_name}` shows what it lost and goes on from it (docs/recovery.md#accepting-another-source)"
+         {source_name}` shows what it lost and continues from it (docs/recovery.md#accepting-another-source)"
     )]
     SequenceBehind {
         /// The source.
@@ -288,7 +288,7 @@ pub enum Halt {
          position {first} to {last} (first: message {sequence}, event {id}): the source was set \
          back to an earlier state, or finished rows were deleted; nothing was published. Restore \
          it to a state that holds position {last}; if its loss is accepted, `artstore relay \
-         accept-source --source {source_name}` shows what it lost and goes on from it \
+         accept-source --source {source_name}` shows what it lost and continues from it \
          (docs/recovery.md#accepting-another-source)",
         counted(.count, "message")
     )]
@@ -311,9 +311,9 @@ pub enum Halt {
     /// The stream lacks operations that were pruned.
     #[error(
         "the operations of {source_name} were pruned up to position {prune_mark}, and stream {stream} does \
-         not have all of them (it goes up to position {high_water_mark}, gaps: {gaps}): it was made anew or \
+         not have all of them (it goes up to position {high_water_mark}, gaps: {gaps}): it was recreated or \
          set back, and no other copy of them is known; nothing was published. Restore the stream; if its \
-         loss is accepted, `artstore relay accept-source --source {source_name}` goes on without \
+         loss is accepted, `artstore relay accept-source --source {source_name}` continues without \
          them (docs/pruning.md)"
     )]
     BehindPruneMark {

@@ -126,7 +126,7 @@ impl AuditLog {
                 stream,
                 published = from,
                 head = head.size,
-                "signed heads of this log are not on the bus: the log goes on from the last head in \
+                "signed heads of this log are not on the bus: the log continues from the last head in \
                  the database, and heads behind the last published one are published again"
             );
             base = Some((head, note));

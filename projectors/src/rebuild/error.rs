@@ -51,7 +51,7 @@ pub enum RebuildError {
     #[error(
         "stream {stream} stands still: nothing came for {seconds} s behind message {sequence}, and \
          there should be messages up to {target}. Is NATS well (`artstore status`)? What was built is \
-         kept: the same command goes on there"
+         kept: the same command continues there"
     )]
     Stalled {
         /// The stream.

@@ -149,7 +149,7 @@ impl<P: Projector> Fill<'_, P> {
                 tracing::warn!(stream, %error, "the stream stands still");
                 return Err(stalled(target, at, moved));
             }
-            tracing::debug!(stream, %error, "the consumer is made anew");
+            tracing::debug!(stream, %error, "the consumer is recreated");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

@@ -91,7 +91,7 @@ pub(crate) async fn run<P: Projector>(
                 };
                 tracing::info!(
                     sequence,
-                    "the checkpoint was moved by a command or another worker: going on from there"
+                    "the checkpoint was moved by a command or another worker: continuing from there"
                 );
                 progress.update(stands_by);
                 continue;

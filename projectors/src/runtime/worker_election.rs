@@ -36,7 +36,7 @@ impl<P: Projector> Worker<P> {
         progress.update(|state| state.other_holder_seen = Some(left));
         loop {
             if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
-                let text = format!("{pause}; to go on: artstore projection resume {}", P::NAME);
+                let text = format!("{pause}; to resume: artstore projection resume {}", P::NAME);
                 progress.update(|state| {
                     state.stage = Stage::Standby;
                     state.other_holder_seen = Some(Instant::now());

@@ -77,7 +77,7 @@ pub async fn run_checked<P: Projector>(
                         told_of_none = true;
                         tracing::warn!(
                             projection = P::NAME,
-                            "there is no stream to read: run `artstore bus init`; this goes on by itself then"
+                            "there is no stream to read: run `artstore bus init`; this continues by itself then"
                         );
                     }
                 }

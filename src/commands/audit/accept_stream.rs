@@ -87,7 +87,7 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
         let first = report.findings.iter().next();
         bail!(
             "{} of {} not what the messages of this {stream} say{}: nothing was changed, and \
-             the log can't go on with it. Restore the stream that it is of from a backup. Until then \
+             the log can't continue with it. Restore the stream that it is of from a backup. Until then \
              its rows can be read and proven as before (artstore audit verify --no-bus --stream \
              {stream}; artstore audit export --format jsonl --stream {stream})",
             differ.max(size.saturating_sub(report.derived)),
@@ -122,7 +122,7 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
     transaction.commit().await?;
     connection.close().await?;
     println!(
-        "{stream}: {} compared, and what its messages say. Its log goes on from row {}; that this was \
+        "{stream}: {} compared, and what its messages say. Its log continues from row {}; that this was \
          accepted is recorded as audit_stream_accepted in the log of the admin module",
         counted(size, "row"),
         size + 1

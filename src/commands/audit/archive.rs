@@ -433,7 +433,7 @@ async fn wait(
             bail!(
                 "event {event} is in the admin module's outbox, but not in the log under a published \
                  head for {} s: are its relay and the projector of the audit log running? Nothing \
-                 was removed; the same command goes on",
+                 was removed; the same command continues",
                 command.wait
             );
         }

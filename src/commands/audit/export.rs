@@ -117,7 +117,7 @@ pub async fn run(config: &Config, command: &Export) -> anyhow::Result<ExitCode> 
         (Ended::All | Ended::NobodyReads, Target::Output) => {}
         (Ended::Stopped | Ended::NobodyReads, Target::Part(part)) => {
             eprintln!(
-                "artstore: stopped after {}; the same command with --resume goes on and makes {} \
+                "artstore: stopped after {}; the same command with --resume continues and makes {} \
                  whole",
                 counted(progress.rows, "row"),
                 part.path.display()

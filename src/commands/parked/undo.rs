@@ -98,7 +98,7 @@ pub(super) async fn undo(
     let first = parked.first().map(|event| (event.sequence, event.event_id));
     if first != Some((given_up.sequence, given_up.event_id)) {
         bail!(
-            "stream {stream} has no such event at {} any more: it was made again, or the message was \
+            "stream {stream} has no such event at {} any more: it was recreated, or the message was \
              accepted as damage; nothing was changed",
             given_up.sequence
         );

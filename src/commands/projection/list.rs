@@ -299,7 +299,10 @@ impl ListedProjection {
             let _ = writeln!(text, "HALTED at {source}: {why}");
         }
         if let Some(pause) = &self.pause {
-            let _ = writeln!(text, "{pause}; to go on: artstore projection resume {name}");
+            let _ = writeln!(
+                text,
+                "{pause}; to resume: artstore projection resume {name}"
+            );
         }
         if let Some(version) = self.other_version() {
             let _ = writeln!(

@@ -105,7 +105,7 @@ async fn of<P: Projector>(
         resumed: build.is_resumed(),
     };
     if build.is_resumed() && !command.json {
-        eprintln!("going on with what an earlier command has built");
+        eprintln!("continuing with what an earlier command has built");
     }
     let pulse = Pulse::of(database.clone(), "artstore projection rebuild (pulse)");
     let building = async {

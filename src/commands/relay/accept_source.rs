@@ -122,10 +122,10 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
                     println!("the relay compares the files when the damage is recorded")
                 }
                 (None, Source::Element(_)) => {
-                    println!("stopped before all files were compared: the relay goes on with it")
+                    println!("stopped before all files were compared: the relay continues it")
                 }
                 (None, Source::Admin | Source::Query) => {
-                    println!("the relay publishes the rows above and goes on");
+                    println!("the relay publishes the rows above and continues");
                 }
             }
         }
@@ -134,7 +134,7 @@ fn show(source: &Source, found: &Break, record: Option<Accepted>) {
                 println!("Not one message has its row here: is it the right database?");
             }
             println!(
-                "Nothing was changed. To go on from this source, with the loss of what only the stream \
+                "Nothing was changed. To continue from this source, with the loss of what only the stream \
                  has:\n  artstore relay accept-source --source {source} --yes --reason TEXT{}",
                 match found.nothing_agrees() {
                     true => " --nothing-agrees",

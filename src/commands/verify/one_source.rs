@@ -20,7 +20,7 @@ use artstore_verification::source::{self, Ended, Report};
 /// The state is kept at most so often, and takes at most a twentieth of the time.
 const KEEP: Duration = Duration::from_secs(2);
 
-/// How often a check begins anew because a break of its source was accepted meanwhile.
+/// How often a check starts again because a break of its source was accepted meanwhile.
 const ATTEMPTS: usize = 3;
 
 impl Check {

@@ -29,7 +29,7 @@ impl VerifyDisplay {
     /// From a sequence on; with `quiet`, nothing is shown.
     pub(crate) fn new(source: &Source, behind: u64, quiet: bool) -> Self {
         if behind > 0 && !quiet {
-            eprintln!("{source}: goes on behind message {behind}");
+            eprintln!("{source}: continues after message {behind}");
         }
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(0).with_style(bar::named());

@@ -34,7 +34,7 @@ use artstore_verification::source::{self, Ended, Report};
 /// How often a line reports the progress of a long removal.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// How often a comparison begins anew because a break or damage was accepted meanwhile.
+/// How often a comparison starts again because a break or damage was accepted meanwhile.
 const ATTEMPTS: usize = 3;
 
 /// What has to be old enough.

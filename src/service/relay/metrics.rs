@@ -180,11 +180,7 @@ impl RelayRole {
                 family.sample(&[("source", &source), ("kind", &kind)], count);
             }
         }
-        let mut family = text.family(
-            "artstore_proven_up",
-            Kind::Gauge,
-            "1 while the check goes on.",
-        );
+        let mut family = text.family("artstore_proven_up", Kind::Gauge, "1 while the check runs.");
         for (source, state) in &proven {
             let on = state.problem.is_none()
                 && is_fresh(state.updated, artstore_verification::proven::STALE);

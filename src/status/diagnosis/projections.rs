@@ -22,7 +22,7 @@ pub(super) fn of_projections(found: &mut TroubleList, status: &Status, nats: boo
                 Weight::Paused,
                 name,
                 format!("{paused}; nothing is applied meanwhile"),
-                "let it go on when the reason is gone",
+                "resume it when the reason is gone",
                 Some(format!("artstore projection resume {name}")),
             );
         }

@@ -60,8 +60,8 @@ pub(super) fn of_source(found: &mut TroubleList, source: &SourceStatus, nats: bo
             found.add(
                 Weight::Weakened,
                 name,
-                format!("the check of source and stream does not go on: {problem}"),
-                "remove the cause that is named; it goes on by itself then",
+                format!("the check of source and stream does not continue: {problem}"),
+                "remove the cause that is named; it continues by itself then",
                 command_in(problem),
             );
         }
@@ -106,7 +106,7 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
                 lines::age(seconds),
                 problem.text
             ),
-            "remove the cause that is named; it goes on by itself then",
+            "remove the cause that is named; it continues by itself then",
             command_in(&problem.text),
         ),
         (Some(problem), _) => found.problem("relay", name, problem),
@@ -146,7 +146,7 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
                     "a command has the lock and publishes in the relay's place: {}",
                     holder.collect::<String>()
                 ),
-                "wait until it has ended, a relay goes on then; if it hangs, end it",
+                "wait until it has ended, a relay continues then; if it hangs, end it",
                 None,
             );
         }

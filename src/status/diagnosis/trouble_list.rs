@@ -58,8 +58,10 @@ impl TroubleList {
         };
         let command = command_in(&problem.text);
         let todo = match (problem.halted, &command) {
-            (true, Some(_)) => "run this, and what it names next; the rest goes on by itself then",
-            (true, None) => "remove the cause that is named; it goes on by itself then",
+            (true, Some(_)) => {
+                "run this, and what it names next; the rest continues by itself then"
+            }
+            (true, None) => "remove the cause that is named; it continues by itself then",
             (false, Some(_)) => "it tries again by itself; where that does not lead on, run this",
             (false, None) => {
                 "it tries again by itself; where that does not lead on, remove the cause that is \

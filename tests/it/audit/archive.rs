@@ -376,7 +376,7 @@ fn nothing_is_removed_before_the_log_says_so() {
             let (status, said) = archive.argument(old.to.to_str().unwrap()).finish().await;
             assert!(!status.success(), "{said}");
             assert!(
-                said.contains("Nothing was removed; the same command goes on"),
+                said.contains("Nothing was removed; the same command continues"),
                 "{said}"
             );
             assert_eq!(old.rows().await, (1, 600));

@@ -49,7 +49,7 @@ fn a_check_that_does_not_go_on_names_the_cause_and_goes_on_without_it() {
         execute(&mut world.element(0).await, ROW).await;
         world.published(0).await;
         let program = |words: &[&str]| world.command(words);
-        let what = "the check of source and stream does not go on: ";
+        let what = "the check of source and stream does not continue: ";
         told(program, "elem", what, "remove the cause that is named").await;
         proxy.drop_publishes(None);
         well(program, "its requests are answered").await;

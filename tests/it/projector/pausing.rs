@@ -17,7 +17,7 @@ async fn shown(world: &World) {
         assert!(!told.contains("STUCK"), "{said}");
         let words = [
             " PAUSED for ",
-            ": a test; nothing is applied meanwhile DO: let it go on when the reason is gone: \
+            ": a test; nothing is applied meanwhile DO: resume it when the reason is gone: \
              artstore projection resume query-cache",
         ];
         let all = words.iter().all(|words| told.contains(words));
@@ -35,7 +35,7 @@ async fn waits(world: &World) {
     let name = "query-cache is paused";
     eventually(name, async || {
         let (_, said) = world.command(&["status", "--json"]).output().await;
-        said.contains("to go on: artstore projection resume")
+        said.contains("to resume: artstore projection resume")
             .then_some(())
     })
     .await;
@@ -47,7 +47,7 @@ async fn waits(world: &World) {
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("not visible after"), "{log}");
     assert!(
-        log.contains(": a test; to go on: artstore projection resume query-cache"),
+        log.contains(": a test; to resume: artstore projection resume query-cache"),
         "{log}"
     );
     let (status, said) = pause(world).output().await;
@@ -161,7 +161,7 @@ fn a_paused_projection_commits_nothing_until_it_is_resumed() {
         let other = world.projector().start();
         eventually("status reports it", async || {
             let (_, said) = world.command(&["status", "--json"]).output().await;
-            said.contains("a test; to go on: artstore projection resume query-cache")
+            said.contains("a test; to resume: artstore projection resume query-cache")
                 .then_some(())
         })
         .await;

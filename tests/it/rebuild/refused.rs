@@ -199,7 +199,10 @@ fn a_stream_that_stands_still_ends_it_with_the_reason_and_what_was_built_is_kept
         let ended = tokio::time::timeout(PATIENCE * 2, rebuild.ended_late()).await;
         let status = ended.unwrap_or_else(|_| panic!("never: {}", rebuild.log()));
         assert_eq!(status.code(), Some(1), "{}", rebuild.log());
-        for text in ["stream ARTSTORE_WAL_elem", "the same command goes on there"] {
+        for text in [
+            "stream ARTSTORE_WAL_elem",
+            "the same command continues there",
+        ] {
             assert!(rebuild.log().contains(text), "{}", rebuild.log());
         }
         drop(frozen);

@@ -186,7 +186,7 @@ fn a_check_that_is_stopped_keeps_where_it_was() {
         stopped.signal("-INT").await;
         assert_eq!(stopped.ended().await.code(), Some(1), "{}", stopped.log());
         let said = stopped.log();
-        assert!(said.contains("goes on from here"), "{said}");
+        assert!(said.contains("continues from here"), "{said}");
         let relay = world.relay(0).start();
         let (status, said) = world.command(&arguments).output().await;
         assert!(status.success(), "{said}");

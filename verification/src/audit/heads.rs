@@ -180,7 +180,7 @@ impl Heads {
                  them (`artstore audit witness FILE`)"
             ),
             false => format!(
-                "{what}: its stream was made anew or lost its end, or no projector has run since. A \
+                "{what}: its stream was recreated or lost its end, or no projector has run since. A \
                  projector that is started (artstore run projector --projection audit-log) checks \
                  each, and publishes it again"
             ),

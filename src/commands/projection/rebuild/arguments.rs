@@ -22,7 +22,7 @@ pub struct Rebuild {
     /// Swap although the tables differ
     #[arg(long)]
     pub(super) accept_differences: bool,
-    /// Keep what was built when it is not swapped, also after Ctrl-C: the next command goes on there
+    /// Keep what was built when it is not swapped, also after Ctrl-C: the next command continues there
     #[arg(long)]
     pub(super) keep: bool,
     /// Remove what an earlier command left, and do nothing else

@@ -43,7 +43,7 @@ impl Run<'_> {
         self.record_failure(&error, stopped, kept || left.is_some())
             .await;
         let said = match (stopped, kept) {
-            (true, true) => "stopped; what was built is kept: the same command goes on there",
+            (true, true) => "stopped; what was built is kept: the same command continues there",
             (true, false) => "stopped; what was built is removed",
             (false, _) => "",
         };
