@@ -156,7 +156,7 @@ pub enum MigrateError {
     #[error(
         "{direction} step {step} of {module} {}, so nothing of it was changed: {found}{}",
         if *loses { "would lose data" } else { "can't be done with these rows" },
-        if *loses { "; --accept-loss goes on all the same" } else { "" }
+        if *loses { "; --accept-loss continues all the same" } else { "" }
     )]
     Refused {
         /// Whose.
