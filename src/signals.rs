@@ -1,12 +1,13 @@
 //! Requests to stop: Ctrl-C and SIGTERM.
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-/// Becomes true at the first SIGINT or SIGTERM. A second one ends the process at once: somebody who
+/// Is cancelled at the first SIGINT or SIGTERM. A second one ends the process at once: somebody who
 /// asks twice does not want to wait.
-pub(crate) fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
+pub(crate) fn stop_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (asked, stop) = watch::channel(false);
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -17,10 +18,8 @@ pub(crate) fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
             }
         };
         signalled().await;
-        // Nobody listens any more: the process is ending already.
-        if asked.send(true).is_ok() {
-            tracing::info!("stopping");
-        }
+        tracing::info!("stopping");
+        asked.cancel();
         signalled().await;
         eprintln!("artstore: a second signal: ended at once, with nothing settled");
         std::process::exit(1);

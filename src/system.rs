@@ -24,11 +24,11 @@ use artstore_runtime::connection;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::service::answer;
 use artstore_stack::{Stack, StackOptions};
+use tokio_util::sync::CancellationToken;
 
 /// A private stack with migrated databases and streams.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct System {
 /// Relays and projector, running.
 #[derive(Debug)]
 pub struct Running {
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     tasks: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
@@ -211,7 +211,7 @@ impl System {
             mode: PublishMode::Auto,
             poll_interval: Duration::from_millis(200),
         };
-        let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
+        let (bus, stop) = (self.bus.clone(), running.stop.clone());
         let progress = RelayProgress::default();
         let shown = vec![(options.source.clone(), progress.clone())];
         let answering = answer::for_relays(bus.clone(), shown, |_| None);
@@ -250,7 +250,7 @@ impl System {
         database: PgConnectOptions,
         running: &mut Running,
     ) {
-        let (bus, stop) = (self.bus.clone(), running.stop.subscribe());
+        let (bus, stop) = (self.bus.clone(), running.stop.clone());
         let progress = artstore_projectors::runtime::progress::ProjectorProgress::default();
         let answering = answer::for_projector(bus.clone(), P::NAME, P::VERSION, progress.clone());
         let task = async move {
@@ -273,7 +273,7 @@ pub fn database(element: &ElementName) -> String {
 impl Default for Running {
     fn default() -> Self {
         Self {
-            stop: watch::Sender::new(false),
+            stop: CancellationToken::new(),
             tasks: Vec::new(),
         }
     }
@@ -296,7 +296,7 @@ impl Running {
 
     /// Stops all parts, and returns what went wrong with them.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.stop.send_replace(true);
+        self.stop.cancel();
         for task in self.tasks {
             task.await??;
         }

@@ -13,6 +13,7 @@ use artstore_projectors::runtime::workers;
 use artstore_schemas::event::Event;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
 
 /// A row for each file on each element: so it makes no difference how their streams interleave.
 pub const TABLE: &str = "create table if not exists public.user_files (
@@ -85,7 +86,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     })
     .await?;
     // Until the process is ended: a batch is committed with its checkpoint, or not at all.
-    let (_running, stop) = tokio::sync::watch::channel(false);
+    let stop = CancellationToken::new();
     workers::run(
         FilesPerUser,
         bus,

@@ -10,7 +10,6 @@ use artstore_schemas::epoch::{SourceAccepted, accepted};
 use artstore_schemas::ranges::{Range, Ranges};
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::operator_command::{self, OperatorDecision, Publisher, RepairError};
@@ -23,6 +22,7 @@ use artstore_producers::relay::seen_positions::{MAX_GAPS, SeenPositions};
 use artstore_producers::relay::source::{RowRef, SourceTable, snapshot};
 use artstore_producers::relay::translate::Translator;
 use artstore_verification::stream::scan::{self, MOST_LISTED, StreamScan};
+use tokio_util::sync::CancellationToken;
 
 /// The most entries of a list in the record.
 const MOST_IN_RECORD: usize = 1_000;
@@ -191,21 +191,21 @@ pub async fn accept(
     options: &RelayOptions,
     decision: &OperatorDecision,
     nothing_agrees: bool,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(Break, Option<Accepted>), RepairError> {
     let name = format!("artstore accept-source {}", options.source);
     let lease = operator_command::lock(bus, options, &name).await?;
     let mut connection = operator_command::connect(options, &name).await?;
     let translator = operator_command::translator(bus, options, &mut connection).await?;
-    let mut stopped = stop.clone();
+    let stopped = stop.clone();
     let found = tokio::select! {
         found = examine_with(bus, &translator, &mut connection) => found?,
-        _ = stopped.wait_for(|stop| *stop) => {
+        () = stopped.cancelled() => {
             lease.release(&options.source).await?;
             return Err(RepairError::Stopped);
         }
     };
-    if *stop.borrow() {
+    if stop.is_cancelled() {
         lease.release(&options.source).await?;
         return Err(RepairError::Stopped);
     }

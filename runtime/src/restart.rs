@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::retry::Retry;
 
@@ -41,20 +41,12 @@ impl Restarts {
     }
 
     /// Waits before the next session. False where it was asked to stop, which ends the wait.
-    pub async fn goes_on(&mut self, stop: &mut watch::Receiver<bool>) -> bool {
+    pub async fn goes_on(&mut self, stop: &CancellationToken) -> bool {
         tokio::select! {
             _ = self.retry.wait() => {}
-            () = stopped(stop) => {}
+            () = stop.cancelled() => {}
         }
-        !*stop.borrow()
-    }
-}
-
-/// Resolves when the process is asked to stop.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the process: when it is gone, stopping is right as well.
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        tracing::debug!("nobody is left to ask for a stop");
+        !stop.is_cancelled()
     }
 }
 

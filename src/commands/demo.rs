@@ -39,7 +39,7 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// Runs the command: exit code 1 if anything is lost, double or different.
 pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
-    let mut stop = stop_signal()?;
+    let stop = stop_signal()?;
     let files = load::find_files(&command.path)?;
     say(
         &command,
@@ -62,7 +62,7 @@ pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
     let report = tokio::select! {
         report = work => report,
         error = running.failure() => Err(error),
-        _ = stop.wait_for(|stop| *stop) => Err(anyhow::anyhow!("stopped before the end")),
+        () = stop.cancelled() => Err(anyhow::anyhow!("stopped before the end")),
     };
     running.stop().await?;
     let report = report?;

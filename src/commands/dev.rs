@@ -39,7 +39,7 @@ pub struct Dev {
 
 /// Runs the command.
 pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
-    let mut stop = stop_signal()?;
+    let stop = stop_signal()?;
     let options = StackOptions {
         state: command.state.clone(),
         port: command.port,
@@ -56,7 +56,7 @@ pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
     };
     show(&system, last)?;
     let failed = tokio::select! {
-        _ = stop.wait_for(|stop| *stop) => None,
+        () = stop.cancelled() => None,
         error = running.failure() => Some(error),
         died = died(&system.stack) => Some(died),
     };

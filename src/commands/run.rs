@@ -14,11 +14,9 @@ use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::runtime::progress;
-use artstore_runtime::restart::stopped;
 use artstore_schemas::source::Source;
 use clap::{Args, Subcommand};
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -30,6 +28,7 @@ use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, answ
 use crate::signals::stop_signal;
 use artstore_verification::continuous::Continuous;
 use artstore_verification::proven::Proven;
+use tokio_util::sync::CancellationToken;
 
 /// The longest that stopping may take. The parts end by themselves before, and know better why
 /// something did not.
@@ -89,20 +88,20 @@ pub async fn run(config: &Config, command: Run) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn overdue(mut stop: watch::Receiver<bool>) {
-    stopped(&mut stop).await;
+async fn overdue(stop: CancellationToken) {
+    stop.cancelled().await;
     tokio::time::sleep(STOPPING).await;
 }
 
 /// What comes before there is anything to settle; none where a stop came first.
 async fn unless_stopped<T>(
-    stop: &watch::Receiver<bool>,
+    stop: &CancellationToken,
     start: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<Option<T>> {
-    let mut stop = stop.clone();
+    let stop = stop.clone();
     tokio::select! {
         started = start => started.map(Some),
-        () = stopped(&mut stop) => Ok(None),
+        () = stop.cancelled() => Ok(None),
     }
 }
 
@@ -116,7 +115,7 @@ fn limits(settings: &ServiceSettings) -> Limits {
 async fn run_relay(
     config: &Config,
     command: &RelayCommand,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let relays = relays(config, command)?;
     let service = Service::start("relay", &command.service, stop.clone()).await?;
@@ -187,7 +186,7 @@ async fn run_relay(
         let (source, ended) = ended?;
         result = result.and(ended.map_err(|error| start::failed(&source, &error)));
         // Once stopping, the others may still have something to settle.
-        if !*stop.borrow() {
+        if !stop.is_cancelled() {
             break;
         }
     }
@@ -252,7 +251,7 @@ fn projections(
 async fn run_projector(
     config: &Config,
     command: &ProjectorCommand,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let projections = projections(config, command)?;
     let service = Service::start("projector", &command.service, stop.clone()).await?;
@@ -297,7 +296,7 @@ async fn run_projector(
     while let Some(ended) = running.join_next().await {
         result = result.and(ended?);
         // Once stopping, the others may still have something to commit.
-        if !*stop.borrow() {
+        if !stop.is_cancelled() {
             break;
         }
     }

@@ -4,7 +4,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use artstore_runtime::restart::stopped;
 use artstore_schemas::source::Source;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
@@ -39,13 +38,13 @@ pub async fn run(config: &Config, command: &StatusCommand) -> anyhow::Result<Exi
         // Not by returning: a name server that does not answer would keep the runtime from ending.
         std::process::exit(i32::from(!status.well));
     }
-    let mut stop = stop_signal()?;
+    let stop = stop_signal()?;
     let redrawn = std::io::stdout().is_terminal() && !command.json;
     loop {
         let begun = Instant::now();
         let status = tokio::select! {
             status = watcher.look() => status,
-            () = stopped(&mut stop) => break,
+            () = stop.cancelled() => break,
         };
         let height = height().filter(|_| redrawn);
         let text = shown(&status, command, height)?;
@@ -62,7 +61,7 @@ pub async fn run(config: &Config, command: &StatusCommand) -> anyhow::Result<Exi
         }
         tokio::select! {
             () = tokio::time::sleep_until(begun + EVERY) => {}
-            () = stopped(&mut stop) => break,
+            () = stop.cancelled() => break,
         }
     }
     std::process::exit(0);

@@ -18,13 +18,11 @@ use artstore_bus::connection::Bus;
 use artstore_runtime::connection;
 use artstore_runtime::crash;
 use artstore_runtime::pulse::Pulse;
-use artstore_runtime::restart::stopped;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
-use tokio::sync::watch;
 
 use self::idle::Idle;
 use self::progress::CacheDisplay;
@@ -37,6 +35,7 @@ use crate::signals::stop_signal;
 use crate::status::database::not_connected;
 use artstore_verification::cache;
 use artstore_verification::resume::ResumeFile;
+use tokio_util::sync::CancellationToken;
 
 /// How long a check may take to keep where it is when it is asked to stop.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -122,7 +121,7 @@ async fn check(
     command: Verify,
     sources: &[(Source, PgConnectOptions)],
     file: Option<ResumeFile>,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     checked: &mut Checked,
 ) -> anyhow::Result<()> {
     let (patience, quiet) = (Duration::from_secs(command.wait), command.json);
@@ -136,7 +135,7 @@ async fn check(
     let connect = again("NATS", None);
     let bus = tokio::select! {
         bus = connect.until(async || Ok(Bus::connect(&options).await?)) => bus?.patient(),
-        () = stopped(&mut stop) => bail!("stopped before the end: nothing was checked"),
+        () = stop.cancelled() => bail!("stopped before the end: nothing was checked"),
     };
     let (query, admin) = (config.query_database()?, config.admin_database()?);
     let names: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
@@ -159,9 +158,9 @@ async fn check(
         let report =
             again.until(async || pulse.while_answered(check.source(source, database)).await);
         // It ends by itself and keeps where it is; but not while its server is away.
-        let mut late = stop.clone();
+        let late = stop.clone();
         let late = async move {
-            stopped(&mut late).await;
+            late.cancelled().await;
             tokio::time::sleep(SETTLED).await;
         };
         let report = tokio::select! {
@@ -188,7 +187,7 @@ async fn check(
             Err(error) if is_usage(&error) => return Err(error),
             Err(error) => checked.problem("query cache", &error),
         },
-        () = stopped(&mut stop) => {
+        () = stop.cancelled() => {
             checked.stopped("query cache", check.stopped());
             return Ok(());
         }
@@ -205,7 +204,7 @@ async fn check(
             Err(error) if is_usage(&error) => return Err(error),
             Err(error) => checked.problem("audit log", &error),
         },
-        () = stopped(&mut stop) => {
+        () = stop.cancelled() => {
             checked.stopped("audit log", check.stopped());
             return Ok(());
         }
@@ -227,7 +226,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
 struct Check {
     command: Verify,
     bus: Bus,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     file: Option<ResumeFile>,
     idle: Idle,
 }

@@ -25,8 +25,8 @@ use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 pub use self::http::Page;
 use self::metrics::{Kind, Text};
@@ -51,7 +51,7 @@ pub trait Role: Send + Sync {
 pub struct Service {
     name: &'static str,
     started: (Instant, SystemTime),
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     /// What is waited for before there is a role.
     waiting: Mutex<Option<String>>,
     role: OnceLock<Arc<dyn Role>>,
@@ -63,7 +63,7 @@ impl Service {
     pub async fn start(
         name: &'static str,
         settings: &ServiceSettings,
-        stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> Result<Arc<Self>, ConfigError> {
         let service = Arc::new(Self::new(name, stop));
         if let Some(address) = settings.listen {
@@ -76,7 +76,7 @@ impl Service {
         Ok(service)
     }
 
-    fn new(name: &'static str, stop: watch::Receiver<bool>) -> Self {
+    fn new(name: &'static str, stop: CancellationToken) -> Self {
         Self {
             name,
             started: (Instant::now(), SystemTime::now()),
@@ -131,7 +131,7 @@ impl Service {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let ended: Vec<&str> = tasks
             .iter()
-            .filter(|(_, task)| task.is_finished() && !*self.stop.borrow())
+            .filter(|(_, task)| task.is_finished() && !self.stop.is_cancelled())
             .map(|(what, _)| what.as_str())
             .collect();
         let status = if ended.is_empty() { 200 } else { 503 };
@@ -145,7 +145,7 @@ impl Service {
     }
 
     fn readiness(&self) -> Readiness {
-        if *self.stop.borrow() {
+        if self.stop.is_cancelled() {
             return Readiness::not("stopping");
         }
         match self.role.get() {
@@ -207,8 +207,8 @@ mod tests {
 
     #[tokio::test]
     async fn alive_until_a_task_ends_that_was_not_asked_to() {
-        let (stop, stopping) = watch::channel(false);
-        let service = Service::new("test", stopping);
+        let stop = CancellationToken::new();
+        let service = Service::new("test", stop.clone());
         let task = tokio::spawn(std::future::pending::<()>());
         service.watch("source a", task.abort_handle());
         assert_eq!(service.page("/health/live").status, 200);
@@ -217,21 +217,21 @@ mod tests {
         let page = service.page("/health/live");
         assert_eq!(page.status, 503);
         assert!(page.body.contains("source a"), "{}", page.body);
-        stop.send_replace(true);
+        stop.cancel();
         assert_eq!(service.page("/health/live").status, 200, "it was asked to");
     }
 
     #[tokio::test]
     async fn not_ready_before_there_is_a_part_and_once_it_stops() {
-        let (stop, stopping) = watch::channel(false);
-        let service = Service::new("test", stopping);
+        let stop = CancellationToken::new();
+        let service = Service::new("test", stop.clone());
         let page = service.page("/health/ready");
         assert!(
             page.status == 503 && page.body.contains("starting"),
             "{}",
             page.body
         );
-        stop.send_replace(true);
+        stop.cancel();
         let page = service.page("/health/ready");
         assert!(
             page.status == 503 && page.body.contains("stopping"),

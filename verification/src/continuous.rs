@@ -19,7 +19,6 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
-use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -30,6 +29,7 @@ use super::proven::Proven;
 use super::reader::Reader;
 use super::{settle, source};
 use artstore_bus::message::Message;
+use tokio_util::sync::CancellationToken;
 
 /// How many messages are taken at once.
 const BATCH: usize = 500;
@@ -114,14 +114,14 @@ pub struct Continuous {
 
 impl Continuous {
     /// Checks until it is asked to stop. After an error it continues from what it knew lately.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(5));
         let pulse = Pulse::of(self.database.clone(), "artstore verify (pulse)");
         let mut known = Known::default();
         loop {
             let ended = tokio::select! {
                 ended = pulse.while_answered(self.session(&mut known)) => ended,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             };
             match ended {
                 Ok(()) => retry.succeeded(),
@@ -138,7 +138,7 @@ impl Continuous {
             }
             tokio::select! {
                 _ = retry.wait() => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             }
         }
     }

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use artstore_bus::connection::Bus;
-use artstore_runtime::restart::stopped;
 use artstore_runtime::retry::Retry;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backfill::differences::{Backfill, BackfillCounts};
@@ -34,7 +33,7 @@ pub async fn run(
     lease: Lease,
     files_per_pass: u64,
     progress: RelayProgress,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<Option<BackfillCounts>, RelayError> {
     let span = tracing::error_span!("backfill", source = %options.source);
     let source = options.source.clone();
@@ -42,7 +41,7 @@ pub async fn run(
     let mut backfill = Some(Backfill::new(files_per_pass));
     let worked = async {
         tokio::select! {
-            worked = relay.work_until_backfilled(&lease, &mut backfill, &mut stop) => worked,
+            worked = relay.work_until_backfilled(&lease, &mut backfill, &stop) => worked,
             error = lease.lost() => Err(error),
         }
     };
@@ -59,7 +58,7 @@ impl SourceRelay {
         &self,
         lease: &Lease,
         backfill: &mut Option<Backfill>,
-        stop: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<(), RelayError> {
         let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(2));
         let mut failures = 0;
@@ -86,7 +85,7 @@ impl SourceRelay {
             }
             tokio::select! {
                 _ = retry.wait() => {}
-                () = stopped(stop) => return Ok(()),
+                () = stop.cancelled() => return Ok(()),
             }
         }
     }

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use artstore_runtime::crash;
 use artstore_runtime::progress::Problem;
 use artstore_runtime::pulse::{self, kept_alive};
-use artstore_runtime::restart::stopped;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::size::MAX_BATCH_BYTES;
 use artstore_schemas::subject::subject;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use sqlx::PgConnection;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backfill::chunk::Chunk;
@@ -101,7 +100,7 @@ impl PollLoop<'_> {
     pub(crate) async fn run(
         &mut self,
         nudges: &mut async_nats::Subscriber,
-        stop: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<LoopEnd, RelayError> {
         let longest = self.relay.options.poll_interval.max(SHORTEST_WAIT);
         let mut wait = SHORTEST_WAIT;
@@ -118,7 +117,7 @@ impl PollLoop<'_> {
             let mut poll = tokio::select! {
                 poll = self.poller.poll(self.connection, &self.resume_state.seen_positions, files) => poll?,
                 // It only reads: nothing is lost when it is cut off.
-                () = stopped(stop) => return Ok(LoopEnd::Stop),
+                () = stop.cancelled() => return Ok(LoopEnd::Stop),
             };
             crash::point("relay.polled");
             let api_url = poll.api_url.take();
@@ -133,7 +132,7 @@ impl PollLoop<'_> {
             if self.publish_all(pending, stop).await? == Published::Unknown {
                 return Ok(LoopEnd::ReadAgain);
             }
-            if *stop.borrow() {
+            if stop.is_cancelled() {
                 return Ok(LoopEnd::Stop);
             }
             match self.backfill_step(chunk, stop).await? {
@@ -151,7 +150,7 @@ impl PollLoop<'_> {
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(longest),
                 Some(_) = nudges.next() => wait = SHORTEST_WAIT,
-                () = stopped(stop) => return Ok(LoopEnd::Stop),
+                () = stop.cancelled() => return Ok(LoopEnd::Stop),
             }
         }
     }
@@ -160,7 +159,7 @@ impl PollLoop<'_> {
     async fn publish_all(
         &mut self,
         pending: PendingMessages,
-        stop: &watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<Published, RelayError> {
         let published = self.publish_in_batches(pending.messages, stop).await?;
         if published == Published::Unknown {
@@ -168,7 +167,7 @@ impl PollLoop<'_> {
         }
         self.relay.progress.update(|state| {
             state.record(&self.resume_state);
-            if pending.complete && !*stop.borrow() {
+            if pending.complete && !stop.is_cancelled() {
                 state.backlog.caught_up = Some(pending.polled);
                 state.backlog.oldest = None;
                 state.problem = None;
@@ -180,7 +179,7 @@ impl PollLoop<'_> {
     async fn publish_in_batches(
         &mut self,
         messages: Vec<Outgoing>,
-        stop: &watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<Published, RelayError> {
         let progress = &self.relay.progress;
         let mut heard = Instant::now();
@@ -191,7 +190,7 @@ impl PollLoop<'_> {
                 pulse::ask(self.connection).await?;
                 heard = Instant::now();
             }
-            if *stop.borrow() {
+            if stop.is_cancelled() {
                 return Ok(Published::Known);
             }
             let count = batch.len() as u64;
@@ -230,7 +229,7 @@ impl PollLoop<'_> {
     async fn backfill_step(
         &mut self,
         chunk: Option<Chunk>,
-        stop: &watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<BackfillStep, RelayError> {
         let relay = self.relay;
         let Some(backfill) = self.backfill.as_mut() else {
@@ -260,7 +259,7 @@ impl PollLoop<'_> {
         }
         crash::point("backfill.stored");
         // After a stop perhaps not all of them are: the chunk does not count.
-        if let Some(backfill) = self.backfill.as_mut().filter(|_| !*stop.borrow()) {
+        if let Some(backfill) = self.backfill.as_mut().filter(|_| !stop.is_cancelled()) {
             backfill.passed(&compared);
             let done = backfill.done();
             relay.progress.update(|state| state.backfill = Some(done));
@@ -271,7 +270,7 @@ impl PollLoop<'_> {
     /// Ends the backfill, and publishes `source.backfilled` where it was due or published anything.
     async fn publish_backfilled(
         &mut self,
-        stop: &watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<BackfillStep, RelayError> {
         let Some(backfill) = self.backfill.as_ref() else {
             return Ok(BackfillStep::Nothing);

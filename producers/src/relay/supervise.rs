@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use artstore_runtime::progress::{Problem, Stage};
-use artstore_runtime::restart::{Restarts, stopped};
+use artstore_runtime::restart::Restarts;
 use async_nats::Message;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::relay::control::{Control, PAUSE};
@@ -47,14 +47,14 @@ pub async fn run(
     bus: Bus,
     options: RelayOptions,
     progress: RelayProgress,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(), RelayError> {
     let span = tracing::error_span!("relay", source = %options.source);
     let relay = SourceRelay::new(bus, options, progress.clone());
     let running = Box::pin(relay.run(stop.clone())).instrument(span);
     let ended = tokio::select! {
         ended = running => ended,
-        () = overdue(&mut stop) => Err(RelayError::NotDrained(format!(
+        () = overdue(&stop) => Err(RelayError::NotDrained(format!(
             "an answer of NATS or of the source's database did not come within {} s",
             DRAIN.as_secs()
         ))),
@@ -63,13 +63,13 @@ pub async fn run(
     ended
 }
 
-async fn overdue(stop: &mut watch::Receiver<bool>) {
-    stopped(stop).await;
+async fn overdue(stop: &CancellationToken) {
+    stop.cancelled().await;
     tokio::time::sleep(DRAIN).await;
 }
 
 impl SourceRelay {
-    async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
+    async fn run(&self, stop: CancellationToken) -> Result<(), RelayError> {
         let notes = tokio::select! {
             checked = self.checked() => match checked {
                 Ok(notes) => notes,
@@ -77,7 +77,7 @@ impl SourceRelay {
                 Err(error) if error.is_of_one_source() => Vec::new(),
                 Err(error) => return Err(error),
             },
-            () = stopped(&mut stop) => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
         };
         for note in notes {
             tracing::warn!(source = %self.options.source, "the source's database: {note}");
@@ -87,11 +87,11 @@ impl SourceRelay {
         let mut halted_at = None;
         loop {
             let begun = Instant::now();
-            let (ended, asked) = self.session_or_request(&mut control, &mut stop).await;
-            let stopping = *stop.borrow();
+            let (ended, asked) = self.session_or_request(&mut control, &stop).await;
+            let stopping = stop.is_cancelled();
             let error = match (ended, asked) {
                 (Ok(()), Some(request)) if !stopping => {
-                    self.step_aside(&control, request, &mut stop).await;
+                    self.step_aside(&control, request, &stop).await;
                     None
                 }
                 (Ok(()), _) => return self.settled(halted_at),
@@ -102,15 +102,15 @@ impl SourceRelay {
                 let halted = error.needs_a_person();
                 self.report(&error, begun.elapsed(), &mut restarts, Stage::Starting);
                 tokio::select! {
-                    _ = restarts.goes_on(&mut stop) => {}
+                    _ = restarts.goes_on(&stop) => {}
                     // No lock is held here.
                     request = control.request() => {
-                        self.step_aside(&control, request, &mut stop).await;
+                        self.step_aside(&control, request, &stop).await;
                     }
                 }
                 halted_at = halted.then_some(error);
             }
-            if *stop.borrow() {
+            if stop.is_cancelled() {
                 return self.settled(halted_at);
             }
         }
@@ -120,26 +120,21 @@ impl SourceRelay {
     async fn session_or_request(
         &self,
         control: &mut Control,
-        stop: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> (Result<(), RelayError>, Option<Message>) {
-        let (end, mut ending) = watch::channel(false);
-        let mut session = Box::pin(self.session(&mut ending));
+        let ending = stop.child_token();
+        let mut session = Box::pin(self.session(&ending));
         let asked = tokio::select! {
             ended = &mut session => return (ended, None),
-            () = stopped(stop) => None,
+            () = stop.cancelled() => None,
             request = control.request() => Some(request),
         };
-        end.send_replace(true);
+        ending.cancel();
         (session.await, asked)
     }
 
     /// The lock is released: a command has a moment to take it.
-    async fn step_aside(
-        &self,
-        control: &Control,
-        request: Message,
-        stop: &mut watch::Receiver<bool>,
-    ) {
+    async fn step_aside(&self, control: &Control, request: Message, stop: &CancellationToken) {
         let source = self.options.source.to_string();
         tracing::info!(source, "stepped aside: a command asked for the lock");
         self.progress.update(|state| {
@@ -150,7 +145,7 @@ impl SourceRelay {
         control.answer(request).await;
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
-            () = stopped(stop) => {}
+            () = stop.cancelled() => {}
         }
     }
 
@@ -195,10 +190,10 @@ impl SourceRelay {
     }
 
     /// From the election to an error, or to an orderly end.
-    async fn session(&self, stop: &mut watch::Receiver<bool>) -> Result<(), RelayError> {
+    async fn session(&self, stop: &CancellationToken) -> Result<(), RelayError> {
         let lease = tokio::select! {
             lease = self.elect() => lease?,
-            () = stopped(stop) => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
         };
         crash::point("relay.elected");
         let mut backfill = None;

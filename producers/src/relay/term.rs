@@ -9,11 +9,11 @@ use artstore_bus::streams::check_limits;
 use artstore_runtime::crash;
 use artstore_runtime::progress::Stage;
 use artstore_runtime::pulse::kept_alive;
-use artstore_runtime::restart::{Restarts, stopped};
+use artstore_runtime::restart::Restarts;
 use artstore_runtime::retry::Retry;
 use artstore_schemas::source::Source;
 use sqlx::PgConnection;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::backfill::differences::{self, Backfill};
 use crate::relay::api_url::{self, ApiUrl};
@@ -49,7 +49,7 @@ impl SourceRelay {
         &self,
         lease: &Lease,
         backfill: &mut Option<Backfill>,
-        stop: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<(), RelayError> {
         let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
@@ -78,16 +78,16 @@ impl SourceRelay {
         lease: &Lease,
         backfill: &mut Option<Backfill>,
         until: Until,
-        stop: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<(), RelayError> {
         let source = &self.options.source;
         let (mut connection, mode, mut nudges) = tokio::select! {
             prepared = self.prepare(lease) => prepared?,
-            () = stopped(stop) => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
         };
         let assumed_url = tokio::select! {
             url = self.assumed_url(&mut connection) => url?,
-            () = stopped(stop) => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
         };
         tracing::info!(%source, ?mode, "relay active");
         let mut suspect = None;
@@ -104,10 +104,10 @@ impl SourceRelay {
             } else {
                 tokio::select! {
                     resume_state = self.reconcile(&mut connection) => resume_state?,
-                    () = stopped(stop) => return Ok(()),
+                    () = stop.cancelled() => return Ok(()),
                 }
             };
-            if *stop.borrow() {
+            if stop.is_cancelled() {
                 return Ok(());
             }
             crash::point("relay.reconciled");
@@ -150,7 +150,7 @@ impl SourceRelay {
                     }
                     tokio::select! {
                         _ = retry.wait() => {}
-                        () = stopped(stop) => {}
+                        () = stop.cancelled() => {}
                     }
                 }
             }

@@ -2,12 +2,11 @@
 
 use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
-use artstore_runtime::restart::stopped;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::compare::{Comparison, Sides, compare};
 use super::fill::{Fill, Target};
@@ -35,7 +34,7 @@ pub struct Rebuild<'a, P> {
     pub(crate) database: &'a PgConnectOptions,
     pub(crate) connection: PgConnection,
     pub(crate) schema: String,
-    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) stop: CancellationToken,
     /// What was parked when the tables were compared.
     pub(crate) seen: ParkedInBoth,
     resumed: bool,
@@ -49,7 +48,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         bus: &'a Bus,
         database: &'a PgConnectOptions,
         purpose: &str,
-        stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> Result<Self, RebuildError> {
         let mut connection = open::<P>(database).await?;
         let schema = shadow_schema(P::NAME);
@@ -146,10 +145,10 @@ impl<'a, P: Projector> Rebuild<'a, P> {
 
     /// Builds the indexes.
     pub async fn index(&mut self, on_step: OnStep<'_>) -> Result<(), RebuildError> {
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         tokio::select! {
             indexed = table_properties::index::<P>(&mut self.connection, &self.schema, on_step) => indexed?,
-            () = stopped(&mut stop) => return Err(RebuildError::Stopped),
+            () = stop.cancelled() => return Err(RebuildError::Stopped),
         }
         crash::point("rebuild.complete");
         Ok(())
@@ -177,7 +176,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         self.retry_parked().await?;
         self.seen = ParkedInBoth::read::<P>(&mut live, &mut self.connection, &self.schema).await?;
         let parked = self.seen.keys();
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         let mut sides = Sides {
             live: &mut live,
             shadow: &mut self.connection,
@@ -186,7 +185,7 @@ impl<'a, P: Projector> Rebuild<'a, P> {
         };
         let compared = tokio::select! {
             compared = compare::<P>(&mut sides, on_step) => compared?,
-            () = stopped(&mut stop) => return Err(RebuildError::Stopped),
+            () = stop.cancelled() => return Err(RebuildError::Stopped),
         };
         live.close().await?;
         crash::point("rebuild.compared");

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
-use artstore_runtime::restart::stopped;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sqlx::PgConnection;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{OnStep, RebuildError, Step};
 use crate::parking::{Fences, fences};
@@ -45,7 +44,7 @@ pub struct Target {
 pub(crate) struct Fill<'a, P> {
     pub(crate) projector: &'a P,
     pub(crate) bus: &'a Bus,
-    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) stop: CancellationToken,
     /// It gives up at this time, while others wait for it.
     pub(crate) deadline: Option<Instant>,
 }
@@ -223,7 +222,7 @@ impl<P: Projector> Fill<'_, P> {
         tokio::select! {
             answer = answer => Ok(Some(answer.map_err(Into::<WorkerError>::into)?)),
             () = late => Ok(None),
-            () = stopped(&mut self.stop) => Err(RebuildError::Stopped),
+            () = self.stop.cancelled() => Err(RebuildError::Stopped),
         }
     }
 

@@ -4,9 +4,8 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use artstore_runtime::restart::stopped;
 use sqlx::{AssertSqlSafe, PgConnection};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::session::run;
 use super::{OnStep, RebuildError, Step};
@@ -53,7 +52,7 @@ impl Attempts {
         &mut self,
         connection: &mut PgConnection,
         on_step: OnStep<'_>,
-        stop: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<(), RebuildError> {
         let holders = holders::<P>(connection).await?;
         self.attempt += 1;
@@ -71,10 +70,7 @@ impl Attempts {
     }
 
     /// After the live workers continued too far.
-    pub(crate) async fn late(
-        &mut self,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), RebuildError> {
+    pub(crate) async fn late(&mut self, stop: &CancellationToken) -> Result<(), RebuildError> {
         self.attempt += 1;
         if self.attempt >= ATTEMPTS {
             return Err(RebuildError::TooFar {
@@ -84,12 +80,12 @@ impl Attempts {
         self.wait(stop).await
     }
 
-    async fn wait(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), RebuildError> {
+    async fn wait(&mut self, stop: &CancellationToken) -> Result<(), RebuildError> {
         let pause = self.pause;
         self.pause = (self.pause * 2).min(LONGEST);
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
-            () = stopped(stop) => Err(RebuildError::Stopped),
+            () = stop.cancelled() => Err(RebuildError::Stopped),
         }
     }
 }
@@ -203,7 +199,7 @@ fn database_code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
 pub(crate) async fn wait_for_snapshots(
     connection: &mut PgConnection,
     on_step: OnStep<'_>,
-    stop: &mut watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) -> Result<(), RebuildError> {
     let begun = Instant::now();
     // Whoever had no older transaction beside it when it took its snapshot sees all that was committed.
@@ -230,7 +226,7 @@ pub(crate) async fn wait_for_snapshots(
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
-            () = stopped(stop) => return Err(RebuildError::Stopped),
+            () = stop.cancelled() => return Err(RebuildError::Stopped),
         }
         before = snapshots(connection, &built, Some(&before)).await?;
     }

@@ -5,7 +5,7 @@ use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::build::Streams;
 use super::lock::{Attempts, Tables, is_lock, take_tables, too_long};
@@ -22,7 +22,7 @@ pub async fn rollback<P: Projector>(
     projector: &P,
     bus: &Bus,
     database: &PgConnectOptions,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     on_step: OnStep<'_>,
     record: &mut impl Record,
 ) -> Result<Swapped, RebuildError> {
@@ -38,7 +38,7 @@ pub async fn rollback<P: Projector>(
         product_rows::sync_rows::<P>(&mut connection, "public", &previous, &mut *on_step).await?;
         let streams = Streams::list(&mut connection, projector, bus).await?;
         // From here on it is done or not done.
-        if *stop.borrow() {
+        if stop.is_cancelled() {
             return Err(RebuildError::Stopped);
         }
         let exchange = exchange(projector, bus, &mut connection, &streams, record);
@@ -51,10 +51,10 @@ pub async fn rollback<P: Projector>(
                 connection.close().await?;
                 return Ok(swapped);
             }
-            Exchanged::Late => attempts.late(&mut stop).await?,
+            Exchanged::Late => attempts.late(&stop).await?,
             Exchanged::Locked => {
                 attempts
-                    .locked::<P>(&mut connection, &mut *on_step, &mut stop)
+                    .locked::<P>(&mut connection, &mut *on_step, &stop)
                     .await?;
             }
         }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
-use artstore_runtime::restart::stopped;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::build::{Rebuild, Streams};
@@ -53,16 +52,16 @@ impl<P: Projector> Rebuild<'_, P> {
         record: &mut impl Record,
     ) -> Result<Swapped, RebuildError> {
         let mut attempts = Attempts::new();
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         tokio::select! {
             brought = product_rows::bring_along::<P>(&mut self.connection, "public", &self.schema, &mut *on_step) => brought?,
-            () = stopped(&mut stop) => return Err(RebuildError::Stopped),
+            () = stop.cancelled() => return Err(RebuildError::Stopped),
         }
         loop {
             self.catch_up(&mut *on_step).await?;
             tokio::select! {
                 copied = table_properties::copy_properties::<P>(&mut self.connection, &self.schema, &mut *on_step) => copied?,
-                () = stopped(&mut stop) => return Err(RebuildError::Stopped),
+                () = stop.cancelled() => return Err(RebuildError::Stopped),
             }
             // What changed since.
             product_rows::sync_rows::<P>(
@@ -73,13 +72,13 @@ impl<P: Projector> Rebuild<'_, P> {
             )
             .await?;
             crash::point("rebuild.copied");
-            wait_for_snapshots(&mut self.connection, &mut *on_step, &mut stop).await?;
+            wait_for_snapshots(&mut self.connection, &mut *on_step, &stop).await?;
             // All of that took its time: what came meanwhile may be more than fits the last stretch.
             self.catch_up(&mut *on_step).await?;
             // Nobody has to wait for what the bus reports of its streams.
             let streams = Streams::list(&mut self.connection, &self.projector, self.bus).await?;
             // From here on it is done or not done.
-            if *stop.borrow() {
+            if stop.is_cancelled() {
                 return Err(RebuildError::Stopped);
             }
             let exchanged = match self.exchange(&streams, &mut *on_step, record).await {
@@ -91,10 +90,10 @@ impl<P: Projector> Rebuild<'_, P> {
             };
             match exchanged {
                 Exchanged::Done(swapped) => return Ok(swapped),
-                Exchanged::Late => attempts.late(&mut stop).await?,
+                Exchanged::Late => attempts.late(&stop).await?,
                 Exchanged::Locked => {
                     attempts
-                        .locked::<P>(&mut self.connection, &mut *on_step, &mut stop)
+                        .locked::<P>(&mut self.connection, &mut *on_step, &stop)
                         .await?;
                 }
             }

@@ -9,10 +9,10 @@ use artstore_bus::bus_error::BusError;
 use artstore_runtime::crash;
 use artstore_runtime::progress::{Problem, Stage};
 use artstore_runtime::pulse::kept_alive;
-use artstore_runtime::restart::{Restarts, stopped};
+use artstore_runtime::restart::Restarts;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::parking::{Fences, fences};
@@ -52,7 +52,7 @@ const MOST_MOVED: u32 = 3;
 /// lock. Returns the last error, if it had not recovered when it was stopped.
 pub(crate) async fn run<P: Projector>(
     task: Task<P>,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(), WorkerError> {
     let (progress, pulse) = (task.progress.clone(), Arc::clone(&task.pulse));
     let bus = task.bus.clone();
@@ -68,7 +68,7 @@ pub(crate) async fn run<P: Projector>(
         let begun = Instant::now();
         // Where one of both servers is lost, what the other one has for this session is given up.
         let session = async {
-            let session = worker.session(&mut stop);
+            let session = worker.session(&stop);
             bus.link
                 .unless_lost(session)
                 .await
@@ -121,7 +121,7 @@ pub(crate) async fn run<P: Projector>(
             state.problem = Some(Problem { text, halted });
         });
         stood_at = halted.then_some(error);
-        if !restarts.goes_on(&mut stop).await {
+        if !restarts.goes_on(&stop).await {
             return stopped_at(stood_at, &progress);
         }
     }
@@ -164,11 +164,11 @@ struct Start<M> {
 
 impl<P: Projector> Worker<P> {
     /// From connecting to an error or the end.
-    async fn session(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, WorkerError> {
+    async fn session(&mut self, stop: &CancellationToken) -> Result<End, WorkerError> {
         let key = presence::lock_key(P::NAME, &self.stream);
         let elected = tokio::select! {
             elected = self.elect(&key) => elected?,
-            () = stopped(stop) => return Ok(End::Stop),
+            () = stop.cancelled() => return Ok(End::Stop),
         };
         let (mut connection, mut held) = elected;
         crash::point("projector.elected");
@@ -191,7 +191,7 @@ impl<P: Projector> Worker<P> {
         &mut self,
         connection: &mut PgConnection,
         held: &mut Held,
-        stop: &mut watch::Receiver<bool>,
+        stop: &CancellationToken,
     ) -> Result<End, WorkerError> {
         let Start {
             mut checkpoint,
@@ -200,7 +200,7 @@ impl<P: Projector> Worker<P> {
             mut reader,
         } = tokio::select! {
             start = self.start(connection) => start?,
-            () = stopped(stop) => return Ok(End::Stop),
+            () = stop.cancelled() => return Ok(End::Stop),
         };
         crash::point("projector.reading");
         tracing::info!(stream = self.stream, "active");
@@ -220,7 +220,7 @@ impl<P: Projector> Worker<P> {
                 batch = kept_alive(connection, reader.batch(MOST_MESSAGES, MOST_BYTES, PATIENCE)) => {
                     batch?
                 }
-                () = stopped(stop) => return Ok(End::Stop),
+                () = stop.cancelled() => return Ok(End::Stop),
             };
             if let Err(WorkerError::Hole { expected, .. }) = &batch {
                 self.hole_at = Some(*expected);

@@ -8,11 +8,10 @@ use std::time::Duration;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_runtime::pulse::Pulse;
-use artstore_runtime::restart::stopped;
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::projector::Projector;
@@ -36,11 +35,11 @@ pub async fn run<P: Projector>(
     bus: Bus,
     database: PgConnectOptions,
     progress: ProjectorProgress,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(), WorkerError> {
     tokio::select! {
         checked = check_direct::<P>(&database) => checked?,
-        () = stopped(&mut stop) => return Ok(()),
+        () = stop.cancelled() => return Ok(()),
     }
     run_checked(projector, bus, database, progress, stop).await
 }
@@ -53,7 +52,7 @@ pub async fn run_checked<P: Projector>(
     bus: Bus,
     database: PgConnectOptions,
     progress: ProjectorProgress,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(), WorkerError> {
     let pulse = Pulse::of(database.clone(), "artstore projector (pulse)");
     let workers = Workers {
@@ -83,11 +82,11 @@ pub async fn run_checked<P: Projector>(
                 }
                 Err(error) => tracing::warn!(projection = P::NAME, %error, "no list of streams"),
             },
-            () = stopped(&mut stop) => break,
+            () = stop.cancelled() => break,
         }
         tokio::select! {
             () = tokio::time::sleep(LISTING) => {}
-            () = stopped(&mut stop) => break,
+            () = stop.cancelled() => break,
         }
     }
     drain(running).await
@@ -129,7 +128,7 @@ struct Workers<P> {
     database: PgConnectOptions,
     progress: ProjectorProgress,
     share: Share,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 }
 
 impl<P: Projector> Workers<P> {

@@ -198,7 +198,7 @@ async fn write(
     progress: &mut ExportProgress,
     checker: &mut RowChecker,
 ) -> anyhow::Result<Ended> {
-    let mut stop = stop_signal()?;
+    let stop = stop_signal()?;
     let shown = matches!(target, Target::Part(_)) && std::io::stderr().is_terminal();
     let bar = if shown {
         ProgressBar::new_spinner().with_style(bar::style("exported {pos} rows {per_sec}"))
@@ -211,7 +211,7 @@ async fn write(
     loop {
         let rows = tokio::select! {
             rows = batch(connection, &progress.filters, &progress.bounds, progress.last_id) => rows?,
-            () = artstore_runtime::restart::stopped(&mut stop) => return Ok(Ended::Stopped),
+            () = stop.cancelled() => return Ok(Ended::Stopped),
         };
         // Behind the rows: what was taken out before they were read is seen.
         whole(connection, progress).await?;

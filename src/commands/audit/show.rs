@@ -43,7 +43,7 @@ pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
     let mut checker = RowChecker::new(command.audit.what_there_is()?);
     let mut connection = connected(config).await?;
     command.filters.check(&mut connection).await?;
-    let mut stop = stop_signal()?;
+    let stop = stop_signal()?;
     let mut shown = Bounds::now(&mut connection).await?;
     let mut newest = rows(&mut connection, command, &shown).await?;
     newest.reverse();
@@ -55,7 +55,7 @@ pub async fn tail(config: &Config, command: &Tail) -> anyhow::Result<ExitCode> {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = artstore_runtime::restart::stopped(&mut stop) => return Ok(checker.end()),
+            () = stop.cancelled() => return Ok(checker.end()),
         }
         let now = Bounds::now(&mut connection).await?;
         if now != shown {

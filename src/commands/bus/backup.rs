@@ -54,14 +54,14 @@ pub(super) async fn run(config: &Config, command: &Backup) -> anyhow::Result<Exi
         .patient();
     let streams = streams(config, &bus, &command.source).await?;
     let folder = take::open_folder(&command.folder)?;
-    let mut stop = stop_signal()?;
+    let stop = stop_signal()?;
     let mut bar = Bar::new(command.json);
     let taking = take::take(&bus, &streams, folder, |now| {
         bar.bytes(now.stream, now.bytes);
     });
     let manifest = tokio::select! {
         taken = taking => taken?,
-        _ = stop.wait_for(|stop| *stop) => bail!("interrupted: the backup is removed again"),
+        () = stop.cancelled() => bail!("interrupted: the backup is removed again"),
     };
     bar.finish();
     manifest.streams.iter().for_each(warn_of_removed);

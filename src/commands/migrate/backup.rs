@@ -73,12 +73,12 @@ impl Drop for Unfinished {
 pub async fn run(config: &Config, command: &Backup) -> anyhow::Result<ExitCode> {
     let targets = by_database(targets(config, command.module)?);
     open_folder(&command.to)?;
-    let mut stop = stop_signal()?;
+    let stop = stop_signal()?;
     let mut unfinished = Unfinished::default();
     let backup = backup(&targets, command, &mut unfinished);
     let manifest = tokio::select! {
         done = backup => done?,
-        _ = stop.wait_for(|stop| *stop) => bail!("interrupted: the backup is removed again"),
+        () = stop.cancelled() => bail!("interrupted: the backup is removed again"),
     };
     unfinished.0.clear();
     if command.json {

@@ -21,7 +21,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::file::SmokeFile;
@@ -86,7 +86,7 @@ pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
         let ended = test.run(&query).await;
         failed |= ended.is_err();
         report.push(test.as_json(ended.err()));
-        if *stop.borrow() {
+        if stop.is_cancelled() {
             break;
         }
     }
@@ -102,7 +102,7 @@ struct SmokeTest {
     database: PgConnectOptions,
     bus: Bus,
     timeout: Duration,
-    stop: watch::Receiver<bool>,
+    stop: CancellationToken,
     quiet: bool,
     stages: Vec<(&'static str, Duration, String)>,
 }
@@ -297,7 +297,7 @@ impl SmokeTest {
              that it has halted?",
             self.element
         );
-        let sequence = match within(self.timeout, &mut self.stop, seen).await {
+        let sequence = match within(self.timeout, &self.stop, seen).await {
             Waited::Came(sequence) => sequence.map_err(failure(stage))?,
             Waited::Late => return Err(late(stage, self.timeout, &advice)),
             Waited::Stopped => return Err(interrupted(stage)),
@@ -325,7 +325,7 @@ impl SmokeTest {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        match within(self.timeout, &mut self.stop, seen).await {
+        match within(self.timeout, &self.stop, seen).await {
             Waited::Came(ended) => ended.map_err(failure(stage))?,
             Waited::Stopped => return Err(interrupted(stage)),
             Waited::Late => {
@@ -420,13 +420,13 @@ enum Waited<T> {
 
 async fn within<T>(
     timeout: Duration,
-    stop: &mut watch::Receiver<bool>,
+    stop: &CancellationToken,
     wait: impl Future<Output = T>,
 ) -> Waited<T> {
     tokio::select! {
         came = wait => Waited::Came(came),
         () = tokio::time::sleep(timeout) => Waited::Late,
-        _ = stop.wait_for(|stop| *stop) => Waited::Stopped,
+        () = stop.cancelled() => Waited::Stopped,
     }
 }
 

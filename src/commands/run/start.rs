@@ -13,11 +13,10 @@ use artstore_projectors::projector::Projector;
 use artstore_projectors::projector_error::WorkerError;
 use artstore_projectors::runtime::database::check_direct;
 use artstore_projectors::runtime::{progress, workers};
-use artstore_runtime::restart::stopped;
 use artstore_runtime::session::shown;
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::service::Service;
 use crate::service::waiting::{Patience, Wait};
@@ -94,7 +93,7 @@ pub(super) async fn relay(
     options: RelayOptions,
     progress: RelayProgress,
     patience: Patience,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(), RelayError> {
     let wait = Wait {
         what: format!("source {}", options.source),
@@ -107,12 +106,12 @@ pub(super) async fn relay(
         let run = relay::run(bus.clone(), options.clone(), progress.clone(), stop.clone());
         // Once it has begun, it ends only when it is asked to.
         let error = match run.await {
-            Err(error) if !*stop.borrow() => error,
+            Err(error) if !stop.is_cancelled() => error,
             ended => return ended,
         };
         let waited = tokio::select! {
             waited = wait.after(error, || relay::check(&bus, &options)) => waited,
-            () = stopped(&mut stop) => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
         };
         match waited {
             // The relay meets it again, and shows it.
@@ -134,7 +133,7 @@ pub(super) struct ProjectorContext {
 pub(super) async fn project<P: Projector>(
     projector: P,
     context: ProjectorContext,
-    mut stop: watch::Receiver<bool>,
+    stop: CancellationToken,
 ) -> Result<(), WorkerError> {
     let ProjectorContext {
         bus,
@@ -157,7 +156,7 @@ pub(super) async fn project<P: Projector>(
     };
     tokio::select! {
         checked = checked => checked?,
-        () = stopped(&mut stop) => return Ok(()),
+        () = stop.cancelled() => return Ok(()),
     }
     workers::run_checked(projector, bus, database, progress.clone(), stop).await
 }

@@ -30,7 +30,7 @@ impl Check {
         source: &Source,
         database: &PgConnectOptions,
     ) -> anyhow::Result<Option<Report>> {
-        if *self.stop.borrow() {
+        if self.stop.is_cancelled() {
             return Ok(None);
         }
         let mut connection = connect(database).await?;
@@ -69,7 +69,7 @@ impl Check {
         let ended = source::run(connection, &self.bus, pass, wait, |pass, fixed| {
             progress.show(pass, fixed);
             crash::point("verify.read");
-            if *stop.borrow() {
+            if stop.is_cancelled() {
                 return ControlFlow::Break(());
             }
             if let Some(file) = file.as_mut().filter(|_| Instant::now() >= keep_at) {

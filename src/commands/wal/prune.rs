@@ -20,7 +20,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
-use tokio::sync::watch;
 
 use super::elements::{Connected, check_reason, connect, duration};
 use crate::bus_backup::limit;
@@ -30,6 +29,7 @@ use crate::operator;
 use crate::signals::stop_signal;
 use artstore_verification::pass::{NewDecision, State};
 use artstore_verification::source::{self, Ended, Report};
+use tokio_util::sync::CancellationToken;
 
 /// How often a line reports the progress of a long removal.
 const EVERY: Duration = Duration::from_secs(10);
@@ -153,7 +153,7 @@ pub(super) async fn run(config: &Config, command: &Prune) -> anyhow::Result<Exit
     if command.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
-    if *stop.borrow() {
+    if stop.is_cancelled() {
         eprintln!("artstore: stopped before the end: run it again for the rest");
         return Ok(ExitCode::FAILURE);
     }
@@ -166,14 +166,14 @@ async fn look(
     (element, mut connection): Connected,
     command: &Prune,
     finished_before: DateTime<Utc>,
-    stop: &watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Option<PrunePreview>> {
     let begun = prune::begin(bus, &mut connection, &element).await?;
     // Before the long comparison: a backup that is none ends it at once.
     let backed_up = match &command.backed_up_in {
         None => None,
         Some(folder) => {
-            let is_stopped = || *stop.borrow();
+            let is_stopped = || stop.is_cancelled();
             match limit::backed_up(bus, folder, &element, is_stopped).await {
                 Err(_) if is_stopped() => return Ok(None),
                 backed_up => Some(backed_up?),
@@ -221,7 +221,7 @@ async fn verify(
     source: &Source,
     behind: Option<u64>,
     command: &Prune,
-    stop: &watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Ended> {
     let mut pass = source::begin(bus, source, State::default()).await?;
     pass.newer.behind = behind;
@@ -229,7 +229,7 @@ async fn verify(
     let wait = Duration::from_secs(command.wait);
     let ended = source::run(connection, bus, pass, wait, |pass, fixed| {
         progress.show(pass, fixed);
-        match *stop.borrow() {
+        match stop.is_cancelled() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
@@ -245,7 +245,7 @@ async fn remove(
     found: &mut PrunePreview,
     command: &Prune,
     finished_before: DateTime<Utc>,
-    stop: &watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Option<Done>> {
     let Some(plan) = found.plan.as_ref().filter(|plan| plan.operations > 0) else {
         return Ok(None);
@@ -270,7 +270,7 @@ async fn remove(
         ..Done::default()
     };
     let mut next_line = Instant::now() + EVERY;
-    while !*stop.borrow() {
+    while !stop.is_cancelled() {
         let (connection, compared) = (&mut found.connection, &found.compared);
         let removed = match prune::batch(bus, connection, compared, plan.up_to, &facts).await {
             Ok(Some(removed)) => removed,

@@ -17,6 +17,7 @@ use artstore_schemas::envelope::{Envelope, Snapshot};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::*;
@@ -370,7 +371,7 @@ fn with_little_memory_it_takes_several_passes() {
              delete from elem_files where file_size % 4 = 1",
         )
         .await;
-        let (_asked, stop) = tokio::sync::watch::channel(false);
+        let stop = CancellationToken::new();
         let name = "artstore element backfill";
         for expected in [(1_000, 1_000, 2_000), (0, 0, 3_000)] {
             let options = options(&world);

@@ -5,7 +5,6 @@ use std::time::Duration;
 use artstore_projectors::projector::Projector;
 use artstore_projectors::rebuild::RebuildError;
 use artstore_projectors::rebuild::build::Rebuild as Build;
-use artstore_runtime::restart::stopped;
 use serde_json::json;
 use sqlx::Connection as _;
 
@@ -26,10 +25,8 @@ impl Run<'_> {
         build: Build<'_, P>,
         error: RebuildError,
     ) -> anyhow::Error {
-        let mut stop = self.stop.clone();
-        let signalled = tokio::time::timeout(SIGNAL, stopped(&mut stop))
-            .await
-            .is_ok();
+        let stop = self.stop.clone();
+        let signalled = tokio::time::timeout(SIGNAL, stop.cancelled()).await.is_ok();
         let stopped = signalled || matches!(error, RebuildError::Stopped);
         let kept = self.command.keep || (error.can_go_on() && !stopped);
         let left = match kept {

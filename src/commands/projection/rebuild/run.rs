@@ -7,7 +7,7 @@ use artstore_projectors::rebuild::compare::Comparison;
 use artstore_runtime::count::counted;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::arguments::Rebuild;
 use crate::commands::projection::progress::RebuildDisplay;
@@ -19,7 +19,7 @@ use crate::operator::record;
 pub(super) struct Run<'a> {
     pub(super) config: &'a Config,
     pub(super) bus: &'a Bus,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stop: CancellationToken,
     pub(super) command: &'a Rebuild,
     pub(super) operator: Value,
     pub(super) progress: RebuildDisplay,
