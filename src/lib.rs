@@ -2,6 +2,7 @@
 //! events are crates of their own.
 //!
 //! - [`names`]: elements, sources and streams, as people name them
+//! - `day_or_time`: a moment, as people give it to a command
 //! - [`config`]: all settings
 //! - [`audit_keys`]: those of the audit log, read into keys
 //! - [`telemetry`]: the process's own log

@@ -17,10 +17,11 @@ use artstore_schemas::record;
 use artstore_schemas::source::Source;
 use artstore_schemas::subject::subject;
 
-/// So many messages of one range that does not count are checked for the one that a record follows.
+/// A record may follow a message of a range that does not count: at most so many of one range are checked
+/// for it.
 const MOST_PASSED_OVER: u32 = 16;
 
-/// So many are checked in all. A relay's record comes after few such ranges.
+/// At most so many are checked in all. A relay's record comes after few such ranges.
 const MOST_LOOKED_AT: u32 = 1_024;
 
 /// The breaks of a stream.
@@ -30,7 +31,7 @@ pub struct Breaks {
     pub epochs: Epochs,
     /// Damage that was accepted.
     pub damage: Damage,
-    /// Where the record of it stands; 0 where there is none.
+    /// The sequence of the record that lists it; 0 where there is none.
     pub damage_at: u64,
     /// Records that no relay can have written, and that are not accepted as damage yet.
     pub refused: Vec<Refused>,
@@ -124,8 +125,8 @@ impl<'a> Stream<'a> {
         self.bus.message_at(&self.name, sequence).await
     }
 
-    /// The last record of damage. Those that are none are only met one by one where the subject's last
-    /// message is such a one.
+    /// The last record of damage. Mostly it is the last message of the subject; only where that one is no
+    /// record, all messages of the subject are read.
     async fn damage(&self, refused: &mut Vec<Refused>) -> Result<Option<(u64, Damage)>, BusError> {
         let subject = subject(self.source, None, &damage_accepted());
         let Some(last) = self.bus.last_message(&self.name, &subject).await? else {

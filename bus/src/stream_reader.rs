@@ -1,5 +1,5 @@
 //! The one reader of streams: it delivers the messages of a [`Selection`], in order, and no others. Each
-//! wait has a deadline. What a hole, an early end or a message that is none of ours means, its caller
+//! wait has a deadline. What a hole, an early end or a foreign message in the stream means, its caller
 //! decides.
 //!
 //! An inbox is a subject like any other: whoever may create consumers can have another stream's
@@ -27,17 +27,17 @@ use crate::selection::Selection;
 /// After so long without a message the stream is asked whether it contains more.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// A process that did not run for so long has stood still.
+/// A process that did not run for so long was frozen, or had no processor.
 const STOOD_STILL: Duration = Duration::from_millis(500);
 
-/// What came while it stood still is read in less.
+/// What came meanwhile is read in less.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// While recreating the consumer does not help, it is done less and less often, up to this.
+/// While recreating the consumer does not help, the stream is asked less and less often, up to this.
 const LONGEST_QUIET: Duration = Duration::from_secs(30);
 
-/// How long that question may take. Sessions with a database wait for it meanwhile.
-const LOOK: Duration = Duration::from_secs(2);
+/// How long asking the stream, and recreating the consumer, may take. Sessions with a database wait meanwhile.
+const ASKED: Duration = Duration::from_secs(2);
 
 /// How often a reader that needs the next message recreates a lost consumer before it gives up.
 const ATTEMPTS: u32 = 5;
@@ -93,14 +93,14 @@ pub struct StreamReader {
     /// What is left to be read; none where there is no end.
     left: Option<Left>,
     inbox: Inbox,
-    /// The consumer's own count of what it delivered.
+    /// How many of its deliveries came. The consumer counts them, too: both have to agree.
     delivered: u64,
     /// The last sequence of the stream that came.
     last: u64,
     /// When a message came last, or the stream was asked whether it holds more.
     quiet_since: Instant,
     quiet: Duration,
-    /// Until when the last call waited.
+    /// When the last call stopped waiting, or should have.
     waited: Instant,
     /// Up to here the stream contains nothing that this consumer would deliver.
     nothing_up_to: u64,
@@ -109,7 +109,7 @@ pub struct StreamReader {
     /// How often the consumer was lost since the last message.
     lost: u32,
     /// Why the consumer was recreated, until it is asked for.
-    remade: Option<String>,
+    recreated: Option<String>,
 }
 
 impl StreamReader {
@@ -143,7 +143,7 @@ impl StreamReader {
             nothing_up_to: 0,
             warned: false,
             lost: 0,
-            remade: None,
+            recreated: None,
         })
     }
 
@@ -161,7 +161,7 @@ impl StreamReader {
             }
             self.after_standstill();
             if Instant::now() >= self.quiet_since + self.quiet {
-                self.look().await?;
+                self.ask_stream().await?;
             } else if Instant::now() >= until {
                 return Ok(None);
             }
@@ -179,7 +179,7 @@ impl StreamReader {
 
     /// As [`Self::next_within`], but a consumer that is lost is recreated some times before that is
     /// an error: for readers that would have to begin again from the start.
-    pub async fn persist_within(
+    pub async fn next_persistently(
         &mut self,
         patience: Duration,
     ) -> Result<Option<Message>, ReadError> {
@@ -196,14 +196,14 @@ impl StreamReader {
             }
             tracing::debug!(%ended, "the consumer is recreated");
             tokio::time::sleep(Duration::from_millis(100) * self.lost).await;
-            let anew = self.anew().await.map_err(|error| self.ended(&error))?;
-            self.replace(anew);
+            let fresh = self.reopened().await.map_err(|error| self.ended(&error))?;
+            self.replace(fresh);
         }
     }
 
-    /// As [`Self::persist_within`], where there is a message or the end: that neither comes is an error.
+    /// As [`Self::next_persistently`], where there is a message or the end: that neither comes is an error.
     pub async fn next_or_end(&mut self, patience: Duration) -> Result<Option<Message>, ReadError> {
-        let next = self.persist_within(patience).await?;
+        let next = self.next_persistently(patience).await?;
         if next.is_none() && !self.is_at_end() {
             let seconds = patience.as_secs();
             return Err(self.ended(&format!("no message came for {seconds} s")));
@@ -211,14 +211,14 @@ impl StreamReader {
         Ok(next)
     }
 
-    /// A message that has arrived already; none where there is none.
+    /// A message that has arrived already; none where none has.
     pub fn now(&mut self) -> Option<Result<Message, ReadError>> {
         for _ in 0..MOST_FOREIGN {
             if self.is_at_end() {
                 break;
             }
             let next = self.inbox.now()?;
-            if let Some(delivery) = self.judge(next) {
+            if let Some(delivery) = self.accept(next) {
                 return Some(delivery);
             }
         }
@@ -226,8 +226,8 @@ impl StreamReader {
     }
 
     /// Why the consumer was recreated since this was asked last; none where it was not.
-    pub fn take_remade(&mut self) -> Option<String> {
-        self.remade.take()
+    pub fn take_recreated(&mut self) -> Option<String> {
+        self.recreated.take()
     }
 
     /// Removes the consumer; the server does that by itself later.
@@ -251,15 +251,15 @@ impl StreamReader {
     async fn next(&mut self) -> Result<Option<Message>, ReadError> {
         while !self.is_at_end() {
             let next = self.inbox.next().await;
-            if let Some(delivery) = self.judge(next) {
+            if let Some(delivery) = self.accept(next) {
                 return delivery.map(Some);
             }
         }
         Ok(None)
     }
 
-    /// None for a message that somebody else's consumer delivers, or that is behind the end.
-    fn judge(
+    /// Whether what came is a message of ours: none where another consumer delivers it, or it is behind the end.
+    fn accept(
         &mut self,
         next: Result<message::Message, String>,
     ) -> Option<Result<Message, ReadError>> {
@@ -313,8 +313,8 @@ impl StreamReader {
     }
 
     /// Nothing came for a while. Where the stream holds more, the consumer is recreated.
-    async fn look(&mut self) -> Result<(), ReadError> {
-        let looked = timeout(LOOK, self.make_anew_if_stalled()).await;
+    async fn ask_stream(&mut self) -> Result<(), ReadError> {
+        let looked = timeout(ASKED, self.recreate_if_stalled()).await;
         self.quiet_since = Instant::now();
         match looked {
             Ok(Ok(None)) | Err(_) => Ok(()),
@@ -328,8 +328,8 @@ impl StreamReader {
         }
     }
 
-    /// A reason where it can't be.
-    async fn make_anew_if_stalled(&mut self) -> Result<Option<&'static str>, BusError> {
+    /// Recreates the consumer where the stream has more for it. A reason where nothing more can be read.
+    async fn recreate_if_stalled(&mut self) -> Result<Option<&'static str>, BusError> {
         let info = self.bus.stream_info(&self.stream).await?;
         let end = info.state.last_sequence;
         if end <= self.last.max(self.nothing_up_to) {
@@ -338,16 +338,16 @@ impl StreamReader {
         if info.created > self.created {
             return Ok(Some("it was recreated while it was read"));
         }
-        let anew = self.anew().await?;
-        if anew.pending == 0 {
+        let fresh = self.reopened().await?;
+        if fresh.pending == 0 {
             self.nothing_up_to = end;
-            anew.close().await;
+            fresh.close().await;
             return Ok(None);
         }
         let silent = self.quiet_since.elapsed().as_secs();
         let (stream, consumer) = (self.stream.clone(), self.consumer.clone());
         let quiet = (self.quiet * 2).min(LONGEST_QUIET);
-        self.replace(anew);
+        self.replace(fresh);
         self.quiet = quiet;
         let state = state(&self.bus, &stream, &consumer).await;
         let reason = format!(
@@ -355,13 +355,13 @@ impl StreamReader {
              stream holds more ({state}); it was recreated"
         );
         tracing::warn!(stream, "{reason}");
-        self.remade = Some(reason);
+        self.recreated = Some(reason);
         remove(&self.bus, &stream, &consumer).await;
         Ok(None)
     }
 
-    /// A consumer that continues after the last message.
-    async fn anew(&self) -> Result<Self, BusError> {
+    /// A reader with a new consumer, which continues after the last message.
+    async fn reopened(&self) -> Result<Self, BusError> {
         let mut config = self.config.clone();
         if self.last > 0 {
             config.deliver_policy = DeliverPolicy::ByStartSequence {
@@ -371,15 +371,15 @@ impl StreamReader {
         Self::open_with(&self.bus, &self.stream, config).await
     }
 
-    /// What was read stays known.
-    fn replace(&mut self, anew: Self) {
+    /// Exchanges consumer and inbox; what was read stays known.
+    fn replace(&mut self, fresh: Self) {
         let Self {
             last, lost, left, ..
         } = *self;
-        let (warned, remade) = (self.warned, self.remade.take());
-        *self = anew;
+        let (warned, recreated) = (self.warned, self.recreated.take());
+        *self = fresh;
         (self.last, self.lost, self.left) = (last, lost, left);
-        (self.warned, self.remade) = (warned, remade);
+        (self.warned, self.recreated) = (warned, recreated);
     }
 
     fn ended(&self, reason: &dyn fmt::Display) -> ReadError {

@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 use tokio::time::Instant;
 
-/// Between two looks, first and at most. One small statement each.
+/// The pause between two reads of the checkpoints: the first one and the longest. A read is one small statement.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// A position of an element that a reader wants to see. As text: `element:position`.
@@ -93,11 +93,11 @@ pub enum WaitError {
 pub struct NotShown {
     /// Which one.
     pub wanted: AtLeast,
-    /// How it stands.
+    /// Why it is not shown.
     pub standing: Standing,
 }
 
-/// How a projection stands to a position.
+/// Why a projection does not show a position yet.
 #[derive(Debug, Clone)]
 pub enum Standing {
     /// It has no checkpoint of the element's stream. The streams that it has read.
@@ -223,7 +223,7 @@ pub async fn wait(
     Ok(started.elapsed())
 }
 
-/// How the projection stands to a position; none where it shows it.
+/// Why the projection does not show a position; none where it does.
 fn standing(
     wanted: &AtLeast,
     looked: &[CheckpointState],

@@ -14,7 +14,7 @@ const WELL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Restarts {
     retry: Retry,
-    told: String,
+    logged: String,
 }
 
 impl Restarts {
@@ -22,7 +22,7 @@ impl Restarts {
     pub fn new(first: Duration, most: Duration) -> Self {
         Self {
             retry: Retry::new(first, most),
-            told: String::new(),
+            logged: String::new(),
         }
     }
 
@@ -31,17 +31,17 @@ impl Restarts {
     pub fn is_news(&mut self, lived: Duration, error: &str) -> bool {
         if lived >= WELL {
             self.retry.succeeded();
-            self.told.clear();
+            self.logged.clear();
         }
-        if self.told == error {
+        if self.logged == error {
             return false;
         }
-        error.clone_into(&mut self.told);
+        error.clone_into(&mut self.logged);
         true
     }
 
     /// Waits before the next session. False where it was asked to stop, which ends the wait.
-    pub async fn goes_on(&mut self, stop: &CancellationToken) -> bool {
+    pub async fn continues(&mut self, stop: &CancellationToken) -> bool {
         tokio::select! {
             _ = self.retry.wait() => {}
             () = stop.cancelled() => {}

@@ -79,7 +79,7 @@ pub struct Session<'a> {
     pub database: &'a PgConnectOptions,
     /// What it calls itself.
     pub name: &'a str,
-    /// The server ends it, and lets its locks go, when it is silent for so long.
+    /// The server ends it, and releases its locks, when it is silent for so long.
     pub silence: Duration,
     /// What else is set, as statements.
     pub settings: &'a str,

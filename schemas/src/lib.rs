@@ -11,7 +11,7 @@
 //! - [`registry`]: every version of a body and its JSON Schema
 //! - `rules`: what a body's schema requires beyond its types
 //! - [`subject`]: the subject of a message and its partition
-//! - [`pairs`]: maps in files
+//! - [`pairs`]: a map as a list of pairs, for JSON
 //! - [`ranges`]: sets of positions, as a header contains them
 //! - [`envelope`]: the headers
 //! - [`epoch`]: a source that was accepted after a break, and which messages survive it

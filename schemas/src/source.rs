@@ -69,8 +69,8 @@ impl Source {
         format!("artstore.status.{self}")
     }
 
-    /// The core-NATS subject on which an operator's command asks the relays of this source to stand
-    /// down for a moment, so that it can publish in their place.
+    /// The core-NATS subject on which an operator's command asks the relays of this source to step
+    /// aside for a moment, so that it can publish in their place.
     pub fn control_subject(&self) -> String {
         format!("artstore.control.{self}")
     }

@@ -154,7 +154,7 @@ pub struct WorkerAnswer {
     pub sign_seconds: Option<f64>,
     /// Why its consumer was recreated in the last minute; none where it was not.
     #[serde(default)]
-    pub remade: Option<String>,
+    pub recreated: Option<String>,
     /// What is wrong.
     pub problem: Option<Problem>,
     /// Since when that is so.
@@ -259,8 +259,8 @@ impl ProjectorAnswer {
                     stage: state.stage.into(),
                     applied: state.applied,
                     sign_seconds: seconds(state.sign),
-                    remade: state
-                        .remade
+                    recreated: state
+                        .recreated
                         .filter(|(at, _)| at.elapsed() < REMADE)
                         .map(|(_, reason)| reason),
                     problem: state.problem.map(Problem::from),

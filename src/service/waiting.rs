@@ -64,7 +64,7 @@ impl<E: Display> Wait<'_, E> {
     {
         let Self { what, server, .. } = self;
         let begun = Instant::now();
-        if !self.goes_on(&error, begun) {
+        if !self.is_waited_for(&error, begun) {
             return Err(error);
         }
         let mut reason = error.to_string();
@@ -88,7 +88,7 @@ impl<E: Display> Wait<'_, E> {
                 }
             };
             match ended {
-                Some(Err(now)) if self.goes_on(&now, begun) => {
+                Some(Err(now)) if self.is_waited_for(&now, begun) => {
                     reason = now.to_string();
                     error = now;
                 }
@@ -108,7 +108,7 @@ impl<E: Display> Wait<'_, E> {
         }
     }
 
-    fn goes_on(&self, error: &E, begun: Instant) -> bool {
+    fn is_waited_for(&self, error: &E, begun: Instant) -> bool {
         (self.is_unavailable)(error) && self.patience.waits() && self.patience.lasts(begun)
     }
 }

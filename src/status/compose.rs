@@ -334,10 +334,10 @@ fn workers_of(
         holder: present.and_then(|present| present.holder),
         active: of(Stage::Active).next(),
         standby: of(Stage::Standby).collect(),
-        remade: answers
+        recreated: answers
             .iter()
             .flatten()
-            .find_map(|(_, worker)| worker.remade.clone()),
+            .find_map(|(_, worker)| worker.recreated.clone()),
         problem,
     };
     (workers, active.reduce(f64::max))

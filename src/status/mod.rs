@@ -302,7 +302,7 @@ pub struct Workers {
     /// Who would take over.
     pub standby: Vec<Process>,
     /// Why a consumer was recreated in the last minute; none where none was.
-    pub remade: Option<String>,
+    pub recreated: Option<String>,
     /// What is wrong with the one that matters most.
     pub problem: Option<Problem>,
 }

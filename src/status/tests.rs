@@ -133,7 +133,7 @@ fn place(name: &str) -> ProjectionStream {
             holder: None,
             active: Some(process("alpha", 42)),
             standby: vec![process("beta", 8)],
-            remade: None,
+            recreated: None,
             problem: None,
         },
     }

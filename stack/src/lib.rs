@@ -3,6 +3,13 @@
 //! Both servers are real ones, on free ports of the loopback address, with generated passwords, in a folder of their
 //! own: beside other servers, and beside other stacks. Whatever way the stack's owner ends, its servers end too; a
 //! temporary folder goes with them.
+//!
+//! - [`binaries`]: the servers' programs
+//! - `folder`: the folder of a stack, and its passwords
+//! - `ports`: free ports
+//! - `process`: a server process
+//! - `nats`, `postgres`: each kind of server
+//! - `guard`: the process that ends the servers when their owner ends
 
 pub mod binaries;
 mod folder;

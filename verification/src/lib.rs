@@ -14,7 +14,8 @@
 //! - [`continuous`]: the same for as long as a relay runs
 //! - [`proven`]: how far that has come, for whoever shows it
 //! - [`cache`]: the read model and `_files`, streams and messages
-//! - [`stream`]: a stream beside its source, as repairs need it
+//! - [`stream`]: the steps that check a message, and the check of repairs, which lists all damage of a stream
+//! - `same_verdicts`: tests that both checks of a stream find the same
 //! - [`audit`]: whether the audit log is what was signed
 
 pub mod accepted;

@@ -69,7 +69,7 @@ pub enum MessageRole {
 pub struct ReadMessage {
     /// What is wrong.
     pub flaws: Vec<Flaw>,
-    /// What it is to its source.
+    /// What it means for the comparison with its source.
     pub place: MessageRole,
     /// The file that it changes, where its order among the file's changes matters.
     pub file: Option<Uuid>,
@@ -86,7 +86,7 @@ impl Links {
         self.chain.last_seen()
     }
 
-    /// Looks at the next message.
+    /// Checks the next message.
     pub fn see(&mut self, source: &Source, accepted: &Accepted, message: &Message) -> ReadMessage {
         let sequence = message.sequence;
         let mut seen = ReadMessage {

@@ -79,13 +79,13 @@ pub struct Matching {
     /// Messages above the cursor, by position and sequence.
     #[serde(with = "artstore_schemas::pairs")]
     open: BTreeMap<(i64, u64), Entry>,
-    /// Rows at or below it whose messages the stream still owes.
+    /// Rows at or below the cursor whose messages the stream still owes.
     #[serde(with = "artstore_schemas::pairs")]
     owed: BTreeMap<i64, Uuid>,
 }
 
 impl Matching {
-    /// Takes a message. Given back: its row has been read already.
+    /// Takes a message. Returns it where its row has been read already: it goes to [`Self::late`] then.
     pub fn message(&mut self, position: i64, entry: Entry) -> Option<Entry> {
         self.messages += 1;
         if position <= self.cursor {
@@ -95,7 +95,7 @@ impl Matching {
         None
     }
 
-    /// Takes the rows from the cursor up to a position. `floor`: the prune mark of the source.
+    /// Takes the rows from the cursor up to `complete`. `prune_mark`: that of the source.
     /// `owes`: whether the stream may still bring the message of a position.
     pub fn rows(
         &mut self,
@@ -133,7 +133,7 @@ impl Matching {
         });
     }
 
-    /// Messages below a position whose rows were read without finding theirs.
+    /// Messages below a position: all rows there were read, and none of them is theirs.
     fn strangers(&mut self, below: i64, prune_mark: i64, found: &mut Candidates) {
         while let Some(first) = self.open.first_entry() {
             let position = first.key().0;
@@ -251,7 +251,8 @@ impl Matching {
             return stranger(position, &entry, has_message, found);
         }
         let expected = self.owed.remove(&position).is_some() || found.came_late(position);
-        // One that is again, or published again, has one before it: it counts where that one differs.
+        // A position that comes again, or is published again, has a message before this one: this one
+        // counts only where that one differs from the row.
         let has_message = !expected && (entry.again || entry.republished);
         if has_message && !found.is_changed(position) {
             return doubled(position, &entry, None, found);
@@ -328,7 +329,7 @@ fn stranger(position: i64, entry: &Entry, has_message: bool, found: &mut Candida
     }
 }
 
-/// The only message of a row, which the stream does not owe.
+/// The only message of a row, though the messages before it state its position as seen.
 fn seen_already(position: i64, entry: &Entry, found: &mut Candidates) {
     let detail = "the messages before it say that its position was seen already";
     found.add(Kind::StreamBroken, of(position, entry, detail));

@@ -109,7 +109,7 @@ impl LastKnownStates {
                 return Ok(());
             };
             let left = patience.saturating_sub(begun.elapsed());
-            let Some(message) = reading.messages.persist_within(left).await? else {
+            let Some(message) = reading.messages.next_persistently(left).await? else {
                 return Ok(());
             };
             let sequence = message.sequence;

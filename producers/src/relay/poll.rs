@@ -150,9 +150,9 @@ impl Poller {
     }
 
     /// The least transaction id among those who hold a number: every transaction below it that
-    /// drew one has ended. Without holders nobody does; a holder that stays without an id means
-    /// wait. Who showed no id and is gone at the next look had ended: on a busy source there is
-    /// always one of those.
+    /// drew one has ended. The highest number where nobody holds one; 0, which settles nothing, where a
+    /// holder shows no id each time. One that shows no id and is gone the next time has ended: on a busy
+    /// source there is always one of those.
     async fn xmin_horizon_of_holders(
         &self,
         connection: &mut PgConnection,
@@ -163,7 +163,7 @@ impl Poller {
         for _ in 0..LOOKS {
             let mut still = HashSet::new();
             for (holder, id) in self.holders(connection).await? {
-                // Later looks are about those alone: who came since holds no number that is missed.
+                // The next times are about those alone: who came since holds no number of a known gap.
                 if unknown
                     .as_ref()
                     .is_some_and(|asked| !asked.contains(&holder))

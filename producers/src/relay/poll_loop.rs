@@ -59,7 +59,7 @@ pub(crate) struct PollLoop<'a> {
     pub(crate) suspect: &'a mut Option<u64>,
     /// The backfill that is under way. It outlives the poll loop.
     pub(crate) backfill: &'a mut Option<Backfill>,
-    /// Whether to end once it is.
+    /// Whether to end once it is complete.
     pub(crate) until: Until,
     /// What is reported about the element's API while its own table has nothing.
     pub(crate) assumed_url: &'a ApiUrl,
@@ -471,7 +471,8 @@ impl PollLoop<'_> {
 /// What a poll left to publish.
 struct PendingMessages {
     messages: Vec<Outgoing>,
-    /// When the poll began: everything that was finished by then is in `messages`, where `all`.
+    /// When the poll began.
     polled: Instant,
+    /// Whether everything that was finished by then is in `messages`.
     complete: bool,
 }

@@ -43,7 +43,7 @@ pub struct ResumeState {
 }
 
 impl ResumeState {
-    /// Whether a source with this identity, whose sequence stands here, is the one that the stream was
+    /// Whether a source with this identity, whose sequence has come so far, is the one that the stream was
     /// written from, and was not set back.
     pub(crate) fn check_state(
         &self,

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_number_fills_its_hole_and_no_other() {
+    fn a_late_position_fills_its_gap_and_no_other() {
         let positions = seen(&[2, 5, 9, 3]);
         assert_eq!(positions.high_water_mark(), 9);
         // 1, 4, 6..8
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_void_only_after_its_bound_and_a_look_that_reached_it() {
+    fn a_position_is_aborted_only_after_its_bound_and_a_poll_that_reached_it() {
         let mut positions = seen(&[5]);
         assert!(positions.needs_bound());
         assert_eq!(positions.settle(u64::MAX, i64::MAX, &[]), 0, "no bound yet");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_hole_keeps_its_own_later_bound() {
+    fn a_later_gap_keeps_its_own_later_bound() {
         let mut positions = seen(&[2]);
         positions.bound(10);
         assert!(positions.see(4));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_may_reach_the_end_of_all_numbers() {
+    fn a_gap_may_reach_the_end_of_all_numbers() {
         let range = |first, last| Range { first, last };
         let all = Ranges::from_iter([range(1, i64::MAX)]);
         let mut positions = SeenPositions::from_stream(i64::MAX, &all);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_state_takes_what_adds_no_hole() {
+    fn a_full_state_takes_what_adds_no_gap() {
         let mut positions = SeenPositions::default();
         let mut position = 0;
         while positions.see(position + 2) {

@@ -356,7 +356,7 @@ pub(crate) fn size(row: &PgRow) -> usize {
 /// What the first statement of a poll returns.
 #[derive(Debug)]
 pub struct SourceSnapshot {
-    /// What distinguishes this database from another: system identifier, database, table.
+    /// What distinguishes this database from another: system identifier, database, timeline.
     pub identity: String,
     /// No transaction below it is in flight.
     pub xmin: u64,

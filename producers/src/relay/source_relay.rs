@@ -64,7 +64,7 @@ impl SourceRelay {
         Ok(connection)
     }
 
-    /// Checks again and again whether somebody gives the stream a limit, makes it again, or restores it
+    /// Checks again and again whether somebody gives the stream a limit, recreates it, or restores it
     /// without its end: a relay that has nothing to publish would not notice. It does not end.
     pub(crate) async fn watch_stream(&self) {
         let stream = self.options.source.stream();

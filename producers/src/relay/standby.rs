@@ -63,7 +63,7 @@ impl SourceRelay {
         Ok(lease)
     }
 
-    /// A moment without a connection to NATS.
+    /// Waits a moment while there is no connection to NATS.
     async fn waits_for_nats(&self, connection: &mut PgConnection) -> Result<(), RelayError> {
         pulse::ask(connection).await?;
         self.progress.update(|state| {
@@ -98,8 +98,8 @@ impl Waiting {
         }
     }
 
-    /// Since when rows have been waiting with nothing published. Where NATS does not answer, what is
-    /// known stays.
+    /// Since when rows have been waiting with nothing published: read at most every [`LOOK`]. Where NATS does
+    /// not answer, the last answer stays.
     async fn look(
         &mut self,
         relay: &SourceRelay,

@@ -102,7 +102,7 @@ impl SourceRelay {
                 let halted = error.needs_a_person();
                 self.report(&error, begun.elapsed(), &mut restarts, Stage::Starting);
                 tokio::select! {
-                    _ = restarts.goes_on(&stop) => {}
+                    _ = restarts.continues(&stop) => {}
                     // No lock is held here.
                     request = control.request() => {
                         self.step_aside(&control, request, &stop).await;

@@ -64,15 +64,15 @@ impl SourceRelay {
             if let Some(backfill) = backfill {
                 backfill.forget();
             }
-            if !restarts.goes_on(stop).await {
+            if !restarts.continues(stop).await {
                 return Ok(());
             }
         }
     }
 
     /// One term as the active relay of its source. Ends without an error when it was asked to stop
-    /// and knows what became of everything that it sent; until it is backfilled, also
-    /// when `backfill` is none by then.
+    /// and knows what became of everything that it sent; with `Until::Backfilled` also once the backfill is
+    /// complete.
     pub(crate) async fn work(
         &self,
         lease: &Lease,

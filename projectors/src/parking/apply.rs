@@ -16,7 +16,7 @@ use crate::runtime::consumer::Entry;
 pub struct Applied {
     /// Events that are to be parked, in order.
     pub parked: Vec<Parked>,
-    /// The fences behind it.
+    /// The fences after it.
     pub fences: Fences,
 }
 
@@ -87,10 +87,10 @@ impl<P: Projector> Applying<'_, P> {
         transaction: &mut PgConnection,
         entries: Vec<&Entry<P::Message>>,
     ) -> Result<(), Refused> {
-        // The next one is the last one.
+        // A stack: the next part is taken from its end.
         let mut parts = vec![entries];
         while let Some(part) = parts.pop() {
-            // Fences may be newer than the part.
+            // Keys may have been fenced since this part was made.
             let (fenced, mut free): (Vec<_>, Vec<_>) = part
                 .into_iter()
                 .filter(|entry| !is_discarded(entry, &self.applied.fences))

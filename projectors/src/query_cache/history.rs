@@ -11,8 +11,7 @@ use uuid::Uuid;
 
 use crate::projector::{Received, Rejection};
 
-/// Applies a batch of the query module's stream. Other types than searches and downloads are not
-/// its business.
+/// Applies a batch of the query module's stream. Other types than searches and downloads are skipped.
 pub async fn apply(transaction: &mut PgConnection, batch: &[Received]) -> Result<(), Rejection> {
     let mut searches = Vec::new();
     let mut downloads = Vec::new();

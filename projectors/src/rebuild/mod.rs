@@ -16,6 +16,8 @@
 //! - [`rollback`]: swaps them back
 //! - [`snapshot`]: the tables as they were at some sequence of each stream
 //! - [`abandon`]: removes what an earlier command left
+//! - [`remove`]: removes a snapshot, or the tables from before the last swap
+//! - `error`: why a rebuild or a rollback ends
 
 pub mod abandon;
 pub mod build;

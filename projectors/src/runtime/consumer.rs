@@ -21,7 +21,7 @@ use crate::projector::{At, RawMessage, ReadMessage};
 use crate::projector_error::{Halt, Previous, WorkerError};
 use crate::runtime::checkpoint::Checkpoint;
 
-/// A position in a stream, with the state of the source as of it.
+/// How far a stream was read: its last message, and the state of the source that this message carries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadPosition {
     /// The sequence of the last message; 0 at the start.
@@ -35,7 +35,7 @@ pub struct ReadPosition {
 }
 
 impl ReadPosition {
-    /// Behind what was applied.
+    /// After what was applied.
     pub fn behind(checkpoint: Option<&Checkpoint>) -> Self {
         let Some(checkpoint) = checkpoint else {
             return Self::default();
@@ -84,7 +84,7 @@ impl<M: ReadMessage> Entry<M> {
     }
 }
 
-/// A consumer that continues from one sequence of a stream.
+/// Reads a stream after one sequence, and checks each message.
 pub struct CheckedReader<M> {
     projection: &'static str,
     source: Source,
@@ -207,8 +207,8 @@ impl<M: ReadMessage> CheckedReader<M> {
     }
 
     /// Why the consumer was recreated since this was asked last; none where it was not.
-    pub fn take_remade(&mut self) -> Option<String> {
-        self.messages.take_remade()
+    pub fn take_recreated(&mut self) -> Option<String> {
+        self.messages.take_recreated()
     }
 
     /// Reads what came. What is wrong with it may have been accepted since the list of damage was

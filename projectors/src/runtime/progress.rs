@@ -96,7 +96,7 @@ pub struct WorkerState {
     /// Why its stream removes messages, or will; none where it does not.
     pub limited: Option<String>,
     /// When and why its consumer was last recreated because it delivered nothing.
-    pub remade: Option<(Instant, String)>,
+    pub recreated: Option<(Instant, String)>,
     /// Why the last session ended; none after a later sign of life.
     pub problem: Option<Problem>,
     /// Since when it has been so.

@@ -62,7 +62,7 @@ pub(crate) async fn run<P: Projector>(
         hole_at: None,
     };
     let mut restarts = Restarts::new(Duration::from_millis(50), Duration::from_secs(2));
-    let mut stood_at = None;
+    let mut halted_at = None;
     let mut moved = 0;
     loop {
         let begun = Instant::now();
@@ -75,9 +75,9 @@ pub(crate) async fn run<P: Projector>(
                 .map_err(BusError::from)?
         };
         let error = match pulse.while_answered(session).await {
-            Ok(End::Stop) => return stopped_at(stood_at, &progress),
+            Ok(End::Stop) => return stopped_at(halted_at, &progress),
             Ok(End::GivenAway) => {
-                progress.update(stands_by);
+                progress.update(becomes_standby);
                 continue;
             }
             Err(error @ WorkerError::NotDrained(_)) => return Err(error),
@@ -93,7 +93,7 @@ pub(crate) async fn run<P: Projector>(
                     sequence,
                     "the checkpoint was moved by a command or another worker: continuing from there"
                 );
-                progress.update(stands_by);
+                progress.update(becomes_standby);
                 continue;
             }
             Err(error) => error,
@@ -120,28 +120,30 @@ pub(crate) async fn run<P: Projector>(
             state.retries += 1;
             state.problem = Some(Problem { text, halted });
         });
-        stood_at = halted.then_some(error);
-        if !restarts.goes_on(&stop).await {
-            return stopped_at(stood_at, &progress);
+        halted_at = halted.then_some(error);
+        if !restarts.continues(&stop).await {
+            return stopped_at(halted_at, &progress);
         }
     }
 }
 
 /// Between two sessions of which the first ended in order.
-fn stands_by(state: &mut WorkerState) {
+fn becomes_standby(state: &mut WorkerState) {
     state.stage = Stage::Standby;
     state.other_holder_seen = Some(Instant::now());
 }
 
-/// What a stop ends with: the halt that the worker is still in, which it may have been looking
-/// at once more.
-fn stopped_at(stood_at: Option<WorkerError>, progress: &WorkerProgress) -> Result<(), WorkerError> {
+/// The result after a stop: the halt that the worker is still in, also where it was just trying again.
+fn stopped_at(
+    halted_at: Option<WorkerError>,
+    progress: &WorkerProgress,
+) -> Result<(), WorkerError> {
     let mut halted = false;
     progress.update(|state| {
         state.stage = Stage::Stopping;
         halted = state.problem.as_ref().is_some_and(|problem| problem.halted);
     });
-    match stood_at {
+    match halted_at {
         Some(error) if halted => Err(error),
         Some(_) | None => Ok(()),
     }
@@ -226,8 +228,8 @@ impl<P: Projector> Worker<P> {
                 self.hole_at = Some(*expected);
             }
             let batch = batch?;
-            if let Some(reason) = reader.take_remade() {
-                progress.update(|state| state.remade = Some((Instant::now(), reason)));
+            if let Some(reason) = reader.take_recreated() {
+                progress.update(|state| state.recreated = Some((Instant::now(), reason)));
             }
             let quiet = batch.is_none();
             if let Some(batch) = batch {
@@ -324,7 +326,7 @@ impl<P: Projector> Worker<P> {
         connection: &mut PgConnection,
     ) -> Result<Start<P::Message>, WorkerError> {
         let checkpoint = checkpoint::load(connection, P::NAME, &self.stream).await?;
-        // Behind the checkpoint: a pause that came before has changed its generation already.
+        // Read after the checkpoint: a pause that came before it has changed its generation already.
         if pause::load(connection, P::NAME).await?.is_some() {
             return Err(self.fenced(checkpoint.as_ref()));
         }

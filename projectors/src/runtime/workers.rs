@@ -44,9 +44,9 @@ pub async fn run<P: Projector>(
     run_checked(projector, bus, database, progress, stop).await
 }
 
-/// The same, where the database was checked. When it is asked to stop, each worker commits the batch in
-/// hand and lets its lock go; it ends within some ten seconds, whatever hangs, with an error where something
-/// was left unsettled. Otherwise, returns the first error that a worker stood at.
+/// The same, where the database was checked. When it is asked to stop, each worker commits its
+/// current batch and releases its lock; it ends within some ten seconds, whatever hangs, with an error where something
+/// was left unsettled. Otherwise, returns the first error that a worker was still halted by.
 pub async fn run_checked<P: Projector>(
     projector: P,
     bus: Bus,
@@ -65,15 +65,15 @@ pub async fn run_checked<P: Projector>(
         stop: stop.clone(),
     };
     let mut running: HashMap<Source, JoinHandle<Result<(), WorkerError>>> = HashMap::new();
-    let mut told_of_none = false;
+    let mut warned_of_none = false;
     loop {
         report_ended(&mut running).await;
         tokio::select! {
             listed = list(&workers.bus) => match listed {
                 Ok(sources) => {
                     workers.start_new(sources, &mut running);
-                    if running.is_empty() && !told_of_none {
-                        told_of_none = true;
+                    if running.is_empty() && !warned_of_none {
+                        warned_of_none = true;
                         tracing::warn!(
                             projection = P::NAME,
                             "there is no stream to read: run `artstore bus init`; this continues by itself then"

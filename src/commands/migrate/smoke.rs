@@ -282,7 +282,7 @@ impl SmokeTest {
         let timeout = self.timeout;
         let seen = async {
             loop {
-                let Some(message) = events.persist_within(timeout).await? else {
+                let Some(message) = events.next_persistently(timeout).await? else {
                     continue;
                 };
                 let id = message.headers.get("Nats-Msg-Id");

@@ -124,11 +124,11 @@ fn of_place(
     if let Some(problem) = problem.filter(|problem| !told(problem)) {
         found.problem("projection", &about, problem);
     }
-    if let Some(remade) = &place.workers.remade {
+    if let Some(recreated) = &place.workers.recreated {
         found.add(
             Weight::Weakened,
             &about,
-            remade.clone(),
+            recreated.clone(),
             "nothing is lost; find out who changes consumers, and who may (NATS permissions)",
             None,
         );

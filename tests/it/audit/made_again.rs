@@ -62,7 +62,7 @@ fn a_log_goes_on_with_a_stream_that_was_made_again_where_every_row_agrees() {
 
         let (status, said) = accept().output().await;
         assert!(
-            status.success() && said.contains("goes on from row 301"),
+            status.success() && said.contains("continues from row 301"),
             "{said}"
         );
         projector.signal("-TERM").await;

@@ -7,6 +7,7 @@
 //! - `troubleshooting`: the messages of the page, as the program has them
 //! - `advice`: commands that pages and messages name
 //! - `examples`: the quick start, a first subscriber, a publisher in Rust
+//! - `store`: that publisher
 
 pub mod advice;
 mod configuration;

@@ -13,6 +13,11 @@
 //! - `silent_cuts`: a network that swallows packets
 //! - `cluster`: a stream's leader that is killed
 //! - `credentials`, `permissions`: users of NATS, and what they may not do
+//! - `settings`: settings that are refused
+//! - `shown`: what services report: that they are stuck or halted, and every number
+//! - `shares`: several processes of a role, which share the work
+//! - `stops`: services that are stopped under load
+//! - `frozen`: servers that hang
 
 mod cluster;
 mod credentials;

@@ -1,7 +1,11 @@
 //! What tests rest on: one shared stack for all tests of this program; a *world* for each test,
 //! with databases of its own and a NATS account of its own; and waiting for a condition with a
-//! deadline. Processes of the program are in [`process`].
+//! deadline.
 //!
+//! - `migrated`: copies of databases that were migrated once
+//! - `process`: processes of the program
+//! - `proxy`: a network that swallows packets
+//! - `contract`: what was published, against its schema
 //! - `load`, `mix`: writers that write until they are stopped
 //! - `abandoned`: operations that their process left behind
 //! - `compose`: compose.yaml, read

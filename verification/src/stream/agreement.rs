@@ -30,7 +30,7 @@ pub(crate) struct Agreement {
     pub(crate) agreed: Ranges,
     /// Messages whose row is there: not those whose row was pruned.
     pub(crate) rows: u64,
-    /// The sequence of the last message whose row agrees; 0 where there is none.
+    /// The sequence of the last message whose row agrees or was pruned; 0 where there is none.
     pub(crate) last: u64,
     /// Messages whose row the source does not hold; the first [`MOST_LISTED`].
     pub(crate) lost: Vec<LostMessage>,

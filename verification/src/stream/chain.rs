@@ -122,7 +122,7 @@ impl ChainState {
         }
     }
 
-    /// Whether nothing stands between the last message that counts and the next one.
+    /// Whether the next message comes directly after the last one that counts.
     pub(crate) fn is_known(&self) -> bool {
         self.passed_over.is_empty() && !self.unknown
     }

@@ -1,6 +1,7 @@
-//! What a message states beside what its row states. Of a row that carries the state of its file everything is
-//! compared. Else the state was that of `_files` at the time, and is left out; what is published again shows
-//! the present state, which is left out too. Used by both checks of a stream.
+//! Compares what a message states with what its row states. Of a row that carries the state of its file
+//! everything is compared. Of another row the state was that of `_files` at the time, which is not known any
+//! more and is left out; a row that was published again shows the present state, which is left out too. Used
+//! by both checks of a stream.
 
 use artstore_schemas::source::Source;
 use serde::{Deserialize, Serialize};

@@ -39,7 +39,7 @@ enum Body {
 }
 
 impl ComparableEvent {
-    /// By a row.
+    /// Of a row.
     pub fn from_row(translator: &Translator, row: SourceRow) -> Self {
         let (translated, event) = translator.typed(row);
         Self {
@@ -52,7 +52,7 @@ impl ComparableEvent {
         }
     }
 
-    /// By a message.
+    /// Of a message.
     pub fn from_message(subject: &str, envelope: &Envelope, event: Event) -> Self {
         Self {
             subject: subject.to_owned(),
@@ -118,7 +118,7 @@ impl Body {
     }
 }
 
-/// Earlier messages show a recorded id as it is. What it means is the same.
+/// Earlier versions published a recorded id as it was. It means the same actor.
 fn of_today(actor: Actor) -> Actor {
     let before = match actor.id.as_deref() {
         None | Some("") => Actor::system(),
@@ -157,7 +157,7 @@ fn differ(a: &Value, b: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Fields that stand among the omitted ones in this form.
+/// Adds the fields that only one of both omits, or omits in another form.
 fn taken_out(a: Option<&Value>, b: Option<&Value>, found: &mut Vec<String>) {
     let none = Vec::new();
     let list = |value: Option<&Value>| value.and_then(Value::as_array).unwrap_or(&none).clone();

@@ -1,6 +1,6 @@
 //! Checks message after message of a stream against the rows of their positions: which messages
-//! count, and what is wrong with the others. It asks nobody: [`crate::stream::scan`] brings messages and rows,
-//! and takes the result.
+//! count, and what is wrong with the others. It asks no server: [`crate::stream::scan`] passes it messages and
+//! rows, and reads the result.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -124,7 +124,7 @@ impl<'a> MessageChecker<'a> {
             return Verdict::Ignore(problem);
         }
         if let Some(problem) = self.refused.get(&sequence) {
-            // A relay may have gone on behind it.
+            // A relay may have continued after it.
             if chained {
                 self.end.changed(envelope.id);
             }
@@ -232,7 +232,8 @@ impl<'a> MessageChecker<'a> {
         self.order.take()
     }
 
-    /// Only where our API wrote both rows it is certain which came first.
+    /// Lists a message as out of order. To be called only where our API wrote both rows: only then it is
+    /// certain which came first.
     pub(crate) fn disordered(&mut self, message: &OutOfOrder) {
         let problem = format!("it stands behind position {} of its file", message.over);
         let subject = Subject {
@@ -243,8 +244,8 @@ impl<'a> MessageChecker<'a> {
         self.damage.disordered(subject, &problem);
     }
 
-    /// Messages with a position that is not their row's, or that of a row which has its own
-    /// message: nothing was lost, they do not count. `elsewhere`: rows that have another position.
+    /// Lists lost messages with a position that is not their row's, or that of a row which has its own
+    /// message, as damage: nothing was lost, they do not count. `elsewhere`: rows that have another position.
     pub(crate) fn pass_over_strangers(&mut self, elsewhere: &HashSet<Uuid>) {
         for stranger in self.agreement.take_strangers(elsewhere) {
             let subject = Subject {

@@ -1,4 +1,5 @@
-//! A stream beside its source, message by message, as repairs need it.
+//! A stream beside its source, message by message. `artstore verify` ([`crate::links`], [`crate::matching`])
+//! takes the steps from `message_form` to `file_order`, too; the rest is the check of repairs.
 //!
 //! - `scan_reader`: a whole stream, in order
 //! - `rows`: the rows of some messages

@@ -23,7 +23,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Takes the next message of a file: the higher position that comes before it, if one does.
+    /// Takes the next message of a file. Returns the higher position that comes before it, if one does.
     pub fn see(&mut self, file: Uuid, position: i64) -> Option<i64> {
         let known = self
             .young

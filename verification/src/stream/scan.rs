@@ -40,7 +40,7 @@ pub struct StreamScan {
     pub agreed: Ranges,
     /// Messages whose row is there and agrees.
     pub agreed_rows: u64,
-    /// The sequence of the last message whose row agrees; 0 where there is none.
+    /// The sequence of the last message whose row agrees or was pruned; 0 where there is none.
     pub last_agreeing: u64,
     /// Messages whose row the source does not hold; the first [`MOST_LISTED`].
     pub lost: Vec<LostMessage>,

@@ -18,7 +18,7 @@ pub(crate) struct StreamEnd {
     pub(crate) resume_state: ResumeState,
     /// What the next message has to follow from.
     pub(crate) chain: ChainState,
-    /// The last message that does not count because it says something else than its row.
+    /// The last message that does not count because it differs from its row.
     changed: Option<Uuid>,
 }
 
@@ -28,7 +28,7 @@ impl StreamEnd {
         envelope.previous.is_some() && envelope.previous == self.changed
     }
 
-    /// A message that does not count because it says something else than its row.
+    /// A message that does not count because it differs from its row.
     pub(crate) fn changed(&mut self, id: Uuid) {
         self.changed = Some(id);
     }
@@ -63,13 +63,13 @@ impl StreamEnd {
         seen_positions = seen.clone();
         let wanted = |own: &i64| *own > seen.high_water_mark() || seen.gaps().contains(*own);
         match own_position(envelope).filter(wanted) {
-            // Where no room is left for its hole, what is above it comes again.
+            // Where there is no room for the gap that it leaves, what is above it comes again.
             Some(own) if !seen_positions.see(own) => seen.clone(),
             _ => seen_positions,
         }
     }
 
-    /// Where messages were exchanged, the last one does not state everything that was seen.
+    /// After damage, the last message may not state every position that was seen: adds what is in `agreement`.
     pub(crate) fn reaches(&mut self, agreement: &Agreement) {
         let seen = agreement.highest();
         let high_water_mark = self.resume_state.seen_positions.high_water_mark();

@@ -1,4 +1,4 @@
--- The first statement of a poll: it takes the snapshot, says whose database this is, and how far
+-- The first statement of a poll: it takes the snapshot, and reports which database this is, and how far
 -- the sequence is. $1: the sequence, as text.
 -- The timeline is that of the present WAL position; the control file still shows the old one
 -- after a promotion.

@@ -1,4 +1,4 @@
--- $1: the table, $2: its position sequence, $3: the table with its floor, or null for an outbox; all as text with
+-- $1: the table, $2: its position sequence, $3: the table with its prune mark, or null for an outbox; all as text with
 -- their schema.
 with t as (select to_regclass($1) as id),
      s as (select to_regclass($2) as id),
