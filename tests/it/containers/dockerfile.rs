@@ -162,10 +162,8 @@ async fn build(stage: &Stage) {
 /// What `.dockerignore` leaves of the repository.
 async fn copy_context(target: &Path) {
     let ignored = text(".dockerignore");
-    let ignored: Vec<&str> = ignored
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .collect();
+    let lines = ignored.lines().filter(|line| !line.starts_with('#'));
+    let (kept, ignored): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with('!'));
     let mut left = Command::new("tar");
     left.arg("--create").arg("--file=-");
     left.args(
@@ -189,9 +187,17 @@ async fn copy_context(target: &Path) {
         .kill_on_drop(true);
     assert!(unpack.status().await.unwrap().success());
     assert!(tar.wait().await.unwrap().success());
+    for exception in kept {
+        let file = exception.trim_start_matches('!');
+        let copy = target.join(file);
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(repository(file), copy).unwrap();
+    }
     assert!(!target.join(".git").exists() && !target.join("target/debug").exists());
     for needed in [
         "src/config.rs",
+        // A source includes it.
+        "docs/troubleshooting.md",
         "producers/src/relay/sql/wal_poll.sql",
         "migrations/query",
     ] {
