@@ -26,7 +26,8 @@ const MOST_FAILURES: u32 = 5;
 /// The lock is released at the end. None: `stop` came first; what was compared by then is published.
 ///
 /// `files_per_pass`: how many files are held in memory at a time, usually
-/// [`differences::FILES_PER_PASS`]. An error leaves the stream as any relay would: a later run continues.
+/// [`FILES_PER_PASS`](crate::backfill::differences::FILES_PER_PASS). An error leaves the stream as any
+/// relay would: a later run continues.
 pub async fn run(
     bus: Bus,
     options: RelayOptions,

@@ -15,7 +15,7 @@ pub struct RelayOptions {
     /// Its database: a direct connection to the primary.
     pub database: PgConnectOptions,
     /// Where the element's API is reached, as events carry it for as long as the element's own table
-    /// ([`api_url`]) does not contain it.
+    /// ([`api_url`](crate::relay::api_url)) does not contain it.
     pub api_url: Option<String>,
     /// How messages are published.
     pub mode: PublishMode,

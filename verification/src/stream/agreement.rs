@@ -1,4 +1,4 @@
-//! Which positions have their message, as [`crate::stream::message_checker`] finds it: those whose row
+//! Which positions have their message, as the message checker finds it: those whose row
 //! agrees or was pruned, and those whose row the source lost.
 
 use std::collections::{BTreeSet, HashSet};

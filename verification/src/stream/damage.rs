@@ -1,4 +1,4 @@
-//! The damage of a stream, as [`crate::stream::message_checker`] finds it: holes, messages that do not count,
+//! The damage of a stream, as the message checker finds it: holes, messages that do not count,
 //! breaks of the chain, and the files of which readers may have a wrong state.
 
 use std::collections::{BTreeMap, BTreeSet};
