@@ -64,7 +64,7 @@ fn the_quick_start_runs_as_it_stands() {
         let script = [connect, publish, search].map(String::as_str).concat();
         let script = script
             .replace(STATE, state)
-            .replace("$PWD/target/debug", "$PROGRAM");
+            .replace("$PWD/target/release", "$PROGRAM");
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_artstore"));
         let mut shell = tokio::process::Command::new("bash");
         shell
