@@ -23,9 +23,7 @@ pub fn troubles(status: &Status) -> Vec<Trouble> {
         );
     }
     databases::of_databases(&mut found, status);
-    for source in &status.sources {
-        sources::of_source(&mut found, source, nats);
-    }
+    sources::of_sources(&mut found, status, nats);
     streams::of_streams(&mut found, status, nats);
     projections::of_projections(&mut found, status, nats);
     found.sorted()

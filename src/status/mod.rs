@@ -72,7 +72,8 @@ pub struct Server {
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trouble {
-    /// What it is about: a source, `PROJECTION of SOURCE`, a stream's source, `NATS`, a database.
+    /// What it is about: a source or all of them, `PROJECTION of SOURCE`, a projection, a stream's source,
+    /// `NATS`, a database.
     pub about: String,
     /// What is wrong.
     pub what: String,

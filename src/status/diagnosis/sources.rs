@@ -7,13 +7,38 @@ use super::trouble_list::{TroubleList, Weight, command_in, is_down, shown};
 use crate::service::answer::{Problem, Stage};
 use crate::status::assess::lasting;
 use crate::status::lines;
-use crate::status::{SourceStatus, Working};
+use crate::status::{SourceStatus, Status, Working};
 
 /// An operation that is pending for so long was left behind, as `artstore wal pending` takes it.
 const LEFT_BEHIND: f64 = 3_600.0;
 
 /// `nats`: whether it is reached.
-pub(super) fn of_source(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
+pub(super) fn of_sources(found: &mut TroubleList, status: &Status, nats: bool) {
+    let idle = |source: &SourceStatus| source.relay.state == Working::None;
+    let nobody = status.sources.len() > 1 && status.sources.iter().all(idle);
+    if nobody {
+        nobody_runs(found, "all sources", "artstore run relay".to_owned());
+    }
+    for source in &status.sources {
+        of_source(found, source, nats);
+        if idle(source) && !nobody {
+            let name = &source.source;
+            nobody_runs(found, name, format!("artstore run relay --source {name}"));
+        }
+    }
+}
+
+fn nobody_runs(found: &mut TroubleList, about: &str, command: String) {
+    found.add(
+        Weight::Nobody,
+        about,
+        "no relay runs: finished rows are not published".to_owned(),
+        "start one, under something that starts it again",
+        Some(command),
+    );
+}
+
+fn of_source(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
     let name = &source.source;
     if let (Some(position), Some(high_water_mark)) = (source.position, source.high_water_mark)
         // Read in this order where the rows could be counted.
@@ -120,15 +145,7 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
             found.problem(&who, name, problem);
         }
     }
-    let start = || Some(format!("artstore run relay --source {name}"));
     match relays.state {
-        Working::None => found.add(
-            Weight::Nobody,
-            name,
-            "no relay runs: finished rows are not published".to_owned(),
-            "start one, under something that starts it again",
-            start(),
-        ),
         // Without NATS nobody asks for a lock.
         Working::Waiting if relays.problem.is_none() && nats && reached => found.add(
             Weight::Nobody,
@@ -164,7 +181,9 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
                 None,
             );
         }
-        Working::Active
+        // That nobody runs is reported once for all sources.
+        Working::None
+        | Working::Active
         | Working::Halted
         | Working::TakingOver
         | Working::Waiting

@@ -65,7 +65,7 @@ fn an_element_that_was_not_prepared_is_prepared_as_advised() {
         for command in [
             "artstore migrate up",
             "artstore bus init",
-            "artstore run relay --source fresh",
+            "artstore run relay",
         ] {
             assert!(done.iter().any(|done| done == command), "{done:?}");
         }

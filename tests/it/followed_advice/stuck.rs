@@ -44,8 +44,12 @@ fn processes_that_are_frozen_are_replaced_as_advised() {
         execute(&mut world.element(0).await, ROW).await;
         let mut services = Vec::new();
         let done = follow(&world, "frozen", &mut services).await;
-        for command in ["artstore run relay --source elem", "artstore run projector"] {
-            assert!(done.iter().any(|done| done == command), "{done:?}");
+        // Of one source, or of all, if their locks were released at the same time.
+        for command in ["artstore run relay", "artstore run projector"] {
+            assert!(
+                done.iter().any(|done| done.starts_with(command)),
+                "{done:?}"
+            );
         }
         world.published(0).await;
         relay.kill().await;

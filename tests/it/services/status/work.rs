@@ -156,9 +156,10 @@ fn nobody_who_works_is_told_from_silence_and_a_halt_is_shown_with_its_reason() {
         let elem = of(&said["sources"], "elem");
         assert_eq!(elem["relay"]["state"], "none");
         assert_eq!(elem["unpublished"]["rows"], 1);
-        let found = trouble(&said, "elem").unwrap();
-        assert_eq!(found["command"], "artstore run relay --source elem");
-        // Once for all of its streams.
+        // Once for all sources, and once for all streams of a projection.
+        let found = trouble(&said, "all sources").unwrap();
+        assert_eq!(found["command"], "artstore run relay");
+        assert!(trouble(&said, "elem").is_none(), "{said:#}");
         let found = trouble(&said, "query-cache").unwrap();
         assert_eq!(found["command"], "artstore run projector");
         assert!(trouble(&said, "query-cache of elem").is_none(), "{said:#}");
