@@ -65,7 +65,7 @@ impl AskedDatabase {
         };
         let answer = match timeout_at(until, question(connection)).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => Err(told(&error)),
+            Ok(Err(error)) => Err(reason(&error)),
             // It was reached a moment ago.
             Err(_) => Err(UNANSWERED.to_owned()),
         };
@@ -75,7 +75,7 @@ impl AskedDatabase {
 }
 
 /// What a database's error means here.
-fn told(error: &sqlx::Error) -> String {
+fn reason(error: &sqlx::Error) -> String {
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {
         Some("42P01" | "42703") => {

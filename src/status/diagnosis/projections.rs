@@ -112,7 +112,7 @@ fn of_place(
         );
     }
     // A pause is reported once, for the projection, and a limit of its stream or of the one of heads.
-    let told = |problem: &&Problem| {
+    let reported = |problem: &&Problem| {
         let text = problem.text.as_str();
         paused.is_some_and(|paused| text.starts_with(paused))
             || limited == Some(text)
@@ -121,7 +121,7 @@ fn of_place(
     let problem = place.workers.problem.as_ref();
     // Where the database is down, all else follows from that.
     let problem = problem.filter(|problem| reached || problem.halted);
-    if let Some(problem) = problem.filter(|problem| !told(problem)) {
+    if let Some(problem) = problem.filter(|problem| !reported(problem)) {
         found.problem("projection", &about, problem);
     }
     if let Some(recreated) = &place.workers.recreated {

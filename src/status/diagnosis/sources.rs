@@ -116,8 +116,8 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
     let answers = relays.answers.as_deref().unwrap_or_default();
     let active = answers.iter().find(|answer| answer.stage == Stage::Active);
     // Where the database is down, all else follows from that.
-    let told = |problem: &&Problem| reached || problem.halted;
-    let problem = relays.problem.as_ref().filter(told);
+    let reported = |problem: &&Problem| reached || problem.halted;
+    let problem = relays.problem.as_ref().filter(reported);
     let stuck = relays
         .stuck_seconds
         .filter(|_| reached && source.held_by.is_none());
@@ -139,8 +139,8 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
     }
     for other in answers {
         let problem = lasting(other.problem.as_ref(), other.since);
-        let told = relays.problem.as_ref() == problem;
-        if let Some(problem) = problem.filter(|problem| !told && (reached || problem.halted)) {
+        let reported = relays.problem.as_ref() == problem;
+        if let Some(problem) = problem.filter(|problem| !reported && (reached || problem.halted)) {
             let who = format!("relay on {}", shown(&other.process));
             found.problem(&who, name, problem);
         }

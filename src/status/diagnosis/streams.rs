@@ -16,8 +16,8 @@ pub(super) fn of_streams(found: &mut TroubleList, status: &Status, nats: bool) {
     for stream in &status.streams {
         let problem = stream.problem.as_ref().filter(|_| nats);
         // The relay reads the same, and knows more.
-        let told = |problem: &&String| halts.iter().any(|halt| halt.contains(problem.as_str()));
-        if let Some(problem) = problem.filter(|problem| !told(problem)) {
+        let reported = |problem: &&String| halts.iter().any(|halt| halt.contains(problem.as_str()));
+        if let Some(problem) = problem.filter(|problem| !reported(problem)) {
             let todo = "start or restart the NATS server that has the stream, and look at its log and disk";
             let command = command_in(problem);
             found.add(
@@ -29,7 +29,7 @@ pub(super) fn of_streams(found: &mut TroubleList, status: &Status, nats: bool) {
             );
         }
         let limited = stream.facts.as_ref().and_then(|f| f.limited.as_ref());
-        if let Some(limited) = limited.filter(|limited| !told(limited)) {
+        if let Some(limited) = limited.filter(|limited| !reported(limited)) {
             let todo = "take the limit away, then see what was lost";
             let command = command_in(limited);
             found.add(
