@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::BusOptions;
 use artstore_producers::relay::publish::PublishMode;
 use artstore_schemas::element::ElementName;
@@ -34,7 +35,8 @@ pub struct Config {
         hide = true
     )]
     pub nats_url: String,
-    /// A NATS credentials file
+    /// A NATS credentials file, the file of an nkey's seed, or a folder with the keys that `artstore bus
+    /// permissions` makes: each connection takes its own
     #[arg(long, env = "NATS_CREDENTIALS", global = true, hide = true)]
     pub nats_credentials: Option<PathBuf>,
     /// The admin module's database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
@@ -176,10 +178,11 @@ impl RelaySettings {
 
 impl Config {
     /// How to reach NATS; `name` is what the connection is called on the server.
-    pub fn bus(&self, name: &str) -> BusOptions {
+    pub fn bus(&self, role: Role, name: &str) -> BusOptions {
         BusOptions {
             url: self.nats_url.clone(),
             credentials: self.nats_credentials.clone(),
+            role,
             name: name.to_owned(),
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::{Bus, BusOptions};
 use artstore_bus::stream_name::StreamName;
 use artstore_migrations::Module;
@@ -26,7 +27,7 @@ use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinHandle;
 
-use crate::service::answer;
+use crate::service::{ShownRelay, answer};
 use artstore_stack::{Stack, StackOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -115,16 +116,15 @@ pub(crate) const QUERY_DATABASE: &str = "artstore";
 impl System {
     /// Starts the servers, migrates every database, makes every stream.
     pub async fn start(options: StackOptions, elements: usize) -> anyhow::Result<Self> {
-        let stack = Stack::start(options).await?;
-        let bus = Bus::connect(&BusOptions {
-            url: stack.nats_url(0),
-            credentials: None,
-            name: "artstore".to_owned(),
-        })
-        .await?;
         let elements: Vec<ElementName> = (1..=elements)
             .map(|n| format!("storage_elem_{n:02}").parse())
             .collect::<Result<_, _>>()?;
+        let stack = Stack::start(StackOptions {
+            sources: sources_with(&elements),
+            ..options
+        })
+        .await?;
+        let bus = connect(&stack, Role::Administrator).await?;
         let audit = AuditFiles::in_folder(&stack.directory().join("audit"))?;
         let system = Self {
             stack,
@@ -151,8 +151,7 @@ impl System {
 
     /// All sources.
     pub fn sources(&self) -> Vec<Source> {
-        let elements = self.elements.iter().cloned().map(Source::Element);
-        elements.chain([Source::Admin, Source::Query]).collect()
+        sources_with(&self.elements)
     }
 
     /// How to reach a source's database.
@@ -189,9 +188,9 @@ impl System {
     }
 
     /// Starts a relay for every source.
-    pub(crate) fn start_relays(&self, running: &mut Running) -> anyhow::Result<()> {
+    pub(crate) async fn start_relays(&self, running: &mut Running) -> anyhow::Result<()> {
         for source in self.sources() {
-            self.start_relay(source, running)?;
+            self.start_relay(source, running).await?;
         }
         Ok(())
     }
@@ -202,7 +201,12 @@ impl System {
     }
 
     /// Starts a relay for one source.
-    pub(crate) fn start_relay(&self, source: Source, running: &mut Running) -> anyhow::Result<()> {
+    pub(crate) async fn start_relay(
+        &self,
+        source: Source,
+        running: &mut Running,
+    ) -> anyhow::Result<()> {
+        let bus = connect(&self.stack, Role::Relay(source.clone())).await?;
         let options = RelayOptions {
             database: self.source_database(&source)?,
             source,
@@ -211,10 +215,14 @@ impl System {
             mode: PublishMode::Auto,
             poll_interval: Duration::from_millis(200),
         };
-        let (bus, stop) = (self.bus.clone(), running.stop.clone());
+        let stop = running.stop.clone();
         let progress = RelayProgress::default();
-        let shown = vec![(options.source.clone(), progress.clone())];
-        let answering = answer::for_relays(bus.clone(), shown, |_| None);
+        let shown = ShownRelay {
+            bus: bus.clone(),
+            source: options.source.clone(),
+            progress: progress.clone(),
+        };
+        let answering = answer::for_relays(vec![shown], |_| None);
         let task = async move {
             // The relay ends when it is asked to, and with it the answers.
             tokio::select! {
@@ -232,35 +240,54 @@ impl System {
     }
 
     /// Starts the projector of the query cache.
-    pub(crate) fn start_projector(&self, running: &mut Running) -> anyhow::Result<()> {
-        self.project(QueryCache, self.query_database()?, running);
+    pub(crate) async fn start_projector(&self, running: &mut Running) -> anyhow::Result<()> {
+        let bus = connect(&self.stack, Role::Projector).await?;
+        project(bus, QueryCache, self.query_database()?, running);
         Ok(())
     }
 
     /// Starts the projector of the audit log.
-    pub(crate) fn start_audit_log(&self, running: &mut Running) -> anyhow::Result<()> {
-        let audit_log = AuditLog::new(self.audit.keys()?);
-        self.project(audit_log, self.admin_database()?, running);
+    pub(crate) async fn start_audit_log(&self, running: &mut Running) -> anyhow::Result<()> {
+        let bus = connect(&self.stack, Role::AuditLog).await?;
+        let publisher = connect(&self.stack, Role::AuditHeads).await?;
+        let audit_log = AuditLog::new(self.audit.keys()?).publishing_on(publisher);
+        project(bus, audit_log, self.admin_database()?, running);
         Ok(())
     }
+}
 
-    fn project<P: Projector>(
-        &self,
-        projector: P,
-        database: PgConnectOptions,
-        running: &mut Running,
-    ) {
-        let (bus, stop) = (self.bus.clone(), running.stop.clone());
-        let progress = artstore_projectors::runtime::progress::ProjectorProgress::default();
-        let answering = answer::for_projector(bus.clone(), P::NAME, P::VERSION, progress.clone());
-        let task = async move {
-            tokio::select! {
-                ended = workers::run(projector, bus, database, progress, stop) => Ok(ended?),
-                never = async { answering.await; std::future::pending().await } => never,
-            }
-        };
-        running.tasks.push(tokio::spawn(task));
-    }
+fn project<P: Projector>(
+    bus: Bus,
+    projector: P,
+    database: PgConnectOptions,
+    running: &mut Running,
+) {
+    let stop = running.stop.clone();
+    let progress = artstore_projectors::runtime::progress::ProjectorProgress::default();
+    let answering = answer::for_projector(bus.clone(), P::NAME, P::VERSION, progress.clone());
+    let task = async move {
+        tokio::select! {
+            ended = workers::run(projector, bus, database, progress, stop) => Ok(ended?),
+            never = async { answering.await; std::future::pending().await } => never,
+        }
+    };
+    running.tasks.push(tokio::spawn(task));
+}
+
+fn sources_with(elements: &[ElementName]) -> Vec<Source> {
+    let elements = elements.iter().cloned().map(Source::Element);
+    elements.chain([Source::Admin, Source::Query]).collect()
+}
+
+/// A connection with the key of a role.
+async fn connect(stack: &Stack, role: Role) -> anyhow::Result<Bus> {
+    let options = BusOptions {
+        url: stack.nats_servers(),
+        credentials: Some(stack.nats_keys()),
+        name: format!("artstore {role}"),
+        role,
+    };
+    Ok(Bus::connect(&options).await?)
 }
 
 /// The database of an element: `storage_elem_01` is in `artstore_storage_01`.

@@ -7,7 +7,9 @@ use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::{ConnectOptions, ServerAddr, Subscriber};
 
+use crate::accounts::role::Role;
 use crate::bus_error::BusError;
+use crate::credentials::{self, Credentials};
 use crate::link::Link;
 use crate::refusals::Refusals;
 use artstore_schemas::size::MAX_MESSAGE_BYTES;
@@ -37,10 +39,25 @@ pub(crate) const SEND: Duration = Duration::from_secs(5);
 pub struct BusOptions {
     /// One or more server URLs, separated by commas.
     pub url: String,
-    /// A credentials file.
+    /// A credentials file, the key of a user, or a folder with keys, where the role's is taken.
     pub credentials: Option<PathBuf>,
+    /// Who connects.
+    pub role: Role,
     /// The name of the connection on the server.
     pub name: String,
+}
+
+impl BusOptions {
+    /// Whether the role has a key of its own here, so that no other role can use the connection.
+    pub fn is_of_role(&self) -> Result<bool, BusError> {
+        let Some(path) = &self.credentials else {
+            return Ok(false);
+        };
+        credentials::has_own(path, &self.role).map_err(|cause| BusError::Credentials {
+            path: path.display().to_string(),
+            cause,
+        })
+    }
 }
 
 /// A connection to NATS whose server was checked.
@@ -66,9 +83,11 @@ impl Bus {
         let login = servers.iter().find_map(|server| {
             Some((server.username()?.to_owned(), server.password()?.to_owned()))
         });
-        let credentials = options.credentials.as_ref();
-        let refusals = Refusals::of(&match (&login, credentials) {
-            (_, Some(path)) => format!("of {}", path.display()),
+        let credentials = options.credentials.as_deref();
+        let credentials = credentials.map(|path| Credentials::find(path, &options.role));
+        let credentials = credentials.transpose()?;
+        let refusals = Refusals::of(&match (&login, &credentials) {
+            (_, Some(found)) => format!("of {}", found.path().display()),
             (Some((user, _)), None) => format!("{user:?}"),
             (None, None) => "without a name".to_owned(),
         });
@@ -88,16 +107,19 @@ impl Bus {
                 state.hear(&event);
                 async move { tracing::info!(%event, "NATS connection") }
             });
-        if let Some(path) = &options.credentials {
-            connect =
-                connect
-                    .credentials_file(path)
-                    .await
-                    .map_err(|cause| BusError::Credentials {
-                        path: path.display().to_string(),
-                        cause,
-                    })?;
-        }
+        connect = match credentials {
+            None => connect,
+            Some(Credentials::Key(_, key)) => connect
+                .nkey(key.seed())
+                .custom_inbox_prefix(key.inbox_prefix()),
+            Some(Credentials::File(path)) => {
+                let read = connect.credentials_file(&path).await;
+                read.map_err(|cause| BusError::Credentials {
+                    path: path.display().to_string(),
+                    cause,
+                })?
+            }
+        };
         if let Some((user, password)) = login {
             connect = connect.user_and_password(user, password);
         }

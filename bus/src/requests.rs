@@ -10,11 +10,16 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{
     ConsumerErrorKind, RawMessageError, RawMessageErrorKind, Stream,
 };
+use bytes::Bytes;
 use futures::TryStreamExt as _;
+use serde_json::Value;
 
 use crate::bus_error::BusError;
 use crate::connection::{Bus, SEND};
 use crate::message::Message;
+
+/// What the server reports about the connection's user.
+const USER_INFO: &str = "$SYS.REQ.USER.INFO";
 
 // The place where they are allowed: a refusal is named here.
 #[allow(clippy::disallowed_methods)]
@@ -95,8 +100,39 @@ impl Bus {
         Ok(())
     }
 
-    /// The names of all streams of the account.
+    /// The names of all streams that this user reads: those that its rights name, else all of the account.
     pub async fn stream_names(&self) -> Result<Vec<String>, BusError> {
+        let named = self.named_in_rights().await?;
+        if named.is_empty() {
+            return self.stream_names_of_account().await;
+        }
+        let look = named.into_iter().map(async |stream| {
+            match self.stream_info(&stream).await {
+                Ok(_) => Ok(Some(stream)),
+                Err(BusError::NoStream(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let there = futures::future::try_join_all(look).await?;
+        Ok(there.into_iter().flatten().collect())
+    }
+
+    /// The streams that the server's configuration names among what this user may ask. An account that has no
+    /// stream itself can't be asked for a list.
+    async fn named_in_rights(&self) -> Result<Vec<String>, BusError> {
+        let call = self.client.request(USER_INFO, Bytes::new());
+        let is_its = |refused: &str| refused == USER_INFO;
+        let asked = self
+            .refusals
+            .unless_refused(is_its, Box::pin(call.into_future()));
+        match self.link.unless_lost(asked).await? {
+            Ok(Ok(answer)) => Ok(streams_in_rights(&answer.payload)),
+            // A user who may not ask that, or a server that does not know it.
+            Ok(Err(_)) | Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn stream_names_of_account(&self) -> Result<Vec<String>, BusError> {
         let call = self.jetstream.stream_names().try_collect();
         let names = self.asked("STREAM.NAMES", call).await?;
         names.map_err(|error| BusError::JetStream(format!("the list of streams: {error}")))
@@ -156,6 +192,17 @@ impl Bus {
             Err(error) => Err(failed(stream, &error)),
         }
     }
+}
+
+/// The streams whose state a user may ask for by name, as the server's answer about this user has them.
+fn streams_in_rights(answer: &[u8]) -> Vec<String> {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let allowed = &answer["data"]["permissions"]["publish"]["allow"];
+    let subjects = allowed.as_array().into_iter().flatten();
+    let subjects = subjects.filter_map(Value::as_str);
+    let streams = subjects.filter_map(|subject| subject.strip_prefix("$JS.API.STREAM.INFO."));
+    let literal = streams.filter(|stream| !stream.contains(['*', '>']));
+    literal.map(str::to_owned).collect()
 }
 
 fn failed(stream: &str, error: &dyn Display) -> BusError {

@@ -1,5 +1,5 @@
 //! JetStream's own snapshots of a stream, taken and restored chunk by chunk. The client library has
-//! no call for them. A snapshot is requested on `$JS.API.STREAM.SNAPSHOT.<stream>` and comes to an inbox
+//! no call for them. A snapshot is requested on `$JS.API.STREAM.SNAPSHOT.<stream>` and comes to a subject
 //! of ours, each chunk acknowledged on the subject that it names. It is restored through the subject
 //! that `$JS.API.STREAM.RESTORE.<stream>` answers with, each chunk as a request. The content of a snapshot
 //! is the server's; only a backup reads it.
@@ -11,9 +11,11 @@ use async_nats::{Request, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::bus_error::BusError;
 use crate::connection::Bus;
+use crate::stream_name::backup_prefix;
 
 /// How large a chunk is, in either direction.
 pub const CHUNK_BYTES: usize = 128 * 1024;
@@ -116,17 +118,18 @@ pub async fn take<E: From<SnapshotError>>(
     stream: &str,
     mut chunk: impl FnMut(&Begun, &[u8]) -> Result<(), E>,
 ) -> Result<Begun, E> {
-    let inbox = bus.client.new_inbox();
+    // No inbox: the server sends the chunks from the account that has the stream, which exports this subject.
+    let subject = format!("{}.{}", backup_prefix(stream), Uuid::new_v4().simple());
     let failed = |error: &dyn std::fmt::Display| {
         SnapshotError::Bus(BusError::JetStream(format!("stream {stream}: {error}")))
     };
     let mut chunks = bus
         .client
-        .subscribe(inbox.clone())
+        .subscribe(subject.clone())
         .await
         .map_err(|error| failed(&error))?;
     let body = json!({
-        "deliver_subject": inbox, "no_consumers": true, "chunk_size": CHUNK_BYTES,
+        "deliver_subject": subject, "no_consumers": true, "chunk_size": CHUNK_BYTES,
     });
     let what = "a snapshot";
     let answer = ask(bus, "STREAM.SNAPSHOT", stream, what, &body).await?;

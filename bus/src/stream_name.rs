@@ -35,6 +35,16 @@ impl StreamName {
     pub(crate) fn subjects(&self) -> &str {
         &self.subjects
     }
+
+    /// Where the chunks of its backups come: a subject of its own each, below this one.
+    pub(crate) fn backup_subjects(&self) -> String {
+        format!("{}.>", backup_prefix(&self.name))
+    }
+}
+
+/// What the subjects of a stream's backups begin with, without the last dot.
+pub(crate) fn backup_prefix(stream: &str) -> String {
+    format!("artstore.backup.{stream}")
 }
 
 /// The stream of signed audit heads.

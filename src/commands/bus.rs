@@ -8,6 +8,7 @@ mod restore;
 use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::{AUDIT_HEADS, StreamName};
 use artstore_bus::streams::{Limits, StreamChange};
@@ -63,7 +64,7 @@ async fn run_init(config: &Config, init: &Init) -> anyhow::Result<ExitCode> {
         .map(|source| StreamName::of(&source))
         .chain([StreamName::audit_heads()])
         .collect();
-    let bus = Bus::connect(&config.bus("artstore bus init")).await?;
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus init")).await?;
     let limits = match init.remove_limits {
         true => Limits::Remove,
         false => Limits::Refuse,

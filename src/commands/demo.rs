@@ -55,9 +55,9 @@ pub async fn run(command: Demo) -> anyhow::Result<ExitCode> {
         "private NATS and PostgreSQL, migrated; relay and projectors run",
     );
     let mut running = Running::default();
-    system.start_relays(&mut running)?;
-    system.start_projector(&mut running)?;
-    system.start_audit_log(&mut running)?;
+    system.start_relays(&mut running).await?;
+    system.start_projector(&mut running).await?;
+    system.start_audit_log(&mut running).await?;
     let work = work(&command, &system, &files);
     let report = tokio::select! {
         report = work => report,

@@ -47,9 +47,9 @@ pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
     };
     let system = System::start(options, command.element_count.into()).await?;
     let mut running = Running::default();
-    system.start_relays(&mut running)?;
-    system.start_projector(&mut running)?;
-    system.start_audit_log(&mut running)?;
+    system.start_relays(&mut running).await?;
+    system.start_projector(&mut running).await?;
+    system.start_audit_log(&mut running).await?;
     let last = match command.sample {
         true => Some(sample::put_in(&system).await?),
         false => None,
@@ -121,7 +121,8 @@ fn variables(system: &System) -> String {
     };
     let audit = &system.audit;
     let all = [
-        ("NATS_URL", system.stack.nats_url(0)),
+        ("NATS_URL", system.stack.nats_servers()),
+        ("NATS_CREDENTIALS", system.stack.nats_keys().display().to_string()),
         (
             "ADMIN_DATABASE_URL",
             system.stack.database_url(ADMIN_DATABASE),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_producers::backfill;
 use artstore_producers::backfill::differences::{BackfillCounts, FILES_PER_PASS};
@@ -126,7 +127,7 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
     };
     let stop = stop_signal()?;
     let begun = Instant::now();
-    let bus = Bus::connect(&config.bus("artstore element backfill")).await?;
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore element backfill")).await?;
     relay::check(&bus, &options)
         .await
         .with_context(|| format!("element {element}"))?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use artstore_bus::accounts::role::Role;
 use artstore_producers::relay::RelayOptions;
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_projectors::audit_log::AuditLog;
@@ -24,7 +25,9 @@ use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
 use crate::names;
 use crate::service::waiting::Patience;
-use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, answer};
+use crate::service::{
+    Limits, Projection, ProjectorRole, RelayRole, Service, ShownRelay, answer,
+};
 use crate::signals::stop_signal;
 use artstore_verification::continuous::Continuous;
 use artstore_verification::proven::Proven;
@@ -121,20 +124,24 @@ async fn run_relay(
     let service = Service::start("relay", &command.service, stop.clone()).await?;
     let patience = Patience::of(command.service.wait);
     let begun = async {
-        let bus = start::connect(&config.bus("artstore relay"), patience, &service).await?;
-        start::check(&bus, &relays, patience).await?;
-        Ok(bus)
+        let relays = start::connect_relays(config, relays, patience, &service).await?;
+        start::check(&relays, patience).await?;
+        Ok(relays)
     };
-    let Some(bus) = unless_stopped(&stop, begun).await? else {
+    let Some(relays) = unless_stopped(&stop, begun).await? else {
         return Ok(());
     };
     let mut shown = Vec::new();
     let mut proving = Vec::new();
     let mut running = JoinSet::new();
-    for options in relays {
-        let (bus, stop, progress) = (bus.clone(), stop.clone(), RelayProgress::default());
+    for (bus, options) in relays {
+        let (stop, progress) = (stop.clone(), RelayProgress::default());
         let source = options.source.clone();
-        shown.push((source.clone(), progress.clone()));
+        shown.push(ShownRelay {
+            bus: bus.clone(),
+            source: source.clone(),
+            progress: progress.clone(),
+        });
         if command.settings.verify {
             proving.push(Continuous {
                 bus: bus.clone(),
@@ -163,7 +170,7 @@ async fn run_relay(
         let (_, proven) = proofs.iter().find(|(of, _)| of == source)?;
         answer::Proven::of(&proven.read())
     };
-    let answering = answer::for_relays(bus.clone(), shown.clone(), proven);
+    let answering = answer::for_relays(shown.clone(), proven);
     let answering = tokio::spawn(answering);
     service.watch("answering `artstore status`", answering.abort_handle());
     let interval = command.settings.poll_interval();
@@ -177,7 +184,7 @@ async fn run_relay(
         service.watch(what, check);
     }
     let role = Arc::new(role);
-    let measuring = tokio::spawn(Arc::clone(&role).measure(bus));
+    let measuring = tokio::spawn(Arc::clone(&role).measure());
     service.watch("measuring", measuring.abort_handle());
     service.show(role);
     // A source with a wrong setting ends the command: nothing half-configured continues quietly.
@@ -256,9 +263,13 @@ async fn run_projector(
     let projections = projections(config, command)?;
     let service = Service::start("projector", &command.service, stop.clone()).await?;
     let patience = Patience::of(command.service.wait);
-    let options = config.bus("artstore projector");
-    let begun = start::connect(&options, patience, &service);
-    let Some(bus) = unless_stopped(&stop, begun).await? else {
+    let is_audit_log = |(chosen, _): &(Chosen, _)| matches!(chosen, Chosen::AuditLog(_));
+    let reader = match projections.iter().any(is_audit_log) {
+        true => Role::AuditLog,
+        false => Role::Projector,
+    };
+    let begun = start::connect_projector(config, &reader, patience, &service);
+    let Some((bus, publisher)) = unless_stopped(&stop, begun).await? else {
         return Ok(());
     };
     let mut role = ProjectorRole::new(limits(&command.service));
@@ -283,7 +294,13 @@ async fn run_projector(
         };
         let workers = match chosen {
             Chosen::QueryCache => running.spawn(start::project(QueryCache, at, stop)),
-            Chosen::AuditLog(audit_log) => running.spawn(start::project(audit_log, at, stop)),
+            Chosen::AuditLog(audit_log) => {
+                let audit_log = match &publisher {
+                    Some(publisher) => audit_log.publishing_on(publisher.clone()),
+                    None => audit_log,
+                };
+                running.spawn(start::project(audit_log, at, stop))
+            }
             Chosen::ElementRegistry => running.spawn(start::project(ElementRegistry, at, stop)),
         };
         service.watch(format!("the projector of {name}"), workers);

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use artstore_bus::accounts::role::Role;
 use artstore_schemas::source::Source;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
@@ -116,7 +117,7 @@ fn watcher(config: &Config) -> Result<Watcher, ConfigError> {
         ));
     }
     Ok(Watcher::new(
-        config.bus("artstore status"),
+        config.bus(Role::Reader, "artstore status"),
         sources,
         query,
         admin,

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use artstore_bus::bus_error::BusError;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_runtime::connection;
 use artstore_runtime::crash;
@@ -131,7 +132,7 @@ async fn check(
         quiet,
         bus: bus.cloned(),
     };
-    let options = config.bus("artstore verify");
+    let options = config.bus(Role::Reader, "artstore verify");
     let connect = again("NATS", None);
     let bus = tokio::select! {
         bus = connect.until(async || Ok(Bus::connect(&options).await?)) => bus?.patient(),

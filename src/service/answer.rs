@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use artstore_bus::connection::Bus;
+use artstore_bus::inbox::is_inbox;
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_projectors::runtime::progress as projector;
 use artstore_runtime::progress as stages;
@@ -14,9 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use artstore_verification::proven::ProvenState;
 
-/// What every answer's subject begins with. Another one could be that of a stream, and a message
-/// in it that no relay wrote stops the relay.
-const INBOX: &str = "_INBOX.";
+use super::ShownRelay;
 
 /// For so long it is shown that a consumer was recreated.
 const REMADE: Duration = Duration::from_secs(60);
@@ -279,16 +278,18 @@ fn seconds(at: Option<Instant>) -> Option<f64> {
 /// Answers for the relays of a process until the connection is closed or this is dropped. `proven`
 /// states what is proven of a source now.
 pub(crate) async fn for_relays(
-    bus: Bus,
-    relays: Vec<(Source, RelayProgress)>,
+    relays: Vec<ShownRelay>,
     proven: impl Fn(&Source) -> Option<Proven>,
 ) {
     let answer = |index: usize| {
-        let (source, progress) = &relays[index];
-        serde_json::to_vec(&RelayAnswer::new(source, progress, proven(source)))
+        let relay = &relays[index];
+        let proven = proven(&relay.source);
+        serde_json::to_vec(&RelayAnswer::new(&relay.source, &relay.progress, proven))
     };
-    let subjects = relays.iter().map(|(source, _)| source.status_subject());
-    answer_on(&bus, subjects.collect(), answer).await;
+    let subjects = relays
+        .iter()
+        .map(|relay| (&relay.bus, relay.source.status_subject()));
+    answer_on(subjects.collect(), answer).await;
 }
 
 /// Answers for the projector of a process, likewise.
@@ -299,26 +300,27 @@ pub(crate) async fn for_projector(
     progress: projector::ProjectorProgress,
 ) {
     let answer = |_| serde_json::to_vec(&ProjectorAnswer::new(projection, version, &progress));
-    answer_on(&bus, vec![projection_status_subject(projection)], answer).await;
+    let subject = projection_status_subject(projection);
+    answer_on(vec![(&bus, subject)], answer).await;
 }
 
-/// Answers each question with what is true at that moment. An answer that can't be sent is the
-/// asker's loss alone.
+/// Answers each question with what is true at that moment, on the connection that it came by. An answer that
+/// can't be sent is the asker's loss alone.
 async fn answer_on(
-    bus: &Bus,
-    subjects: Vec<String>,
+    subjects: Vec<(&Bus, String)>,
     answer: impl Fn(usize) -> serde_json::Result<Vec<u8>>,
 ) {
     let mut questions = Vec::with_capacity(subjects.len());
-    for (index, subject) in subjects.into_iter().enumerate() {
+    for (index, (bus, subject)) in subjects.into_iter().enumerate() {
         match bus.client.subscribe(subject.clone()).await {
-            Ok(subscription) => questions.push(subscription.map(move |asked| (index, asked))),
+            Ok(subscription) => questions.push(subscription.map(move |asked| (bus, index, asked))),
             Err(error) => tracing::warn!(subject, %error, "`artstore status` gets no answer here"),
         }
     }
     let mut questions = futures::stream::select_all(questions);
-    while let Some((index, asked)) = questions.next().await {
-        let Some(reply) = asked.reply.filter(|reply| reply.starts_with(INBOX)) else {
+    while let Some((bus, index, asked)) = questions.next().await {
+        // Another subject could be that of a stream, and a message in it that no relay wrote stops the relay.
+        let Some(reply) = asked.reply.filter(|reply| is_inbox(reply)) else {
             continue;
         };
         let sent = match answer(index) {

@@ -33,7 +33,7 @@ use self::metrics::{Kind, Text};
 pub use self::projection::Projection;
 pub use self::projector::ProjectorRole;
 pub use self::readiness::{Limits, Part, Readiness};
-pub use self::relay::RelayRole;
+pub use self::relay::{RelayRole, ShownRelay};
 use crate::config::{ConfigError, ServiceSettings};
 
 /// The paths that are answered.

@@ -25,9 +25,19 @@ pub struct RelayRole {
     sources: Vec<Watched>,
 }
 
+/// A source's relay of this process, as others see it.
+#[derive(Clone)]
+pub struct ShownRelay {
+    /// The relay's own connection.
+    pub bus: Bus,
+    /// The source.
+    pub source: Source,
+    /// What the relay reports.
+    pub progress: RelayProgress,
+}
+
 struct Watched {
-    source: Source,
-    progress: RelayProgress,
+    relay: ShownRelay,
     reached: Mutex<Reached>,
     /// Where the source is checked continuously.
     proven: Option<Proven>,
@@ -35,14 +45,9 @@ struct Watched {
 
 impl RelayRole {
     /// Of these sources.
-    pub fn new(
-        sources: Vec<(Source, RelayProgress)>,
-        poll_interval: Duration,
-        limits: Limits,
-    ) -> Self {
-        let sources = sources.into_iter().map(|(source, progress)| Watched {
-            source,
-            progress,
+    pub fn new(relays: Vec<ShownRelay>, poll_interval: Duration, limits: Limits) -> Self {
+        let sources = relays.into_iter().map(|relay| Watched {
+            relay,
             reached: Mutex::default(),
             proven: None,
         });
@@ -56,7 +61,7 @@ impl RelayRole {
 
     /// Shows what a continuous check of a source knows.
     pub fn proving(mut self, source: &Source, proven: Proven) -> Self {
-        let watched = self.sources.iter_mut().find(|w| w.source == *source);
+        let watched = self.sources.iter_mut().find(|w| w.relay.source == *source);
         if let Some(watched) = watched {
             watched.proven = Some(proven);
         }
@@ -65,22 +70,22 @@ impl RelayRole {
 
     /// How far the sources that are checked continuously are proven.
     pub fn proven(&self) -> Vec<(Source, ProvenState)> {
-        let proven = |w: &Watched| Some((w.source.clone(), w.proven.as_ref()?.read()));
+        let proven = |w: &Watched| Some((w.relay.source.clone(), w.proven.as_ref()?.read()));
         self.sources.iter().filter_map(proven).collect()
     }
 
     /// Asks for the streams again and again, until it is aborted. A quiet relay would not notice
     /// that it can't reach them.
-    pub async fn measure(self: Arc<Self>, bus: Bus) {
+    pub async fn measure(self: Arc<Self>) {
         loop {
-            let asked = self.sources.iter().map(|watched| watched.reach(&bus));
+            let asked = self.sources.iter().map(Watched::reach);
             futures::future::join_all(asked).await;
             tokio::time::sleep(EVERY).await;
         }
     }
 
     fn part(&self, watched: &Watched) -> Part {
-        let state = watched.progress.read();
+        let state = watched.relay.progress.read();
         let view = View {
             started: self.started,
             stale: STALE + self.poll_interval,
@@ -91,8 +96,8 @@ impl RelayRole {
         let active = state.stage != Stage::Standby;
         Part {
             projection: None,
-            source: watched.source.to_string(),
-            stream: watched.source.stream(),
+            source: watched.relay.source.to_string(),
+            stream: watched.relay.source.stream(),
             ready: reason.is_none(),
             standby: state.stage == Stage::Standby,
             reason,
@@ -103,9 +108,9 @@ impl RelayRole {
 }
 
 impl Watched {
-    async fn reach(&self, bus: &Bus) {
-        let stream = self.source.stream();
-        let asked = tokio::time::timeout(PATIENCE, bus.stream_info(&stream)).await;
+    async fn reach(&self) {
+        let stream = self.relay.source.stream();
+        let asked = tokio::time::timeout(PATIENCE, self.relay.bus.stream_info(&stream)).await;
         let mut reached = self.reached();
         match asked {
             Ok(Ok(_)) => {

@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use artstore_schemas::source::Source;
+
 pub use self::folder::write_private;
 use self::folder::{Folder, Secrets, User};
 use self::guard::Guard;
@@ -39,8 +41,11 @@ pub struct StackOptions {
     pub state: Option<PathBuf>,
     /// 1, or 3 for a cluster.
     pub nats_nodes: usize,
-    /// How many NATS accounts with JetStream, apart from the system account. At least 1.
+    /// How many NATS accounts with JetStream in which one user may do everything, apart from the system account. At
+    /// least 1.
     pub accounts: usize,
+    /// The sources whose accounts NATS has besides, with a user for each role, as in an installation.
+    pub sources: Vec<Source>,
     /// A particular nats-server, of whatever version; without it the one that `scripts/setup` finds.
     pub nats_server: Option<PathBuf>,
     /// Whether PostgreSQL is wanted beside NATS.
@@ -56,6 +61,7 @@ impl Default for StackOptions {
             state: None,
             nats_nodes: 1,
             accounts: 1,
+            sources: Vec::new(),
             nats_server: None,
             postgres: true,
             port: None,
@@ -95,7 +101,11 @@ impl Stack {
         let servers = async {
             let secrets = Secrets::of(&folder, options.nats_nodes, options.accounts)?;
             let behind = options.port.map(|port| port.saturating_add(1));
-            let nats = Nats::start(&folder, &secrets, program, options.accounts, options.port);
+            let accounts = nats::Accounts {
+                plain: options.accounts,
+                sources: options.sources,
+            };
+            let nats = Nats::start(&folder, &secrets, program, accounts, options.port);
             if !options.postgres {
                 return Ok((nats.await?, None));
             }
@@ -124,6 +134,16 @@ impl Stack {
     /// There is no such account.
     pub fn nats_url(&self, account: usize) -> String {
         self.nats.url(account)
+    }
+
+    /// Where a user with a key connects: every node as `nats://127.0.0.1:port`, separated by commas.
+    pub fn nats_servers(&self) -> String {
+        self.nats.servers()
+    }
+
+    /// The folder with the keys of all roles.
+    pub fn nats_keys(&self) -> PathBuf {
+        self.folder.path.join(nats::KEYS)
     }
 
     /// Where the superuser `artstore` connects to a database: `postgres://artstore:password@127.0.0.1:port/database`.

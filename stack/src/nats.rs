@@ -7,6 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use artstore_bus::accounts::configuration;
+use artstore_bus::accounts::key;
+use artstore_bus::accounts::role::Role;
+use artstore_schemas::source::Source;
 use async_nats::jetstream::{self, stream};
 
 use super::folder::{Folder, Secrets, write_private};
@@ -16,9 +20,22 @@ use super::process::Process;
 /// How often other ports are tried where somebody was faster.
 const TRIES: usize = 5;
 
+/// The folder of the keys, below the stack's.
+pub(super) const KEYS: &str = "nats-keys";
+
+/// What accounts there are.
+#[derive(Debug, Clone)]
+pub(super) struct Accounts {
+    /// Those with one user who may do everything.
+    pub(super) plain: usize,
+    /// Those of an installation with these sources; none where there are none.
+    pub(super) sources: Vec<Source>,
+}
+
 #[derive(Debug)]
 pub(super) struct Nats {
     program: PathBuf,
+    /// The passwords of the plain accounts.
     accounts: Vec<String>,
     nodes: Vec<Node>,
 }
@@ -37,12 +54,17 @@ impl Nats {
         folder: &Folder,
         secrets: &Secrets,
         program: PathBuf,
-        accounts: usize,
+        accounts: Accounts,
         port: Option<u16>,
     ) -> anyhow::Result<Nats> {
+        let roles = match accounts.sources.is_empty() {
+            true => None,
+            false => Some(accounts_of(folder, &accounts.sources)?),
+        };
         let mut tries = TRIES;
         loop {
-            let nats = Nats::spawn(folder, secrets, program.clone(), accounts, port)?;
+            let plain = accounts.plain;
+            let nats = Nats::spawn(folder, secrets, program.clone(), plain, roles.as_deref(), port)?;
             let Err(error) = nats.until_ready().await else {
                 return Ok(nats);
             };
@@ -65,6 +87,7 @@ impl Nats {
         secrets: &Secrets,
         program: PathBuf,
         accounts: usize,
+        roles: Option<&str>,
         port: Option<u16>,
     ) -> anyhow::Result<Nats> {
         let count = secrets.nats_nodes;
@@ -82,6 +105,7 @@ impl Nats {
                 secrets,
                 &routes,
                 number,
+                roles,
             );
             write_private(&folder.join("server.conf"), text.as_bytes())?;
             let process = Mutex::new(Arc::new(spawn(&program, &name, &folder)?));
@@ -106,6 +130,14 @@ impl Nats {
             .nodes
             .iter()
             .map(|node| format!("nats://account{account}:{password}@127.0.0.1:{}", node.port));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    pub(super) fn servers(&self) -> String {
+        let urls = self
+            .nodes
+            .iter()
+            .map(|node| format!("nats://127.0.0.1:{}", node.port));
         urls.collect::<Vec<_>>().join(",")
     }
 
@@ -202,6 +234,14 @@ impl Node {
     }
 }
 
+/// The accounts of an installation with these sources; the keys that are missing are made.
+fn accounts_of(folder: &Folder, sources: &[Source]) -> anyhow::Result<String> {
+    let keys = folder.private(KEYS, None)?;
+    let users = key::of_folder(&keys, &Role::all(sources));
+    let users = users.with_context(|| format!("the keys in {}", keys.display()))?;
+    Ok(configuration::accounts(sources, &users))
+}
+
 fn node_name(number: usize) -> String {
     format!("artstore-{number}")
 }
@@ -228,6 +268,7 @@ fn configuration(
     secrets: &Secrets,
     routes: &[u16],
     number: usize,
+    roles: Option<&str>,
 ) -> String {
     let store = folder.join("store");
     let mut users = String::new();
@@ -256,9 +297,10 @@ fn configuration(
     format!(
         "server_name: \"{name}\"\nhost: \"127.0.0.1\"\nport: {port}\n\
          jetstream {{\n    store_dir: \"{}\"\n    sync_interval: always\n    max_file_store: 1TB\n}}\n\
-         accounts {{\n{users}    system {{ users: [ {{ user: \"system\", password: \"{}\" }} ] }}\n}}\n\
+         accounts {{\n{users}{}    system {{ users: [ {{ user: \"system\", password: \"{}\" }} ] }}\n}}\n\
          system_account: system\n{cluster}",
         store.display(),
+        roles.unwrap_or_default(),
         secrets.system,
     )
 }

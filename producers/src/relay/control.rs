@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use artstore_bus::connection::Bus;
+use artstore_bus::inbox::is_inbox;
 use artstore_schemas::source::Source;
 use async_nats::{Message, Subscriber};
 use futures::StreamExt as _;
@@ -51,7 +52,7 @@ impl Control {
     /// Reports that the lock is released. Only into an inbox: whoever asks names the subject of the
     /// answer, and could name one that only a relay may publish on.
     pub(crate) async fn answer(&self, request: Message) {
-        let Some(reply) = request.reply.filter(|reply| reply.starts_with("_INBOX.")) else {
+        let Some(reply) = request.reply.filter(|reply| is_inbox(reply)) else {
             return;
         };
         // The command looks at the lock anyway.

@@ -328,7 +328,7 @@ impl AuditLog {
                 ));
             }
             crash::point("audit.publishing");
-            let publish = published::publish(bus, stream, after, &note);
+            let publish = published::publish(self.publisher(bus), stream, after, &note);
             let Some(sequence) = kept_alive(connection, publish).await?? else {
                 // Another worker has published: it is the stream's now, or was.
                 return Err(self.beside(stream));

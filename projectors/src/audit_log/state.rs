@@ -5,6 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use artstore_bus::connection::Bus;
+
 use super::chain::Keyring;
 use super::head::{Head, origin};
 use super::note::{SignerKey, VerifierKey};
@@ -19,6 +21,8 @@ pub struct AuditLog {
     warned: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the stream of heads removes messages at some limit.
     pub(super) heads_limited: Arc<AtomicBool>,
+    /// The connection that publishes heads, where the one that reads may not.
+    publisher: Option<Bus>,
 }
 
 /// What the log is signed with.
@@ -52,7 +56,20 @@ impl AuditLog {
             known: Arc::default(),
             warned: Arc::default(),
             heads_limited: Arc::default(),
+            publisher: None,
         }
+    }
+
+    /// Publishes heads on a connection of its own.
+    #[must_use]
+    pub fn publishing_on(mut self, bus: Bus) -> Self {
+        self.publisher = Some(bus);
+        self
+    }
+
+    /// The connection that publishes heads.
+    pub(super) fn publisher<'a>(&'a self, reader: &'a Bus) -> &'a Bus {
+        self.publisher.as_ref().unwrap_or(reader)
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {

@@ -6,6 +6,7 @@ use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::bail;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::AuditLog;
@@ -51,7 +52,7 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
     let source = Source::of_stream(stream)
         .ok_or_else(|| ConfigError(format!("--stream: {stream} is no stream of a source")))?;
     let trusted = command.audit.trusted()?;
-    let bus = Bus::connect(&config.bus("artstore audit accept-stream"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore audit accept-stream"))
         .await?
         .patient();
     let mut connection = reached(&database(config)?).await?;

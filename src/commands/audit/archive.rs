@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_projectors::audit_log::chain::origin_hash;
@@ -102,7 +103,7 @@ struct Made {
 pub async fn run(config: &Config, command: &Archive) -> anyhow::Result<ExitCode> {
     retention(command)?;
     let trusted = command.audit.trusted()?;
-    let bus = Bus::connect(&config.bus("artstore audit archive")).await?;
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore audit archive")).await?;
     let mut connection = reached(&database(config)?).await?;
     // One at a time: a second one would record what the first has not removed.
     let locked: bool = sqlx::query_scalar(

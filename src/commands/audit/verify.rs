@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_projectors::audit_log::chain::Keyring;
 use artstore_projectors::audit_log::note::VerifierKey;
@@ -114,7 +115,7 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
     let bus = match command.no_bus {
         true => None,
         false => {
-            let options = config.bus("artstore audit verify");
+            let options = config.bus(Role::Reader, "artstore audit verify");
             let connect = again("NATS", None);
             let bus = connect.until(async || Ok(Bus::connect(&options).await?));
             Some(bus.await?.patient())

@@ -83,7 +83,7 @@ async fn write(
 ) -> anyhow::Result<f64> {
     let mut running = Running::default();
     let started = Instant::now();
-    system.start_audit_log(&mut running)?;
+    system.start_audit_log(&mut running).await?;
     let ended = async {
         loop {
             let size: Option<i64> =

@@ -73,7 +73,7 @@ pub async fn measure(system: &System, events: u32, rounds: u32) -> anyhow::Resul
 async fn drain(system: &System, source: &Source, events: u32) -> anyhow::Result<f64> {
     let mut running = Running::default();
     let started = Instant::now();
-    system.start_relay(source.clone(), &mut running)?;
+    system.start_relay(source.clone(), &mut running).await?;
     wait_for(system, source, events.into()).await?;
     let elapsed = started.elapsed();
     running.stop().await?;

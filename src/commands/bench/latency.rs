@@ -22,8 +22,8 @@ const PACE: Duration = Duration::from_millis(10);
 /// Both sides in turn; the median of each round's medians.
 pub async fn measure(system: &System, rounds: u32) -> anyhow::Result<Line> {
     let mut running = Running::default();
-    system.start_relay(Source::Query, &mut running)?;
-    system.start_projector(&mut running)?;
+    system.start_relay(Source::Query, &mut running).await?;
+    system.start_projector(&mut running).await?;
     let mut measured = Vec::new();
     // One round to warm up.
     ours(system).await?;

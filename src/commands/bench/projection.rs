@@ -59,7 +59,7 @@ async fn project(
 ) -> anyhow::Result<f64> {
     let mut running = Running::default();
     let started = Instant::now();
-    system.start_projector(&mut running)?;
+    system.start_projector(&mut running).await?;
     let ended = async {
         loop {
             let last: Option<i64> = sqlx::query_scalar(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_projectors::runtime::workers;
@@ -49,7 +50,7 @@ pub struct CheckBackup {
 
 /// Takes a backup.
 pub(super) async fn run(config: &Config, command: &Backup) -> anyhow::Result<ExitCode> {
-    let bus = Bus::connect(&config.bus("artstore bus backup"))
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus backup"))
         .await?
         .patient();
     let streams = streams(config, &bus, &command.source).await?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::AUDIT_HEADS;
 use artstore_runtime::count::{by, counted};
@@ -50,7 +51,7 @@ pub(super) async fn run(config: &Config, command: &Restore) -> anyhow::Result<Ex
     let manifest = checked(&command.folder, is_wanted, command.json)?;
     refuse_unknown(command, &manifest)?;
     let wanted: Vec<StreamBackup> = manifest.streams.into_iter().filter(is_wanted).collect();
-    let bus = Bus::connect(&config.bus("artstore bus restore"))
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus restore"))
         .await?
         .patient();
     let existing = restore::existing(&bus, &wanted).await?;

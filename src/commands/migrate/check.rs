@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use artstore_bus::bus_error::BusError;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::StreamName;
 use artstore_bus::streams::Limits;
@@ -361,7 +362,7 @@ async fn rights(
 }
 
 async fn of_nats(config: &Config, sources: &[Source]) -> Report {
-    let options = config.bus("artstore migrate check");
+    let options = config.bus(Role::Reader, "artstore migrate check");
     let shown = artstore_bus::connection::without_password(&options.url);
     let mut report = Report::of(format!("NATS: {shown}"));
     let bus = match Bus::connect(&options).await {

@@ -7,6 +7,7 @@ mod file;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_bus::selection::Selection;
 use artstore_bus::stream_reader::StreamReader;
@@ -67,7 +68,7 @@ pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
         )
     })?;
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus("artstore migrate smoke")).await?;
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore migrate smoke")).await?;
     let mut report = Vec::new();
     let mut failed = false;
     for (module, database) in elements {

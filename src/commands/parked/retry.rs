@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use artstore_bus::breaks;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::retry::{Retried, retry};
@@ -50,7 +51,7 @@ pub(super) async fn again(
     let wanted = store::groups(connection, &command.filter.which()).await?;
     let bus = match wanted.is_empty() {
         true => None,
-        false => Some(Bus::connect(&config.bus("artstore parked retry")).await?),
+        false => Some(Bus::connect(&config.bus(Role::Reader, "artstore parked retry")).await?),
     };
     let mut outcomes = Vec::new();
     for Group { stream, key, alone } in wanted {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use artstore_bus::breaks;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::discarded::{self, GivenUp};
@@ -63,7 +64,7 @@ pub(super) async fn undo(
     let source =
         Source::of_stream(stream).ok_or_else(|| anyhow!("stream {stream} is none of a source"))?;
     let given_up = one(connection, command).await?;
-    let bus = Bus::connect(&config.bus("artstore parked undiscard")).await?;
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore parked undiscard")).await?;
     let damage = breaks::damage(&bus, &source).await?;
     let mut reading = Reading {
         bus: &bus,

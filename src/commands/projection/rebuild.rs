@@ -9,6 +9,7 @@ mod swap;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector;
@@ -78,7 +79,7 @@ async fn of<P: Projector>(
         return remove::<P>(&database, command.json).await;
     }
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus("artstore projection rebuild"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection rebuild"))
         .await?
         .patient();
     if let Some(AsOfArgument(as_of)) = &command.as_of {

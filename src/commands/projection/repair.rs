@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
@@ -63,7 +64,7 @@ pub async fn repair(config: &Config, command: Repair) -> anyhow::Result<ExitCode
         ids.dedup();
     }
     let Name::QueryCache = command.projection;
-    let bus = Bus::connect(&config.bus("artstore projection repair"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection repair"))
         .await?
         .patient();
     let repaired = repair::repair(&bus, &database, &damage).await?;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector;
@@ -69,7 +70,7 @@ async fn of<P: Projector>(
 ) -> anyhow::Result<ExitCode> {
     let database = database(config, command.projection)?;
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus("artstore projection rollback"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection rollback"))
         .await?
         .patient();
     let mut connection = connect(config, command.projection).await?;

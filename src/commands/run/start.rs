@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::{Bus, BusOptions, without_password};
 use artstore_producers::relay::progress::RelayProgress;
@@ -18,6 +19,7 @@ use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::service::Service;
 use crate::service::waiting::{Patience, Wait};
 
@@ -45,15 +47,55 @@ pub(super) async fn connect(
     Ok(wait.after(error, || Bus::connect(options)).await?)
 }
 
+/// Connects the relays: each with the key of its source, or all by one connection where there is one user for all.
+pub(super) async fn connect_relays(
+    config: &Config,
+    relays: Vec<RelayOptions>,
+    patience: Patience,
+    service: &Service,
+) -> anyhow::Result<Vec<(Bus, RelayOptions)>> {
+    let mut shared: Option<Bus> = None;
+    let mut connected = Vec::with_capacity(relays.len());
+    for relay in relays {
+        let role = Role::Relay(relay.source.clone());
+        let options = config.bus(role, "artstore relay");
+        let bus = match &shared {
+            Some(bus) if !options.is_of_role()? => bus.clone(),
+            Some(_) | None => connect(&options, patience, service).await?,
+        };
+        if !options.is_of_role()? {
+            shared = Some(bus.clone());
+        }
+        connected.push((bus, relay));
+    }
+    Ok(connected)
+}
+
+/// Connects a projector, and for the audit log also whoever publishes its heads, where that is another user.
+pub(super) async fn connect_projector(
+    config: &Config,
+    reader: &Role,
+    patience: Patience,
+    service: &Service,
+) -> anyhow::Result<(Bus, Option<Bus>)> {
+    let options = config.bus(reader.clone(), "artstore projector");
+    let bus = connect(&options, patience, service).await?;
+    let heads = config.bus(Role::AuditHeads, "artstore projector (heads)");
+    let publisher = match *reader == Role::AuditLog && heads.is_of_role()? {
+        true => Some(connect(&heads, patience, service).await?),
+        false => None,
+    };
+    Ok((bus, publisher))
+}
+
 /// Checks all sources before the first one is relayed: a wrong setting of one keeps the others from
 /// publishing. One whose server is unavailable leaves the others alone and is waited for by itself; so does
 /// one that is halted, which shows why. Where all are halted, the first one's reason comes back.
 pub(super) async fn check(
-    bus: &Bus,
-    relays: &[RelayOptions],
+    relays: &[(Bus, RelayOptions)],
     patience: Patience,
 ) -> anyhow::Result<()> {
-    let checks = relays.iter().map(async |options| {
+    let checks = relays.iter().map(async |(bus, options)| {
         let check = relay::check(bus, options);
         let checked = match patience.waits() {
             true => match tokio::time::timeout(CHECK, check).await {

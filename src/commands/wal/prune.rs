@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use artstore_producers::operations::prune::{self, Compared, Facts, KEPT, Limits, Plan, Stays};
 use artstore_runtime::crash;
@@ -109,7 +110,7 @@ pub(super) async fn run(config: &Config, command: &Prune) -> anyhow::Result<Exit
             .filter(|age| Utc::now().checked_sub_signed(*age).is_some())
             .ok_or_else(|| ConfigError("--older-than: longer than time itself".to_owned()))?;
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus("artstore wal prune"))
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore wal prune"))
         .await?
         .patient();
     let mut looked = Vec::new();

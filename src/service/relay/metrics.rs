@@ -29,9 +29,9 @@ impl RelayRole {
             .iter()
             .map(|w| {
                 (
-                    w.source.to_string(),
-                    w.source.stream(),
-                    w.progress.read(),
+                    w.relay.source.to_string(),
+                    w.relay.source.stream(),
+                    w.relay.progress.read(),
                     w.reached().clone(),
                 )
             })
