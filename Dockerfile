@@ -31,7 +31,7 @@ RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
 # --- NATS, as a user of its own ------------------------------------------------------------------------------------
 FROM nats:2.14.6-alpine AS nats
 # A new volume takes owner and rights from here.
-RUN install -d -o 10001 -g 10001 -m 0700 /data
+RUN install -d -o 10001 -g 10001 -m 0700 /data /etc/nats/permissions
 COPY deploy/nats/nats.conf /etc/nats/nats.conf
 USER 10001:10001
 VOLUME ["/data"]
@@ -39,10 +39,10 @@ CMD ["nats-server", "-c", "/etc/nats/nats.conf"]
 
 # --- operators' commands: pg_dump has to be as new as the server ----------------------------------------------------
 FROM postgres:17.6-bookworm AS tools
-RUN install -d -o postgres -g postgres -m 0700 /backups
+# The same user as that of the services: it has the keys that they have made.
+RUN install -d -o 10001 -g 10001 -m 0700 /backups
 COPY --from=build /build/target/release/artstore /usr/local/bin/artstore
-# Its user postgres.
-USER 999:999
+USER 10001:10001
 WORKDIR /backups
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["artstore"]
@@ -57,7 +57,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 10001 artstore \
     && useradd --uid 10001 --gid artstore --no-create-home --shell /usr/sbin/nologin artstore \
-    && install -d -o artstore -g artstore -m 0755 /keys
+    && install -d -o artstore -g artstore -m 0755 /keys \
+    && install -d -o artstore -g artstore -m 0700 /nats/server /nats/relay /nats/projector /nats/audit /nats/reader \
+        /nats/operator /nats/administrator
 COPY --from=build /build/target/release/artstore /usr/local/bin/artstore
 ARG ARTSTORE_VERSION=0.1.0
 LABEL org.opencontainers.image.title="artstore" \

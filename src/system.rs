@@ -282,7 +282,7 @@ fn sources_with(elements: &[ElementName]) -> Vec<Source> {
 /// A connection with the key of a role.
 async fn connect(stack: &Stack, role: Role) -> anyhow::Result<Bus> {
     let options = BusOptions {
-        url: stack.nats_servers(),
+        url: stack.nats_reader_url(),
         credentials: Some(stack.nats_keys()),
         name: format!("artstore {role}"),
         role,

@@ -120,7 +120,9 @@ impl Bus {
                 })?
             }
         };
-        if let Some((user, password)) = login {
+        if let Some((user, password)) = login
+            && options.credentials.is_none()
+        {
             connect = connect.user_and_password(user, password);
         }
         let client = connect

@@ -39,7 +39,7 @@ impl Right {
 #[error(
     "NATS user {user} may not {} to {subject}: use a user that may (NATS_URL or \
      NATS_CREDENTIALS), or add the subject to this user's `permissions.{}` in the server's \
-     configuration", .right.name(), .right.name()
+     configuration (`artstore bus permissions FOLDER` writes it, after a change of the elements again)", .right.name(), .right.name()
 )]
 pub struct Refusal {
     /// The connection's user, as its settings name it.

@@ -106,13 +106,13 @@ impl Bus {
         if named.is_empty() {
             return self.stream_names_of_account().await;
         }
-        let look = named.into_iter().map(async |stream| {
-            match self.stream_info(&stream).await {
+        let look = named
+            .into_iter()
+            .map(async |stream| match self.stream_info(&stream).await {
                 Ok(_) => Ok(Some(stream)),
                 Err(BusError::NoStream(_)) => Ok(None),
                 Err(error) => Err(error),
-            }
-        });
+            });
         let there = futures::future::try_join_all(look).await?;
         Ok(there.into_iter().flatten().collect())
     }

@@ -5,7 +5,9 @@
 //! and ask: `select username, count(distinct file_id) from user_files group by username`.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::{Bus, BusOptions};
 use artstore_projectors::projector::{Projector, Received, Rejection};
 use artstore_projectors::runtime::progress::ProjectorProgress;
@@ -81,7 +83,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let database = std::env::var("QUERY_DATABASE_URL")?.parse()?;
     let bus = Bus::connect(&BusOptions {
         url: std::env::var("NATS_URL")?,
-        credentials: None,
+        credentials: std::env::var_os("NATS_CREDENTIALS").map(PathBuf::from),
+        role: Role::Projector,
         name: "files-per-user".to_owned(),
     })
     .await?;

@@ -76,9 +76,11 @@ pub async fn existing<'a>(
     Ok(found)
 }
 
-/// Restores a stream from a file that was checked. `replicas`: in place of the manifest's.
+/// Restores a stream from a file that was checked, and reads it. `sender`: a connection that may send its chunks.
+/// `replicas`: in place of the manifest's.
 pub async fn restore(
     bus: &Bus,
+    sender: &Bus,
     folder: &Path,
     backup: &StreamBackup,
     replicas: Option<usize>,
@@ -88,7 +90,7 @@ pub async fn restore(
     if let Some(replicas) = replicas {
         config["num_replicas"] = replicas.into();
     }
-    let restoring = begin(bus, backup, &config).await?;
+    let restoring = begin(sender, backup, &config).await?;
     let path = folder.join(&backup.file);
     let failed = || format!("{} can't be read", path.display());
     let mut file = File::open(&path).with_context(failed)?;

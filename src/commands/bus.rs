@@ -2,6 +2,7 @@
 //! modules below back up and restore whole streams.
 
 mod backup;
+mod permissions;
 mod progress;
 mod restore;
 
@@ -23,6 +24,9 @@ use crate::config::Config;
 pub enum BusCommand {
     /// Make the streams; calling it again changes nothing, and nothing that would lose data is done
     Init(Init),
+    /// Write the accounts and permissions of the NATS server for the configured sources, and a key for each role;
+    /// calling it again keeps the keys
+    Permissions(permissions::Permissions),
     /// Back up the streams into a folder, while they are in use
     Backup(backup::Backup),
     /// Check a backup without restoring it: its manifest, and each file's size, digest and form
@@ -49,6 +53,7 @@ pub struct Init {
 pub async fn run(config: &Config, command: BusCommand) -> anyhow::Result<ExitCode> {
     match command {
         BusCommand::Init(init) => run_init(config, &init).await,
+        BusCommand::Permissions(permissions) => permissions::run(config, &permissions),
         BusCommand::Backup(backup) => backup::run(config, &backup).await,
         BusCommand::CheckBackup(check) => backup::check(&check),
         BusCommand::Restore(restore) => restore::run(config, &restore).await,

@@ -121,8 +121,11 @@ fn variables(system: &System) -> String {
     };
     let audit = &system.audit;
     let all = [
-        ("NATS_URL", system.stack.nats_servers()),
-        ("NATS_CREDENTIALS", system.stack.nats_keys().display().to_string()),
+        ("NATS_URL", system.stack.nats_reader_url()),
+        (
+            "NATS_CREDENTIALS",
+            system.stack.nats_keys().display().to_string(),
+        ),
         (
             "ADMIN_DATABASE_URL",
             system.stack.database_url(ADMIN_DATABASE),

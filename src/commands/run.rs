@@ -25,9 +25,7 @@ use crate::audit_keys::AuditSettings;
 use crate::config::{Config, ConfigError, RelaySettings, ServiceSettings};
 use crate::names;
 use crate::service::waiting::Patience;
-use crate::service::{
-    Limits, Projection, ProjectorRole, RelayRole, Service, ShownRelay, answer,
-};
+use crate::service::{Limits, Projection, ProjectorRole, RelayRole, Service, ShownRelay, answer};
 use crate::signals::stop_signal;
 use artstore_verification::continuous::Continuous;
 use artstore_verification::proven::Proven;

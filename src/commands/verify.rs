@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use artstore_bus::bus_error::BusError;
 use artstore_bus::accounts::role::Role;
+use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_runtime::connection;
 use artstore_runtime::crash;

@@ -205,6 +205,9 @@ pub(super) struct Secrets {
     /// The password of `account0`, `account1`, …
     pub(super) accounts: Vec<String>,
     pub(super) system: String,
+    /// The password of the reader who has no key.
+    #[serde(default = "password")]
+    pub(super) reader: String,
     pub(super) routes: String,
     pub(super) postgres: String,
 }
@@ -227,6 +230,7 @@ impl Secrets {
                 nats_nodes,
                 accounts: Vec::new(),
                 system: password(),
+                reader: password(),
                 routes: password(),
                 postgres: password(),
             }

@@ -136,9 +136,10 @@ impl Stack {
         self.nats.url(account)
     }
 
-    /// Where a user with a key connects: every node as `nats://127.0.0.1:port`, separated by commas.
-    pub fn nats_servers(&self) -> String {
-        self.nats.servers()
+    /// Where a reader connects, in the accounts for sources: every node as `nats://reader:password@127.0.0.1:port`,
+    /// separated by commas. A key of [`Stack::nats_keys`] takes the place of the login.
+    pub fn nats_reader_url(&self) -> String {
+        self.nats.reader_url()
     }
 
     /// The folder with the keys of all roles.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use artstore_bus::accounts::configuration;
-use artstore_bus::accounts::key;
+use artstore_bus::accounts::key::{self, Login, User};
 use artstore_bus::accounts::role::Role;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::{self, stream};
@@ -22,6 +22,9 @@ const TRIES: usize = 5;
 
 /// The folder of the keys, below the stack's.
 pub(super) const KEYS: &str = "nats-keys";
+
+/// Reads as everybody with the key of [`Role::Reader`] does, for clients that take a login from the URL.
+const READER: &str = "reader";
 
 /// What accounts there are.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub(super) struct Nats {
     program: PathBuf,
     /// The passwords of the plain accounts.
     accounts: Vec<String>,
+    /// That of the reader who has no key.
+    reader: String,
     nodes: Vec<Node>,
 }
 
@@ -59,12 +64,19 @@ impl Nats {
     ) -> anyhow::Result<Nats> {
         let roles = match accounts.sources.is_empty() {
             true => None,
-            false => Some(accounts_of(folder, &accounts.sources)?),
+            false => Some(accounts_of(folder, secrets, &accounts.sources)?),
         };
         let mut tries = TRIES;
         loop {
             let plain = accounts.plain;
-            let nats = Nats::spawn(folder, secrets, program.clone(), plain, roles.as_deref(), port)?;
+            let nats = Nats::spawn(
+                folder,
+                secrets,
+                program.clone(),
+                plain,
+                roles.as_deref(),
+                port,
+            )?;
             let Err(error) = nats.until_ready().await else {
                 return Ok(nats);
             };
@@ -119,6 +131,7 @@ impl Nats {
         Ok(Nats {
             program,
             accounts: secrets.accounts[..accounts].to_vec(),
+            reader: secrets.reader.clone(),
             nodes,
         })
     }
@@ -133,11 +146,12 @@ impl Nats {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    pub(super) fn servers(&self) -> String {
-        let urls = self
-            .nodes
-            .iter()
-            .map(|node| format!("nats://127.0.0.1:{}", node.port));
+    /// All nodes' addresses with a reader's login.
+    pub(super) fn reader_url(&self) -> String {
+        let urls = self.nodes.iter().map(|node| {
+            let (password, port) = (&self.reader, node.port);
+            format!("nats://{READER}:{password}@127.0.0.1:{port}")
+        });
         urls.collect::<Vec<_>>().join(",")
     }
 
@@ -235,10 +249,14 @@ impl Node {
 }
 
 /// The accounts of an installation with these sources; the keys that are missing are made.
-fn accounts_of(folder: &Folder, sources: &[Source]) -> anyhow::Result<String> {
+fn accounts_of(folder: &Folder, secrets: &Secrets, sources: &[Source]) -> anyhow::Result<String> {
     let keys = folder.private(KEYS, None)?;
     let users = key::of_folder(&keys, &Role::all(sources));
-    let users = users.with_context(|| format!("the keys in {}", keys.display()))?;
+    let mut users = users.with_context(|| format!("the keys in {}", keys.display()))?;
+    users.push(User {
+        role: Role::Reader,
+        login: Login::Password(READER.to_owned(), secrets.reader.clone()),
+    });
     Ok(configuration::accounts(sources, &users))
 }
 

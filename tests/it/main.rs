@@ -10,6 +10,7 @@
 
 mod support;
 
+mod accounts;
 mod adoption;
 mod audit;
 mod commands;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use artstore_schemas::source::Source;
 
-use super::key::{User, inbox_prefix};
+use super::key::{Login, User, inbox_prefix};
 use super::rights::{self, ACCOUNT_INFO, PROJECTION_STATUS, Rights};
 use super::role::Role;
 use crate::stream_name::StreamName;
@@ -29,9 +29,12 @@ pub fn accounts(sources: &[Source], users: &[User]) -> String {
         let mut exports = exported(&stream);
         exports.push(service(&source.status_subject(), STREAMED, BOTH));
         exports.push(service(&source.control_subject(), SINGLE, OPERATORS));
-        let users = users_of(users, sources, |role| {
-            *role == Role::Relay(source.clone())
-        });
+        exports.push(messages(&source.nudge_subject()));
+        let users = users_of(
+            users,
+            sources,
+            |role| matches!(role, Role::Relay(of) | Role::Restore(of) if of == source),
+        );
         account(
             &mut text,
             &account_of(source),
@@ -40,7 +43,9 @@ pub fn accounts(sources: &[Source], users: &[User]) -> String {
             &[("exports", exports)],
         );
     }
-    let users_of_heads = users_of(users, sources, |role| *role == Role::AuditHeads);
+    let users_of_heads = users_of(users, sources, |role| {
+        matches!(role, Role::AuditHeads | Role::RestoreHeads)
+    });
     let mut exports = exported(&StreamName::audit_heads());
     exports.push(service(ACCOUNT_INFO, SINGLE, BOTH));
     account(
@@ -97,6 +102,15 @@ fn service(subject: &str, response: &str, accounts: &str) -> String {
     format!("{{ service: \"{subject}\", response: {response}, accounts: [{accounts}] }}")
 }
 
+/// What operators hear of an account.
+fn messages(subject: &str) -> String {
+    format!("{{ stream: \"{subject}\", accounts: [{OPERATORS}] }}")
+}
+
+fn heard(account: &str, subject: &str) -> String {
+    format!("{{ stream: {{ account: \"{account}\", subject: \"{subject}\" }} }}")
+}
+
 /// What an account with a stream lets others do.
 fn exported(stream: &StreamName) -> Vec<String> {
     let name = stream.as_str();
@@ -110,10 +124,7 @@ fn exported(stream: &StreamName) -> Vec<String> {
     for request in of_operators.chain([stream.subjects().to_owned()]) {
         exports.push(service(&request, SINGLE, OPERATORS));
     }
-    exports.push(format!(
-        "{{ stream: \"{}\", accounts: [{OPERATORS}] }}",
-        stream.backup_subjects()
-    ));
+    exports.push(messages(&stream.backup_subjects()));
     exports
 }
 
@@ -152,36 +163,51 @@ fn imports_of_operators(sources: &[Source]) -> Vec<String> {
         let requests = making.chain(rights::removing(stream.as_str()));
         let all = requests.chain([stream.subjects().to_owned()]);
         imports.extend(all.map(|request| imported(&home, &request)));
-        imports.push(format!(
-            "{{ stream: {{ account: \"{home}\", subject: \"{}\" }} }}",
-            stream.backup_subjects()
-        ));
+        imports.push(heard(&home, &stream.backup_subjects()));
     }
     for source in sources {
         imports.push(imported(&account_of(source), &source.control_subject()));
+        imports.push(heard(&account_of(source), &source.nudge_subject()));
     }
     imports.push(imported(READERS, PROJECTION_STATUS));
     imports
 }
 
 fn users_of(users: &[User], sources: &[Source], is_here: impl Fn(&Role) -> bool) -> Vec<String> {
-    let here = users.iter().filter(|user| is_here(&user.role));
-    here.map(|user| user_entry(user, sources)).collect()
+    let here: Vec<&User> = users.iter().filter(|user| is_here(&user.role)).collect();
+    let entry = |user: &&User| user_entry(user, &here, sources);
+    here.iter().map(entry).collect()
 }
 
-fn user_entry(user: &User, sources: &[Source]) -> String {
+/// A user with what it may do; `here` are all of its account.
+fn user_entry(user: &User, here: &[&User], sources: &[Source]) -> String {
     let rights = Rights::of(&user.role, sources);
-    let mut subscribe = vec![format!("{}.>", inbox_prefix(&user.public))];
+    let inboxes = |public: &String| format!("{}.>", inbox_prefix(public));
+    let (login, own, others) = match &user.login {
+        Login::Key(public) => (format!("nkey: {public}"), inboxes(public), Vec::new()),
+        Login::Password(name, password) => {
+            let keys = here.iter().filter_map(|user| match &user.login {
+                Login::Key(public) => Some(inboxes(public)),
+                Login::Password(..) => None,
+            });
+            let login = format!("user: \"{name}\", password: \"{password}\"");
+            (login, "_INBOX.>".to_owned(), keys.collect())
+        }
+    };
+    let deny = match others.is_empty() {
+        true => String::new(),
+        false => format!(", deny: [{}]", quoted(&others)),
+    };
+    let mut subscribe = vec![own];
     subscribe.extend(rights.subscribe);
     let answers = match rights.answers {
         true => "\n            allow_responses: { max: 1, expires: \"1m\" }",
         false => "",
     };
     format!(
-        "{{ # {}\n          nkey: {}\n          permissions: {{\n            publish: {{ allow: [{}] }}\n            \
-         subscribe: {{ allow: [{}] }}{answers}\n          }}\n        }}",
+        "{{ # {}\n          {login}\n          permissions: {{\n            publish: {{ allow: [{}] }}\n            \
+         subscribe: {{ allow: [{}]{deny} }}{answers}\n          }}\n        }}",
         user.role,
-        user.public,
         quoted(&rights.publish),
         quoted(&subscribe),
     )

@@ -15,8 +15,27 @@ use super::role::Role;
 pub struct User {
     /// What it does.
     pub role: Role,
-    /// The public part of its key.
-    pub public: String,
+    /// What it shows.
+    pub login: Login,
+}
+
+/// How the server knows a user.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// By the public part of its key.
+    Key(String),
+    /// By a name and a password, for clients that take both from the URL: on private servers alone. Its inboxes are
+    /// all that no user with a key has.
+    Password(String, String),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(public) => f.debug_tuple("Key").field(public).finish(),
+            Self::Password(name, _) => f.debug_tuple("Password").field(name).finish(),
+        }
+    }
 }
 
 /// The users of these roles, by the keys in a folder; those that are missing are made.
@@ -25,7 +44,7 @@ pub fn of_folder(folder: &Path, roles: &[Role]) -> io::Result<Vec<User>> {
         let key = UserKey::of_file(&folder.join(role.key_file()))?;
         Ok(User {
             role: role.clone(),
-            public: key.public(),
+            login: Login::Key(key.public()),
         })
     };
     roles.iter().map(user).collect()

@@ -4,7 +4,7 @@
 use artstore_schemas::source::Source;
 
 use super::role::Role;
-use crate::stream_name::StreamName;
+use crate::stream_name::{AUDIT_HEADS, StreamName};
 
 /// The requests that the client and we make about an account and a user.
 pub(super) const ACCOUNT_INFO: &str = "$JS.API.INFO";
@@ -43,20 +43,23 @@ pub(super) fn next_messages(stream: &str) -> String {
     api("CONSUMER.MSG.NEXT.{}.*", stream)
 }
 
-/// Requests that make streams, and back them up and restore them.
+/// Requests that make streams and back them up.
 pub(super) fn making(stream: &str) -> Vec<String> {
-    let mut requests = [
-        "STREAM.CREATE.{}",
-        "STREAM.UPDATE.{}",
-        "STREAM.SNAPSHOT.{}",
-        "STREAM.RESTORE.{}",
-    ]
-    .map(|request| api(request, stream))
-    .to_vec();
-    // The chunks of a backup are acknowledged, those of a restore sent.
+    let requests = ["STREAM.CREATE.{}", "STREAM.UPDATE.{}", "STREAM.SNAPSHOT.{}"];
+    let mut requests = requests.map(|request| api(request, stream)).to_vec();
+    // The chunks of a backup are acknowledged.
     requests.push(format!("$JS.SNAPSHOT.ACK.{stream}.>"));
-    requests.push(format!("$JS.SNAPSHOT.RESTORE.{stream}.>"));
     requests
+}
+
+/// Requests that restore a stream. They can't be imported: the server adds a header to whatever comes from another
+/// account, and takes a chunk of a restore for what it is with that header.
+fn restoring(stream: &str) -> Vec<String> {
+    vec![
+        api("STREAM.INFO.{}", stream),
+        api("STREAM.RESTORE.{}", stream),
+        format!("$JS.SNAPSHOT.RESTORE.{stream}.>"),
+    ]
 }
 
 /// Requests that remove something, or disturb somebody.
@@ -100,6 +103,7 @@ impl Rights {
                 rights.publish.push(stream.subjects().to_owned());
                 // Commands that publish ask the running relay to step aside.
                 rights.publish.push(source.control_subject());
+                rights.publish.push(source.nudge_subject());
                 rights.subscribe = vec![
                     source.nudge_subject(),
                     source.status_subject(),
@@ -116,6 +120,8 @@ impl Rights {
                 let heads = StreamName::audit_heads();
                 rights.publish.push(heads.subjects().to_owned());
             }
+            Role::Restore(source) => rights.publish.extend(restoring(&source.stream())),
+            Role::RestoreHeads => rights.publish.extend(restoring(AUDIT_HEADS)),
             Role::Reader => {
                 rights.publish.extend::<Vec<_>>(each(&read));
                 rights.publish.extend(statuses(sources));
@@ -131,6 +137,10 @@ impl Rights {
                     .publish
                     .extend(sources.iter().map(Source::control_subject));
                 rights.subscribe = each(&|stream| vec![stream.backup_subjects()]);
+                // They hear of new rows, as the relay does.
+                rights
+                    .subscribe
+                    .extend(sources.iter().map(Source::nudge_subject));
                 if *role == Role::Administrator {
                     let remove = |stream: &StreamName| removing(stream.as_str());
                     rights.publish.extend::<Vec<_>>(each(&remove));

@@ -64,15 +64,23 @@ pub(super) async fn run(config: &Config, command: &Restore) -> anyhow::Result<Ex
         let mut bar = Bar::new(command.json);
         let replicas = command.replicas.map(usize::from);
         let mut is_made = false;
-        let restoring = restore::restore(&bus, &command.folder, backup, replicas, |stage, at| {
-            is_made |= stage == Stage::Read;
-            let (what, of) = match stage {
-                Stage::Send => ("send", backup.bytes),
-                Stage::Make => ("the server makes", backup.bytes),
-                Stage::Read => ("read", backup.last_sequence),
-            };
-            bar.part(what, &backup.stream, at, of);
-        });
+        let sender = sender(config, &bus, &backup.stream).await?;
+        let restoring = restore::restore(
+            &bus,
+            &sender,
+            &command.folder,
+            backup,
+            replicas,
+            |stage, at| {
+                is_made |= stage == Stage::Read;
+                let (what, of) = match stage {
+                    Stage::Send => ("send", backup.bytes),
+                    Stage::Make => ("the server makes", backup.bytes),
+                    Stage::Read => ("read", backup.last_sequence),
+                };
+                bar.part(what, &backup.stream, at, of);
+            },
+        );
         let restored = restoring
             .await
             .map_err(|error| ended(command, &wanted, number, is_made, &error))?;
@@ -91,6 +99,18 @@ pub(super) async fn run(config: &Config, command: &Restore) -> anyhow::Result<Ex
         println!("What comes next: start relays and projectors, then `artstore status`");
     }
     Ok(ExitCode::from(u8::from(!clean)))
+}
+
+/// The connection that may send a stream's chunks: with a key of its own where there is one.
+async fn sender(config: &Config, bus: &Bus, stream: &str) -> anyhow::Result<Bus> {
+    let Some(role) = Role::restoring(stream) else {
+        return Ok(bus.clone());
+    };
+    let options = config.bus(role, "artstore bus restore (chunks)");
+    match options.is_of_role()? {
+        true => Ok(Bus::connect(&options).await?.patient()),
+        false => Ok(bus.clone()),
+    }
 }
 
 fn refuse_unknown(command: &Restore, manifest: &Manifest) -> Result<(), ConfigError> {

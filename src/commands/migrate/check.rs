@@ -5,8 +5,8 @@ use artstore_runtime::count::counted;
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use artstore_bus::bus_error::BusError;
 use artstore_bus::accounts::role::Role;
+use artstore_bus::bus_error::BusError;
 use artstore_bus::connection::Bus;
 use artstore_bus::stream_name::StreamName;
 use artstore_bus::streams::Limits;

@@ -4,8 +4,8 @@ use artstore_runtime::count::{by, counted};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use artstore_bus::breaks;
 use artstore_bus::accounts::role::Role;
+use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::retry::{Retried, retry};

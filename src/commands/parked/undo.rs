@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
-use artstore_bus::breaks;
 use artstore_bus::accounts::role::Role;
+use artstore_bus::breaks;
 use artstore_bus::connection::Bus;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::parking::discarded::{self, GivenUp};

@@ -68,7 +68,7 @@ fn writer(url: &str, number: u32, stop: &Arc<AtomicBool>) -> JoinHandle<u32> {
 }
 
 async fn adopted_while_it_is_written_to(made: Made) {
-    let mut world = World::new(&[]).await;
+    let mut world = World::with_accounts_for(&[ELEMENT], &[]).await;
     let (url, mut element) = product_database(&storage(), made).await;
     let (query_url, mut query) = product_database(&Module::Query, made).await;
     let (admin_url, mut admin) = product_database(&Module::Admin, made).await;

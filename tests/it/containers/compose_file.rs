@@ -164,7 +164,7 @@ fn every_container_is_confined_and_says_how_it_starts_and_ends() {
         if !builds.is_empty() && name != "nats" {
             assert_eq!(service["pull_policy"], "never", "{name}");
         }
-        if service["build"].is_null() && !builds.is_empty() {
+        if service["build"].is_null() && !builds.is_empty() && name != "nats-permissions" {
             assert!(!service["depends_on"]["migrate"].is_null(), "{name}");
         }
         let stage = builds.first().and_then(|build| build["target"].as_str());
@@ -176,7 +176,7 @@ fn every_container_is_confined_and_says_how_it_starts_and_ends() {
         let (user, group) = user.and_then(|user| user.split_once(':')).unwrap();
         let (user, group): (u32, u32) = (user.parse().unwrap(), group.parse().unwrap());
         assert!(user > 0 && group > 0, "{name}");
-        let stays = !matches!(name, "migrate" | "tools");
+        let stays = !matches!(name, "migrate" | "nats-permissions" | "tools");
         assert_eq!(service["restart"] == "unless-stopped", stays, "{name}");
         assert_eq!(!service["healthcheck"]["test"].is_null(), stays, "{name}");
         assert_eq!(!service["stop_grace_period"].is_null(), stays, "{name}");
@@ -185,6 +185,7 @@ fn every_container_is_confined_and_says_how_it_starts_and_ends() {
         let on = root["services"][service]["depends_on"].as_object().unwrap();
         on.keys().cloned().collect::<Vec<_>>()
     };
+    assert_eq!(after("nats"), ["nats-permissions"]);
     assert_eq!(after("migrate"), ["nats", "postgres"]);
     assert_eq!(after("relay"), ["migrate", "nats", "postgres"]);
     assert_eq!(after("projector"), ["migrate", "nats", "postgres"]);

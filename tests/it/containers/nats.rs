@@ -1,16 +1,21 @@
 //! nats-server with the configuration of deploy/nats: it syncs always, and its users may do what the pages say.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use artstore_bus::accounts::role::Role;
+use artstore_bus::connection::Bus;
+use artstore_bus::inbox::is_inbox;
 use artstore_producers::relay::publish::{self, Outgoing, PublishMode};
 use artstore_projectors::audit_log::published;
+use artstore_schemas::source::Source;
 use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::dockerfile::Stage;
-use crate::support::compose::{self, Variables, filled, words};
+use crate::support::compose::{self, filled, words};
 use crate::support::repository::{repository, text};
 use crate::support::*;
 
@@ -31,6 +36,7 @@ pub struct Nats {
 impl Nats {
     pub async fn start(root: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        permissions(root, folder.path()).await;
         let (port, monitor) = (free_port(), free_port());
         let mut configuration = text("deploy/nats/nats.conf");
         let store = folder.path().join("data").display().to_string();
@@ -61,7 +67,6 @@ impl Nats {
             .arg("-c")
             .arg(&path)
             .env_clear()
-            .envs(compose::environment(&root["services"]["nats"]))
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .kill_on_drop(true)
@@ -88,13 +93,37 @@ impl Nats {
         nats
     }
 
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
     }
 
-    pub fn url(&self, user: &str, variables: &Variables) -> String {
-        let password = &variables[&format!("NATS_{}_PASSWORD", user.to_uppercase())];
-        format!("nats://{user}:{password}@127.0.0.1:{}", self.port)
+    /// The folder of keys that a service has as its volume.
+    pub fn keys_of(&self, root: &Value, service: &Value) -> PathBuf {
+        let (volume, _) = mounted(service, |to| to == "/nats");
+        let made_by = &root["services"]["nats-permissions"];
+        let (_, folder) = mounted_from(made_by, &volume);
+        self.folder.path().join(folder.strip_prefix('/').unwrap())
+    }
+
+    /// The folder of one role's keys.
+    pub fn keys(&self, folder: &str) -> PathBuf {
+        self.folder.path().join("nats").join(folder)
+    }
+
+    /// The program as somebody who has these keys.
+    pub fn command(&self, keys: &str, words: &[&str]) -> Program {
+        Program::new(words)
+            .env("NATS_URL", &self.url())
+            .env("NATS_CREDENTIALS", &self.keys(keys).display().to_string())
+    }
+
+    pub async fn connect(&self, role: Role) -> Bus {
+        let keys = self.keys(role.folder());
+        connect_as(role, &self.url(), Some(&keys)).await
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     async fn asked(&self, path: &str) -> Value {
@@ -105,10 +134,64 @@ impl Nats {
     }
 }
 
+/// The keys and the accounts, as compose.yaml has them made: again, and nothing has changed.
+async fn permissions(root: &Value, folder: &Path) {
+    let service = &root["services"]["nats-permissions"];
+    let place = folder.join("nats").display().to_string();
+    let command: Vec<String> = words(&service["command"])
+        .iter()
+        .map(|word| word.replace("/nats", &place))
+        .collect();
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let mut before = None;
+    for _ in 0..2 {
+        let program = compose::environment(service)
+            .iter()
+            .fold(Program::new(&command), |program, (name, value)| {
+                program.env(name, value)
+            });
+        let (status, said) = program.output().await;
+        assert!(status.success(), "{said}");
+        let made = std::fs::read(folder.join("nats/server/accounts.conf")).unwrap();
+        assert_eq!(*before.get_or_insert(made.clone()), made);
+    }
+    // The server has the same volume where its configuration includes it from.
+    let (volume, _) = mounted(service, |to| to == "/nats/server");
+    let (_, there) = mounted_from(&root["services"]["nats"], &volume);
+    assert_eq!(there, "/etc/nats/permissions");
+    std::os::unix::fs::symlink("nats/server", folder.join("permissions")).unwrap();
+}
+
+/// A volume of a service and where it has it.
+fn mounted(service: &Value, is_it: impl Fn(&str) -> bool) -> (String, String) {
+    let volumes = service["volumes"].as_array().unwrap().iter();
+    let mut volumes = volumes.map(|volume| {
+        let mut parts = volume.as_str().unwrap().split(':');
+        let (from, to) = (parts.next().unwrap(), parts.next().unwrap());
+        (from.to_owned(), to.to_owned())
+    });
+    volumes.find(|(_, to)| is_it(to)).unwrap()
+}
+
+fn mounted_from(service: &Value, volume: &str) -> (String, String) {
+    let volumes = service["volumes"].as_array().unwrap().iter();
+    let mut volumes = volumes.filter_map(|entry| {
+        let to = entry.as_str().unwrap().strip_prefix(volume)?;
+        let to = to.strip_prefix(':')?.split(':').next().unwrap();
+        Some((volume.to_owned(), to.to_owned()))
+    });
+    volumes.next().unwrap()
+}
+
+const ELEMENT: &str = "storage_elem_01";
+
+fn element() -> Source {
+    Source::Element(ELEMENT.parse().unwrap())
+}
+
 #[test]
-fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
+fn the_nats_configuration_syncs_always_and_lets_nobody_in_without_a_key() {
     run(async {
-        let variables = compose::some_variables();
         let nats = Nats::start(&filled()).await;
         let server = nats.asked("varz").await;
         assert_eq!(server["auth_required"], true);
@@ -120,101 +203,68 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
             store.starts_with(nats.folder.path().to_str().unwrap()),
             "{store}"
         );
-
-        let init = |url: &str| Program::new(&["bus", "init"]).env("NATS_URL", url);
-        let (status, said) = init(&nats.url("setup", &variables)).output().await;
+        let (status, said) = nats.command("operator", &["bus", "init"]).output().await;
         assert!(status.success(), "{said}");
-        for wrong in [
-            format!("nats://127.0.0.1:{}", nats.port),
-            format!("nats://setup:wrong@127.0.0.1:{}", nats.port),
-        ] {
-            let (status, said) = init(&wrong).finish().await;
+        // No key; and one that this server does not know.
+        let other = tempfile::tempdir().unwrap();
+        let wrong = Program::new(&["bus", "permissions", other.path().to_str().unwrap()]);
+        assert!(wrong.output().await.0.success());
+        let wrong = other.path().join("operator").display().to_string();
+        let init = || Program::new(&["bus", "init"]).env("NATS_URL", &nats.url());
+        for refused in [init(), init().env("NATS_CREDENTIALS", &wrong)] {
+            let (status, said) = refused.finish().await;
             assert_eq!(status.code(), Some(1), "{said}");
             assert!(said.contains("authorization violation"), "{said}");
         }
+        // A folder without the key that a command needs.
+        let (status, said) = nats.command("relay", &["bus", "init"]).finish().await;
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(said.contains("operator.nk"), "{said}");
+    });
+}
 
-        // A message that the relay did not write would stop it.
-        let subject = "artstore.wal.storage_elem_01.p00.file.created";
-        for user in ["setup", "reader"] {
-            let bus = connect(&nats.url(user, &variables)).await;
-            bus.client.publish(subject, "forged".into()).await.unwrap();
-            bus.client.flush().await.unwrap();
-            eventually("the server refuses it", || async {
-                let refused = |line: &str| {
-                    line.contains("Publish Violation")
-                        && line.contains(subject)
-                        && line.contains(&format!("user:{user}\""))
-                };
-                nats.log().lines().any(refused).then_some(())
-            })
-            .await;
-        }
-        // Only the projector of the audit log publishes its heads.
-        let subject = "artstore.audit.head.ARTSTORE_ADMIN";
-        for user in ["setup", "reader", "relay"] {
-            let bus = connect(&nats.url(user, &variables)).await;
-            bus.client.publish(subject, "forged".into()).await.unwrap();
-            bus.client.flush().await.unwrap();
-            eventually("the server refuses it", || async {
-                let refused = |line: &str| {
-                    line.contains("Publish Violation")
-                        && line.contains(subject)
-                        && line.contains(&format!("user:{user}\""))
-                };
-                nats.log().lines().any(refused).then_some(())
-            })
-            .await;
-        }
-        let relay = connect(&nats.url("relay", &variables)).await;
-        // A command asks with the relay's user, and is answered in its inbox; nobody else may ask.
-        let asked = "artstore.control.storage_elem_01";
-        let mut requests = relay.client.subscribe(asked).await.unwrap();
-        relay.client.flush().await.unwrap();
-        let command = connect(&nats.url("relay", &variables)).await;
-        let answer = tokio::spawn(async move {
-            let answer = command.client.request(asked, "step aside".into()).await;
-            answer.unwrap().payload
-        });
-        let request = requests.next().await.unwrap();
-        let reply = request.reply.unwrap();
-        relay.client.publish(reply, "ok".into()).await.unwrap();
-        assert_eq!(answer.await.unwrap(), "ok");
-        for user in ["setup", "reader"] {
-            let bus = connect(&nats.url(user, &variables)).await;
-            bus.client
-                .publish(asked, "step aside".into())
-                .await
-                .unwrap();
-            bus.client.flush().await.unwrap();
-            eventually("the server refuses it", || async {
-                let refused = |line: &str| {
-                    line.contains("Publish Violation")
-                        && line.contains(asked)
-                        && line.contains(&format!("user:{user}\""))
-                };
-                nats.log().lines().any(refused).then_some(())
-            })
-            .await;
-        }
-        let source = artstore_schemas::source::Source::Element("storage_elem_01".parse().unwrap());
-        let info = relay.stream_info(&source.stream()).await.unwrap();
-        assert_eq!(info.state.messages, 0);
-
-        // A refused publish or request is answered by nothing. It is named all the same, and at once.
+/// Each of the others tries to publish an event, a head, and a request to step aside.
+#[test]
+fn only_the_relay_publishes_and_a_refused_right_is_named_at_once() {
+    run(async {
+        let nats = Nats::start(&filled()).await;
+        let (status, said) = nats.command("operator", &["bus", "init"]).output().await;
+        assert!(status.success(), "{said}");
+        let event = "artstore.wal.storage_elem_01.p00.file.created";
+        let head = "artstore.audit.head.ARTSTORE_ADMIN";
+        let control = "artstore.control.storage_elem_01";
+        let foreign = "artstore.admin.p00.user.created";
+        let everywhere = [event, head, control, foreign];
         let begun = Instant::now();
-        let no_stream = nats.url("reader", &variables);
-        let (status, said) = init(&no_stream)
-            .env("ARTSTORE_ELEMENTS", "other=postgres://127.0.0.1/other")
-            .finish()
-            .await;
-        assert_eq!(status.code(), Some(1), "{said}");
-        let lacks = "NATS user \"reader\" may not publish to $JS.API.STREAM.CREATE.";
-        assert!(said.contains(lacks), "{said}");
-        let reader = connect(&nats.url("reader", &variables)).await;
+        for (role, refused) in [
+            (Role::Relay(element()), &[head, foreign][..]),
+            (Role::Relay(Source::Query), &everywhere),
+            (Role::Projector, &everywhere),
+            (Role::AuditLog, &everywhere),
+            (Role::AuditHeads, &[event, control, foreign]),
+            (Role::Reader, &everywhere),
+        ] {
+            let bus = nats.connect(role.clone()).await;
+            for subject in refused {
+                let mut watch = bus.refusals.watch();
+                bus.client.publish(*subject, "forged".into()).await.unwrap();
+                let refusal = watch.refused(|it| it == *subject).await.to_string();
+                let lacks = format!("may not publish to {subject}");
+                assert!(refusal.contains(&lacks), "{role}: {refusal}");
+            }
+        }
+        let operator = nats.connect(Role::Operator).await;
+        for source in [element(), Source::Admin] {
+            let info = operator.stream_info(&source.stream()).await.unwrap();
+            assert_eq!(info.state.messages, 0);
+        }
+
+        // What a command or a service needs and may not do is named, and does not look like a server that is silent.
+        let reader = nats.connect(Role::Reader).await;
         let message = Outgoing {
             id: uuid::Uuid::new_v4(),
             position: None,
-            subject: "artstore.wal.storage_elem_01.p00.file.created".to_owned(),
+            subject: event.to_owned(),
             headers: async_nats::HeaderMap::new(),
             body: "{}".into(),
         };
@@ -222,73 +272,88 @@ fn the_nats_configuration_syncs_always_and_lets_only_the_relay_publish() {
             let messages = vec![message.clone(); count];
             let failure = publish::publish(&reader, mode, messages, 0).await;
             let said = failure.unwrap_err().to_string();
-            let lacks = format!(
-                "NATS user \"reader\" may not publish to {}:",
-                message.subject
+            assert!(
+                said.contains(&format!("may not publish to {event}")),
+                "{said}"
             );
-            assert!(said.starts_with(&lacks), "{said}");
         }
-        let head = published::publish(&reader, "ARTSTORE_ADMIN", 0, "forged").await;
-        let said = head.unwrap_err().to_string();
-        let lacks = "NATS user \"reader\" may not publish to artstore.audit.head.ARTSTORE_ADMIN:";
-        assert!(said.starts_with(lacks), "{said}");
-        // Without the server's word each of the four waits for five seconds or more.
+        let failure = published::publish(&reader, "ARTSTORE_ADMIN", 0, "forged").await;
+        let said = failure.unwrap_err().to_string();
         assert!(
-            begun.elapsed() < Duration::from_secs(15),
-            "{:?}",
+            said.contains(&format!("may not publish to {head}")),
+            "{said}"
+        );
+        assert!(
+            begun.elapsed() < PATIENCE / 3,
+            "each without the server's answer waits for five seconds or more: {:?}",
             begun.elapsed()
         );
+
+        // A command asks with the operator's key, and is answered in its inbox.
+        let relay = nats.connect(Role::Relay(element())).await;
+        let mut requests = relay.client.subscribe(control).await.unwrap();
+        relay.client.flush().await.unwrap();
+        let answer = tokio::spawn(async move {
+            let answer = operator.client.request(control, "step aside".into()).await;
+            answer.unwrap().payload
+        });
+        let request = requests.next().await.unwrap();
+        let reply = request.reply.unwrap();
+        assert!(is_inbox(&reply), "{reply}");
+        relay.client.publish(reply, "ok".into()).await.unwrap();
+        assert_eq!(answer.await.unwrap(), "ok");
     });
 }
 
-/// Who may take backups and restore them: `operator` alone. A missing right is named.
+/// Who may take backups and restore them: the operator alone. A missing right is named.
 #[test]
 fn the_operator_alone_takes_backups_of_streams_and_restores_them() {
     run(async {
-        let variables = compose::some_variables();
         let nats = Nats::start(&filled()).await;
-        let as_user = |user: &str, words: &[&str]| {
-            Program::new(words).env("NATS_URL", &nats.url(user, &variables))
-        };
-        let (status, said) = as_user("setup", &["bus", "init"]).output().await;
+        let (status, said) = nats.command("operator", &["bus", "init"]).output().await;
         assert!(status.success(), "{said}");
-        let operator = connect(&nats.url("operator", &variables)).await;
+        let administrator = nats.connect(Role::Administrator).await;
         let subject = "artstore.admin.p00.thing.seen";
-        let sent = operator.jetstream.publish(subject, "x".repeat(100).into());
+        let sent = administrator
+            .jetstream
+            .publish(subject, "x".repeat(100).into());
         sent.await.unwrap().await.unwrap();
 
         let to = folder("operator");
         let to = |name: &str| to.join(name).to_str().unwrap().to_owned();
         let one = to("one");
-        let refused = as_user("reader", &["bus", "backup", &one]);
+        // The reader's key under another name does not do more.
+        let renamed = nats.keys("renamed");
+        std::fs::create_dir(&renamed).unwrap();
+        let copied = std::fs::copy(
+            nats.keys("reader").join("reader.nk"),
+            renamed.join("operator.nk"),
+        );
+        copied.unwrap();
+        let refused = nats.command("renamed", &["bus", "backup", &one]);
         let (status, log) = refused.finish().await;
         assert_eq!(status.code(), Some(1), "{log}");
-        let lacks =
-            "NATS user \"reader\" may not publish to $JS.API.STREAM.SNAPSHOT.ARTSTORE_AUDIT_HEADS";
-        assert!(log.contains(lacks), "{log}");
+        let lacks = "may not publish to $JS.API.STREAM.SNAPSHOT.ARTSTORE_AUDIT_HEADS";
+        assert!(
+            log.contains(lacks) || log.contains("may not subscribe to artstore.backup."),
+            "{log}"
+        );
         // Nothing of it is left.
-        let (status, log) = as_user("operator", &["bus", "backup", &one]).finish().await;
+        let backup = nats.command("operator", &["bus", "backup", &one]);
+        let (status, log) = backup.finish().await;
         assert!(status.success(), "{log}");
-        operator
-            .jetstream
-            .delete_stream("ARTSTORE_ADMIN")
-            .await
-            .unwrap();
+        let removed = administrator.jetstream.delete_stream("ARTSTORE_ADMIN");
+        removed.await.unwrap();
         let restore = ["bus", "restore", &one, "--stream", "admin"];
-        for (user, lacks) in [
-            ("reader", "$JS.API.STREAM.RESTORE.ARTSTORE_ADMIN"),
-            ("setup", "$JS.SNAPSHOT.RESTORE.ARTSTORE_ADMIN."),
-        ] {
-            let (status, log) = as_user(user, &restore).finish().await;
-            assert_eq!(status.code(), Some(1), "{log}");
-            let lacks = format!("NATS user \"{user}\" may not publish to {lacks}");
-            assert!(log.contains(&lacks), "{log}");
-        }
-        let (status, said) = as_user("operator", &restore).output().await;
+        let (status, log) = nats.command("renamed", &restore).finish().await;
+        assert_eq!(status.code(), Some(1), "{log}");
+        let lacks = "may not publish to $JS.API.STREAM.RESTORE.ARTSTORE_ADMIN";
+        assert!(log.contains(lacks), "{log}");
+        let (status, said) = nats.command("operator", &restore).output().await;
         // The message was not a relay's, in the backup either: it is reported.
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("`artstore verify --source admin`"), "{said}");
-        let info = operator.stream_info("ARTSTORE_ADMIN").await.unwrap();
+        let info = administrator.stream_info("ARTSTORE_ADMIN").await.unwrap();
         assert_eq!(info.state.messages, 1);
     });
 }

@@ -25,7 +25,7 @@ fn here(value: &str, stack: &Stack, nats: &Nats, listen: u16) -> String {
             "@postgres:5432/",
             &format!("@127.0.0.1:{}/", stack.postgres_port()),
         )
-        .replace("@nats:4222", &format!("@127.0.0.1:{}", nats.port))
+        .replace("//nats:4222", &format!("//127.0.0.1:{}", nats.port))
         .replace("/keys/", &format!("{}/", nats.folder.path().display()))
         .replace("0.0.0.0:8080", &format!("127.0.0.1:{listen}"))
         .replace(
@@ -83,14 +83,42 @@ fn reads_what_it_is_given(service: &Value, arguments: &[&str]) {
     }
 }
 
+/// A service's environment with what it has here.
+fn environment(
+    root: &Value,
+    service: &Value,
+    stack: &Stack,
+    nats: &Nats,
+    listen: u16,
+) -> Vec<(String, String)> {
+    let all = compose::environment(service).into_iter();
+    all.map(|(name, value)| {
+        let value = match name.as_str() {
+            "NATS_CREDENTIALS" => nats.keys_of(root, service).display().to_string(),
+            _ => here(&value, stack, nats, listen),
+        };
+        (name, value)
+    })
+    .collect()
+}
+
+/// What `tools` runs.
+fn tools(root: &Value, words: &[&str], stack: &Stack, nats: &Nats) -> Program {
+    environment(root, &root["services"]["tools"], stack, nats, 0)
+        .iter()
+        .fold(Program::new(words), |program, (name, value)| {
+            program.env(name, value)
+        })
+}
+
 /// A service of ours as a process: its command with its environment.
-fn process(service: &Value, stack: &Stack, nats: &Nats, listen: u16) -> Program {
+fn process(root: &Value, service: &Value, stack: &Stack, nats: &Nats, listen: u16) -> Program {
     let command = words(&service["command"]);
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    compose::environment(service)
+    environment(root, service, stack, nats, listen)
         .iter()
         .fold(Program::new(&command), |program, (name, value)| {
-            program.env(name, &here(value, stack, nats, listen))
+            program.env(name, value)
         })
 }
 
@@ -120,8 +148,7 @@ fn what_compose_starts_works_as_plain_processes() {
         for _ in 0..2 {
             let mut shell = Command::new(&entry[0]);
             let program = Path::new(ARTSTORE).parent().unwrap().display().to_string();
-            let environment = compose::environment(migrate);
-            let environment = environment.iter();
+            let environment = environment(&root, migrate, &stack, &nats, 0);
             shell
                 .args(&entry[1..])
                 .args(
@@ -134,7 +161,7 @@ fn what_compose_starts_works_as_plain_processes() {
                     "PATH",
                     format!("{program}:{}", std::env::var("PATH").unwrap()),
                 )
-                .envs(environment.map(|(name, value)| (name, here(value, &stack, &nats, 0))));
+                .envs(environment);
             succeeded(&mut shell).await;
         }
 
@@ -150,7 +177,7 @@ fn what_compose_starts_works_as_plain_processes() {
             running.push((
                 service,
                 listen,
-                process(service, &stack, &nats, listen).start(),
+                process(&root, service, &stack, &nats, listen).start(),
             ));
         }
         reads_what_it_is_given(&root["services"]["tools"], &["audit", "verify"]);
@@ -173,18 +200,12 @@ fn what_compose_starts_works_as_plain_processes() {
         assert_eq!(api.as_deref(), Some("http://storage-element-01:8010"));
 
         // An operator's command, with what `tools` has.
-        let mut smoke = Program::new(&["migrate", "smoke"]);
-        for (name, value) in &compose::environment(&root["services"]["tools"]) {
-            smoke = smoke.env(name, &here(value, &stack, &nats, 0));
-        }
+        let smoke = tools(&root, &["migrate", "smoke"], &stack, &nats);
         let (status, said) = smoke.output().await;
         assert!(status.success(), "{said}");
 
         // Relay and projector may answer whoever asks how they are, and are who it says.
-        let mut look = Program::new(&["status", "--json"]);
-        for (name, value) in &compose::environment(&root["services"]["tools"]) {
-            look = look.env(name, &here(value, &stack, &nats, 0));
-        }
+        let look = tools(&root, &["status", "--json"], &stack, &nats);
         let (status, said) = look.output().await;
         assert!(status.success(), "{said}");
         let said: Value = serde_json::from_str(&said).unwrap();
@@ -213,24 +234,16 @@ fn what_compose_starts_works_as_plain_processes() {
              values ('{unknown}', 'old.txt', 'old.txt', '/', 1, 'text/plain', '', '1', 'ann')"
         );
         execute(&mut storage, &sql).await;
-        let backfill = |nats_url: Option<String>| {
-            let program = Program::new(&["element", "backfill", "storage_elem_01"]);
-            let environment = compose::environment(&root["services"]["tools"]);
-            let program = environment.iter().fold(program, |program, (name, value)| {
-                program.env(name, &here(value, &stack, &nats, 0))
-            });
-            match nats_url {
-                Some(url) => program.env("NATS_URL", &url),
-                None => program,
-            }
-        };
+        let command = ["element", "backfill", "storage_elem_01"];
+        let backfill = || tools(&root, &command, &stack, &nats);
         // Without the right it reports that, by name, and does not wait for the relay's lock.
-        let refused = backfill(Some(nats.url("setup", &variables)));
+        let reader = nats.keys("reader").join("reader.nk").display().to_string();
+        let refused = backfill().env("NATS_CREDENTIALS", &reader);
         let (status, said) = refused.finish().await;
         assert_eq!(status.code(), Some(1), "{said}");
-        let missing = "NATS user \"setup\" may not publish to artstore.control.storage_elem_01";
+        let missing = "may not publish to artstore.control.storage_elem_01";
         assert!(said.contains(missing), "{said}");
-        let (status, log) = backfill(None).finish().await;
+        let (status, log) = backfill().finish().await;
         assert!(status.success() && !log.contains("WARN"), "{log}");
         let api = eventually("the file of before is in the cache", || async {
             cached(&mut pg(&query).await, unknown).await
@@ -240,10 +253,8 @@ fn what_compose_starts_works_as_plain_processes() {
 
         // The audit log is written, and `tools` can check it with the secret and the public key.
         eventually("the audit log has a published head of the file", || async {
-            let mut verify = Program::new(&["audit", "verify", "--against-stream", "--json"]);
-            for (name, value) in &compose::environment(&root["services"]["tools"]) {
-                verify = verify.env(name, &here(value, &stack, &nats, 0));
-            }
+            let command = ["audit", "verify", "--against-stream", "--json"];
+            let verify = tools(&root, &command, &stack, &nats);
             let (status, said) = verify.output().await;
             assert!(status.success(), "{said}");
             let said: Value = serde_json::from_str(&said).unwrap();

@@ -39,6 +39,11 @@ const NAMES: &[&str] = &[
 /// Sessions and actors are called as the command is; that names it, and advises nothing.
 const NAMING: &[&str] = &[
     "bus(",
+    "bus(Role::Reader, ",
+    "bus(Role::Operator, ",
+    "bus(role, ",
+    "bus(Role::AuditHeads, ",
+    "bus(reader.clone(), ",
     "application_name(",
     "named(",
     "Some(",

@@ -46,7 +46,7 @@ fn a_database_that_takes_no_connections_is_named_until_it_does() {
 #[test]
 fn an_element_that_was_not_prepared_is_prepared_as_advised() {
     run(async {
-        let world = World::new(&[]).await;
+        let world = World::with_accounts_for(&["fresh"], &[]).await;
         let url = database("fresh").await;
         let program = |words: &[&str]| {
             world

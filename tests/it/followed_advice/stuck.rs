@@ -72,7 +72,8 @@ fn a_relay_that_does_not_answer_is_named_until_it_may() {
         let projector = world.projector().start();
         let program = |words: &[&str]| world.command(words);
         well(program, "the start").await;
-        proxy.drop_publishes(Some("_INBOX."));
+        // The answer to whoever asks from another account.
+        proxy.drop_publishes(Some("_R_."));
         let what = "may not answer on artstore.status.> (NATS permissions)";
         let trouble = told(program, "elem", what, "restart it if it hangs").await;
         let what = trouble["what"].as_str().unwrap();

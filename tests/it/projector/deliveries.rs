@@ -81,7 +81,7 @@ async fn forge(world: &World, source: &Source, sequence: u64) {
 #[test]
 fn messages_that_another_consumer_delivers_are_dropped_and_a_paused_one_is_made_anew() {
     run_waiting(async {
-        let world = World::new(&["elem"]).await;
+        let world = World::without_rights(&["elem"]).await;
         let source = world.source(0);
         let stream = source.stream();
         file(&world, "real.txt").await;
@@ -244,7 +244,7 @@ async fn flood(mut socket: TcpStream, inboxes: &[String], sent: &AtomicU64) {
 #[test]
 fn forged_statuses_cost_some_requests_and_no_restart() {
     run(async {
-        let world = World::new(&["elem"]).await;
+        let world = World::without_rights(&["elem"]).await;
         let stream = world.source(0).stream();
         let somebody = connect(&world.nats_url).await;
         let listen = async |what: &str| {
@@ -333,7 +333,7 @@ fn forged_statuses_cost_some_requests_and_no_restart() {
 #[test]
 fn a_worker_that_stood_still_does_not_blame_its_consumer() {
     run(async {
-        let world = World::new(&["elem"]).await;
+        let world = World::without_rights(&["elem"]).await;
         let relay = world.relay(0).start();
         let projector = world.projector().start();
         file(&world, "first").await;

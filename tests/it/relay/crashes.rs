@@ -250,6 +250,7 @@ fn a_nudge_wakes_a_quiet_relay() {
             .relay(0)
             .env("ARTSTORE_POLL_INTERVAL_MS", "4000")
             .start();
+        let nudging = world.connect(Role::Relay(source.clone())).await;
         let mut connection = world.element(0).await;
         for round in 1..=3 {
             // Silent for so long, it is in a wait of four seconds: more than a second is left.
@@ -272,9 +273,9 @@ fn a_nudge_wakes_a_quiet_relay() {
             )
             .await;
             let written = Instant::now();
-            let nudge = world.bus.client.publish(source.nudge_subject(), "".into());
+            let nudge = nudging.client.publish(source.nudge_subject(), "".into());
             nudge.await.unwrap();
-            world.bus.client.flush().await.unwrap();
+            nudging.client.flush().await.unwrap();
             eventually("the row is published", || async {
                 (world.last_sequence(&source).await >= round).then_some(())
             })

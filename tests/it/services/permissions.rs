@@ -97,6 +97,7 @@ impl Server {
 async fn world(server: &Server) -> World {
     let mut world = World::new(&["elem"]).await;
     world.nats_url = server.url("all");
+    world.nats_keys = None;
     world.bus = connect(&world.nats_url).await;
     let (status, said) = world.command(&["bus", "init"]).output().await;
     assert!(status.success(), "{said}");

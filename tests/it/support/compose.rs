@@ -126,7 +126,7 @@ pub fn example() -> (BTreeSet<String>, BTreeMap<String, String>) {
 pub fn some_variables() -> Variables {
     let (needed, _) = example();
     let value = |name: &str| match name {
-        "NATS_RELAY_PASSWORD" => "17e4".to_owned(),
+        "RELAY_DB_PASSWORD" => "17e4".to_owned(),
         "AUDIT_HMAC_SECRET" => "3f9c51d0a27be846f1c04d7a9be3528c".to_owned(),
         name => format!("9k{}", name.to_lowercase().replace('_', "")),
     };
@@ -149,7 +149,7 @@ pub fn words(value: &Value) -> Vec<String> {
 
 /// A service's environment, as it is where the calling shell has no value for a variable without one.
 pub fn environment(service: &Value) -> Variables {
-    let fields = service["environment"].as_object().unwrap().iter();
+    let fields = service["environment"].as_object().into_iter().flatten();
     let fields = fields.filter(|(_, value)| !value.is_null());
     fields
         .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
@@ -158,7 +158,7 @@ pub fn environment(service: &Value) -> Variables {
 
 /// The variables that a service takes from the calling shell.
 pub fn passed_on(service: &Value) -> Vec<&str> {
-    let fields = service["environment"].as_object().unwrap().iter();
+    let fields = service["environment"].as_object().into_iter().flatten();
     let fields = fields.filter(|(_, value)| value.is_null());
     fields.map(|(name, _)| name.as_str()).collect()
 }

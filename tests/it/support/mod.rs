@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::{Bus, BusOptions};
 use artstore_bus::stream_name::StreamName;
 use artstore_migrations::Module;
@@ -50,7 +51,8 @@ pub const PATIENCE: Duration = Duration::from_secs(150);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-const ACCOUNTS: usize = 400;
+/// How many tests at most take an account of the shared NATS.
+const ACCOUNTS: usize = 50;
 
 /// The stack that all tests share which do not stop its servers.
 pub async fn shared_stack() -> &'static Stack {
@@ -149,28 +151,93 @@ pub async fn eventually_or<T>(
 /// Elements, a query module and an admin module, migrated, with their streams.
 pub struct World {
     pub nats_url: String,
+    /// The folder with the keys of all roles; none where the URL has a user.
+    pub nats_keys: Option<PathBuf>,
     pub bus: Bus,
     pub elements: Vec<(ElementName, String)>,
     pub query_url: String,
     pub admin_url: String,
+    /// A NATS server of its own, where it has one.
+    _nats: Option<Stack>,
+}
+
+/// The sources of an installation with these elements.
+pub fn sources_with(elements: &[&str]) -> Vec<Source> {
+    let elements = elements
+        .iter()
+        .map(|name| Source::Element(name.parse().unwrap()));
+    elements.chain([Source::Admin, Source::Query]).collect()
 }
 
 impl World {
-    /// On the shared stack, in a NATS account of its own.
+    /// On the shared PostgreSQL, with a NATS server of its own that has the accounts of an installation.
     pub async fn new(elements: &[&str]) -> Self {
+        Self::with_accounts_for(elements, elements).await
+    }
+
+    /// The same, where NATS has accounts for more elements than there are.
+    pub async fn with_accounts_for(accounts: &[&str], elements: &[&str]) -> Self {
+        let options = StackOptions {
+            postgres: false,
+            sources: sources_with(accounts),
+            ..StackOptions::default()
+        };
+        let nats = Stack::start(options).await.unwrap();
+        let login = (nats.nats_reader_url(), Some(nats.nats_keys()));
+        let mut world = Self::at(login, shared_stack().await, elements, 1).await;
+        world._nats = Some(nats);
+        world
+    }
+
+    /// On the shared stack, in an account of NATS in which one user may do everything: for attacks that the rights of
+    /// an installation do not allow.
+    pub async fn without_rights(elements: &[&str]) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let account = NEXT.fetch_add(1, Ordering::Relaxed);
         assert!(account < ACCOUNTS, "more worlds than accounts");
-        Self::on(shared_stack().await, account, elements, 1).await
+        let stack = shared_stack().await;
+        Self::at((stack.nats_url(account), None), stack, elements, 1).await
     }
 
-    /// On a stack of the test's own.
+    /// The same servers, with other ways to the databases.
+    pub fn with_databases(
+        &self,
+        elements: Vec<(ElementName, String)>,
+        query_url: String,
+        admin_url: String,
+    ) -> Self {
+        Self {
+            nats_url: self.nats_url.clone(),
+            nats_keys: self.nats_keys.clone(),
+            bus: self.bus.clone(),
+            elements,
+            query_url,
+            admin_url,
+            _nats: None,
+        }
+    }
+
+    /// On a stack of the test's own: in its accounts for sources, where it has them, else in a plain one.
     pub async fn on(stack: &Stack, account: usize, elements: &[&str], replicas: usize) -> Self {
-        let nats_url = stack.nats_url(account);
-        let bus = connect(&nats_url).await;
+        let login = match stack.nats_keys() {
+            keys if keys.exists() => (stack.nats_reader_url(), Some(keys)),
+            _ => (stack.nats_url(account), None),
+        };
+        Self::at(login, stack, elements, replicas).await
+    }
+
+    async fn at(
+        (nats_url, nats_keys): (String, Option<PathBuf>),
+        stack: &Stack,
+        elements: &[&str],
+        replicas: usize,
+    ) -> Self {
+        let bus = connect_as(Role::Administrator, &nats_url, nats_keys.as_deref()).await;
         let mut world = Self {
             nats_url,
+            nats_keys,
             bus,
+            _nats: None,
             elements: Vec::new(),
             query_url: migrated_on(stack, "query", Module::Query).await,
             admin_url: migrated_on(stack, "admin", Module::Admin).await,
@@ -186,6 +253,11 @@ impl World {
         let heads = StreamName::audit_heads();
         world.bus.ensure(&heads, replicas).await.unwrap();
         world
+    }
+
+    /// Another connection to NATS.
+    pub async fn connect(&self, role: Role) -> Bus {
+        connect_as(role, &self.nats_url, self.nats_keys.as_deref()).await
     }
 
     pub fn sources(&self) -> Vec<Source> {
@@ -222,7 +294,13 @@ impl World {
             .iter()
             .map(|(name, url)| format!("{name}={url}"))
             .collect();
-        Program::new(arguments)
+        let program = match &self.nats_keys {
+            None => Program::new(arguments),
+            Some(keys) => {
+                Program::new(arguments).env("NATS_CREDENTIALS", &keys.display().to_string())
+            }
+        };
+        program
             .env("NATS_URL", &self.nats_url)
             .env("ARTSTORE_ELEMENTS", &elements.join(","))
             .env("QUERY_DATABASE_URL", &self.query_url)
@@ -367,10 +445,17 @@ pub async fn finished(connection: &mut PgConnection, source: &Source) -> u64 {
     u64::try_from(rows).unwrap()
 }
 
+/// A connection of a user whom the URL names.
 pub async fn connect(nats_url: &str) -> Bus {
+    connect_as(Role::Administrator, nats_url, None).await
+}
+
+/// A connection with the key of a role, from a folder of keys.
+pub async fn connect_as(role: Role, nats_url: &str, keys: Option<&Path>) -> Bus {
     let options = BusOptions {
         url: nats_url.to_owned(),
-        credentials: None,
+        credentials: keys.map(Path::to_owned),
+        role,
         name: "test".to_owned(),
     };
     Bus::connect(&options).await.unwrap()

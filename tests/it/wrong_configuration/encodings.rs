@@ -90,7 +90,7 @@ const ASCII: &str = "encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'";
 #[test]
 fn a_text_that_is_not_utf_8_is_published_with_what_can_be_said() {
     run(async {
-        let mut world = World::new(&[]).await;
+        let mut world = World::with_accounts_for(&["elem"], &[]).await;
         let url = made("ascii", ASCII).await;
         let name: ElementName = "elem".parse().unwrap();
         world.elements.push((name, url.clone()));
@@ -136,7 +136,7 @@ const WIN1251: &str = "encoding 'WIN1251' lc_collate 'C' lc_ctype 'C'";
 #[test]
 fn a_byte_without_an_equivalent_in_utf_8_is_published_with_what_can_be_said() {
     run(async {
-        let mut world = World::new(&[]).await;
+        let mut world = World::with_accounts_for(&["elem"], &[]).await;
         let url = made("cyrillic", WIN1251).await;
         let name: ElementName = "elem".parse().unwrap();
         world.elements.push((name.clone(), url.clone()));
@@ -304,7 +304,7 @@ fn texts_of_every_encoding_are_read() {
 #[test]
 fn an_admin_database_in_another_encoding_publishes_and_says_what_it_can_not_apply() {
     run(async {
-        let mut world = World::new(&[]).await;
+        let mut world = World::with_accounts_for(&["elem"], &[]).await;
         world.admin_url = made("admin", WIN1251).await;
         migrate(&world.admin_url, Module::Admin).await;
         let (code, check) = said(world.command(&["migrate", "check", "--module", "admin"])).await;

@@ -23,13 +23,11 @@ async fn granted(world: &World, purpose: &str) -> (String, World) {
     assert!(status.success(), "{said}");
     let elements = world.elements.iter();
     let elements = elements.map(|(name, url)| (name.clone(), login(url, &role)));
-    let seen = World {
-        nats_url: world.nats_url.clone(),
-        bus: world.bus.clone(),
-        elements: elements.collect(),
-        query_url: login(&world.query_url, &role),
-        admin_url: login(&world.admin_url, &role),
-    };
+    let seen = world.with_databases(
+        elements.collect(),
+        login(&world.query_url, &role),
+        login(&world.admin_url, &role),
+    );
     (role, seen)
 }
 

@@ -131,16 +131,12 @@ fn the_main_paths_end_as_they_do_everywhere() {
     run(async {
         let world = World::new(&["elem"]).await;
         let role = role().await;
-        let strange = World {
-            nats_url: world.nats_url.clone(),
-            bus: world.bus.clone(),
-            elements: vec![(
-                world.elements[0].0.clone(),
-                odd(&world.elements[0].1, &role).await,
-            )],
-            query_url: odd(&world.query_url, &role).await,
-            admin_url: odd(&world.admin_url, &role).await,
-        };
+        let element = odd(&world.elements[0].1, &role).await;
+        let strange = world.with_databases(
+            vec![(world.elements[0].0.clone(), element)],
+            odd(&world.query_url, &role).await,
+            odd(&world.admin_url, &role).await,
+        );
         let usual = Audited::new(&world).await;
         let audited = Audited {
             world: &strange,

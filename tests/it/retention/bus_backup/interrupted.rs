@@ -51,7 +51,8 @@ fn a_stream_that_is_written_while_it_is_backed_up_comes_back_without_a_hole() {
             .delete_stream(AUDIT_HEADS)
             .await
             .unwrap();
-        let restored = restore::restore(&world.bus, &to, taken, None, |_, _| {});
+        let sender = world.connect(Role::RestoreHeads).await;
+        let restored = restore::restore(&world.bus, &sender, &to, taken, None, |_, _| {});
         let restored = restored.await.unwrap();
         let state = world.bus.stream_info(AUDIT_HEADS).await.unwrap().state;
         assert_eq!(state.messages, state.last_sequence, "{state:?}");
