@@ -284,7 +284,7 @@ async fn connect(stack: &Stack, role: Role) -> anyhow::Result<Bus> {
     let options = BusOptions {
         url: stack.nats_reader_url(),
         credentials: Some(stack.nats_keys()),
-        name: format!("artstore {role}"),
+        name: role.to_string(),
         role,
     };
     Ok(Bus::connect(&options).await?)

@@ -100,7 +100,17 @@ impl Bus {
         Ok(())
     }
 
-    /// The names of all streams that this user reads: those that its rights name, else all of the account.
+    /// The streams that this user may read: those that its rights name, whether they are there or not, else all of
+    /// the account.
+    pub async fn readable_streams(&self) -> Result<Vec<String>, BusError> {
+        let named = self.named_in_rights().await?;
+        match named.is_empty() {
+            true => self.stream_names_of_account().await,
+            false => Ok(named),
+        }
+    }
+
+    /// Those that are there.
     pub async fn stream_names(&self) -> Result<Vec<String>, BusError> {
         let named = self.named_in_rights().await?;
         if named.is_empty() {

@@ -9,7 +9,6 @@ use artstore_projectors::audit_log::AuditLog;
 use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::projector::Projector as _;
 use artstore_projectors::query_cache::QueryCache;
-use artstore_projectors::runtime::workers;
 use artstore_schemas::source::Source;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,7 +34,7 @@ pub(super) async fn reach_nats(
             sources,
             &[QueryCache::NAME, AuditLog::NAME, ElementRegistry::NAME],
         );
-        let (answers, listed) = tokio::join!(answers, list(bus, until));
+        let (answers, listed) = tokio::join!(answers, list(bus, sources, until));
         let mut all: BTreeSet<Source> = listed.into_iter().collect();
         all.extend(sources.iter().cloned());
         let answers = answers.map_err(|error| error.to_string());
@@ -48,10 +47,11 @@ pub(super) async fn reach_nats(
     }
 }
 
-/// All streams of ours. A user who may not list them sees those of the configured sources.
-async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
+/// The streams of ours besides those of the configured sources, which are looked at anyway. A user who may not list
+/// them sees the configured ones.
+async fn list(bus: &Bus, configured: &[Source], until: Instant) -> Vec<Source> {
     let until = until.min(Instant::now() + PATIENCE / 2);
-    match timeout_at(until, workers::list(bus)).await {
+    match timeout_at(until, others(bus, configured)).await {
         Ok(Ok(listed)) => listed,
         Ok(Err(error)) => {
             tracing::info!(%error, "only the streams of the configured sources are shown");
@@ -62,6 +62,21 @@ async fn list(bus: &Bus, until: Instant) -> Vec<Source> {
             Vec::new()
         }
     }
+}
+
+async fn others(bus: &Bus, configured: &[Source]) -> Result<Vec<Source>, BusError> {
+    let readable = bus.readable_streams().await?;
+    let others = readable.iter().filter_map(|name| Source::of_stream(name));
+    let others = others.filter(|source| !configured.contains(source));
+    // What the rights name need not be there yet.
+    let looks = others.map(
+        async |source| match bus.stream_info(&source.stream()).await {
+            Err(BusError::NoStream(_)) => None,
+            Ok(_) | Err(_) => Some(source),
+        },
+    );
+    let there = futures::future::join_all(looks).await;
+    Ok(there.into_iter().flatten().collect())
 }
 
 /// A stream, and when the messages after these sequences were stored.

@@ -52,7 +52,7 @@ pub(super) fn run(config: &Config, command: &Permissions) -> anyhow::Result<Exit
         make_private(folder)?;
     }
     let text = format!(
-        "# Made by `artstore bus permissions`, which is run again for new elements. It has no secret.\naccounts {{\n{}}}\n",
+        "# Made by `artstore bus permissions FOLDER`, which is run again for new elements. It has no secret.\naccounts {{\n{}}}\n",
         configuration::accounts(&sources, &users)
     );
     write_whole(&accounts, &text)?;

@@ -1,5 +1,6 @@
 //! The relay's state is in the stream: killed anywhere, any number of times, it continues.
 
+use artstore_bus::accounts::role::Role;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -177,6 +177,11 @@ impl World {
 
     /// The same, where NATS has accounts for more elements than there are.
     pub async fn with_accounts_for(accounts: &[&str], elements: &[&str]) -> Self {
+        // `bus init` makes the stream of this one where none is configured.
+        let accounts = match accounts {
+            [] => &["storage_elem_01"],
+            accounts => accounts,
+        };
         let options = StackOptions {
             postgres: false,
             sources: sources_with(accounts),

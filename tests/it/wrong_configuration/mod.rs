@@ -10,7 +10,6 @@ mod servers;
 mod settings;
 mod streams;
 
-use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::support::*;
@@ -82,8 +81,12 @@ async fn content(connection: &mut PgConnection) -> Vec<String> {
 
 /// Every stream of a world: its settings, and what is in it.
 async fn streams(world: &World) -> Vec<String> {
-    let mut infos: Vec<_> = world.bus.jetstream.streams().try_collect().await.unwrap();
-    infos.sort_by(|a: &async_nats::jetstream::stream::Info, b| a.config.name.cmp(&b.config.name));
+    let mut names = world.bus.stream_names().await.unwrap();
+    names.sort();
+    let mut infos = Vec::new();
+    for name in &names {
+        infos.push(world.bus.stream_info(name).await.unwrap());
+    }
     infos
         .into_iter()
         .map(|info| {
@@ -139,7 +142,7 @@ fn same(before: &[String], now: &[String]) {
 /// A world with a finished row that a relay would publish, and a message that a projector would
 /// apply.
 async fn tempting() -> World {
-    let world = World::new(&["elem"]).await;
+    let world = World::with_accounts_for(&["elem", "fresh", "repaired"], &["elem"]).await;
     finished_rows(&mut world.element(0).await, 1).await;
     let relay = world.relay(0).start();
     world.published(0).await;

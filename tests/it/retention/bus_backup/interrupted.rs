@@ -2,6 +2,7 @@
 //! or not allowed.
 
 use artstore::bus_backup::{self, restore, take};
+use artstore_bus::accounts::role::Role;
 use artstore_bus::bus_error::BusError;
 use artstore_bus::stream_name::AUDIT_HEADS;
 

@@ -1,5 +1,6 @@
 //! The relay's lock, as `status` sees it.
 
+use artstore_bus::accounts::role::Role;
 use futures::StreamExt as _;
 
 use super::*;
@@ -12,7 +13,8 @@ async fn answers_for_a_relay(
     standby_seconds: f64,
     mut said: impl AsyncFnMut(usize) -> &'static str,
 ) {
-    let client = &world.bus.client;
+    let relay = world.connect(Role::Relay(world.source(0))).await;
+    let client = &relay.client;
     let mut questions = client.subscribe("artstore.status.elem").await.unwrap();
     client.flush().await.unwrap();
     let mut number = 0;
