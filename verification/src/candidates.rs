@@ -26,7 +26,8 @@ pub struct Candidate {
     #[serde(default)]
     pub unchained: bool,
     /// A higher position of the same file that comes before it.
-    pub over: Option<i64>,
+    #[serde(rename = "over")]
+    pub higher_before: Option<i64>,
     /// The message shows the present state, not that of the time of its row.
     #[serde(default)]
     pub republished: bool,
@@ -121,6 +122,13 @@ impl Candidates {
         if let Some(of_kind) = self.kinds.get_mut(&kind) {
             of_kind.kept.retain(|_, candidate| keep(candidate));
         }
+    }
+
+    /// Takes out those of a kind for which a function is true.
+    pub fn take(&mut self, kind: Kind, is_taken: impl Fn(&Candidate) -> bool) -> Vec<Candidate> {
+        let taken: Vec<Candidate> = self.of(kind).filter(|c| is_taken(c)).cloned().collect();
+        self.retain(kind, |candidate| !is_taken(candidate));
+        taken
     }
 
     /// Takes back all of a kind.

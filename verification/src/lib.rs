@@ -8,6 +8,7 @@
 //! - [`candidates`]: possible differences
 //! - [`pass`]: one pass over stream and source, with bounded memory
 //! - `settle`: candidates become findings, or turn out to be none
+//! - `without_row`: messages of lost rows, and messages that no relay wrote
 //! - [`finding`]: a difference, and the command that repairs it
 //! - [`source`]: a source and its stream, from beginning to end
 //! - [`resume`]: a pass that resumes where an earlier process stopped
@@ -35,6 +36,7 @@ mod same_verdicts;
 mod settle;
 pub mod source;
 pub mod stream;
+mod without_row;
 
 /// A value as its text, in files of a pass.
 pub(crate) mod as_text {

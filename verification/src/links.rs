@@ -66,11 +66,11 @@ pub enum MessageRole {
 
 /// A message that was checked.
 #[derive(Debug)]
-pub struct ReadMessage {
+pub struct CheckedMessage {
     /// What is wrong.
     pub flaws: Vec<Flaw>,
     /// What it means for the comparison with its source.
-    pub place: MessageRole,
+    pub role: MessageRole,
     /// The file that it changes, where its order among the file's changes matters.
     pub file: Option<Uuid>,
 }
@@ -87,11 +87,16 @@ impl Links {
     }
 
     /// Checks the next message.
-    pub fn see(&mut self, source: &Source, accepted: &Accepted, message: &Message) -> ReadMessage {
+    pub fn see(
+        &mut self,
+        source: &Source,
+        accepted: &Accepted,
+        message: &Message,
+    ) -> CheckedMessage {
         let sequence = message.sequence;
-        let mut seen = ReadMessage {
+        let mut seen = CheckedMessage {
             flaws: self.hole(accepted, sequence),
-            place: MessageRole::None,
+            role: MessageRole::None,
             file: None,
         };
         if sequence != self.last + 1 {
@@ -104,10 +109,10 @@ impl Links {
                 if let Some(problem) = accepted.refused(sequence) {
                     return Err(problem.clone());
                 }
-                let said = belongs(source, &envelope, message)?;
-                Ok((envelope, said))
+                let content = belongs(source, &envelope, message)?;
+                Ok((envelope, content))
             });
-        let (envelope, said) = match read {
+        let (envelope, content) = match read {
             Ok(read) if !accepted.damage.ignores(sequence) => read,
             read => {
                 let id = reader::id_of(message);
@@ -130,7 +135,7 @@ impl Links {
         let accepted_here = accepted.damage.covers_break(sequence);
         let link = self.chain.link(&envelope, decision);
         let unchained = link.follows == Follows::Nothing;
-        let again = link.comes_again && !accepted_here;
+        let comes_again = link.comes_again && !accepted_here;
         let problem = link.problem.map(|problem| problem.to_string());
         if problem.is_none() && !(accepted_here && link.comes_again) {
             self.reached = self.reached.max(envelope.high_water_mark);
@@ -150,7 +155,7 @@ impl Links {
             });
         }
         self.chain.counts(&envelope);
-        seen.place = match envelope.position {
+        seen.role = match envelope.position {
             _ if decision.is_some() => decision.map_or(MessageRole::None, MessageRole::Decision),
             Some(position) if accepted.survives(sequence, position) => {
                 let republished = envelope.snapshot == Some(Snapshot::Republish);
@@ -161,10 +166,10 @@ impl Links {
                     Entry {
                         id: envelope.id,
                         sequence,
-                        content: ContentDigest::of(said),
+                        content: ContentDigest::of(content),
                         republished,
-                        again,
-                        over: None,
+                        comes_again,
+                        higher_before: None,
                     },
                 )
             }

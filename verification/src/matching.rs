@@ -1,11 +1,12 @@
 //! Each finished row and its message. Messages wait in an open window until the rows of their
-//! positions have been read; a row whose message the stream still owes waits until it comes. Both
+//! positions have been read; a row whose message may still come waits for it. Both
 //! are small: the window is as long as messages may be out of order, and only rows that the
-//! relay has not seen are owed.
+//! relay has not seen wait.
 
 use std::collections::BTreeMap;
 
 use crate::stream::content::{ContentDigest, RowContent, RowDigest};
+use crate::stream::row_verdict::{self, Origin, RowAtPosition, RowVerdict};
 use artstore_producers::relay::source::SourceRow;
 use artstore_producers::relay::translate::Translator;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use uuid::Uuid;
 
 use super::candidates::{Candidate, Candidates};
 use super::finding::Kind;
+
+/// Of a message with the position of another row, which has its own message.
+pub(crate) const TAKEN: &str = "its position is that of another row, which has its own message";
 
 /// What is kept of a message until its row has been read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,9 +31,11 @@ pub struct Entry {
     /// It shows the present state, in place of a message that was lost.
     pub republished: bool,
     /// The stream stated before it that this position was seen.
-    pub again: bool,
+    #[serde(rename = "again")]
+    pub comes_again: bool,
     /// A higher position of the same file that comes before it.
-    pub over: Option<i64>,
+    #[serde(rename = "over")]
+    pub higher_before: Option<i64>,
 }
 
 /// What is kept of a row.
@@ -52,6 +58,31 @@ impl RowPrint {
             id,
             position,
             content: content.digest(),
+        }
+    }
+
+    /// What it is for a message with its id.
+    fn of_own(&self, entry: &Entry) -> RowAtPosition {
+        let agrees = self.content.agrees(&entry.content, entry.republished);
+        RowAtPosition::Own { agrees }
+    }
+}
+
+/// What the stream has for a position before a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// The message at this sequence.
+    Message(u64),
+    /// A message of which the sequence is not kept.
+    SomeMessage,
+}
+
+impl Before {
+    fn of(has_message: bool) -> Self {
+        match has_message {
+            true => Self::SomeMessage,
+            false => Self::Nothing,
         }
     }
 }
@@ -79,13 +110,14 @@ pub struct Matching {
     /// Messages above the cursor, by position and sequence.
     #[serde(with = "artstore_schemas::pairs")]
     open: BTreeMap<(i64, u64), Entry>,
-    /// Rows at or below the cursor whose messages the stream still owes.
+    /// Rows at or below the cursor whose messages may still come.
     #[serde(with = "artstore_schemas::pairs")]
-    owed: BTreeMap<i64, Uuid>,
+    #[serde(rename = "owed")]
+    awaited: BTreeMap<i64, Uuid>,
 }
 
 impl Matching {
-    /// Takes a message. Returns it where its row has been read already: it goes to [`Self::late`] then.
+    /// Takes a message. Returns it where its row has been read already: it goes to [`Self::late_message`] then.
     pub fn message(&mut self, position: i64, entry: Entry) -> Option<Entry> {
         self.messages += 1;
         if position <= self.cursor {
@@ -96,13 +128,13 @@ impl Matching {
     }
 
     /// Takes the rows from the cursor up to `complete`. `prune_mark`: that of the source.
-    /// `owes`: whether the stream may still bring the message of a position.
+    /// `may_come`: whether the stream may still bring the message of a position.
     pub fn rows(
         &mut self,
         rows: Vec<RowPrint>,
         complete: i64,
         prune_mark: i64,
-        owes: impl Fn(i64) -> bool,
+        may_come: impl Fn(i64) -> bool,
         found: &mut Candidates,
     ) {
         for row in rows {
@@ -115,21 +147,21 @@ impl Matching {
                 }
                 here.push(first.remove());
             }
-            self.settle(&row, here, &owes, found);
+            self.settle(&row, here, &may_come, found);
         }
         self.strangers(complete.saturating_add(1), prune_mark, found);
         self.cursor = self.cursor.max(complete);
-        self.settle_owed(owes, found);
+        self.settle_awaited(may_come, found);
     }
 
-    /// Rows that the stream does not owe any more are missing from it.
-    pub fn settle_owed(&mut self, owes: impl Fn(i64) -> bool, found: &mut Candidates) {
-        self.owed.retain(|position, id| {
-            let owed = owes(*position);
-            if !owed {
+    /// Rows whose messages may not come any more are missing from the stream.
+    pub fn settle_awaited(&mut self, may_come: impl Fn(i64) -> bool, found: &mut Candidates) {
+        self.awaited.retain(|position, id| {
+            let is_awaited = may_come(*position);
+            if !is_awaited {
                 found.add(Kind::MessageMissing, missing(*position, *id));
             }
-            owed
+            is_awaited
         });
     }
 
@@ -145,7 +177,8 @@ impl Matching {
         }
     }
 
-    /// A message whose row is not there: it was pruned, or the message is none of the source's.
+    /// A message whose row is not there: it was pruned, the source lost it, or the message is none of the
+    /// source's.
     fn without_row(
         &mut self,
         position: i64,
@@ -153,15 +186,53 @@ impl Matching {
         prune_mark: i64,
         found: &mut Candidates,
     ) {
-        if position > prune_mark {
-            extra(position, entry, found);
-        } else if entry.republished {
-            self.count_pruned(position);
-        } else if entry.again {
-            doubled(position, entry, None, found);
-        } else {
-            self.count_pruned(position);
+        let at = match position > prune_mark {
+            true => RowAtPosition::Other,
+            false => RowAtPosition::Pruned,
+        };
+        let comes_again = at == RowAtPosition::Pruned && entry.comes_again && !entry.republished;
+        self.decide(position, entry, at, Before::of(comes_again), found);
+    }
+
+    /// What a message is. Whether a relay of the source wrote it is decided when all rows were read:
+    /// [`crate::without_row`].
+    fn decide(
+        &mut self,
+        position: i64,
+        entry: &Entry,
+        at: RowAtPosition,
+        before: Before,
+        found: &mut Candidates,
+    ) -> RowVerdict {
+        let has_message = before != Before::Nothing;
+        let verdict = row_verdict::verdict(at, has_message, Origin::Chained);
+        let candidate = |detail: &str| of(position, entry, detail);
+        match verdict {
+            RowVerdict::Agrees => {}
+            RowVerdict::Pruned => self.count_pruned(position),
+            RowVerdict::Doubled => {
+                let detail = match before {
+                    Before::Message(first) => format!("message {first} is of the same row"),
+                    Before::Nothing | Before::SomeMessage => {
+                        "its row has a message before it".to_owned()
+                    }
+                };
+                found.add(Kind::MessageDoubled, candidate(&detail));
+            }
+            RowVerdict::Lost => {
+                let candidate = candidate("no row with this id has this position");
+                found.add(Kind::MessageExtra, candidate);
+            }
+            RowVerdict::Foreign => found.add(Kind::MessageForeign, candidate(TAKEN)),
+            RowVerdict::Differs => {
+                let candidate = Candidate {
+                    republished: entry.republished,
+                    ..candidate("it differs from its row")
+                };
+                found.add(Kind::MessageChanged, candidate);
+            }
         }
+        verdict
     }
 
     fn count_pruned(&mut self, position: i64) {
@@ -184,33 +255,35 @@ impl Matching {
         &mut self,
         row: &RowPrint,
         here: Vec<Entry>,
-        owes: impl Fn(i64) -> bool,
+        may_come: impl Fn(i64) -> bool,
         found: &mut Candidates,
     ) {
         let (own, others): (Vec<Entry>, Vec<Entry>) =
             here.into_iter().partition(|entry| entry.id == row.id);
-        for other in &others {
-            stranger(row.position, other, !own.is_empty(), found);
-        }
         let alone = own.len() == 1 && others.is_empty();
         // The first that agrees is its message.
         let mut message: Option<&Entry> = None;
+        let mut before = Before::Nothing;
         for entry in &own {
-            match message {
-                Some(first) => doubled(row.position, entry, Some(first.sequence), found),
-                None if check(row, entry, found) => message = Some(entry),
-                None => {}
+            let at = row.of_own(entry);
+            if self.decide(row.position, entry, at, before, found) == RowVerdict::Agrees {
+                message = Some(entry);
+                before = Before::Message(entry.sequence);
             }
         }
+        for other in &others {
+            let at = RowAtPosition::Other;
+            self.decide(row.position, other, at, before, found);
+        }
         if own.is_empty() {
-            if owes(row.position) {
-                self.owed.insert(row.position, row.id);
+            if may_come(row.position) {
+                self.awaited.insert(row.position, row.id);
             } else {
                 found.add(Kind::MessageMissing, missing(row.position, row.id));
             }
         }
         if let Some(entry) = message {
-            if entry.again && alone {
+            if entry.comes_again && alone {
                 seen_already(row.position, entry, found);
             }
             self.order(row, entry, found);
@@ -218,13 +291,15 @@ impl Matching {
     }
 
     fn order(&mut self, row: &RowPrint, entry: &Entry, found: &mut Candidates) {
-        let Some(over) = entry.over else { return };
+        let Some(higher) = entry.higher_before else {
+            return;
+        };
         if row.content.carries_state() {
-            let detail = format!("it stands behind position {over} of the same file");
+            let detail = format!("it comes after position {higher} of the same file");
             found.add(
                 Kind::MessageDisordered,
                 Candidate {
-                    over: Some(over),
+                    higher_before: Some(higher),
                     ..of(row.position, entry, detail)
                 },
             );
@@ -235,7 +310,7 @@ impl Matching {
 
     /// Takes a message that came after the rows of its position were read, with its row as it is
     /// now.
-    pub fn late(
+    pub fn late_message(
         &mut self,
         position: i64,
         entry: Entry,
@@ -247,22 +322,26 @@ impl Matching {
             return self.without_row(position, &entry, prune_mark, found);
         };
         if row.id != entry.id {
-            let has_message = !self.owed.contains_key(&position) && !found.is_missing(position);
-            return stranger(position, &entry, has_message, found);
+            let has_message = !self.awaited.contains_key(&position)
+                && !found.is_missing(position)
+                && !found.is_changed(position);
+            let (at, before) = (RowAtPosition::Other, Before::of(has_message));
+            self.decide(position, &entry, at, before, found);
+            return;
         }
-        let expected = self.owed.remove(&position).is_some() || found.came_late(position);
+        let expected = self.awaited.remove(&position).is_some() || found.came_late(position);
         // A position that comes again, or is published again, has a message before this one: this one
         // counts only where that one differs from the row.
-        let has_message = !expected && (entry.again || entry.republished);
-        if has_message && !found.is_changed(position) {
-            return doubled(position, &entry, None, found);
-        }
-        if !expected && !has_message {
+        let comes_again = !expected && (entry.comes_again || entry.republished);
+        let has_message = comes_again && !found.is_changed(position);
+        if !expected && !comes_again {
             // Its row was not visible yet when those around it were read.
             self.rows += 1;
         }
-        if check(row, &entry, found) {
-            if expected && entry.again {
+        let (at, before) = (row.of_own(&entry), Before::of(has_message));
+        let verdict = self.decide(position, &entry, at, before, found);
+        if verdict == RowVerdict::Agrees {
+            if expected && entry.comes_again {
                 seen_already(position, &entry, found);
             }
             self.order(row, &entry, found);
@@ -274,9 +353,9 @@ impl Matching {
         self.cursor = self.cursor.min(high_water_mark);
     }
 
-    /// Rows that were read and whose messages the stream still owes.
-    pub fn owed(&self) -> &BTreeMap<i64, Uuid> {
-        &self.owed
+    /// Rows that were read and whose messages may still come.
+    pub fn awaited(&self) -> &BTreeMap<i64, Uuid> {
+        &self.awaited
     }
 
     /// Messages above the cursor that came up to a sequence: their rows can't be seen.
@@ -293,7 +372,7 @@ impl Matching {
 
     /// Gives up waiting.
     pub fn give_up(&mut self, found: &mut Candidates) {
-        for (position, id) in std::mem::take(&mut self.owed) {
+        for (position, id) in std::mem::take(&mut self.awaited) {
             found.add(Kind::MessageMissing, missing(position, id));
         }
     }
@@ -304,34 +383,9 @@ impl Matching {
     }
 }
 
-/// Whether a message agrees with its row.
-fn check(row: &RowPrint, entry: &Entry, found: &mut Candidates) -> bool {
-    let agrees = row.content.agrees(&entry.content, entry.republished);
-    if !agrees {
-        found.add(
-            Kind::MessageChanged,
-            Candidate {
-                republished: entry.republished,
-                ..of(row.position, entry, "it says something else than its row")
-            },
-        );
-    }
-    agrees
-}
-
-/// A message with the position of another row.
-fn stranger(position: i64, entry: &Entry, has_message: bool, found: &mut Candidates) {
-    if has_message {
-        let detail = "its position is that of another row, which has its own message";
-        found.add(Kind::MessageForeign, of(position, entry, detail));
-    } else {
-        extra(position, entry, found);
-    }
-}
-
 /// The only message of a row, though the messages before it state its position as seen.
 fn seen_already(position: i64, entry: &Entry, found: &mut Candidates) {
-    let detail = "the messages before it say that its position was seen already";
+    let detail = "the messages before it state its position as seen";
     found.add(Kind::StreamBroken, of(position, entry, detail));
 }
 
@@ -353,17 +407,4 @@ pub fn missing(position: i64, id: Uuid) -> Candidate {
         detail: "a finished row has no message".to_owned(),
         ..Candidate::default()
     }
-}
-
-fn extra(position: i64, entry: &Entry, found: &mut Candidates) {
-    let detail = "no row with this id has this position";
-    found.add(Kind::MessageExtra, of(position, entry, detail));
-}
-
-fn doubled(position: i64, entry: &Entry, first: Option<u64>, found: &mut Candidates) {
-    let first = first.map_or_else(
-        || "its row has a message before it".to_owned(),
-        |first| format!("message {first} is of the same row"),
-    );
-    found.add(Kind::MessageDoubled, of(position, entry, first));
 }

@@ -113,6 +113,11 @@ impl Pass {
         self.translator.source()
     }
 
+    /// What an operator has accepted in its stream.
+    pub(crate) fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
     /// Refuses a source that does not show all of its rows, and records what was pruned, before the
     /// first message is read: nothing but the stream contains it any more.
     pub(crate) async fn begin_prune_mark(
@@ -173,7 +178,7 @@ impl Pass {
                 self.state.sound.get_or_insert(high_water_mark);
                 self.flaw(flaw);
             }
-            match seen.place {
+            match seen.role {
                 MessageRole::None => {}
                 MessageRole::Decision(decision)
                     if !self.accepted.knows(decision, message.sequence) =>
@@ -194,7 +199,7 @@ impl Pass {
                     if self.fixed.is_some_and(younger) {
                         continue;
                     }
-                    entry.over = seen
+                    entry.higher_before = seen
                         .file
                         .and_then(|file| self.state.order.see(file, position));
                     let given_back = self.state.matching.message(position, entry);
@@ -245,7 +250,7 @@ impl Pass {
             let found = &mut self.state.candidates;
             self.state
                 .matching
-                .late(position, entry, row, prune_mark, found);
+                .late_message(position, entry, row, prune_mark, found);
         }
         Ok(())
     }
@@ -286,14 +291,18 @@ impl Pass {
             let translator = &self.translator;
             let rows = rows.into_iter().map(|row| RowPrint::of(translator, row));
             let state = &mut self.state;
-            let owes = owes(&state.links, &self.accepted);
+            let may_come = may_come(&state.links, &self.accepted);
             let found = &mut state.candidates;
             let rows = rows.collect();
-            state.matching.rows(rows, complete, prune_mark, owes, found);
+            state
+                .matching
+                .rows(rows, complete, prune_mark, may_come, found);
         }
         let state = &mut self.state;
-        let owes = owes(&state.links, &self.accepted);
-        state.matching.settle_owed(owes, &mut state.candidates);
+        let may_come = may_come(&state.links, &self.accepted);
+        state
+            .matching
+            .settle_awaited(may_come, &mut state.candidates);
         Ok(())
     }
 
@@ -302,13 +311,18 @@ impl Pass {
     pub fn proven(&self) -> i64 {
         let state = &self.state;
         let open = state.links.chain.gaps.first().map(|range| range.first - 1);
-        let owed = state.matching.owed().keys().next().map(|first| first - 1);
+        let awaited = state
+            .matching
+            .awaited()
+            .keys()
+            .next()
+            .map(|first| first - 1);
         let found = state
             .candidates
             .all()
             .filter_map(|(_, candidate)| candidate.position)
             .min();
-        [open, owed, found.map(|first| first - 1), state.sound]
+        [open, awaited, found.map(|first| first - 1), state.sound]
             .into_iter()
             .flatten()
             .fold(state.matching.cursor, i64::min)
@@ -321,13 +335,13 @@ impl Pass {
     }
 
     /// Whether the stream may still bring the message of a position.
-    pub fn owes(&self, position: i64) -> bool {
-        owes(&self.state.links, &self.accepted)(position)
+    pub fn may_come(&self, position: i64) -> bool {
+        may_come(&self.state.links, &self.accepted)(position)
     }
 }
 
 /// Whether the stream may still bring the message of a position.
-pub(crate) fn owes(links: &Links, accepted: &Accepted) -> impl Fn(i64) -> bool {
+pub(crate) fn may_come(links: &Links, accepted: &Accepted) -> impl Fn(i64) -> bool {
     |position| {
         position > links.chain.high_water_mark
             || links.chain.gaps.contains(position)

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::candidates::{Candidate, Candidates};
 use super::finding::{Finding, Kind};
 use super::pass::Pass;
+use super::without_row::{self, KnownRows, Origins};
 
 /// How many are looked up at once.
 const CHUNK: usize = 500;
@@ -29,8 +30,8 @@ pub(super) async fn settle(
     bus: &Bus,
 ) -> anyhow::Result<Candidates> {
     let mut left = pass.state.candidates.clone();
-    strangers(pass, connection, &mut left).await?;
     changed(pass, connection, bus, &mut left).await?;
+    without_row(pass, connection, bus, &mut left).await?;
     disordered(pass, connection, &mut left).await?;
     missing(pass, connection, &mut left).await?;
     explained(&mut left);
@@ -38,9 +39,10 @@ pub(super) async fn settle(
 }
 
 /// The rows of extra messages, by id and by position.
-async fn strangers(
+async fn without_row(
     pass: &Pass,
     connection: &mut PgConnection,
+    bus: &Bus,
     left: &mut Candidates,
 ) -> anyhow::Result<()> {
     let extra: Vec<Candidate> = left.of(Kind::MessageExtra).cloned().collect();
@@ -54,67 +56,26 @@ async fn strangers(
     }
     // Read after the rows: pruned since the pass looked for them.
     known.prune_mark = prune_mark::read(connection, &pass.table).await?;
-    let owed = pass.state.matching.owed().keys().copied();
+    let awaited = pass.state.matching.awaited().keys().copied();
     known.unmatched = left
         .of(Kind::MessageMissing)
         .filter_map(|candidate| candidate.position)
-        .chain(owed)
+        .chain(awaited)
         .collect();
-    settle_strangers(&known, left);
-    Ok(())
-}
-
-/// What the source holds of extra messages.
-#[derive(Debug, Default)]
-pub(crate) struct KnownRows {
-    /// The positions of the rows with their ids.
-    pub(crate) positions: HashMap<Uuid, i64>,
-    /// Their positions that have a row, whichever it is.
-    pub(crate) at: HashSet<i64>,
-    /// Rows up to this position may have been pruned.
-    pub(crate) prune_mark: i64,
-    /// Positions of rows without a message.
-    pub(crate) unmatched: HashSet<i64>,
-}
-
-/// Extra messages whose row has another position: the message names another position, or is a second
-/// one. Those whose row was pruned are none.
-pub(crate) fn settle_strangers(known: &KnownRows, left: &mut Candidates) {
-    let position_of = |candidate: &Candidate| {
-        let id = candidate.id?;
-        known.positions.get(&id).copied()
-    };
-    let is_pruned = |candidate: &Candidate| {
-        let position = candidate.position;
-        position.is_some_and(|p| p <= known.prune_mark && !known.at.contains(&p))
-    };
-    let mut elsewhere = Vec::new();
-    left.retain(Kind::MessageExtra, |candidate| {
-        let position = position_of(candidate);
-        elsewhere.extend(position.map(|position| (position, candidate.clone())));
-        position.is_none() && !is_pruned(candidate)
-    });
-    for (position, candidate) in elsewhere {
-        let says = candidate.position.unwrap_or(0);
-        // A row that became visible since.
-        if says == position {
+    without_row::settle(&known, left);
+    let stream = pass.source().stream();
+    let mut origins = Origins::of(pass.accepted(), left);
+    while let Some(message) = origins.next_in_doubt() {
+        let extra = bus.message_at(&stream, message.sequence).await?;
+        let Some(extra) = extra.and_then(|message| message.envelope()) else {
             continue;
-        }
-        let detail = format!("it says that its row has position {says}, the row has {position}");
-        let kind = if known.unmatched.contains(&position) {
-            left.retain(Kind::MessageMissing, |c| c.position != Some(position));
-            Kind::MessageChanged
-        } else {
-            Kind::MessageDoubled
         };
-        // Looked at already: the comparison of contents has nothing to add.
-        let candidate = Candidate {
-            position: Some(position),
-            detail,
-            ..candidate
-        };
-        left.add(kind, candidate);
+        let last = bus.message_at(&stream, message.last).await?;
+        let last = last.and_then(|message| message.envelope());
+        origins.decide(message, extra.previous, last.map(|last| last.id));
     }
+    origins.apply(left);
+    Ok(())
 }
 
 async fn changed(
@@ -140,16 +101,12 @@ async fn changed(
                 details.insert(sequence, None);
                 continue;
             };
-            let Some(said) = said_by_message(pass.source(), bus, sequence).await? else {
+            let Some(content) = content_of_message(pass.source(), bus, sequence).await? else {
                 continue;
             };
             let by_row = RowContent::of(&pass.translator, row.clone());
-            let fields = by_row.differences(said, candidate.republished);
+            let fields = by_row.differences(content, candidate.republished);
             let fields = fields.unwrap_or_default();
-            // Another position was found before, and is in the detail already.
-            if fields.is_empty() && candidate.detail.contains("position") {
-                continue;
-            }
             let detail = (!fields.is_empty())
                 .then(|| format!("it differs from its row in {}", fields.join(", ")));
             details.insert(sequence, detail);
@@ -184,7 +141,7 @@ async fn changed(
     Ok(())
 }
 
-async fn said_by_message(
+async fn content_of_message(
     source: &Source,
     bus: &Bus,
     sequence: u64,
@@ -220,7 +177,10 @@ async fn disordered(
     let candidates: Vec<Candidate> = left.of(Kind::MessageDisordered).cloned().collect();
     let mut contents: HashMap<i64, RowContent> = HashMap::new();
     for chunk in candidates.chunks(CHUNK) {
-        let positions = chunk.iter().flat_map(|c| [c.over, c.position]).flatten();
+        let positions = chunk
+            .iter()
+            .flat_map(|c| [c.higher_before, c.position])
+            .flatten();
         let positions: Vec<i64> = positions.collect();
         for row in rows::at(connection, &pass.table, &positions).await? {
             contents.insert(row.position, RowContent::of(&pass.translator, row));
@@ -234,7 +194,10 @@ async fn disordered(
 pub(crate) fn settle_disordered(contents: &HashMap<i64, RowContent>, left: &mut Candidates) {
     left.retain(Kind::MessageDisordered, |candidate| {
         let content = |position: Option<i64>| contents.get(&position?);
-        match (content(candidate.over), content(candidate.position)) {
+        match (
+            content(candidate.higher_before),
+            content(candidate.position),
+        ) {
             (Some(over), Some(own)) => over.carries_state() && over.about() == own.about(),
             _ => false,
         }
@@ -263,7 +226,6 @@ async fn missing(
 /// A break of the chain whose cause has a finding of its own is none itself: the message that is
 /// missing before it, or the message that does not belong there.
 pub(crate) fn explained(left: &mut Candidates) {
-    unchained(left);
     let own: HashSet<u64> = [
         Kind::MessageChanged,
         Kind::MessageDoubled,
@@ -282,7 +244,7 @@ pub(crate) fn explained(left: &mut Candidates) {
         if let (Some(sequence), Some(id)) = (follower, candidate.id) {
             causes.insert(id);
             candidate.detail = format!(
-                "a finished row has no message; message {sequence} says that it stands before it"
+                "a finished row has no message; message {sequence} names it as the one before it"
             );
         }
         true
@@ -293,35 +255,13 @@ pub(crate) fn explained(left: &mut Candidates) {
     });
 }
 
-/// A message without a row that doesn't follow the one before it was not lost by the source: no relay
-/// wrote it.
-fn unchained(left: &mut Candidates) {
-    let broken = left.of(Kind::StreamBroken);
-    let broken = broken.filter(|candidate| candidate.unchained);
-    let broken: HashSet<u64> = broken.filter_map(|candidate| candidate.sequence).collect();
-    let is_foreign = |c: &Candidate| c.sequence.is_some_and(|s| broken.contains(&s));
-    let extra = left.of(Kind::MessageExtra).cloned();
-    let foreign: Vec<Candidate> = extra.filter(is_foreign).collect();
-    left.retain(Kind::MessageExtra, |candidate| !is_foreign(candidate));
-    for candidate in foreign {
-        let detail = format!("no relay of this source wrote it: {}", candidate.detail);
-        left.add(
-            Kind::MessageForeign,
-            Candidate {
-                detail,
-                ..candidate
-            },
-        );
-    }
-}
-
 /// Names the source, and the command that repairs it.
 pub(super) fn finding(pass: &Pass, kind: Kind, candidate: &Candidate) -> Finding {
     let source = pass.source();
     let waits = kind == Kind::MessageMissing
         && candidate
             .position
-            .is_some_and(|position| pass.owes(position));
+            .is_some_and(|position| pass.may_come(position));
     let detail = if waits {
         "a finished row has no message: the relay has not published it".to_owned()
     } else {

@@ -162,15 +162,15 @@ pub async fn run(
     let mut deadline = Instant::now() + wait;
     loop {
         pass.rows_up_to(connection, position).await?;
-        let (high_water_mark, owed) = (
+        let (high_water_mark, awaited) = (
             pass.state.links.highest().min(position),
-            pass.state.matching.owed().len(),
+            pass.state.matching.awaited().len(),
         );
-        if high_water_mark >= position && owed == 0 {
+        if high_water_mark >= position && awaited == 0 {
             break;
         }
-        if high_water_mark > progress.0 || owed < progress.1 {
-            progress = (high_water_mark, owed);
+        if high_water_mark > progress.0 || awaited < progress.1 {
+            progress = (high_water_mark, awaited);
             deadline = Instant::now() + wait;
         }
         let left = deadline.saturating_duration_since(Instant::now());

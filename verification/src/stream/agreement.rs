@@ -82,20 +82,14 @@ impl Agreement {
         self.lost.iter().map(|lost| lost.id)
     }
 
-    /// Takes out lost messages with a position that is not their row's, or that of a row which has its own
-    /// message: nothing was lost. `elsewhere`: rows that have another position.
-    pub(crate) fn take_strangers(&mut self, elsewhere: &HashSet<Uuid>) -> Vec<LostMessage> {
+    /// Lost messages with a position that is not their row's, or that of a row which has its own message:
+    /// nothing was lost. `elsewhere`: rows that have another position.
+    pub(crate) fn strangers(
+        &self,
+        elsewhere: &HashSet<Uuid>,
+    ) -> impl Iterator<Item = &LostMessage> {
         let is_stranger =
-            |lost: &LostMessage| self.holds(lost.position) || elsewhere.contains(&lost.id);
-        let (strangers, lost): (Vec<LostMessage>, Vec<LostMessage>) =
-            self.lost.iter().cloned().partition(is_stranger);
-        self.lost = lost;
-        self.lost_count -= strangers.len() as u64;
-        let mut theirs = Ranges::default();
-        for lost in &strangers {
-            theirs.insert(lost.position);
-        }
-        self.lost_positions = self.lost_positions.minus(&theirs);
-        strangers
+            |lost: &&LostMessage| self.holds(lost.position) || elsewhere.contains(&lost.id);
+        self.lost.iter().filter(is_stranger)
     }
 }

@@ -56,7 +56,7 @@ pub enum LinkProblem {
     Unchained,
     /// It states positions that do not follow from those before.
     #[error(
-        "it says that positions up to {high_water_mark} were seen, without {gaps:?}, which does not follow \
+        "it states that positions up to {high_water_mark} were seen, without {gaps:?}, which does not follow \
          from the message before it: up to {before}, without {gaps_before:?}"
     )]
     State {

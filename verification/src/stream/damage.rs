@@ -153,33 +153,6 @@ impl StreamDamage {
         self.unclear_files.extend(file);
     }
 
-    /// A message that counted, and turned out to be none of the source's. What follows it does not follow
-    /// what counts before it.
-    pub(crate) fn stranger(&mut self, message: Subject, problem: &str, is_last: bool) {
-        let Subject { sequence, id, file } = message;
-        self.add(sequence, sequence, problem, id, file);
-        self.kinds.insert(sequence, DamageKind::Ignored);
-        let next = self.next_that_counts(sequence);
-        self.kinds.entry(next).or_insert(DamageKind::Break);
-        self.unclear_files.extend(file);
-        self.end_ignored |= is_last;
-    }
-
-    /// The first sequence behind this one that is neither ignored nor a hole.
-    fn next_that_counts(&self, sequence: u64) -> u64 {
-        let mut next = sequence + 1;
-        loop {
-            let known = self.known.ignored_around(next);
-            let known = known.or_else(|| self.known.hole_around(next));
-            next = match (self.kinds.get(&next), known) {
-                (Some(DamageKind::Ignored), _) => next + 1,
-                (Some(DamageKind::Hole(last)), _) => last + 1,
-                (None, Some(range)) => range.last + 1,
-                (Some(DamageKind::Break), _) | (None, None) => return next,
-            };
-        }
-    }
-
     /// Whether a message was found that does not count here.
     pub(crate) fn is_ignored(&self, sequence: u64) -> bool {
         matches!(self.kinds.get(&sequence), Some(DamageKind::Ignored))

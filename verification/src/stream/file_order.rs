@@ -20,7 +20,7 @@ pub(crate) struct FileOrder {
 pub(crate) struct OutOfOrder {
     pub(crate) sequence: u64,
     /// That position. It counts if our API wrote that row, too.
-    pub(crate) over: i64,
+    pub(crate) higher_before: i64,
     pub(crate) id: Uuid,
     pub(crate) file: Uuid,
 }
@@ -53,13 +53,13 @@ impl FileOrder {
         let Some(file) = ordered_file(source, envelope) else {
             return;
         };
-        let over = self.order.see(file, position);
-        if let Some(over) = over.filter(|_| recorded)
+        let higher = self.order.see(file, position);
+        if let Some(higher_before) = higher.filter(|_| recorded)
             && self.out_of_order.len() < MOST_LISTED
         {
             self.out_of_order.push(OutOfOrder {
                 sequence,
-                over,
+                higher_before,
                 id: envelope.id,
                 file,
             });

@@ -19,6 +19,7 @@ use crate::stream::damage::{StreamDamage, Subject};
 use crate::stream::file_order::{self, FileOrder, OutOfOrder};
 use crate::stream::fingerprint::ComparableEvent;
 use crate::stream::message_form;
+use crate::stream::row_verdict::{self, Origin, RowAtPosition, RowVerdict};
 use crate::stream::rows::Rows;
 use crate::stream::stream_end::StreamEnd;
 
@@ -29,7 +30,7 @@ pub(crate) struct MessageChecker<'a> {
     /// Whether messages have their bodies.
     bodies: bool,
     epochs: Epochs,
-    /// Records that no relay can have written, and why.
+    /// Messages that no relay can have written here, and why.
     refused: HashMap<u64, String>,
     /// The sequence that should come next.
     pub(crate) next: u64,
@@ -112,7 +113,14 @@ impl<'a> MessageChecker<'a> {
         self.end.counts(sequence, envelope);
     }
 
-    /// Whether a message counts. Takes its position where it does.
+    /// Whether a message counts. Takes its position where it does. The first of these steps that knows
+    /// decides:
+    ///
+    /// 1. Its form ([`message_form`]), and whether it was refused: no relay of this source wrote it.
+    /// 2. Its body: it can be read.
+    /// 3. Its link ([`crate::stream::chain`]): whether it follows the last message that counts.
+    /// 4. Its position: none, or one that did not survive a break of the source.
+    /// 5. Its row ([`row_verdict`]): the message of its row, of one that was pruned or lost, or none of these.
     fn verdict(&mut self, message: &Message, envelope: &Envelope, rows: &Rows) -> Verdict {
         let sequence = message.sequence;
         let accepted = self.damage.is_known_break(sequence);
@@ -138,15 +146,19 @@ impl<'a> MessageChecker<'a> {
             Some(problem) if !accepted => Verdict::Break(problem),
             _ => Verdict::Good,
         };
-        // Without a row, only the chain shows that it is ours; a hole breaks it, and so does a message
-        // of ours that was changed.
-        let is_ours = chained
-            || self.damage.is_behind_new_hole(sequence)
-            || self.end.changed_is_followed_by(envelope);
-        let stranger = || Verdict::Ignore("no relay of this source wrote it here".to_owned());
+        let origin = if chained {
+            Origin::Chained
+        } else if self.damage.is_behind_new_hole(sequence)
+            || self.end.changed_is_followed_by(envelope)
+        {
+            Origin::Plausible
+        } else {
+            Origin::Unknown
+        };
+        let foreign = || Verdict::Ignore("no relay of this source wrote it here".to_owned());
         let Some(position) = envelope.position else {
-            if !is_ours {
-                return stranger();
+            if origin == Origin::Unknown {
+                return foreign();
             }
             if decision == Some(RecordedDecision::Epoch) {
                 self.order.clear();
@@ -156,47 +168,55 @@ impl<'a> MessageChecker<'a> {
         if !self.epochs.survives(sequence, position) {
             return follows;
         }
-        let before = || Verdict::Ignore(format!("position {position} was published before it"));
-        if rows.is_pruned(position) {
-            if self.agreement.holds(position) {
-                return before();
-            }
-            if !is_ours {
-                return stranger();
-            }
-            self.agreement.pruned(sequence, position);
-            return follows;
-        }
-        let Some(row) = rows.row(position, envelope.id) else {
-            if !chained || self.agreement.holds(position) {
-                return Verdict::Ignore(format!(
-                    "the row at its position {position} is another one"
-                ));
-            }
-            self.lost(sequence, position, envelope);
-            return follows;
-        };
-        if self.agreement.holds(position) {
-            return before();
-        }
-        if let (Some(row), Some(event)) = (&row.content, event) {
+        let own = rows.row(position, envelope.id);
+        let mut differing = Vec::new();
+        if let (Some(row), Some(event)) = (own.and_then(|row| row.content.as_ref()), event) {
             let republished = envelope.snapshot == Some(Snapshot::Republish);
             let stated = ComparableEvent::from_message(subject, envelope, event);
-            if let Some(fields) = row.differences(stated, republished) {
-                self.end.changed(envelope.id);
-                return Verdict::Ignore(format!(
-                    "it differs from its row in {}",
-                    fields.join(", ")
-                ));
+            differing = row.differences(stated, republished).unwrap_or_default();
+        }
+        let at = match own {
+            Some(_) => RowAtPosition::Own {
+                agrees: differing.is_empty(),
+            },
+            None if rows.is_pruned(position) => RowAtPosition::Pruned,
+            None => RowAtPosition::Other,
+        };
+        match row_verdict::verdict(at, self.agreement.holds(position), origin) {
+            RowVerdict::Agrees => {
+                if let Some(row) = own.and_then(|row| row.content.as_ref())
+                    && !accepted
+                {
+                    let recorded = row.carries_state();
+                    self.order
+                        .see(self.source, sequence, position, envelope, recorded);
+                }
+                self.agreement.agrees(sequence, position);
+                follows
             }
-            if !accepted {
-                let recorded = row.carries_state();
-                self.order
-                    .see(self.source, sequence, position, envelope, recorded);
+            RowVerdict::Pruned => {
+                self.agreement.pruned(sequence, position);
+                follows
+            }
+            RowVerdict::Lost => {
+                self.lost(sequence, position, envelope);
+                follows
+            }
+            RowVerdict::Differs => {
+                self.end.changed(envelope.id);
+                Verdict::Ignore(format!(
+                    "it differs from its row in {}",
+                    differing.join(", ")
+                ))
+            }
+            RowVerdict::Doubled => {
+                Verdict::Ignore(format!("position {position} was published before it"))
+            }
+            RowVerdict::Foreign if at == RowAtPosition::Pruned => foreign(),
+            RowVerdict::Foreign => {
+                Verdict::Ignore(format!("the row at its position {position} is another one"))
             }
         }
-        self.agreement.agrees(sequence, position);
-        follows
     }
 
     /// What its body states; nothing where messages have none.
@@ -235,7 +255,10 @@ impl<'a> MessageChecker<'a> {
     /// Lists a message as out of order. To be called only where our API wrote both rows: only then it is
     /// certain which came first.
     pub(crate) fn disordered(&mut self, message: &OutOfOrder) {
-        let problem = format!("it stands behind position {} of its file", message.over);
+        let problem = format!(
+            "it comes after position {} of its file",
+            message.higher_before
+        );
         let subject = Subject {
             sequence: message.sequence,
             id: Some(message.id),
@@ -244,19 +267,15 @@ impl<'a> MessageChecker<'a> {
         self.damage.disordered(subject, &problem);
     }
 
-    /// Lists lost messages with a position that is not their row's, or that of a row which has its own
-    /// message, as damage: nothing was lost, they do not count. `elsewhere`: rows that have another position.
-    pub(crate) fn pass_over_strangers(&mut self, elsewhere: &HashSet<Uuid>) {
-        for stranger in self.agreement.take_strangers(elsewhere) {
-            let subject = Subject {
-                sequence: stranger.sequence,
-                id: Some(stranger.id),
-                file: stranger.file.as_ref().and_then(|file| file.parse().ok()),
-            };
-            let problem = format!("position {} is not that of its row", stranger.position);
-            let is_last = stranger.sequence == self.end.resume_state.sequence;
-            self.damage.stranger(subject, &problem, is_last);
-        }
+    /// Lost messages with a position that is not their row's, or that of a row which has its own message:
+    /// nothing was lost, they do not count. `elsewhere`: rows that have another position.
+    pub(crate) fn strangers(&self, elsewhere: &HashSet<Uuid>) -> Vec<Refused> {
+        let strangers = self.agreement.strangers(elsewhere);
+        let refused = strangers.map(|stranger| Refused {
+            sequence: stranger.sequence,
+            problem: format!("position {} is not that of its row", stranger.position),
+        });
+        refused.collect()
     }
 
     /// The breaks of the source whose record turned out to be none.
@@ -273,7 +292,7 @@ fn link_problem(link: &Link) -> Option<String> {
         return Some(LinkProblem::Unchained.to_string());
     }
     if link.comes_again {
-        return Some("the messages before it say that its position was seen already".to_owned());
+        return Some("the messages before it state its position as seen".to_owned());
     }
     link.problem.as_ref().map(ToString::to_string)
 }

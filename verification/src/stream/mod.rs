@@ -1,5 +1,5 @@
 //! A stream beside its source, message by message. `artstore verify` ([`crate::links`], [`crate::matching`])
-//! takes the steps from `message_form` to `file_order`, too; the rest is the check of repairs.
+//! takes the steps from `message_form` to `row_verdict`, too; the rest is the check of repairs.
 //!
 //! - `scan_reader`: a whole stream, in order
 //! - `rows`: the rows of some messages
@@ -9,6 +9,7 @@
 //! - [`content`]: whether they agree
 //! - [`order`]: the changes of one file
 //! - `file_order`: messages that come after a later change of their file
+//! - `row_verdict`: what a message is by its row
 //! - [`damage`]: holes, messages that do not count, and breaks
 //! - [`agreement`]: positions whose message and row agree, and rows that were lost
 //! - `stream_end`: from where a relay would resume
@@ -24,6 +25,7 @@ pub mod fingerprint;
 pub(crate) mod message_checker;
 pub mod message_form;
 pub mod order;
+pub(crate) mod row_verdict;
 pub(crate) mod rows;
 pub mod scan;
 pub(crate) mod scan_reader;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use artstore_bus::breaks::{self, Chain};
+use artstore_bus::breaks::{self, Chain, Refused};
 use artstore_bus::connection::Bus;
 use artstore_schemas::damage::{Damage, Sequences};
 use artstore_schemas::ranges::Ranges;
@@ -65,7 +65,8 @@ pub struct StreamScan {
 /// Compares everything. With `bodies` also what the messages state, as far as the rows have it.
 ///
 /// Which messages count depends on the breaks of the source, whose records come after them. A record
-/// that turns out to be none does not count: then everything is read again without it.
+/// that turns out to be none does not count: then everything is read again without it. So is a message that
+/// seemed to be of a lost row, and is none of the source's: what comes after it follows the one before it.
 pub async fn scan(
     bus: &Bus,
     translator: &Translator,
@@ -92,11 +93,16 @@ pub async fn scan(
         }
         hole_up_to(&mut checker, &reader, reader.end).await?;
         let forged = checker.forged_epochs();
-        if forged.is_empty() {
+        if !forged.is_empty() {
+            let epochs = &mut breaks.epochs.0;
+            epochs.retain(|epoch| !forged.contains(&epoch.sequence));
+            continue;
+        }
+        let strangers = strangers(&checker, &table, connection, &seen.identity).await?;
+        if strangers.is_empty() {
             break (reader, checker);
         }
-        let epochs = &mut breaks.epochs.0;
-        epochs.retain(|epoch| !forged.contains(&epoch.sequence));
+        breaks.refused.extend(strangers);
     };
     if let Some((sequence, error)) = checker.too_new {
         return Err(reader.failed(&format!(
@@ -105,7 +111,6 @@ pub async fn scan(
     }
     disordered(&mut checker, &table, connection).await?;
     checker.end.resume_state.sequence = reader.end;
-    strangers(&mut checker, &table, connection, &seen.identity).await?;
     Ok(result(checker, seen.identity))
 }
 
@@ -164,25 +169,25 @@ async fn disordered(
 ) -> Result<(), RelayError> {
     let behind: Vec<OutOfOrder> = checker.take_out_of_order();
     for chunk in behind.chunks(CHUNK) {
-        let positions: Vec<i64> = chunk.iter().map(|message| message.over).collect();
+        let positions: Vec<i64> = chunk.iter().map(|message| message.higher_before).collect();
         let rows = rows::at(connection, table, &positions).await?;
         let recorded = rows.iter().filter(|row| row.is_recorded());
         let certain: HashSet<i64> = recorded.map(|row| row.position).collect();
-        for message in chunk.iter().filter(|m| certain.contains(&m.over)) {
+        for message in chunk.iter().filter(|m| certain.contains(&m.higher_before)) {
             checker.disordered(message);
         }
     }
     Ok(())
 }
 
-/// Of the messages whose row seems to be lost, those where it stands at another position. Another
+/// Of the messages whose row seems to be lost, those where it has another position. Another
 /// database may have renumbered its rows: there that is no damage of the stream.
 async fn strangers(
-    checker: &mut MessageChecker<'_>,
+    checker: &MessageChecker<'_>,
     table: &SourceTable,
     connection: &mut PgConnection,
     identity: &str,
-) -> Result<(), RelayError> {
+) -> Result<Vec<Refused>, RelayError> {
     let mut elsewhere = HashSet::new();
     if checker.end.resume_state.identity.as_deref() == Some(identity) {
         let lost: Vec<Uuid> = checker.agreement.lost_rows().collect();
@@ -191,6 +196,5 @@ async fn strangers(
             elsewhere.extend(known.into_iter().map(|(id, _)| id));
         }
     }
-    checker.pass_over_strangers(&elsewhere);
-    Ok(())
+    Ok(checker.strangers(&elsewhere))
 }
