@@ -12,6 +12,7 @@
 //! - [`resume_state`]: the relay's state, read from the stream
 //! - `term`: a term as the active relay
 //! - `poll_loop`: poll, settle, publish, again
+//! - `backfill_step`: a step of the backfill between two polls
 //! - [`source`]: its table and rows
 //! - `poll`: reading new ones
 //! - [`prune_mark`]: the position up to which it was pruned
@@ -27,6 +28,7 @@
 //! - [`relay_error`]: why it stops
 
 pub mod api_url;
+mod backfill_step;
 mod control;
 pub mod election;
 pub mod lock_handover;

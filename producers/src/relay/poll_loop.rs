@@ -16,7 +16,6 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::backfill::chunk::Chunk;
 use crate::backfill::differences::{self, Backfill};
 use crate::relay::api_url::ApiUrl;
 use crate::relay::election::Lease;
@@ -67,7 +66,7 @@ pub(crate) struct PollLoop<'a> {
 
 /// What is known after publishing.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Published {
+pub(super) enum Published {
     /// What became of everything that was sent.
     Known,
     /// Only the stream knows; what is in memory must be forgotten.
@@ -84,7 +83,7 @@ pub(crate) enum Until {
 }
 
 /// What a step of the backfill did.
-enum BackfillStep {
+pub(super) enum BackfillStep {
     /// Nothing could be done.
     Nothing,
     /// There is more to do.
@@ -176,7 +175,7 @@ impl PollLoop<'_> {
         Ok(Published::Known)
     }
 
-    async fn publish_in_batches(
+    pub(super) async fn publish_in_batches(
         &mut self,
         messages: Vec<Outgoing>,
         stop: &CancellationToken,
@@ -222,78 +221,6 @@ impl PollLoop<'_> {
             crash::point("relay.published");
         }
         Ok(Published::Known)
-    }
-
-    /// A step of the backfill: the stream read for a moment, or a chunk compared and
-    /// its snapshots published. The rows of the chunk's poll are in the stream.
-    async fn backfill_step(
-        &mut self,
-        chunk: Option<Chunk>,
-        stop: &CancellationToken,
-    ) -> Result<BackfillStep, RelayError> {
-        let relay = self.relay;
-        let Some(backfill) = self.backfill.as_mut() else {
-            return Ok(BackfillStep::Nothing);
-        };
-        if backfill.is_complete() {
-            return self.publish_backfilled(stop).await;
-        }
-        let Some(chunk) = chunk else {
-            if backfill.wanted().is_some() {
-                return Ok(BackfillStep::Nothing);
-            }
-            let source = &relay.options.source;
-            let end = self.resume_state.sequence;
-            let read = backfill.read(&relay.bus, source, end);
-            kept_alive(self.connection, read).await??;
-            return Ok(BackfillStep::More);
-        };
-        let mut compared = backfill.compare(chunk, &relay.translator);
-        let events = std::mem::take(&mut compared.events);
-        let messages = events.into_iter().map(|event| self.message(event));
-        let messages = messages.collect();
-        pulse::ask(self.connection).await?;
-        crash::point("backfill.compared");
-        if self.publish_in_batches(messages, stop).await? == Published::Unknown {
-            return Ok(BackfillStep::ReadAgain);
-        }
-        crash::point("backfill.stored");
-        // After a stop perhaps not all of them are: the chunk does not count.
-        if let Some(backfill) = self.backfill.as_mut().filter(|_| !stop.is_cancelled()) {
-            backfill.passed(&compared);
-            let done = backfill.done();
-            relay.progress.update(|state| state.backfill = Some(done));
-        }
-        Ok(BackfillStep::More)
-    }
-
-    /// Ends the backfill, and publishes `source.backfilled` where it was due or published anything.
-    async fn publish_backfilled(
-        &mut self,
-        stop: &CancellationToken,
-    ) -> Result<BackfillStep, RelayError> {
-        let Some(backfill) = self.backfill.as_ref() else {
-            return Ok(BackfillStep::Nothing);
-        };
-        let (before, done) = (self.resume_state.sequence, backfill.done());
-        if self.resume_state.backfill_due || done.published() > 0 {
-            let event = backfill.backfilled(&self.relay.translator, before);
-            self.resume_state.backfill_due = false;
-            let message = self.message(event);
-            crash::point("backfill.complete");
-            let published = self.publish_in_batches(vec![message], stop).await?;
-            if published == Published::Unknown {
-                return Ok(BackfillStep::ReadAgain);
-            }
-            if self.resume_state.sequence == before {
-                // It was asked to stop first.
-                return Ok(BackfillStep::More);
-            }
-        }
-        let source = &self.relay.options.source;
-        tracing::info!(%source, ?done, "backfill complete: the stream has every file as its element has it");
-        *self.backfill = None;
-        Ok(BackfillStep::Backfilled)
     }
 
     /// Settles what the poll proved aborted, then makes one message of each row, carrying the state
@@ -374,7 +301,7 @@ impl PollLoop<'_> {
 
     /// The message after the last one, with the state as it is after it. There was a poll before, so
     /// the source's identity is known.
-    fn message(&mut self, event: Translated) -> Outgoing {
+    pub(super) fn message(&mut self, event: Translated) -> Outgoing {
         let source = &self.relay.options.source;
         let subject = subject(source, event.key, &event.event_type);
         let envelope = Envelope {
