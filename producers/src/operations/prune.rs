@@ -21,7 +21,8 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::publish::wal::{self, Begin, OperationType, PublishError};
+use crate::publish::publish_error::PublishError;
+use crate::publish::wal::{self, Begin, OperationType};
 use crate::relay::prune_mark;
 use crate::relay::relay_error::RelayError;
 use crate::relay::resume_state;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use crate::publish::file_row::{COLUMNS, read};
-use crate::publish::wal::PublishError;
+use crate::publish::publish_error::PublishError;
 
 /// A file to create.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use sqlx::query::QueryScalar;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 use uuid::Uuid;
 
-use crate::publish::wal::PublishError;
+use crate::publish::publish_error::PublishError;
 
 /// An event for the outbox.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use artstore_producers::publish::outbox::{self, OutboxInsert};
-use artstore_producers::publish::wal::PublishError;
+use artstore_producers::publish::publish_error::PublishError;
 use artstore_projectors::search::SearchResult;
 use artstore_projectors::search::query::Search;
 use artstore_schemas::actor::Actor;

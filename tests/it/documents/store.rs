@@ -2,7 +2,8 @@
 #![allow(dead_code)]
 
 use artstore_producers::publish::files::{self, NewFile};
-use artstore_producers::publish::wal::{self, Begin, OperationType, PublishError};
+use artstore_producers::publish::publish_error::PublishError;
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::{actor::Actor, element::ElementName};
 use sqlx::{Connection as _, PgConnection};
 

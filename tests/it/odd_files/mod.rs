@@ -9,7 +9,8 @@ mod words;
 use std::collections::HashMap;
 
 use artstore_producers::publish::files::{self, FileUpdate, NewFile};
-use artstore_producers::publish::wal::{self, Begin, OperationType, PublishError};
+use artstore_producers::publish::publish_error::PublishError;
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::envelope::Envelope;
 use artstore_schemas::size::{MAX_BODY_BYTES, MAX_MESSAGE_BYTES};

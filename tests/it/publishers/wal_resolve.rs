@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use artstore_producers::operations::pending::{self, Limits};
 use artstore_producers::operations::resolve::{self, Refused, Resolution};
-use artstore_producers::publish::wal::{self, Begin, OperationType, PublishError};
+use artstore_producers::publish::publish_error::PublishError;
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::event::Status;
 use sqlx::{Connection as _, PgConnection};

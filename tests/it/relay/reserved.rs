@@ -2,7 +2,7 @@
 //! is written, harmless where it is there already.
 
 use artstore_producers::publish::outbox::{self, OutboxInsert};
-use artstore_producers::publish::wal::PublishError;
+use artstore_producers::publish::publish_error::PublishError;
 use artstore_schemas::actor::Actor;
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};

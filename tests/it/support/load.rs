@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use artstore_producers::publish::files::{self, FileUpdate, NewFile};
 use artstore_producers::publish::outbox::{self, OutboxInsert};
-use artstore_producers::publish::wal::{self, Begin, OperationType, PublishError};
+use artstore_producers::publish::publish_error::PublishError;
+use artstore_producers::publish::wal::{self, Begin, OperationType};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use serde_json::json;

@@ -3,9 +3,8 @@
 
 use anyhow::Context as _;
 use artstore_producers::publish::files::{self, FileUpdate, NewFile};
-use artstore_producers::publish::wal::{
-    self, Begin, OperationType, PendingOperation, PublishError,
-};
+use artstore_producers::publish::publish_error::PublishError;
+use artstore_producers::publish::wal::{self, Begin, OperationType, PendingOperation};
 use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
