@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::followed_advice::follow;
 use crate::support::mix::{Mix, finished_row};
@@ -70,9 +69,8 @@ async fn all_settled(world: &World) {
     world.messages(&source).await;
 }
 
-/// How long the mix continues, and how many rows it has to finish in that time at least.
-const MINUTE: Duration = Duration::from_secs(60);
-const ENOUGH: u64 = 2_000;
+/// How many rows the mix finishes: enough for thousands of gaps on whatever machine.
+const ENOUGH: u64 = 10_000;
 
 #[test]
 fn fifty_writers_of_every_kind_lose_nothing() {
@@ -86,9 +84,8 @@ fn fifty_writers_of_every_kind_lose_nothing() {
         let mut long = world.element(0).await;
         execute(&mut long, format!("begin; {}", finished_row())).await;
         let source = world.source(0);
-        let started = Instant::now();
         let mut before = 0;
-        while started.elapsed() < MINUTE {
+        while before < ENOUGH {
             eventually("rows are published beside a long transaction", || async {
                 (world.last_sequence(&source).await > before + 500).then_some(())
             })
@@ -97,7 +94,6 @@ fn fifty_writers_of_every_kind_lose_nothing() {
             // While it is open no aborted number can be given up, and the list of them is bounded.
             execute(&mut long, format!("commit; begin; {}", finished_row())).await;
         }
-        assert!(before >= ENOUGH, "only {before} rows in {MINUTE:?}");
         stop.store(true, Ordering::Relaxed);
         while let Some(ended) = writers.join_next().await {
             ended.unwrap();
