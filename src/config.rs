@@ -95,8 +95,8 @@ pub struct Config {
     /// for other commands)
     #[arg(long, env = "LOG_LEVEL", global = true, hide = true)]
     pub log_level: Option<String>,
-    /// Who gives this command: it stands in the event that the command records, and in `artstore audit
-    /// tail` (without it: SUDO_USER, USER or LOGNAME)
+    /// Who gives this command, as its event and `artstore audit tail` show it (without it: SUDO_USER, USER
+    /// or LOGNAME)
     #[arg(long, env = "ARTSTORE_OPERATOR", global = true, hide = true)]
     pub operator: Option<String>,
     /// How it is logged
@@ -238,7 +238,7 @@ impl Config {
                 let element = element_name("ARTSTORE_ELEMENTS", &name)?;
                 if elements.iter().any(|(known, _)| *known == element) {
                     return Err(ConfigError(format!(
-                        "ARTSTORE_ELEMENTS: element {element} stands there twice"
+                        "ARTSTORE_ELEMENTS: element {element} is named twice"
                     )));
                 }
                 elements.push((element, database_url("ARTSTORE_ELEMENTS", &url)?));

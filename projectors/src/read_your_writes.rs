@@ -148,7 +148,7 @@ impl fmt::Display for NotShown {
                 moved_at,
             } if high_water_mark > before => write!(
                 f,
-                "the projection stands at {high_water_mark} (at {before} when the wait began, last moved \
+                "the projection is at {high_water_mark} (at {before} when the wait began, last moved \
                  {moved_at:.3}); it catches up: wait longer"
             ),
             Standing::Behind {
@@ -166,7 +166,7 @@ impl fmt::Display for NotShown {
                 moved_at,
             } => write!(
                 f,
-                "the projection stands at {high_water_mark} (last moved {moved_at:.3}) and this number is \
+                "the projection is at {high_water_mark} (last moved {moved_at:.3}) and this number is \
                  missing below it: its transaction is still open, or was rolled back (that shows \
                  with the element's next event)"
             ),

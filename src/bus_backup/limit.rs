@@ -63,7 +63,7 @@ pub async fn backed_up(
             && info.state.last_sequence >= backup.last_sequence
             && there == backup.last_message,
         "the backup in {shown} is not one of stream {stream} as it is now: that was made at {}, the one of \
-         the backup at {}, or another message stands at {}; nothing was removed: take a new backup",
+         the backup at {}, or another message is at {}; nothing was removed: take a new backup",
         info.created,
         backup.created,
         backup.last_sequence

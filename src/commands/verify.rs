@@ -280,7 +280,7 @@ impl Check {
                 "stopped before the end: `artstore verify --resume {}` continues from here",
                 path.display()
             ),
-            None => "stopped before the end: nothing is said of what was not checked \
+            None => "stopped before the end: nothing is known of what was not checked \
                      (with --resume FILE, a later run continues)"
                 .to_owned(),
         }

@@ -154,7 +154,7 @@ pub(crate) async fn release(
     match tokio::time::timeout(RELEASE, released).await {
         Ok(released) => Ok(released?),
         Err(_) => Err(WorkerError::NotDrained(format!(
-            "the read model's database does not confirm that the lock of stream {stream} is let go"
+            "the read model's database does not confirm that the lock of stream {stream} was released"
         ))),
     }
 }

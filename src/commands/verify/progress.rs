@@ -63,9 +63,9 @@ impl VerifyDisplay {
                     self.source
                 );
             } else {
-                let owed = pass.state.matching.owed().len();
+                let awaited = pass.state.matching.awaited().len();
                 eprintln!(
-                    "{}: all {of} messages read; waiting for the relay ({owed} rows below \
+                    "{}: all {of} messages read; waiting for the relay ({awaited} rows below \
                      position {}, and those above)",
                     self.source, pass.state.links.chain.high_water_mark
                 );

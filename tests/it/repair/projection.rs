@@ -41,7 +41,7 @@ fn checkpoints_moved_by_hand_are_found_and_brought_back_to_where_their_event_sta
         let right = place(&mut query).await;
         for (what, says) in [
             ("last_sequence = last_sequence + 5", "the stream ends at"),
-            ("last_sequence = last_sequence - 2", "is to stand at"),
+            ("last_sequence = last_sequence - 2", "is expected at"),
             ("source_high = source_high + 7", "covers positions"),
             ("source_missing = '3'", "covers positions"),
             (

@@ -76,7 +76,7 @@ pub async fn check(
         let Some(read) = batch.last().map(|message| message.sequence) else {
             ensure!(
                 reader.nothing_left().await?,
-                "stream {stream} did not answer for {} s at message {next}: nothing is said of the \
+                "stream {stream} did not answer for {} s at message {next}: nothing is known of the \
                  rows from there on",
                 PATIENCE.as_secs()
             );

@@ -109,7 +109,7 @@ impl Heads {
             if let Some(size) = self.take(FoundIn::Bus, None, &note, expected, legacy) {
                 if size <= self.published {
                     let text = format!(
-                        "head {size} on the bus (message {}) stands behind head {}",
+                        "head {size} on the bus (message {}) comes after head {}",
                         message.sequence, self.published
                     );
                     self.finding(expected.stream, size, Kind::HeadForged, text);

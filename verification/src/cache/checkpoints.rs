@@ -165,7 +165,7 @@ pub(crate) fn compare_rows(places: &mut [CheckedCheckpoint], highest: &HashMap<S
         if let Some(applied) = applied {
             place.rows_behind = true;
             let stands = match &place.checkpoint {
-                Some(_) => format!("it stands at {}", place.provable),
+                Some(_) => format!("it is at {}", place.provable),
                 None => "there is none".to_owned(),
             };
             let next = match place.is_unsound() {
@@ -194,7 +194,7 @@ async fn examine(
     }
     if sequence > place.end {
         place.problems.push(format!(
-            "it stands at {sequence}, the stream ends at {}",
+            "it is at {sequence}, the stream ends at {}",
             place.end
         ));
     }
@@ -212,7 +212,7 @@ async fn examine(
     } else {
         if sequence <= place.end {
             place.problems.push(format!(
-                "event {} is to stand at {sequence}, event {} does",
+                "event {} is expected at {sequence}, event {} is there",
                 shown(checkpoint.last_event_id),
                 shown(found)
             ));
