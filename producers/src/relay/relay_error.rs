@@ -114,19 +114,18 @@ impl RelayError {
         }
     }
 
-    /// Whether it is a halt of one source, because of what its stream or its rows hold: other sources of
-    /// the same process continue. Everything else that can be wrong at the start is a wrong setting, or may
-    /// pass.
+    /// Whether it is of one source: of what its database or its stream is or holds, which whoever owns them
+    /// may change at any time. Other sources of the same process continue. What is left is a wrong setting,
+    /// or may pass.
     pub fn is_of_one_source(&self) -> bool {
         match self {
             Self::Halt(halt) => halt.is_of_one_source(),
-            Self::Database(_)
-            | Self::Connect { .. }
-            | Self::Bus(_)
-            | Self::LockLost(_)
-            | Self::NotDrained(_)
-            | Self::NotStored(_)
-            | Self::Held { .. } => false,
+            Self::Database(error) => is_permanent(error),
+            Self::Connect { cause, .. } => is_refused(cause),
+            Self::Bus(error) => is_of_one_stream(error),
+            Self::LockLost(_) | Self::NotDrained(_) | Self::NotStored(_) | Self::Held { .. } => {
+                false
+            }
         }
     }
 }
@@ -134,13 +133,13 @@ impl RelayError {
 impl Halt {
     fn is_of_one_source(&self) -> bool {
         match self {
+            // Which server the URL leads to.
+            Self::TooOld { .. } | Self::Pooler { .. } => false,
             Self::Standby
             | Self::NoTable { .. }
             | Self::NotMigrated { .. }
-            | Self::TooOld { .. }
             | Self::Unfit(_)
-            | Self::Pooler { .. } => false,
-            Self::NoPruneMark { .. }
+            | Self::NoPruneMark { .. }
             | Self::Status { .. }
             | Self::OtherIdentity { .. }
             | Self::SequenceBehind { .. }
@@ -152,12 +151,36 @@ impl Halt {
     }
 }
 
-/// What to do about a text that can't be read; nothing else that a relay does has one.
+fn is_of_one_stream(error: &BusError) -> bool {
+    match error {
+        BusError::NoStream(_)
+        | BusError::Unfit { .. }
+        | BusError::Limited { .. }
+        | BusError::NotPermitted(_) => true,
+        BusError::Connect { .. }
+        | BusError::Url { .. }
+        | BusError::Credentials { .. }
+        | BusError::TooOld { .. }
+        | BusError::SmallMessages { .. }
+        | BusError::JetStream(_) => false,
+    }
+}
+
+/// The role may log in, and not into this database.
+fn is_refused(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "42501")
+}
+
+/// What to do about a text that can't be read, or a right that is missing.
 fn advice(error: &sqlx::Error) -> &'static str {
-    match is_untranslatable(error) {
+    if is_untranslatable(error) {
+        return "; run `artstore migrate up` for this database: such a text is then published with U+FFFD \
+                in place of what can't be read";
+    }
+    match is_refused(error) {
         true => {
-            "; run `artstore migrate up` for this database: such a text is then published with U+FFFD \
-             in place of what can't be read"
+            "; give this role a relay's rights: `artstore migrate grant --role NAME --for relay`"
         }
         false => "",
     }

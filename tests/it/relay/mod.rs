@@ -7,11 +7,13 @@
 //! - `stream_limits`: a limit that somebody gives to a stream in use
 //! - `api_urls`: where an element's API is reached, as messages state it
 //! - `reserved`: events with the names of the relay's own records
+//! - `halted_sources`: what one source's publisher or owner can do to the others
 //! - `refusals`: sources and streams that are not what they were
 
 mod api_urls;
 mod crashes;
 mod gaps;
+mod halted_sources;
 mod large_rows;
 pub mod refusals;
 mod reserved;
