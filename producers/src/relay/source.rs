@@ -8,6 +8,7 @@ use artstore_schemas::event::{File, Omitted, Status};
 use artstore_schemas::ranges::Range;
 use artstore_schemas::source::Source;
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt as _;
 use serde::Serialize;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -18,6 +19,9 @@ use crate::publish::file_row;
 use crate::publish::recorded::Recorded;
 use crate::relay::relay_error::{Halt, RelayError};
 use crate::texts::{self, Texts};
+
+/// Rows of more text than this are not kept together.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Which row it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -179,6 +183,14 @@ impl SourceTable {
         }
     }
 
+    /// The table with the key of its relay's lock, with its schema.
+    pub fn lock_table(&self) -> String {
+        match &self.element {
+            Some(element) => format!("public.{element}_relay_lock"),
+            None => format!("public.{}_relay_lock", self.table),
+        }
+    }
+
     /// How its texts are asked for.
     pub async fn texts(&self, connection: &mut PgConnection) -> Result<&Texts, sqlx::Error> {
         self.texts
@@ -192,26 +204,30 @@ impl SourceTable {
         Ok(self.texts(connection).await?.sql(&self.poll))
     }
 
-    /// The finished rows in these ranges with the state of `_files` in the same statement: at most
-    /// `limit`, in position order.
-    pub async fn rows(
+    /// Takes the finished rows in these ranges with the state of `_files` in the same statement: at most
+    /// `limit`, in position order. One is in memory at a time: each may have many megabytes.
+    pub async fn each_row(
         &self,
         connection: &mut PgConnection,
         ranges: &[Range],
         limit: i64,
-    ) -> Result<Vec<SourceRow>, RelayError> {
+        mut take: impl FnMut(SourceRow),
+    ) -> Result<(), RelayError> {
         let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
         let poll = self.poll(connection).await?;
-        let rows = sqlx::query(AssertSqlSafe(poll))
+        let query = sqlx::query(AssertSqlSafe(poll))
             .bind(first)
             .bind(last)
-            .bind(limit)
-            .fetch_all(connection)
-            .await?;
-        rows.iter().map(|row| self.read(row)).collect()
+            .bind(limit);
+        let mut rows = query.fetch(connection);
+        while let Some(row) = rows.try_next().await? {
+            take(self.read(&row)?);
+        }
+        Ok(())
     }
 
-    /// As [`Self::rows`], but with the state of `_files` whatever the row states about its file.
+    /// The finished rows in these ranges with the state of `_files`, whatever a row states about its file: at most
+    /// `limit`, in position order. Fewer where they have much text; the first one always.
     pub async fn present_rows(
         &self,
         connection: &mut PgConnection,
@@ -220,14 +236,19 @@ impl SourceTable {
     ) -> Result<Vec<SourceRow>, RelayError> {
         let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().map(|r| (r.first, r.last)).unzip();
         let poll = self.poll(connection).await?;
-        let found = sqlx::query(AssertSqlSafe(poll))
+        let query = sqlx::query(AssertSqlSafe(poll))
             .bind(first)
             .bind(last)
-            .bind(limit)
-            .fetch_all(connection)
-            .await?;
-        let mut rows = Vec::with_capacity(found.len());
-        for row in &found {
+            .bind(limit);
+        let mut found = query.fetch(connection);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = found.try_next().await? {
+            // Read to the end, so that the connection can be used again.
+            if bytes > MOST_BYTES {
+                continue;
+            }
+            bytes += size(&row);
+            let row = &row;
             let mut read = self.read(row)?;
             if let Content::Wal(wal) = &mut read.content
                 && let WalState::Recorded(recorded) = &wal.state

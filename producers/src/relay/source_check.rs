@@ -25,6 +25,7 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
                 .as_ref()
                 .map(|element| format!("public.{element}_wal_pruned")),
         )
+        .bind(table.lock_table())
         .fetch_one(&mut *connection)
         .await?;
     if !row.try_get::<bool, _>("table")? {
@@ -56,6 +57,10 @@ pub async fn check(connection: &mut PgConnection, table: &SourceTable) -> Result
             "floor",
             "the table that says how far it was pruned is missing",
         ),
+        (
+            "lock",
+            "the table with the key of its relay's lock is missing",
+        ),
     ];
     for (column, problem) in problems {
         if !row.try_get::<Option<bool>, _>(column)?.unwrap_or(false) {
@@ -84,6 +89,5 @@ pub async fn shows_all(
 /// Every column that a poll reads may be read.
 async fn readable(connection: &mut PgConnection, table: &SourceTable) -> Result<(), RelayError> {
     let nothing = Range { first: 0, last: 0 };
-    table.rows(connection, &[nothing], 0).await?;
-    Ok(())
+    table.each_row(connection, &[nothing], 0, |_| ()).await
 }

@@ -12,6 +12,9 @@ const TEXT: usize = 100 * 1024 * 1024;
 /// What a process may have used at its peak: less than one of those texts.
 const MOST: usize = 80 * 1024 * 1024;
 
+/// What a process may have used that reads many texts, of 480 MiB together.
+const MANY: usize = 200 * 1024 * 1024;
+
 /// The most memory that a process has had, in bytes; none once it has ended.
 fn peak(pid: u32) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -153,6 +156,45 @@ fn a_row_of_many_megabytes_stays_in_the_database() {
             );
         }
         assert_eq!(world.last_sequence(&source).await, 1);
+        relay.kill().await;
+        projector.kill().await;
+    });
+}
+
+/// Each text just small enough to be fetched, in many rows: together far more than a process may have.
+#[test]
+fn many_rows_of_megabytes_are_read_one_at_a_time() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let mut connection = world.element(0).await;
+        let text = format!("repeat('abcdefgh', {} / 8 - 10)", 4 << 20);
+        execute(
+            &mut connection,
+            format!(
+                "insert into elem_wal (transaction_id, operation_type, status, operation_data, \
+                     error_message) \
+                 select gen_random_uuid(), 'file_update', 'committed', \
+                     jsonb_build_object('y', {text}), {text} from generate_series(1, 60)"
+            ),
+        )
+        .await;
+        let relay = world.relay(0).start();
+        world.caught_up(0).await;
+        let used = peak(relay.pid()).unwrap();
+        println!("the relay used {} MiB", used >> 20);
+        assert!(used < MANY, "{} MiB", used >> 20);
+        let projector = world.projector().start();
+        world.applied().await;
+        let mut process = world.command(&["verify", "--source", "elem"]).start();
+        let mut used = 0;
+        while let Some(now) = peak(process.pid()) {
+            used = used.max(now);
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let status = process.ended().await;
+        assert!(status.success(), "{}{}", process.output(), process.log());
+        println!("verify used {} MiB", used >> 20);
+        assert!(used < MANY, "{} MiB", used >> 20);
         relay.kill().await;
         projector.kill().await;
     });

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::stream::content::RowContent;
 use artstore_producers::relay::prune_mark;
 use artstore_producers::relay::relay_error::RelayError;
-use artstore_producers::relay::source::SourceTable;
+use artstore_producers::relay::source::{SourceRow, SourceTable};
 use artstore_producers::relay::translate::Translator;
 
 /// The rows at the positions of a batch.
@@ -48,11 +48,12 @@ impl Rows {
         let (ranges, limit) = (positions.as_slice(), positions.positions());
         let mut held = HashMap::new();
         if bodies {
-            for row in table.rows(connection, ranges, limit).await? {
+            let take = |row: SourceRow| {
                 let (position, id) = (row.position, row.id);
                 let content = Some(RowContent::of(translator, row));
                 held.insert(position, Row { id, content });
-            }
+            };
+            table.each_row(connection, ranges, limit, take).await?;
         } else {
             for row in table.ids(connection, ranges, limit).await? {
                 let (id, content) = (row.id, None);

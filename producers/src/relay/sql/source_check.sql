@@ -1,5 +1,5 @@
--- $1: the table, $2: its position sequence, $3: the table with its prune mark, or null for an outbox; all as text with
--- their schema.
+-- $1: the table, $2: its position sequence, $3: the table with its prune mark, or null for an outbox, $4: the table
+-- with the key of its relay's lock; all as text with their schema.
 with t as (select to_regclass($1) as id),
      s as (select to_regclass($2) as id),
 before_row as (
@@ -35,4 +35,5 @@ select current_database()::text as "database",
                  and pg_get_constraintdef(c.oid) ilike '%position%is not null%')
        or exists (select 1 from pg_attribute a
                where a.attrelid = (select id from t) and a.attname = 'position' and a.attnotnull) as "guard",
-       ($3::text is null or to_regclass($3) is not null) as "floor"
+       ($3::text is null or to_regclass($3) is not null) as "floor",
+       to_regclass($4) is not null as "lock"
