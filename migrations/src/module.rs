@@ -68,10 +68,12 @@ impl Module {
                 ADMIN_TABLES,
                 &[
                     "event_outbox",
+                    "event_outbox_relay_lock",
                     "projection_checkpoints",
                     "projection_parked",
                     "projection_pauses",
                     "projection_discarded",
+                    "projection_locks",
                     "audit_trees",
                     "audit_tiles",
                     "audit_heads",
@@ -84,14 +86,16 @@ impl Module {
                 QUERY_TABLES,
                 &[
                     "event_outbox",
+                    "event_outbox_relay_lock",
                     "projection_checkpoints",
                     "projection_parked",
                     "projection_pauses",
                     "projection_discarded",
+                    "projection_locks",
                     "file_ownership",
                 ],
             ]),
-            Self::Storage(element) => ["config", "files", "wal", "wal_pruned", "api"]
+            Self::Storage(element) => ["config", "files", "wal", "wal_pruned", "api", "relay_lock"]
                 .map(|table| format!("{element}_{table}"))
                 .to_vec(),
         }

@@ -83,6 +83,8 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("discarded", "projections/discarded"),
     script!("reserved", "outbox/reserved"),
     script!("readable_texts", "admin/0011_readable_texts"),
+    script!("relay_lock", "outbox/relay_lock"),
+    script!("projection_locks", "projections/locks"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -102,6 +104,8 @@ pub(crate) static QUERY: &[Script] = &[
     script!("long_texts", "query/0014_long_texts"),
     script!("search_words", "query/0015_search_words"),
     script!("reserved", "outbox/reserved"),
+    script!("relay_lock", "outbox/relay_lock"),
+    script!("projection_locks", "projections/locks"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[
@@ -115,6 +119,7 @@ pub(crate) static STORAGE: &[Script] = &[
     script!("search_words", "storage/0008_search_words"),
     script!("finished_unchanged", "storage/0009_finished_unchanged"),
     script!("readable_texts", "storage/0010_readable_texts"),
+    script!("relay_lock", "storage/0011_relay_lock"),
 ];
 
 /// The text with the element's name in place of the placeholder. The name is checked

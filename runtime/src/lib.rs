@@ -10,6 +10,7 @@
 //! - [`session`]: opening one that the server ends when its process freezes, and refusing a pooler
 //! - [`pulse`]: deadlines for waiting on a server
 //! - [`holder`]: who holds a lock or a position
+//! - [`duty_lock`]: locks that elect, and that only the roles of a duty can hold
 //! - [`unavailable`]: whether a server is unavailable for now
 //! - [`retry`]: waiting before another try
 //! - [`restart`]: from one session to the next
@@ -23,6 +24,7 @@ pub mod configuration;
 pub mod connection;
 pub mod count;
 pub mod crash;
+pub mod duty_lock;
 pub mod files;
 pub mod holder;
 pub mod progress;

@@ -1,11 +1,13 @@
-//! One active relay per source: a session advisory lock in the source's own database elects it. The lock
-//! only avoids wasted work; the stream's expected sequence keeps a second writer out.
+//! One active relay per source: a lock in the source's own database elects it, which only roles of relays can
+//! hold ([`artstore_runtime::duty_lock`]). It only avoids wasted work; the stream's expected sequence keeps a
+//! second writer out.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use artstore_runtime::holder::{self, Holder};
-use artstore_runtime::pulse;
+use artstore_runtime::duty_lock::{DutyLock, FixedKey, HeldLock};
+use artstore_runtime::holder::Holder;
+use artstore_runtime::pulse::{self, within};
 use artstore_runtime::session::{Session, SessionError};
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
@@ -15,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use crate::relay::relay_error::RelayError;
+use crate::relay::source::SourceTable;
 
 /// How often the holder shows that it is alive.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000);
@@ -24,6 +27,8 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000);
 const SILENCE: Duration = Duration::from_secs(5);
 
 const ENDED: &str = "the session of its lock has ended";
+
+const REPLACED: &str = "its lock has a new key, because another role had taken the old one";
 
 /// How long the server may take to confirm that the lock is released.
 const RELEASE: Duration = Duration::from_secs(3);
@@ -37,17 +42,24 @@ pub struct Lease {
     end: Option<oneshot::Sender<()>>,
     /// The heartbeat has the other end for as long as it continues.
     beats: watch::Receiver<()>,
+    lock: DutyLock,
+    held: HeldLock,
 }
 
 impl Lease {
     /// Keeps a lock that this session got when it asked at `asked`.
-    pub(crate) fn held(connection: PgConnection, asked: Instant) -> Self {
+    pub(crate) fn held(
+        connection: PgConnection,
+        lock: DutyLock,
+        held: HeldLock,
+        asked: Instant,
+    ) -> Self {
         let last_heartbeat = Arc::new(Mutex::new(asked));
         let (end, ending) = oneshot::channel();
         let (beating, beats) = watch::channel(());
-        let last = Arc::clone(&last_heartbeat);
+        let (last, watched) = (Arc::clone(&last_heartbeat), lock.clone());
         let heartbeat = async move {
-            let connection = beat(connection, last, ending).await;
+            let connection = beat(connection, (&watched, held), last, ending).await;
             drop(beating);
             connection
         };
@@ -57,6 +69,8 @@ impl Lease {
             heartbeat,
             end: Some(end),
             beats,
+            lock,
+            held,
         }
     }
 
@@ -79,8 +93,7 @@ impl Lease {
             let Ok(Some(mut connection)) = (&mut self.heartbeat).await else {
                 return Ok(());
             };
-            let unlock = sqlx::query("select pg_advisory_unlock($1)").bind(lock_key(source));
-            unlock.execute(&mut connection).await?;
+            self.lock.release(&mut connection, self.held).await?;
             connection.close().await
         };
         match tokio::time::timeout(RELEASE, released).await {
@@ -106,12 +119,8 @@ impl Lease {
     }
 
     /// On another connection the lock can't be had as well, or both are one session: a pooler.
-    pub async fn check_direct(
-        &self,
-        other: &mut PgConnection,
-        source: &Source,
-    ) -> Result<(), RelayError> {
-        if try_lock(other, source).await? {
+    pub async fn check_direct(&self, other: &mut PgConnection) -> Result<(), RelayError> {
+        if self.lock.is_free(other).await? {
             return Err(SessionError::pooler("two connections share one session").into());
         }
         Ok(())
@@ -150,21 +159,17 @@ pub async fn holder(
     connection: &mut PgConnection,
     source: &Source,
 ) -> Result<Option<Holder>, sqlx::Error> {
-    holder::of_lock(connection, lock_key(source)).await
+    lock_of(source).holder(connection).await
 }
 
-pub(crate) async fn try_lock(
-    connection: &mut PgConnection,
-    source: &Source,
-) -> Result<bool, RelayError> {
-    Ok(sqlx::query_scalar("select pg_try_advisory_lock($1)")
-        .bind(lock_key(source))
-        .fetch_one(connection)
-        .await?)
+/// The lock of a source's relay.
+pub(crate) fn lock_of(source: &Source) -> DutyLock {
+    let fixed = FixedKey::Number(fixed_key(source));
+    DutyLock::new(SourceTable::of(source).lock_table(), "relay", fixed)
 }
 
-/// The first eight bytes of SHA-256 of a name: one key per source in a database.
-pub(crate) fn lock_key(source: &Source) -> i64 {
+/// The key that earlier versions use: the first eight bytes of SHA-256 of a name.
+fn fixed_key(source: &Source) -> i64 {
     let name = format!("artstore/relay/{source}");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
     let mut key = [0; 8];
@@ -174,6 +179,7 @@ pub(crate) fn lock_key(source: &Source) -> i64 {
 
 async fn beat(
     mut connection: PgConnection,
+    (lock_held, held): (&DutyLock, HeldLock),
     last_heartbeat: Arc<Mutex<Instant>>,
     mut end: oneshot::Receiver<()>,
 ) -> Option<PgConnection> {
@@ -183,8 +189,12 @@ async fn beat(
             _ = &mut end => return Some(connection),
         }
         let asked = Instant::now();
-        match pulse::ask(&mut connection).await {
-            Ok(()) => *lock(&last_heartbeat) = asked,
+        match within(pulse::ANSWER, lock_held.is_held(&mut connection, held)).await {
+            Ok(true) => *lock(&last_heartbeat) = asked,
+            Ok(false) => {
+                tracing::warn!("{REPLACED}");
+                return None;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the election's session has ended");
                 return None;

@@ -32,13 +32,14 @@ pub async fn acquire(
 ) -> Result<Lease, RelayError> {
     election::refuse_pooler(database).await?;
     let mut connection = election::connect(database, name).await?;
+    let mut lock = election::lock_of(source);
     let begun = Instant::now();
     let mut asked: Option<Instant> = None;
     loop {
         let look = Instant::now();
-        let locked = election::try_lock(&mut connection, source);
-        if within(pulse::ANSWER, locked).await? {
-            return Ok(Lease::held(connection, look));
+        let locked = lock.try_lock(&mut connection);
+        if let Some(held) = within(pulse::ANSWER, locked).await? {
+            return Ok(Lease::held(connection, lock, held, look));
         }
         if begun.elapsed() >= patience {
             let held = held(&mut connection, source, patience);

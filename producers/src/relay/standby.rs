@@ -27,6 +27,7 @@ impl SourceRelay {
         let source = &options.source;
         let mut connection =
             election::connect(&options.database, "artstore relay (election)").await?;
+        let mut lock = election::lock_of(source);
         let mut logged = false;
         let mut waiting = Waiting::of(&progress.read());
         let lease = loop {
@@ -36,9 +37,9 @@ impl SourceRelay {
                 continue;
             }
             let asked = Instant::now();
-            let locked = election::try_lock(&mut connection, source);
-            if within(pulse::ANSWER, locked).await? {
-                break Lease::held(connection, asked);
+            let locked = lock.try_lock(&mut connection);
+            if let Some(held) = within(pulse::ANSWER, locked).await? {
+                break Lease::held(connection, lock, held, asked);
             }
             if !std::mem::replace(&mut logged, true) {
                 let holder = election::holder(&mut connection, source);

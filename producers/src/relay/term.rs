@@ -163,7 +163,7 @@ impl SourceRelay {
     ) -> Result<(PgConnection, PublishMode, async_nats::Subscriber), RelayError> {
         let source = &self.options.source;
         let mut connection = self.connect().await?;
-        lease.check_direct(&mut connection, source).await?;
+        lease.check_direct(&mut connection).await?;
         let stream = source.stream();
         let info = self.bus.stream_info(&stream);
         let info = kept_alive(&mut connection, info).await??;

@@ -11,7 +11,7 @@ use tracing::log::LevelFilter;
 use super::RebuildError;
 use crate::projector::Projector;
 use crate::runtime::checkpoint::{self, Checkpoint};
-use crate::runtime::database::{self, connect_for};
+use crate::runtime::database::{connect_for, lock_of};
 
 /// Longer than a stream may stand still: a frozen process is ended later.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -33,24 +33,17 @@ pub(crate) async fn open<P: Projector>(
     )
     .execute(&mut connection)
     .await?;
-    let key = format!("artstore/rebuild/{}", P::NAME);
-    if database::try_lock(&mut connection, &key).await? {
+    let mut lock = lock_of(format!("artstore/rebuild/{}", P::NAME));
+    if lock.try_lock(&mut connection).await?.is_some() {
         return Ok(connection);
     }
-    let holder = sqlx::query_scalar(
-        "select format('process %s of role %s (%s), since %s', a.pid, a.usename, \
-             a.application_name, date_trunc('second', a.backend_start)) \
-         from pg_locks l join pg_stat_activity a using (pid) \
-         where l.locktype = 'advisory' and l.granted and l.objsubid = 1 \
-             and l.classid::bigint << 32 | l.objid::bigint = hashtextextended($1, 0) \
-             and l.database = (select oid from pg_database where datname = current_database())",
-    )
-    .bind(&key)
-    .fetch_optional(&mut connection)
-    .await?;
+    let holder = lock.holder(&mut connection).await?;
     Err(RebuildError::Busy {
         projection: P::NAME,
-        holder: holder.unwrap_or_else(|| "a process that has just ended".to_owned()),
+        holder: match holder {
+            Some(holder) => holder.to_string(),
+            None => "a process that has just ended".to_owned(),
+        },
     })
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use artstore_runtime::duty_lock::{DutyLock, FixedKey, HeldLock};
 use artstore_runtime::pulse::within;
 use artstore_runtime::relation;
 use artstore_runtime::server::{Holds, Server};
@@ -28,7 +29,11 @@ pub const PROJECTION_TABLES: &[&str] = &[
     "projection_parked",
     "projection_pauses",
     "projection_discarded",
+    LOCKS,
 ];
+
+/// The table with the keys of their locks.
+pub(crate) const LOCKS: &str = "projection_locks";
 
 /// Connects to a read model, and checks that it can be written, that the projector's tables are there,
 /// and that they show all of their rows.
@@ -125,30 +130,20 @@ async fn checked<P: Projector>(database: &PgConnectOptions) -> Result<(), Worker
     Ok(())
 }
 
-/// Asks for a lock of the session; it does not wait for it.
-pub(crate) async fn try_lock(
-    connection: &mut PgConnection,
-    key: &str,
-) -> Result<bool, WorkerError> {
-    Ok(
-        sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
-            .bind(key)
-            .fetch_one(connection)
-            .await?,
-    )
+/// A lock that only roles which may write projections can hold. Earlier versions hold it by the same name.
+pub(crate) fn lock_of(name: String) -> DutyLock {
+    let fixed = FixedKey::Hashed(name.clone());
+    DutyLock::new(format!("public.{LOCKS}"), name, fixed)
 }
 
 /// Releases a lock: once this returns, another worker has it or can have it.
 pub(crate) async fn release(
     mut connection: PgConnection,
-    key: &str,
+    (lock, held): (&DutyLock, HeldLock),
     stream: &str,
 ) -> Result<(), WorkerError> {
     let released = async {
-        sqlx::query("select pg_advisory_unlock(hashtextextended($1, 0))")
-            .bind(key)
-            .execute(&mut connection)
-            .await?;
+        lock.release(&mut connection, held).await?;
         connection.close().await
     };
     match tokio::time::timeout(RELEASE, released).await {

@@ -4,7 +4,9 @@
 
 use artstore_runtime::holder::Holder;
 use artstore_schemas::source::Source;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+
+use crate::runtime::database::LOCKS;
 
 /// The sessions of one stream's workers.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +19,8 @@ pub struct Presence {
     pub holder: Option<Holder>,
 }
 
-/// The lock of a stream's worker; PostgreSQL hashes it to the key.
-pub(crate) fn lock_key(projection: &str, stream: &str) -> String {
+/// The name of the lock of a stream's worker.
+pub(crate) fn lock_name(projection: &str, stream: &str) -> String {
     format!("artstore/projector/{projection}/{stream}")
 }
 
@@ -33,7 +35,9 @@ pub async fn read(
     projection: &str,
     sources: &[Source],
 ) -> Result<Vec<Presence>, sqlx::Error> {
-    let keys = sources.iter().map(|s| lock_key(projection, &s.stream()));
+    let locks = sources.iter().map(|s| lock_name(projection, &s.stream()));
+    let locks: Vec<String> = locks.collect();
+    let keys = keys(connection, &locks).await?;
     let names = sources.iter().map(|s| session_name(projection, s));
     let rows = sqlx::query(
         "with held as materialized ( \
@@ -52,13 +56,16 @@ pub async fn read(
          select coalesce(s.sessions, 0) as sessions, \
                 h.key is not null as held, h.pid, h.\"user\", h.application, h.address, h.state, \
                 h.seconds, h.transaction, h.prepared \
-         from unnest($1::text[], $2::text[]) with ordinality as w (key, name, place) \
+         from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality as w (lock, name, key, place) \
          left join session s on s.application_name = w.name \
-         left join held h on h.key = hashtextextended(w.key, 0) \
+         left join lateral (select * from held \
+             where held.key in (w.key, hashtextextended(w.lock, 0)) \
+             order by held.key = w.key desc nulls last limit 1) h on true \
          order by w.place",
     )
-    .bind(keys.collect::<Vec<_>>())
+    .bind(locks)
     .bind(names.collect::<Vec<_>>())
+    .bind(keys)
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -74,4 +81,27 @@ pub async fn read(
             })
         })
         .collect()
+}
+
+/// The keys of locks, as far as this role may read them; the ones of earlier versions are held beside them.
+async fn keys(
+    connection: &mut PgConnection,
+    locks: &[String],
+) -> Result<Vec<Option<i64>>, sqlx::Error> {
+    let readable: Option<bool> =
+        sqlx::query_scalar("select has_table_privilege(to_regclass($1)::oid, 'select')")
+            .bind(format!("public.{LOCKS}"))
+            .fetch_one(&mut *connection)
+            .await?;
+    if readable != Some(true) {
+        return Ok(vec![None; locks.len()]);
+    }
+    let sql = format!(
+        "select l.key from unnest($1::text[]) with ordinality as w (name, place) \
+         left join public.{LOCKS} l using (name) order by w.place"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(locks)
+        .fetch_all(connection)
+        .await
 }

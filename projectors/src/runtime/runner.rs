@@ -1,4 +1,4 @@
-//! One worker: one projection, one stream. It elects itself by an advisory lock, reads from the checkpoint
+//! One worker: one projection, one stream. It elects itself by a lock, reads from the checkpoint
 //! on, and commits each batch's rows with the checkpoint that follows from them.
 //! Nothing is carried over an error: it starts again from the state in the database.
 
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::bus_error::BusError;
 use artstore_runtime::crash;
+use artstore_runtime::duty_lock::{DutyLock, HeldLock};
 use artstore_runtime::progress::{Problem, Stage};
 use artstore_runtime::pulse::kept_alive;
 use artstore_runtime::restart::Restarts;
@@ -21,7 +22,7 @@ use crate::projector_error::{Previous, WorkerError};
 use crate::runtime::checkpoint::{self, Checkpoint};
 use crate::runtime::commit::Commit;
 use crate::runtime::consumer::{CheckedReader, ReadPosition};
-use crate::runtime::database::release;
+use crate::runtime::database::{lock_of, release};
 use crate::runtime::pause;
 use crate::runtime::presence;
 use crate::runtime::progress::{WorkerProgress, WorkerState};
@@ -167,15 +168,16 @@ struct Start<M> {
 impl<P: Projector> Worker<P> {
     /// From connecting to an error or the end.
     async fn session(&mut self, stop: &CancellationToken) -> Result<End, WorkerError> {
-        let key = presence::lock_key(P::NAME, &self.stream);
+        let mut lock = lock_of(presence::lock_name(P::NAME, &self.stream));
         let elected = tokio::select! {
-            elected = self.elect(&key) => elected?,
+            elected = self.elect(&mut lock) => elected?,
             () = stop.cancelled() => return Ok(End::Stop),
         };
-        let (mut connection, mut held) = elected;
+        let (mut connection, key, mut held) = elected;
+        let lock = (&lock, key);
         crash::point("projector.elected");
-        let end = self.work(&mut connection, &mut held, stop).await?;
-        release(connection, &key, &self.stream).await?;
+        let end = self.work(&mut connection, lock, &mut held, stop).await?;
+        release(connection, lock, &self.stream).await?;
         match end {
             End::Stop => tracing::info!(stream = self.stream, "stopped: nothing is in hand"),
             End::GivenAway => {
@@ -192,6 +194,7 @@ impl<P: Projector> Worker<P> {
     async fn work(
         &mut self,
         connection: &mut PgConnection,
+        (lock, key): (&DutyLock, HeldLock),
         held: &mut Held,
         stop: &CancellationToken,
     ) -> Result<End, WorkerError> {
@@ -278,6 +281,10 @@ impl<P: Projector> Worker<P> {
             if quiet || looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.check_unmoved(connection, checkpoint.as_ref()).await?;
+                // The key was replaced, and whoever has the new one is active.
+                if !lock.is_held(connection, key).await? {
+                    return Err(self.fenced(checkpoint.as_ref()));
+                }
                 let processes = share::processes(connection).await?;
                 let limited = kept_alive(connection, self.limited()).await?;
                 progress.update(|state| state.limited(limited, &self.stream));

@@ -83,12 +83,14 @@ impl Drop for Held {
 }
 
 /// How many processes have a session for the same stream: the sessions of its workers have the
-/// same name, and each process has one worker a stream.
+/// same name, and each process has one worker a stream. A session of another role is none, whatever it
+/// calls itself.
 pub(crate) async fn processes(connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
     let sessions: i64 = sqlx::query_scalar(
         "select count(*) from pg_stat_activity \
          where datname = current_database() \
-           and application_name = current_setting('application_name')",
+           and application_name = current_setting('application_name') \
+           and has_table_privilege(usesysid, 'public.projection_locks', 'update')",
     )
     .fetch_one(connection)
     .await?;

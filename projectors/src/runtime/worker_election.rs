@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use artstore_runtime::duty_lock::{DutyLock, HeldLock};
 use artstore_runtime::progress::{Problem, Stage};
 use sqlx::PgConnection;
 
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
-use crate::runtime::database::{connect, try_lock};
+use crate::runtime::database::connect;
 use crate::runtime::pause;
 use crate::runtime::presence;
 use crate::runtime::share::{self, Held};
@@ -22,7 +23,10 @@ const COURTESY: Duration = Duration::from_secs(3);
 impl<P: Projector> Worker<P> {
     /// Connects and waits for the stream's lock. A worker that can't reach the stream does not ask
     /// for it: another may be able to.
-    pub(crate) async fn elect(&self, key: &str) -> Result<(PgConnection, Held), WorkerError> {
+    pub(crate) async fn elect(
+        &self,
+        lock: &mut DutyLock,
+    ) -> Result<(PgConnection, HeldLock, Held), WorkerError> {
         let Task {
             source, progress, ..
         } = &self.task;
@@ -34,7 +38,7 @@ impl<P: Projector> Worker<P> {
         let mut left = Instant::now();
         // It has just released the lock, or has never asked: it has its share, and looks within moments.
         progress.update(|state| state.other_holder_seen = Some(left));
-        loop {
+        let held = loop {
             if let Some(pause) = pause::load(&mut connection, P::NAME).await? {
                 let text = format!("{pause}; to resume: artstore projection resume {}", P::NAME);
                 progress.update(|state| {
@@ -51,8 +55,8 @@ impl<P: Projector> Worker<P> {
             let processes = share::processes(&mut connection).await?;
             if self.task.share.has_room(processes) || left.elapsed() >= COURTESY {
                 left = Instant::now();
-                if try_lock(&mut connection, key).await? {
-                    break;
+                if let Some(held) = lock.try_lock(&mut connection).await? {
+                    break held;
                 }
                 progress.update(|state| state.other_holder_seen = Some(left));
                 if !std::mem::replace(&mut logged, true) {
@@ -69,11 +73,11 @@ impl<P: Projector> Worker<P> {
                 state.problem = None;
             });
             tokio::time::sleep(STANDBY).await;
-        }
+        };
         progress.update(|state| {
             state.stage = Stage::Active;
             state.sign = Some(Instant::now());
         });
-        Ok((connection, self.task.share.hold()))
+        Ok((connection, held, self.task.share.hold()))
     }
 }

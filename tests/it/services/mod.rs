@@ -5,6 +5,7 @@
 //! - `long_names`: sharing the streams of the longest names
 //! - `hanging`: streams that do not answer
 //! - `taken`: a lock that somebody else holds
+//! - `intruders`: strangers who take every lock they can
 //! - `unstored`: NATS that does not store
 //! - `waiting`: a service that starts while a server is down
 //! - `watched`: a service as it is seen over HTTP
@@ -23,6 +24,7 @@ mod cluster;
 mod credentials;
 pub mod frozen;
 mod hanging;
+mod intruders;
 mod long_names;
 mod permissions;
 mod recovery;

@@ -1,0 +1,2 @@
+-- part: transaction
+drop table if exists public.{prefix}_relay_lock;
