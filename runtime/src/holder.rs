@@ -100,3 +100,14 @@ pub async fn of_sequence(
         .await?;
     row.as_ref().map(Holder::read).transpose()
 }
+
+/// The oldest transaction that keeps others from reading a table of the schema `public`, and which table.
+pub async fn of_a_table(
+    connection: &mut PgConnection,
+) -> Result<Option<(String, Holder)>, sqlx::Error> {
+    let row = sqlx::query(include_str!("sql/table_holder.sql"))
+        .fetch_optional(connection)
+        .await?;
+    let read = |row: PgRow| Ok((row.try_get("table")?, Holder::read(&row)?));
+    row.map(read).transpose()
+}

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use artstore_runtime::relation;
 use artstore_runtime::words::words;
+use artstore_runtime::{holder, relation};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::database;
-use super::reports::{Asked, UNANSWERED};
+use super::reports::{Asked, TO_END, UNANSWERED};
 
 /// How long each part may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -70,7 +70,25 @@ impl AskedDatabase {
             Err(_) => Err(UNANSWERED.to_owned()),
         };
         self.connection = None;
-        answer
+        match answer {
+            Err(problem) if problem == UNANSWERED => Err(self.unanswered().await),
+            answer => answer,
+        }
+    }
+
+    /// A question that was not answered, and who has locked a table that it reads.
+    async fn unanswered(&self) -> String {
+        let asked = async {
+            let mut connection = database::connect(&self.options, PATIENCE).await?;
+            holder::of_a_table(&mut connection).await
+        };
+        match timeout(PATIENCE, asked).await {
+            Ok(Ok(Some((table, holder)))) => format!(
+                "{UNANSWERED}: table {table} is locked by {holder}{TO_END}{}",
+                holder.end()
+            ),
+            Ok(Ok(None) | Err(_)) | Err(_) => UNANSWERED.to_owned(),
+        }
     }
 }
 

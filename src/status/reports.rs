@@ -19,6 +19,9 @@ use super::{Rows, StreamFacts};
 /// What is reported about a database that answers otherwise, as where somebody has locked a table.
 pub(super) const UNANSWERED: &str = "a question was not answered in time";
 
+/// Behind who has locked a table, before the statement that ends that session.
+pub(super) const TO_END: &str = "; to end it: ";
+
 /// A database that was asked.
 pub(super) type Asked<T> = Result<T, String>;
 

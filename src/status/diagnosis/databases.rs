@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::trouble_list::{TroubleList, Weight, command_in};
-use crate::status::reports::UNANSWERED;
+use crate::status::reports::{TO_END, UNANSWERED};
 use crate::status::{Server, Status};
 
 /// What to do about a database that answers, but not one question.
 const LOCKS: &str = "it answers otherwise: look in pg_locks for who has locked a table of it";
+
+/// What to do where whoever has locked a table is named.
+const LOCKED: &str =
+    "commit that transaction or roll it back; where nobody does, end its session as named";
 
 /// A database that does not answer.
 struct Silent<'a> {
@@ -46,6 +50,9 @@ pub(super) fn of_databases(found: &mut TroubleList, status: &Status) {
         if let [Silent { server, about, url }] = databases[..] {
             let todo = match problem {
                 UNANSWERED => LOCKS.to_owned(),
+                _ if problem.starts_with(UNANSWERED) && problem.contains(TO_END) => {
+                    LOCKED.to_owned()
+                }
                 _ => format!("check the server, its rights and {url}"),
             };
             found.add(

@@ -167,6 +167,20 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
                 None,
             );
         }
+        Working::Silent if relays.holder.as_ref().is_some_and(is_no_program) => {
+            let holder = relays.holder.as_ref();
+            let shown = holder.map_or_else(String::new, Holder::to_string);
+            let end = holder.map_or_else(String::new, Holder::end);
+            found.add(
+                Weight::Stuck,
+                name,
+                format!("the relay's lock is held by a session that is no relay: {shown}"),
+                &format!(
+                    "find out who that role is given to; in that database, end the session: {end}"
+                ),
+                None,
+            );
+        }
         Working::Silent => {
             let holder = relays.holder.as_ref();
             let holder = holder.map_or_else(String::new, |h| format!("; the lock is held by {h}"));
@@ -220,6 +234,13 @@ fn of_relays(found: &mut TroubleList, source: &SourceStatus, nats: bool) {
             None,
         );
     }
+}
+
+/// Whether a session calls itself something that none of our programs does. A role that may not see what
+/// sessions call themselves knows nothing about that.
+fn is_no_program(holder: &Holder) -> bool {
+    let name = holder.application.as_deref();
+    name.is_some_and(|name| !name.starts_with("artstore"))
 }
 
 /// Whether a session calls itself one of a command that becomes the source's relay for a while.

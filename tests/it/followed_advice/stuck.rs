@@ -105,8 +105,9 @@ fn a_session_that_has_a_relays_lock_is_ended_as_advised() {
         // It is a standby, and takes over.
         let relay = world.command(&["run", "relay"]).start();
         execute(&mut element, ROW).await;
-        let what = "a relay has the lock and does not answer";
-        let trouble = told(program, "elem", what, "if it is no relay, end that session").await;
+        let what = "the relay's lock is held by a session that is no relay";
+        let advice = "end the session: select pg_terminate_backend(";
+        let trouble = told(program, "elem", what, advice).await;
         end_named(&mut element, &trouble).await;
         world.published(0).await;
         well(program, "that session has ended").await;
@@ -125,7 +126,7 @@ fn a_relay_that_waits_for_a_locked_table_goes_on_without_the_lock() {
         let mut locking = world.element(0).await;
         execute(&mut locking, "begin; lock table elem_wal").await;
         let what = "a question was not answered in time";
-        told(program, "elem", what, "look in pg_locks for who has locked").await;
+        told(program, "elem", what, "end its session as named").await;
         let what = "rows wait and nothing was read or stored for";
         told(program, "elem", what, "look at its log and for locks").await;
         execute(&mut locking, "rollback").await;
@@ -179,13 +180,7 @@ fn a_worker_that_is_stuck_gets_on_when_what_it_waits_for_is_ended_as_advised() {
         let mut locking = world.query().await;
         execute(&mut locking, "begin; lock table projection_checkpoints").await;
         let what = "a question was not answered in time";
-        told(
-            program,
-            "query database",
-            what,
-            "look in pg_locks for who has locked",
-        )
-        .await;
+        told(program, "query database", what, "end its session as named").await;
         execute(&mut locking, "rollback").await;
         well(program, "the lock is gone").await;
 
