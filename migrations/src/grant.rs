@@ -18,6 +18,10 @@ pub enum Purpose {
     Publisher,
     /// Removes finished operations that the stream holds.
     Pruner,
+    /// Reads the audit log and what proves it.
+    Auditor,
+    /// Reads what `status`, `search` and `verify` show, and records searches.
+    Console,
 }
 
 /// What was granted.
@@ -80,7 +84,9 @@ pub async fn grant(
         module: module.clone(),
         source,
     };
-    let rights = rights(module, purpose);
+    let objects = rights(module, purpose)
+        .into_iter()
+        .map(|(_, object)| object);
     let mut tx = conn.begin().await.map_err(failed)?;
     let quoted: Option<String> = sqlx::query_scalar(
         "select quote_ident(rolname) from pg_catalog.pg_roles where rolname = $1",
@@ -92,16 +98,12 @@ pub async fn grant(
     let quoted = quoted.ok_or_else(|| GrantError::NoRole {
         role: role.to_owned(),
     })?;
-    let mut statements = Vec::new();
-    if !rights.is_empty() {
-        let database: String = sqlx::query_scalar("select quote_ident(current_database())")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(failed)?;
-        statements.push(format!("grant connect on database {database} to {quoted}"));
-        statements.push(format!("grant usage on schema public to {quoted}"));
-    }
-    for (privileges, object) in rights {
+    let database: String = sqlx::query_scalar("select quote_ident(current_database())")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed)?;
+    let statements = statements(module, purpose, &quoted, &database);
+    for object in objects {
         let name = object.rsplit(' ').next().unwrap_or(&object);
         let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(name)
@@ -114,7 +116,6 @@ pub async fn grant(
                 object: name.to_owned(),
             });
         }
-        statements.push(format!("grant {privileges} on {object} to {quoted}"));
     }
     for statement in &statements {
         sqlx::raw_sql(AssertSqlSafe(statement.clone()))
@@ -131,6 +132,28 @@ pub async fn grant(
     Ok(Grant { statements })
 }
 
+/// What gives a role its rights; nothing where the purpose needs nothing of this module. Both names are quoted where
+/// they need it.
+pub(crate) fn statements(
+    module: &Module,
+    purpose: Purpose,
+    role: &str,
+    database: &str,
+) -> Vec<String> {
+    let rights = rights(module, purpose);
+    if rights.is_empty() {
+        return Vec::new();
+    }
+    let enter = [
+        format!("grant connect on database {database} to {role}"),
+        format!("grant usage on schema public to {role}"),
+    ];
+    let rights = rights.into_iter();
+    let rights =
+        rights.map(|(privileges, object)| format!("grant {privileges} on {object} to {role}"));
+    enter.into_iter().chain(rights).collect()
+}
+
 /// Privileges, and the table or sequence. Functions that statements and triggers call may be called
 /// by everybody; position triggers draw their numbers with their owner's rights.
 fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
@@ -144,6 +167,8 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
         (Module::Admin | Module::Query, Purpose::Relay) => own(&[
             ("select", "table public.event_outbox"),
             ("select", "sequence public.event_outbox_position_seq"),
+            // Who may write the key of its lock may hold it.
+            ("select, update", "table public.event_outbox_relay_lock"),
         ]),
         // `select` for the position that the insert returns.
         (Module::Admin | Module::Query, Purpose::Publisher) => {
@@ -155,6 +180,10 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             (
                 "select",
                 format!("sequence public.{element}_wal_position_seq"),
+            ),
+            (
+                "select, update",
+                format!("table public.{element}_relay_lock"),
             ),
         ],
         (Module::Storage(element), Purpose::Publisher) => vec![
@@ -185,6 +214,7 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ("select, insert", "table public.projection_parked"),
             ("select", "table public.projection_pauses"),
             ("select", "table public.projection_discarded"),
+            ("select, insert, update", "table public.projection_locks"),
             ("select, insert", "table public.search_history"),
             ("select, insert", "table public.download_statistics"),
         ]),
@@ -213,6 +243,7 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
             ("select, insert", "table public.projection_parked"),
             ("select", "table public.projection_pauses"),
             ("select", "table public.projection_discarded"),
+            ("select, insert, update", "table public.projection_locks"),
         ]),
         (Module::Storage(element), Purpose::Pruner) => vec![
             // Beside what a relay needs, `delete`; the others for the operation that records it.
@@ -230,7 +261,52 @@ fn rights(module: &Module, purpose: Purpose) -> Vec<(&'static str, String)> {
                 format!("table public.{element}_wal_pruned"),
             ),
         ],
+        (Module::Admin, Purpose::Auditor) => own(&[
+            ("select", "table public.audit_logs"),
+            ("select", "table public.audit_heads"),
+            ("select", "table public.audit_boundary"),
+            ("select", "table public.audit_trees"),
+            ("select", "table public.audit_tiles"),
+            ("select", "table public.projection_checkpoints"),
+            ("select", "table public.projection_parked"),
+            ("select", "table public.projection_pauses"),
+            ("select", "table public.projection_discarded"),
+        ]),
+        // Whether the relay's lock is held can be seen without its key.
+        (Module::Admin, Purpose::Console) => own(&[
+            ("select", "table public.event_outbox"),
+            ("select", "sequence public.event_outbox_position_seq"),
+            ("select", "table public.projection_checkpoints"),
+            ("select", "table public.projection_parked"),
+            ("select", "table public.projection_pauses"),
+            ("select", "table public.projection_discarded"),
+            ("select", "table public.registry_files"),
+            ("select", "table public.registry_elements"),
+        ]),
+        (Module::Query, Purpose::Console) => own(&[
+            ("select, insert", "table public.event_outbox"),
+            ("select", "sequence public.event_outbox_position_seq"),
+            ("select", "table public.file_metadata_cache"),
+            ("select", "table public.file_ownership"),
+            ("select", "table public.search_history"),
+            ("select", "table public.download_statistics"),
+            ("select", "table public.projection_checkpoints"),
+            ("select", "table public.projection_parked"),
+            ("select", "table public.projection_pauses"),
+            ("select", "table public.projection_discarded"),
+        ]),
+        (Module::Storage(element), Purpose::Console) => {
+            let mut rights: Vec<_> = ["wal", "files", "config", "api"]
+                .map(|table| ("select", format!("table public.{element}_{table}")))
+                .into();
+            rights.push((
+                "select",
+                format!("sequence public.{element}_wal_position_seq"),
+            ));
+            rights
+        }
         (Module::Storage(_), Purpose::Projector)
+        | (Module::Query | Module::Storage(_), Purpose::Auditor)
         | (Module::Admin | Module::Query, Purpose::Pruner) => Vec::new(),
     }
 }

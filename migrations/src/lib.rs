@@ -23,6 +23,7 @@
 //! - `difference`: what a difference means
 //! - `repair`: what adoption adds, on a database in use
 //! - `grant`: the least rights for a role of ours
+//! - [`roles`]: one role for each duty, with timeouts and limits
 //! - `error`: what can go wrong, and what to do then
 
 mod adopt;
@@ -46,6 +47,7 @@ mod part;
 mod patience;
 mod plan;
 mod repair;
+pub mod roles;
 mod runner;
 mod step;
 mod transaction;

@@ -9,6 +9,7 @@ pub mod smoke;
 
 mod dry_run;
 mod grant;
+mod roles;
 mod target;
 
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ pub enum StepsCommand {
     Status(Which),
     /// Give a role the least rights that a relay, a projector or a publisher needs
     Grant(grant::Grant),
+    /// Make one role for each duty, with timeouts, limits and the least rights
+    Roles(roles::Roles),
 }
 
 /// Which tables.
@@ -147,6 +150,7 @@ async fn run_steps(config: &Config, command: StepsCommand) -> anyhow::Result<Exi
         }
         StepsCommand::Status(which) => status(config, &which).await,
         StepsCommand::Grant(grant) => grant::run(config, grant).await,
+        StepsCommand::Roles(roles) => roles::run(config, roles).await,
     }
 }
 

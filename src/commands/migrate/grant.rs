@@ -36,6 +36,10 @@ enum PurposeName {
     Publisher,
     /// Removes finished operations that the stream holds (wal prune)
     Pruner,
+    /// Reads the audit log and what proves it
+    Auditor,
+    /// Reads what status, search and verify show, and records searches
+    Console,
 }
 
 /// Grants.
@@ -45,6 +49,8 @@ pub(super) async fn run(config: &Config, command: Grant) -> anyhow::Result<ExitC
         PurposeName::Projector => Purpose::Projector,
         PurposeName::Publisher => Purpose::Publisher,
         PurposeName::Pruner => Purpose::Pruner,
+        PurposeName::Auditor => Purpose::Auditor,
+        PurposeName::Console => Purpose::Console,
     };
     let mut report = Vec::new();
     for (module, database) in targets(config, command.module)? {

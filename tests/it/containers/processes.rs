@@ -130,6 +130,61 @@ async fn cached(query: &mut PgConnection, file: uuid::Uuid) -> Option<Option<Str
         .unwrap()
 }
 
+/// The script gives roles what `artstore migrate roles` gives them where it may, and no role that logs in can enter the
+/// databases that every server has.
+async fn roles_are_those_of_migrate_roles(migrate: &Value, stack: &Stack, nats: &Nats) {
+    let mut superuser = pg(&stack.database_url("postgres")).await;
+    let read = "select string_agg(format('%s %s %s', rolname, rolconnlimit, rolconfig), ' ' order by rolname) \
+         from pg_roles where rolname like 'artstore_%'";
+    let before: String = value(&mut superuser, read).await;
+    let mut roles = Program::new(&[
+        "migrate",
+        "roles",
+        "--duty",
+        "relay",
+        "--duty",
+        "projector",
+        "--duty",
+        "audit",
+        "--duty",
+        "auditor",
+        "--duty",
+        "console",
+    ]);
+    for (name, value) in &compose::environment(migrate) {
+        // Its owners' databases, by the superuser.
+        let value = here(value, stack, nats, 0);
+        let value = as_superuser(&value, stack);
+        roles = roles.env(name, &value);
+    }
+    let (status, said) = roles.output().await;
+    assert!(status.success(), "{said}");
+    assert!(!said.contains("left as they are"), "{said}");
+    let after: String = value(&mut superuser, read).await;
+    assert_eq!(before, after);
+    let may: i64 = value(
+        &mut superuser,
+        "select count(*) from pg_roles, unnest(array['postgres', 'template1']) as d \
+         where not rolsuper and rolcanlogin and has_database_privilege(rolname, d, 'connect')",
+    )
+    .await;
+    assert_eq!(may, 0, "roles that may enter databases that are not theirs");
+}
+
+/// The URLs in a value, with the private server's superuser instead of their own user.
+fn as_superuser(value: &str, stack: &Stack) -> String {
+    let superuser = stack.database_url("x");
+    let (superuser, _) = superuser.split_once('@').unwrap();
+    let mut found = String::new();
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once("postgres://") {
+        let (_, place) = after.split_once('@').unwrap();
+        found += &format!("{before}{superuser}@");
+        rest = place;
+    }
+    found + rest
+}
+
 #[test]
 fn what_compose_starts_works_as_plain_processes() {
     run(async {
@@ -164,6 +219,8 @@ fn what_compose_starts_works_as_plain_processes() {
                 .envs(environment);
             succeeded(&mut shell).await;
         }
+
+        roles_are_those_of_migrate_roles(migrate, &stack, &nats).await;
 
         let mut running = Vec::new();
         for (name, command) in [

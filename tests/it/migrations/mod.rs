@@ -17,6 +17,7 @@ mod refused_rows;
 mod repairs_admin;
 mod repairs_query;
 mod repairs_storage;
+mod roles;
 mod search_vector;
 
 use std::collections::BTreeSet;
