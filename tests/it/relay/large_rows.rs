@@ -12,8 +12,8 @@ const TEXT: usize = 100 * 1024 * 1024;
 /// What a process may have used at its peak: less than one of those texts.
 const MOST: usize = 80 * 1024 * 1024;
 
-/// What a process may have used that reads many texts, of 480 MiB together.
-const MANY: usize = 200 * 1024 * 1024;
+/// What a process may have used that reads many texts, of 480 MiB together: a poll keeps 32 MiB of them.
+const MANY: usize = 320 * 1024 * 1024;
 
 /// The most memory that a process has had, in bytes; none once it has ended.
 fn peak(pid: u32) -> Option<usize> {
