@@ -141,7 +141,11 @@ fn each_duty_works_with_its_role_and_can_do_nothing_else() {
             ("relay", here, "update roles_wal set user_id = 'x'"),
             ("relay", here, "delete from roles_files"),
             ("relay", here, "select nextval('roles_wal_position_seq')"),
-            ("relay", here, "begin; lock table roles_wal in exclusive mode"),
+            (
+                "relay",
+                here,
+                "begin; lock table roles_wal in exclusive mode",
+            ),
             (
                 "relay",
                 query,
