@@ -1,4 +1,4 @@
-"""Mapping 1 of the audit log a second time: from a message to its row's bytes, written from docs/audit-format.md alone.
+"""The mappings of the audit log a second time: from a message to its row's bytes, written from docs/audit-format.md alone.
 
     second_mapping.py VECTORS    compares with each vector's bytes; run by second_mapping.rs
 """
@@ -279,14 +279,15 @@ def of_outbox(entity, action, subject, facts):
     return generic(entity, action, subject)
 
 
-def data_of(entity, action, version, headers, element, body):
+def data_of(mapping, entity, action, version, headers, element, body):
     event = {"type": f"artstore.{entity}.{action}.v{version}"}
     position = headers.get("artstore-position", "")
     if re.fullmatch(r"[+-]?\d+", position, re.A) and -(2**63) <= int(position) < 2**63:
         event["position"] = int(position) if abs(int(position)) <= SAFE else str(int(position))
     if "artstore-snapshot" in headers:
         event["snapshot"] = without_nul(headers["artstore-snapshot"])
-    for field in ("type", "token_id", "key_id"):
+    actor_facts = ("type", "token_id", "key_id") + (("identity", "database_role") if mapping == 2 else ())
+    for field in actor_facts:
         value = text_at(body, "actor", field)
         if value is not None:
             event[f"actor_{field}"] = value
@@ -369,7 +370,7 @@ def fields(vector):
         "user_agent": text_at(body, "actor", "user_agent"),
         "session_id": text_at(body, "actor", "session_id"),
         "request_id": request,
-        "data": data_of(entity, action, version, headers, element, body),
+        "data": data_of(vector.get("mapping", 1), entity, action, version, headers, element, body),
         "created_at": time,
     }
 
@@ -386,7 +387,7 @@ def row_bytes(vector):
         value = row.get(name)
         return field(None if value is None else value.encode())
 
-    out = b"artstore/audit-row/v1\0" + struct.pack(">I", 1) + field(vector["stream"].encode())
+    out = b"artstore/audit-row/v1\0" + struct.pack(">I", vector.get("mapping", 1)) + field(vector["stream"].encode())
     out += struct.pack(">Q", vector["sequence"]) + field(row.get("event_id"))
     for name in (
         "event_type severity actor_type actor_id actor_name actor_role resource_type resource_id action "

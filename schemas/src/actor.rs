@@ -1,5 +1,5 @@
-//! Who did it: filled by the publisher from a verified token, carried by every event, copied
-//! into the audit log.
+//! Who did it: filled by the publisher, from a verified token where it has one, carried by every event,
+//! copied into the audit log.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,20 @@ pub enum ActorType {
     System,
 }
 
-/// The verified actor of an operation. A token never rides on a message; this is what the edge
-/// that verified it recorded. Every field but `type` may be null.
+/// How the actor is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// The publisher verified a token that names the actor.
+    Verified,
+    /// Somebody names the actor; nothing proves it.
+    Claimed,
+    /// The system itself: nobody asked for it.
+    System,
+}
+
+/// The actor of an operation. A token never rides on a message; this is what the edge that verified it
+/// recorded. Every field but `type` may be null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Actor {
     /// `user`, `service_account` or `system`.
@@ -39,22 +51,47 @@ pub struct Actor {
     pub user_agent: Option<String>,
     /// The session of the request.
     pub session_id: Option<String>,
+    /// How the actor is known; absent where the row or the event is older than this field, or says nothing
+    /// of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 impl Actor {
     /// The system as actor.
     pub fn system() -> Self {
-        Self::new(ActorType::System, None)
+        Self::new(ActorType::System, None, Identity::System)
     }
 
-    /// A person, by user id.
+    /// A person, by user id: a claim.
     pub fn user(id: impl Into<String>) -> Self {
-        Self::new(ActorType::User, Some(id.into()))
+        Self::new(ActorType::User, Some(id.into()), Identity::Claimed)
     }
 
-    /// A service account, by its UUID.
+    /// A service account, by its UUID: a claim.
     pub fn service_account(id: impl Into<String>) -> Self {
-        Self::new(ActorType::ServiceAccount, Some(id.into()))
+        Self::new(
+            ActorType::ServiceAccount,
+            Some(id.into()),
+            Identity::Claimed,
+        )
+    }
+
+    /// The same actor, known in this way.
+    pub fn known_as(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The same actor with an identity: where nothing is said of it, the system where nobody is named, and
+    /// a claim otherwise.
+    pub fn identified(self) -> Self {
+        let is_nobody = self.kind == ActorType::System && self.id.is_none() && self.name.is_none();
+        match (self.identity, is_nobody) {
+            (Some(_), _) => self,
+            (None, true) => self.known_as(Identity::System),
+            (None, false) => self.known_as(Identity::Claimed),
+        }
     }
 
     /// The same actor with a name.
@@ -76,11 +113,13 @@ impl Actor {
         let number = text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
         match number {
             Some(user) => Self::user(user.to_string()),
-            None => Self::system().named(id.unwrap_or_default()),
+            None => Self::system()
+                .named(id.unwrap_or_default())
+                .known_as(Identity::Claimed),
         }
     }
 
-    fn new(kind: ActorType, id: Option<String>) -> Self {
+    fn new(kind: ActorType, id: Option<String>, identity: Identity) -> Self {
         Self {
             kind,
             id,
@@ -91,6 +130,7 @@ impl Actor {
             address: None,
             user_agent: None,
             session_id: None,
+            identity: Some(identity),
         }
     }
 }
@@ -104,6 +144,7 @@ mod tests {
         let account = "0191f1f0-abcd-7000-8000-000000000000";
         let is_account = Actor::service_account(account);
         let system = Actor::system;
+        let named = |name: &str| Actor::system().named(name).known_as(Identity::Claimed);
         for (recorded, expected) in [
             (None, system()),
             (Some(""), system()),
@@ -126,19 +167,39 @@ mod tests {
                 Some("urn:uuid:0191f1f0-abcd-7000-8000-000000000000"),
                 is_account.clone(),
             ),
-            (Some("admin"), system().named("admin")),
-            (Some("user:7"), system().named("user:7")),
-            (Some("-7"), system().named("-7")),
-            (Some("+7"), system().named("+7")),
-            (Some("7.0"), system().named("7.0")),
-            (
-                Some("99999999999999999999"),
-                system().named("99999999999999999999"),
-            ),
-            (Some("0191f1f0-abcd"), system().named("0191f1f0-abcd")),
-            (Some("Ж"), system().named("Ж")),
+            (Some("admin"), named("admin")),
+            (Some("user:7"), named("user:7")),
+            (Some("-7"), named("-7")),
+            (Some("+7"), named("+7")),
+            (Some("7.0"), named("7.0")),
+            (Some("99999999999999999999"), named("99999999999999999999")),
+            (Some("0191f1f0-abcd"), named("0191f1f0-abcd")),
+            (Some("Ж"), named("Ж")),
         ] {
             assert_eq!(Actor::from_recorded_id(recorded), expected, "{recorded:?}");
         }
+    }
+
+    #[test]
+    fn an_actor_of_whom_nothing_is_said_is_a_claim_or_nobody() {
+        let read = |text: &str| -> Actor { serde_json::from_str(text).expect("an actor") };
+        for (text, expected) in [
+            (r#"{"type":"user","id":"7"}"#, Identity::Claimed),
+            (r#"{"type":"system","name":"cron"}"#, Identity::Claimed),
+            (r#"{"type":"system"}"#, Identity::System),
+            (
+                r#"{"type":"user","identity":"verified"}"#,
+                Identity::Verified,
+            ),
+            (
+                r#"{"type":"system","identity":"claimed"}"#,
+                Identity::Claimed,
+            ),
+        ] {
+            assert_eq!(read(text).identified().identity, Some(expected), "{text}");
+        }
+        let before = read(r#"{"type":"user"}"#);
+        assert_eq!(before.identity, None);
+        assert!(!serde_json::json!(before).to_string().contains("identity"));
     }
 }

@@ -1,6 +1,6 @@
 //! The event of a row of an outbox.
 
-use artstore_schemas::actor::{Actor, ActorType};
+use artstore_schemas::actor::{Actor, Identity};
 use artstore_schemas::envelope::is_traceparent;
 use artstore_schemas::event::{EventType, OutboxEvent, OutboxOperation};
 use artstore_schemas::json::Document;
@@ -26,7 +26,8 @@ pub(crate) fn outbox_translated(
     position: i64,
     row: OutboxRow,
 ) -> (Translated, OutboxEvent) {
-    let actor = serde_json::from_str(&row.actor).unwrap_or_else(|_| unreadable(&row.actor));
+    let actor: Result<Actor, _> = serde_json::from_str(&row.actor);
+    let actor = actor.map_or_else(|_| unreadable(&row.actor), Actor::identified);
     let body = OutboxEvent {
         operation: OutboxOperation {
             id,
@@ -57,8 +58,7 @@ pub(crate) fn outbox_translated(
 /// An outbox row may come from any program; an actor that can't be read is kept as it is.
 fn unreadable(actor: &str) -> Actor {
     let shown: String = actor.chars().take(200).collect();
-    Actor {
-        kind: ActorType::System,
-        ..Actor::system().named(format!("unreadable: {shown}"))
-    }
+    Actor::system()
+        .named(format!("unreadable: {shown}"))
+        .known_as(Identity::Claimed)
 }

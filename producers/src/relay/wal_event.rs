@@ -28,7 +28,12 @@ pub(crate) fn wal_body(id: Uuid, row: WalRow, element: Element) -> WalEvent {
     let (actor, request_id, data, file) = match row.state {
         WalState::Recorded(recorded) => {
             let data = recorded.data.and_then(Document::from_value);
-            (recorded.actor, recorded.request_id, data, recorded.file)
+            (
+                recorded.actor.identified(),
+                recorded.request_id,
+                data,
+                recorded.file,
+            )
         }
         WalState::Joined {
             operation_data,
@@ -45,7 +50,7 @@ pub(crate) fn wal_body(id: Uuid, row: WalRow, element: Element) -> WalEvent {
         } => {
             let data = recorded.data.and_then(Document::from_value);
             let file = file.map(|file| *file);
-            (recorded.actor, recorded.request_id, data, file)
+            (recorded.actor.identified(), recorded.request_id, data, file)
         }
     };
     let mut omitted = row.large;

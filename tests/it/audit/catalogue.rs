@@ -101,7 +101,7 @@ pub static ATTACKS: &[Attack] = &[
     edit!("time that 64 bits do not reach", "created_at = '294276-12-31'"),
     edit!("NULL turned into an empty text", "user_agent = ''"),
     edit!("bytes moved between fields", "action = left(action, -1), ip_address = right(action, 1)"),
-    edit!("mapping", "mapping = 2"),
+    edit!("mapping", "mapping = 1"),
     exact(
         "key id",
         "update audit_logs set kid = '0000000000000000' where stream = 'ARTSTORE_ADMIN' and stream_sequence = 300",

@@ -109,6 +109,7 @@ impl Body {
                 Self::Wal(event)
             }
             Event::Outbox(mut event) => {
+                event.actor = event.actor.identified();
                 let mut omitted = std::mem::take(&mut event.omitted);
                 omitted.extend(omit::take_out(&mut *event, omit::OUTBOX_FIELDS));
                 event.omitted = sorted(omitted);
@@ -118,8 +119,9 @@ impl Body {
     }
 }
 
-/// Earlier versions published a recorded id as it was. It means the same actor.
+/// Earlier versions published a recorded id as it was, and no identity. It means the same actor.
 fn of_today(actor: Actor) -> Actor {
+    let actor = actor.identified();
     let before = match actor.id.as_deref() {
         None | Some("") => Actor::system(),
         Some(id) if Uuid::parse_str(id).is_ok() => Actor::service_account(id),
@@ -184,7 +186,7 @@ mod tests {
     fn messages_of_before_show_a_recorded_id_as_it_stands() {
         let upper = "0191F1F0-ABCD-7000-8000-000000000000";
         for (before, today) in [
-            (Actor::user("admin"), Actor::system().named("admin")),
+            (Actor::user("admin"), Actor::from_recorded_id(Some("admin"))),
             (Actor::user(" 7 "), Actor::user("7")),
             (
                 Actor::service_account(upper),
@@ -194,6 +196,11 @@ mod tests {
             assert_eq!(of_today(before), today);
             assert_eq!(of_today(today.clone()), today);
         }
+        let without_identity = Actor {
+            identity: None,
+            ..Actor::user("7")
+        };
+        assert_eq!(of_today(without_identity), Actor::user("7"));
         // What no row was ever published with stays a difference.
         for other in [
             Actor::service_account("7"),

@@ -8,17 +8,19 @@ mod v1;
 use artstore_schemas::source::Source;
 
 pub use self::record::Record;
+use self::v1::Mapping;
 use super::row::Row;
 pub use crate::projector::RawMessage;
 
 /// The mapping of new rows.
-pub const NEWEST: u32 = 1;
+pub const NEWEST: u32 = 2;
 
 /// The row of a message. Every message has one, readable or not. None: this version does not know
 /// that mapping.
 pub fn row(mapping: u32, source: &Source, record: &Record) -> Option<Row> {
     match mapping {
-        1 => Some(v1::row(source, record)),
+        1 => Some(v1::row(Mapping::One, source, record)),
+        2 => Some(v1::row(Mapping::Two, source, record)),
         _ => None,
     }
 }

@@ -1,4 +1,5 @@
-//! Mapping 1. Frozen: the row that it makes of a message must never change.
+//! Mapping 1, and what mapping 2 adds to it. Frozen: the row that either makes of a message must never
+//! change.
 
 use artstore_schemas::source::Source;
 use async_nats::HeaderMap;
@@ -15,14 +16,35 @@ use crate::projector::RawMessage;
 /// Facts about the event itself, beside those of its body.
 const EVENT: &str = "_event";
 
-/// The row of what is at a sequence.
-pub(super) fn row(source: &Source, record: &Record) -> Row {
+/// What of the actor has no column, by mapping.
+const ACTOR_FACTS: [&[&str]; 2] = [
+    &["type", "token_id", "key_id"],
+    &["type", "token_id", "key_id", "identity", "database_role"],
+];
+
+/// The row of what is at a sequence, by mapping 1 or 2.
+pub(super) fn row(mapping: Mapping, source: &Source, record: &Record) -> Row {
+    let row = unnumbered(mapping, source, record);
+    Row {
+        mapping: mapping as u32,
+        ..row
+    }
+}
+
+/// Which of both.
+#[derive(Clone, Copy)]
+pub(super) enum Mapping {
+    One = 1,
+    Two = 2,
+}
+
+fn unnumbered(mapping: Mapping, source: &Source, record: &Record) -> Row {
     let Some(message) = &record.message else {
         let facts = json!({"reason": "the message is gone; an operator accepted that"});
         return unreadable(source, record, "message_missing", None, facts);
     };
     match read(source, message) {
-        Ok(read) => read.row(source, record.sequence),
+        Ok(read) => read.row(mapping, source, record.sequence),
         Err(reason) => {
             let facts = json!({
                 "reason": reason,
@@ -123,7 +145,7 @@ struct Kind {
 }
 
 impl Read {
-    fn row(self, source: &Source, sequence: u64) -> Row {
+    fn row(self, mapping: Mapping, source: &Source, sequence: u64) -> Row {
         let kind = match (self.version, source) {
             (1, Source::Element(element)) => self.wal(element.as_str()),
             (1, Source::Admin | Source::Query) => self.outbox(),
@@ -151,7 +173,7 @@ impl Read {
             success: kind.success,
             error_message: kind.error_message,
             created_at: self.created_at,
-            data: Some(signed(self.data(source))),
+            data: Some(signed(self.data(mapping, source))),
             ..empty(source, sequence)
         }
     }
@@ -165,7 +187,7 @@ impl Read {
     }
 
     /// Of an element's event the body without what the columns have; of another one its facts.
-    fn data(&self, source: &Source) -> Value {
+    fn data(&self, mapping: Mapping, source: &Source) -> Value {
         let mut event = Map::new();
         let event_type = format!("artstore.{}.{}.v{}", self.entity, self.action, self.version);
         event.insert("type".to_owned(), event_type.into());
@@ -176,8 +198,8 @@ impl Read {
             event.insert("snapshot".to_owned(), snapshot.clone().into());
         }
         let actor = self.body.get("actor");
-        for field in ["type", "token_id", "key_id"] {
-            if let Some(Value::String(value)) = actor.and_then(|actor| actor.get(field)) {
+        for field in ACTOR_FACTS[mapping as usize - 1] {
+            if let Some(Value::String(value)) = actor.and_then(|actor| actor.get(*field)) {
                 event.insert(format!("actor_{field}"), value.clone().into());
             }
         }
