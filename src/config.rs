@@ -2,6 +2,7 @@
 //! each command's `--help`; `artstore help settings` lists them. Names are the product's own where it
 //! has them.
 
+mod auth;
 mod database_parts;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use sqlx::postgres::PgConnectOptions;
 use self::database_parts::{DbParts, QueryParts, database_url};
 use crate::names;
 
+pub use self::auth::{AuthSettings, Required};
 pub use artstore_runtime::configuration::ConfigError;
 
 /// Where things are, and how much is said.
@@ -91,6 +93,9 @@ pub struct Config {
     db: DbParts,
     #[command(flatten)]
     query: QueryParts,
+    /// Who may give commands.
+    #[command(flatten)]
+    pub auth: AuthSettings,
     /// What is logged to standard error: error, warn, info, debug or trace (info for services, warn
     /// for other commands)
     #[arg(long, env = "LOG_LEVEL", global = true, hide = true)]

@@ -17,8 +17,10 @@
 //! - [`repair`]: repairing a read model from the streams
 //! - [`bus_backup`]: backups of streams, and restoring them
 //! - [`operator`]: who gave a command
+//! - [`access`]: which commands need a token
 //! - [`commands`]: the commands
 
+pub mod access;
 pub mod audit;
 pub mod audit_keys;
 pub mod bus_backup;

@@ -1,16 +1,37 @@
-//! Who gave a command, as far as the machine knows: it goes into the events that commands
-//! record. Nothing proves it; what is proven is that the event is in the audit log.
+//! Who gave a command: the owner of a verified token, else as far as the machine knows. It goes into the
+//! events that commands record. Without a token nothing proves it; what is proven is that the event is in
+//! the audit log.
 
 use std::sync::OnceLock;
 
 use artstore_producers::publish::outbox::{self, OutboxInsert};
-use artstore_schemas::actor::Actor;
+use artstore_schemas::actor::{Actor, Identity};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-/// The actor of an event that this command records.
+/// The owner of the token with which the command was given.
+static VERIFIED: OnceLock<Actor> = OnceLock::new();
+
+/// Takes the owner of a verified token.
+pub(crate) fn is_verified(actor: Actor) {
+    // A second one can't come: a process has one command.
+    let _ = VERIFIED.set(actor);
+}
+
+/// The owner of the command's token, where it has one.
+pub(crate) fn verified() -> Option<&'static Actor> {
+    VERIFIED.get()
+}
+
+/// The actor of an event that this command records: the owner of its token; without one the command itself,
+/// for somebody whom only settings and machine name.
 pub fn actor(command: &str) -> Actor {
-    Actor::system().named(format!("artstore {command}"))
+    let claimed = || {
+        Actor::system()
+            .named(format!("artstore {command}"))
+            .known_as(Identity::Claimed)
+    };
+    verified().cloned().unwrap_or_else(claimed)
 }
 
 /// Who runs this process, as its settings state.
@@ -24,8 +45,11 @@ pub fn name(operator: Option<String>) {
     }
 }
 
-/// The person who gave the command, where anything names them.
+/// The person who gave the command, where anything names them: a token before all else.
 pub fn person() -> Option<String> {
+    if let Some(actor) = verified() {
+        return actor.name.clone().or_else(|| actor.id.clone());
+    }
     // The user who became root is more useful than root.
     let by_machine = ["SUDO_USER", "USER", "LOGNAME"];
     let by_machine = by_machine

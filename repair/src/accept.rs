@@ -5,7 +5,6 @@
 
 use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
-use artstore_schemas::actor::Actor;
 use artstore_schemas::epoch::{SourceAccepted, accepted};
 use artstore_schemas::ranges::{Range, Ranges};
 use artstore_schemas::source::Source;
@@ -232,9 +231,10 @@ pub async fn accept(
         identity: found.scan.identity.clone(),
     };
     let facts = serde_json::to_value(facts).expect("facts have only texts as keys");
-    let actor = Actor::system().named("artstore relay accept-source");
     crash::point("accept.recording");
-    let sequence = publisher.record(accepted(), actor, facts).await?;
+    let sequence = publisher
+        .record(accepted(), decision.actor.clone(), facts)
+        .await?;
     crash::point("accept.recorded");
     let backfilled = match options.source {
         // The relay does it when the damage is recorded.

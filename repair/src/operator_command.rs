@@ -34,6 +34,8 @@ pub struct OperatorDecision {
     pub reason: String,
     /// Who, as the command's system knows them.
     pub by: String,
+    /// The actor of the record.
+    pub actor: Actor,
 }
 
 /// Why a command changed nothing, or stopped on its way; it can be run again.

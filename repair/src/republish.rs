@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 
 use artstore_bus::connection::Bus;
 use artstore_runtime::crash;
-use artstore_schemas::actor::Actor;
 use artstore_schemas::damage::{DamageAccepted, damage_accepted};
 use artstore_schemas::envelope::{Envelope, Snapshot};
 use artstore_schemas::ranges::{Range, Ranges};
@@ -170,9 +169,10 @@ pub async fn republish(
         // Nobody knows the content of lost messages without a row: the relay compares every file.
         publisher.resume_state.backfill_due |=
             plan.scan.new_holes && matches!(options.source, Source::Element(_));
-        let actor = Actor::system().named("artstore relay republish");
         crash::point("republish.recording");
-        publisher.record(damage_accepted(), actor, facts).await?;
+        publisher
+            .record(damage_accepted(), decision.actor.clone(), facts)
+            .await?;
         crash::point("republish.recorded");
     }
     let mut unclear = plan.scan.unclear_files.clone();

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::access::{Attempt, Right};
 use crate::config::Config;
 
 /// What to do with the audit log.
@@ -50,6 +51,31 @@ pub enum AuditCommand {
     Witness(head::Witness),
     /// Make a key that signs heads; it prints the public key that everybody may have
     Keygen(keys::Keygen),
+}
+
+impl AuditCommand {
+    /// What it does that needs a right.
+    pub fn attempt(&self) -> Option<Attempt> {
+        let (command, right, log) = match self {
+            Self::AcceptStream(command) => {
+                ("audit accept-stream", Right::Change, Some(command.stream()))
+            }
+            Self::Archive(command) if !command.changes() => return None,
+            Self::Archive(_) => ("audit archive", Right::Change, None),
+            Self::Export(_) => ("audit export", Right::Export, None),
+            Self::Tail(_)
+            | Self::Show(_)
+            | Self::Verify(_)
+            | Self::CheckArchive(_)
+            | Self::Prove(_)
+            | Self::CheckProof(_)
+            | Self::Consistency(_)
+            | Self::Head(_)
+            | Self::Witness(_)
+            | Self::Keygen(_) => return None,
+        };
+        Some(Attempt::on_audit_log(command, right, log))
+    }
 }
 
 /// Runs the command.

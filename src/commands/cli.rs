@@ -4,8 +4,9 @@ use clap::{Parser, Subcommand};
 
 use super::{
     audit, bench, bus, completion, demo, dev, element, health, help, man, migrate, parked,
-    projection, relay, run, search, status, verify, version, wal,
+    projection, relay, run, search, status, token, verify, version, wal,
 };
+use crate::access::Attempt;
 use crate::config::Config;
 
 /// ArtStore's event backbone: storage elements' write-ahead logs, through NATS JetStream, into
@@ -62,6 +63,9 @@ pub enum Command {
     Search(Box<search::SearchCommand>),
     /// Prove that every finished row is exactly one message that says the same, and name what is not
     Verify(verify::Verify),
+    /// Show what a token is worth here
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Ask a running service how it is: what a container's health check calls
     Health(health::Health),
     /// Run everything on a private NATS and PostgreSQL, until Ctrl-C
@@ -81,6 +85,39 @@ pub enum Command {
 }
 
 impl Command {
+    /// What it does that needs a right; none for a command that only reads, runs as a service, or works
+    /// on the installation with the rights of its owner.
+    pub fn attempt(&self) -> Option<Attempt> {
+        match self {
+            Self::Projection(command) => command.attempt(),
+            Self::Parked(command) => command.attempt(),
+            Self::Wal(command) => command.attempt(),
+            Self::Relay(command) => command.attempt(),
+            Self::Element(command) => command.attempt(),
+            Self::Audit(command) => command.attempt(),
+            Self::Migrate(_)
+            | Self::Bus(_)
+            | Self::Run(_)
+            | Self::Status(_)
+            | Self::Search(_)
+            | Self::Verify(_)
+            | Self::Token(_)
+            | Self::Health(_)
+            | Self::Dev(_)
+            | Self::Demo(_)
+            | Self::Bench(_)
+            | Self::Version(_)
+            | Self::Completion(_)
+            | Self::Man(_)
+            | Self::Help(_) => None,
+        }
+    }
+
+    /// Whether it records an event although it needs no right: its actor is the token's, where there is one.
+    pub(crate) fn records_its_actor(&self) -> bool {
+        matches!(self, Self::Search(_))
+    }
+
     /// Services say what they do, migrations how far they are; other commands only what is wrong.
     pub fn usual_log_level(&self) -> &'static str {
         match self {
@@ -95,6 +132,7 @@ impl Command {
             | Self::Search(_)
             | Self::Status(_)
             | Self::Verify(_)
+            | Self::Token(_)
             | Self::Health(_)
             | Self::Dev(_)
             | Self::Demo(_)

@@ -151,6 +151,8 @@ fn variables(system: &System) -> String {
             "SECURITY_AUDIT_VERIFIER_KEYS_PATH",
             audit.verifier_keys.display().to_string(),
         ),
+        // Private servers: whoever has this file may do everything.
+        ("AUTH_REQUIRED", "false".to_owned()),
     ];
     let lines =
         all.map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', "'\\''")));

@@ -23,6 +23,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::access::Attempt;
 use crate::config::{Config, ConfigError, RelaySettings};
 use crate::signals::stop_signal;
 
@@ -72,6 +73,17 @@ pub struct Backfill {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+impl ElementCommand {
+    /// What it does that needs a right.
+    pub fn attempt(&self) -> Option<Attempt> {
+        let (command, element) = match self {
+            Self::Backfill(command) => ("element backfill", &command.name),
+            Self::SetUrl(command) => ("element set-url", &command.name),
+        };
+        Some(Attempt::on_source(command, Some(element)))
+    }
 }
 
 /// Runs the command.

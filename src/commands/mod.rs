@@ -21,6 +21,7 @@ mod retry;
 pub mod run;
 pub mod search;
 pub mod status;
+pub mod token;
 pub mod verify;
 pub mod version;
 pub mod wal;
@@ -30,10 +31,16 @@ use std::process::ExitCode;
 use cli::{Cli, Command};
 use definition::definition;
 
+use crate::access;
+
 /// Does it.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { config, command } = cli;
     config.check_element()?;
+    let attempt = command.attempt();
+    if attempt.is_some() || command.records_its_actor() {
+        access::pass(&config, attempt).await?;
+    }
     match command {
         Command::Migrate(command) => migrate::run(&config, command).await,
         Command::Bus(command) => bus::run(&config, command).await,
@@ -51,6 +58,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(command) => dev::run(command).await,
         Command::Demo(command) => demo::run(command).await,
         Command::Bench(command) => bench::run(command).await,
+        Command::Token(command) => token::run(&config, &command),
         Command::Version(command) => version::run(&command),
         Command::Completion(command) => completion::run(&command, definition()),
         Command::Man(command) => man::run(&command, definition()),

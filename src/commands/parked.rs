@@ -15,6 +15,7 @@ use artstore_projectors::runtime::database::connect;
 use clap::Subcommand;
 use sqlx::Connection as _;
 
+use crate::access::{Attempt, Home};
 use crate::config::{Config, ConfigError};
 use choice::Parks;
 
@@ -32,6 +33,23 @@ pub enum ParkedCommand {
     Discard(discard::Discard),
     /// Take a discard back: the event is parked again, and all later ones of its key behind it
     Undiscard(undo::Undiscard),
+}
+
+impl ParkedCommand {
+    /// What it does that needs a right.
+    pub fn attempt(&self) -> Option<Attempt> {
+        let (command, projection) = match self {
+            Self::List(_) | Self::Show(_) => return None,
+            Self::Retry(command) => ("parked retry", command.filter.of.projection),
+            Self::Discard(command) => ("parked discard", command.of.projection),
+            Self::Undiscard(command) => ("parked undiscard", command.of.projection),
+        };
+        let home = match projection {
+            Parks::QueryCache => Home::Query,
+            Parks::ElementRegistry => Home::Admin,
+        };
+        Some(Attempt::on_projection(command, projection.name(), home))
+    }
 }
 
 /// Runs the command.

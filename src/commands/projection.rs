@@ -16,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use crate::access::{Attempt, Home};
 use crate::config::Config;
+use crate::service::Projection as Projected;
 
 /// What to do about read models.
 #[derive(Debug, Subcommand)]
@@ -39,6 +41,26 @@ pub enum Projection {
     /// Repair a read model from the streams: unsound checkpoints, and the rows that are named. Sources
     /// and streams stay as they are; projectors may run
     Repair(repair::Repair),
+}
+
+impl Projection {
+    /// What it does that needs a right.
+    pub fn attempt(&self) -> Option<Attempt> {
+        let (command, projection) = match self {
+            Self::List(_) | Self::Status(_) => return None,
+            Self::Rebuild(command) => ("projection rebuild", command.projection),
+            Self::Rollback(command) => ("projection rollback", command.projection),
+            Self::Remove(command) => ("projection remove", command.projection),
+            Self::Pause(command) => ("projection pause", command.projection),
+            Self::Resume(command) => ("projection resume", command.projection),
+            Self::Repair(command) => ("projection repair", command.projection()),
+        };
+        let home = match projection {
+            Projected::QueryCache => Home::Query,
+            Projected::AuditLog | Projected::ElementRegistry => Home::Admin,
+        };
+        Some(Attempt::on_projection(command, projection.name(), home))
+    }
 }
 
 /// Runs the command.

@@ -13,6 +13,7 @@ use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::Bus;
 use clap::Subcommand;
 
+use crate::access::Attempt;
 use crate::config::Config;
 use choice::Choice;
 
@@ -25,14 +26,28 @@ pub enum RelayCommand {
     Republish(Choice),
 }
 
+impl RelayCommand {
+    /// What it does that needs a right. Without --yes it only shows.
+    pub fn attempt(&self) -> Option<Attempt> {
+        let (command, choice) = match self {
+            Self::AcceptSource(command) => ("relay accept-source", &command.choice),
+            Self::Republish(choice) => ("relay republish", choice),
+        };
+        let source = choice.source.to_string();
+        choice
+            .yes
+            .then(|| Attempt::on_source(command, Some(&source)))
+    }
+}
+
 /// Runs the command.
 pub async fn run(config: &Config, command: RelayCommand) -> anyhow::Result<ExitCode> {
     // A name that is mistyped is known before anything is asked.
-    let choice = match &command {
-        RelayCommand::AcceptSource(command) => &command.choice,
-        RelayCommand::Republish(choice) => choice,
+    let (name, choice) = match &command {
+        RelayCommand::AcceptSource(command) => ("relay accept-source", &command.choice),
+        RelayCommand::Republish(choice) => ("relay republish", choice),
     };
-    let decision = choice.decision()?;
+    let decision = choice.decision(name)?;
     choice.options(config)?;
     match command {
         RelayCommand::AcceptSource(command) => {

@@ -13,14 +13,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use artstore_producers::operations::pending::{self, Limits, Pending, Proposal};
 use artstore_producers::operations::resolve::{self, Refused, Resolution, Resolved};
-use artstore_schemas::actor::Actor;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::event::Status;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::access::Attempt;
 use crate::config::{Config, ConfigError};
+use crate::operator;
 use elements::{Connected, check_reason, connect, duration};
 
 /// What to do about pending operations.
@@ -109,6 +110,26 @@ impl From<Outcome> for Status {
     }
 }
 
+impl Wal {
+    /// What it does that needs a right. Without --yes, or with --dry-run, it only shows.
+    pub fn attempt(&self) -> Option<Attempt> {
+        match self {
+            Self::Pending(_) => None,
+            Self::Resolve(command) => {
+                (!command.dry_run).then(|| Attempt::on_source("wal resolve", None))
+            }
+            Self::Number(command) => {
+                let source = command.source().to_string();
+                let attempt = || Attempt::on_source("wal number", Some(&source));
+                command.changes().then(attempt)
+            }
+            Self::Prune(command) => command
+                .changes()
+                .then(|| Attempt::on_source("wal prune", None)),
+        }
+    }
+}
+
 /// Runs the command.
 pub async fn run(config: &Config, command: Wal) -> anyhow::Result<ExitCode> {
     match command {
@@ -164,7 +185,7 @@ async fn run_resolve(config: &Config, command: &Resolve) -> anyhow::Result<ExitC
     };
     let mut decision = Resolution {
         outcome: command.outcome.map(Status::from),
-        actor: Actor::system().named("artstore wal resolve"),
+        actor: operator::actor("wal resolve"),
         reason: command.reason.clone(),
         force: command.force,
         dry_run: true,

@@ -17,6 +17,7 @@ mod commands;
 mod containers;
 mod documents;
 mod followed_advice;
+mod identity;
 mod migrations;
 mod odd_files;
 mod projector;

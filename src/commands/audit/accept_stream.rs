@@ -39,6 +39,13 @@ pub struct AcceptStream {
     audit: AuditSettings,
 }
 
+impl AcceptStream {
+    /// Which log.
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+}
+
 fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("say what happened to the stream".to_owned()),

@@ -68,6 +68,13 @@ pub struct Archive {
     audit: AuditSettings,
 }
 
+impl Archive {
+    /// Or it only shows.
+    pub(super) fn changes(&self) -> bool {
+        !self.dry_run
+    }
+}
+
 /// Refuses what is younger than the retention.
 fn retention(command: &Archive) -> Result<(), ConfigError> {
     let days = command.retention_days;

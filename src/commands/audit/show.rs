@@ -144,6 +144,7 @@ fn line(stored: &Stored, verdict: &Verdict, colour: bool) -> String {
     // A command acts for somebody: its event states who gave it.
     let who = match operator(stored) {
         Some(operator) => format!("{operator} ({who})"),
+        None if is_verified(stored) => format!("{who} (verified)"),
         None => who.to_owned(),
     };
     let what = match (&row.resource_type, &row.resource_id) {
@@ -180,6 +181,17 @@ fn line(stored: &Stored, verdict: &Verdict, colour: bool) -> String {
         one_line(&what),
     );
     line.trim_end().to_owned()
+}
+
+/// Whether a token stands behind the actor, by the word of whoever wrote the event.
+fn is_verified(stored: &Stored) -> bool {
+    let data = stored
+        .row
+        .data
+        .as_deref()
+        .map(serde_json::from_str::<Value>);
+    data.and_then(Result::ok)
+        .is_some_and(|data| data["_event"]["actor_identity"] == "verified")
 }
 
 /// Who gave the command whose event this is.
@@ -343,5 +355,14 @@ mod tests {
         stored.row.data = Some(data.to_owned());
         let named = line(&stored, &Verdict::Unproven, false);
         assert!(named.contains("ivan (artstore"), "{named}");
+
+        stored.row.actor_type = "user".to_owned();
+        stored.row.actor_name = Some("ann".to_owned());
+        for (identity, shown) in [("verified", "ann (verified)"), ("claimed", "ann  ")] {
+            let data = format!(r#"{{"_event":{{"actor_identity":"{identity}"}}}}"#);
+            stored.row.data = Some(data);
+            let line = line(&stored, &Verdict::Unproven, false);
+            assert!(line.contains(shown), "{line}");
+        }
     }
 }

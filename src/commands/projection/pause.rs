@@ -19,7 +19,7 @@ use crate::service::Projection as Projected;
 pub struct Pause {
     /// The projection
     #[arg(value_enum)]
-    projection: Projected,
+    pub(super) projection: Projected,
     /// Why, in words: it goes into the audit log
     #[arg(long)]
     reason: String,
@@ -33,7 +33,7 @@ pub struct Pause {
 pub struct Resume {
     /// The projection
     #[arg(value_enum)]
-    projection: Projected,
+    pub(super) projection: Projected,
     /// Print JSON
     #[arg(long)]
     json: bool,

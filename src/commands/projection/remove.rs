@@ -22,7 +22,7 @@ use crate::{names, operator};
 pub struct Remove {
     /// The projection
     #[arg(value_enum)]
-    projection: Projected,
+    pub(super) projection: Projected,
     /// Its schema, as `artstore projection status` names it
     schema: String,
     /// Print JSON

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
 use crate::repair::{self, Damage, Repaired};
+use crate::service::Projection as Projected;
 
 /// What is to be repaired.
 #[derive(Debug, Args)]
@@ -38,6 +39,15 @@ pub struct Repair {
 pub enum Name {
     /// What people search
     QueryCache,
+}
+
+impl Repair {
+    /// Which projection.
+    pub(super) fn projection(&self) -> Projected {
+        match self.projection {
+            Name::QueryCache => Projected::QueryCache,
+        }
+    }
 }
 
 /// Repairs it: exit code 0 when all is repaired.

@@ -29,7 +29,7 @@ use crate::signals::stop_signal;
 pub struct Rollback {
     /// The projection
     #[arg(value_enum)]
-    projection: Projected,
+    pub(super) projection: Projected,
     /// Print JSON
     #[arg(long)]
     json: bool,

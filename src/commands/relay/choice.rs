@@ -37,7 +37,7 @@ pub struct Choice {
 
 impl Choice {
     /// The operator's word, where it was given. Asked once: nobody who is named is a warning.
-    pub(super) fn decision(&self) -> Result<Option<OperatorDecision>, ConfigError> {
+    pub(super) fn decision(&self, command: &str) -> Result<Option<OperatorDecision>, ConfigError> {
         let reason = self.reason.clone().unwrap_or_default();
         if self.yes && reason.trim().is_empty() {
             return Err(ConfigError(
@@ -51,6 +51,7 @@ impl Choice {
         }
         Ok(self.yes.then(|| OperatorDecision {
             reason,
+            actor: operator::actor(command),
             by: operator::recorded_person().unwrap_or_else(|| "unknown".to_owned()),
         }))
     }

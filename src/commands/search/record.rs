@@ -13,6 +13,8 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::operator;
+
 /// Records a search with its result, in a transaction of its own. Returns the event's id.
 pub async fn record(
     connection: &mut PgConnection,
@@ -37,8 +39,9 @@ pub async fn record(
         request_id: None,
         traceparent: None,
     };
-    // Nobody is known to this command yet: it acts for the system.
-    let (id, _position) = outbox::insert(connection, &Actor::system(), &event).await?;
+    // Without a token nobody is known to this command: it acts for the system.
+    let actor = operator::verified().cloned().unwrap_or_else(Actor::system);
+    let (id, _position) = outbox::insert(connection, &actor, &event).await?;
     Ok(id)
 }
 

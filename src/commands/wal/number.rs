@@ -34,6 +34,18 @@ pub struct Number {
     json: bool,
 }
 
+impl Number {
+    /// Whose rows.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Or it only lists.
+    pub(super) fn changes(&self) -> bool {
+        self.yes
+    }
+}
+
 /// Runs the command.
 pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<ExitCode> {
     let sources = config.sources(std::slice::from_ref(&command.source))?;

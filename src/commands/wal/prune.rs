@@ -71,6 +71,13 @@ pub struct Prune {
     json: bool,
 }
 
+impl Prune {
+    /// Or it only shows.
+    pub(super) fn changes(&self) -> bool {
+        !self.dry_run
+    }
+}
+
 /// An element that was looked at.
 struct PrunePreview {
     element: ElementName,

@@ -292,7 +292,7 @@ fn what_compose_starts_works_as_plain_processes() {
         );
         execute(&mut storage, &sql).await;
         let command = ["element", "backfill", "storage_elem_01"];
-        let backfill = || tools(&root, &command, &stack, &nats);
+        let backfill = || tools(&root, &command, &stack, &nats).env("AUTH_REQUIRED", "false");
         // Without the right it reports that, by name, and does not wait for the relay's lock.
         let reader = nats.keys("reader").join("reader.nk").display().to_string();
         let refused = backfill().env("NATS_CREDENTIALS", &reader);

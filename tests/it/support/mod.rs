@@ -11,6 +11,7 @@
 //! - `compose`: compose.yaml, read
 //! - `repository`: files of the repository
 //! - `running`: turns of tests, and the time that each takes
+//! - `signed`: keys and tokens
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -37,6 +38,10 @@ mod process;
 mod proxy;
 pub mod repository;
 mod running;
+// Tokens as the unit tests of their verification make them.
+#[allow(dead_code)]
+#[path = "../../../producers/src/token/signed.rs"]
+pub mod signed;
 
 pub use contract::fits_its_schema;
 use migrated::migrated_on;

@@ -182,6 +182,14 @@ fn one_page_lists_every_variable_and_no_help_says_a_secret() {
         "LOG_LEVEL",
         "LOG_FORMAT",
         "ARTSTORE_OPERATOR",
+        "AUTH_REQUIRED",
+        "AUTH_PUBLIC_KEY_PATH",
+        "AUTH_ALGORITHM",
+        "AUTH_TOKEN_TYPES",
+        "AUTH_ISSUER",
+        "AUTH_AUDIENCE",
+        "ARTSTORE_TOKEN_FILE",
+        "ARTSTORE_TOKEN",
     ];
     const RELAY: &[&str] = &[
         "ARTSTORE_PUBLISH_MODE",
@@ -196,6 +204,7 @@ fn one_page_lists_every_variable_and_no_help_says_a_secret() {
         "ARTSTORE_ELEMENTS",
         "DB_PASSWORD",
         "DATABASE_PASSWORD",
+        "ARTSTORE_TOKEN",
     ];
     run(async {
         let page: &[&str] = &["help", "settings"];

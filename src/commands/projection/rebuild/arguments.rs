@@ -11,7 +11,7 @@ use crate::service::Projection as Projected;
 pub struct Rebuild {
     /// The projection; the audit log is derived again and compared, and never replaced
     #[arg(value_enum)]
-    pub(super) projection: Projected,
+    pub(in crate::commands::projection) projection: Projected,
     /// Build a snapshot for reading, beside the live tables: as of a time (RFC 3339, when the bus
     /// stored a message), or of places in streams (others are taken as the live tables have them)
     #[arg(long, value_name = "TIME|STREAM=SEQUENCE,…", conflicts_with_all = ["dry_run", "accept_differences"])]

@@ -1,0 +1,209 @@
+//! Who may give commands: the settings of tokens, in the product's names.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use artstore_producers::token::verify::{TokenSettings, TokenVerifier};
+use clap::Args;
+
+use super::ConfigError;
+
+/// How tokens are verified, and the token of whoever gives the command.
+#[derive(Debug, Clone, Args)]
+pub struct AuthSettings {
+    /// Whether commands that change or export something need a token: true or false (true where
+    /// AUTH_PUBLIC_KEY_PATH is set; where neither is, such a command is refused)
+    #[arg(
+        long,
+        env = "AUTH_REQUIRED",
+        value_name = "BOOL",
+        global = true,
+        hide = true
+    )]
+    auth_required: Option<String>,
+    /// The public keys of tokens: a PEM file, a folder of files NAME.pem, or a JWK set
+    #[arg(
+        long,
+        env = "AUTH_PUBLIC_KEY_PATH",
+        value_name = "PATH",
+        global = true,
+        hide = true
+    )]
+    auth_public_key_path: Option<String>,
+    /// The algorithm of tokens: RS256, the only one
+    #[arg(long, env = "AUTH_ALGORITHM", global = true, hide = true)]
+    auth_algorithm: Option<String>,
+    /// The types of tokens that are accepted, separated by commas
+    #[arg(
+        long,
+        env = "AUTH_TOKEN_TYPES",
+        default_value = "access",
+        global = true,
+        hide = true
+    )]
+    auth_token_types: String,
+    /// The issuer that a token has to name (iss)
+    #[arg(long, env = "AUTH_ISSUER", global = true, hide = true)]
+    auth_issuer: Option<String>,
+    /// The audience that a token has to name (aud)
+    #[arg(long, env = "AUTH_AUDIENCE", global = true, hide = true)]
+    auth_audience: Option<String>,
+    /// A file with the token of whoever gives the command; `-` is the standard input
+    #[arg(
+        long,
+        env = "ARTSTORE_TOKEN_FILE",
+        value_name = "FILE",
+        global = true,
+        hide = true
+    )]
+    token_file: Option<String>,
+    /// The token itself, as a variable: options are seen by everybody on the machine
+    #[arg(
+        long,
+        env = "ARTSTORE_TOKEN",
+        hide_env_values = true,
+        global = true,
+        hide = true
+    )]
+    token: Option<String>,
+}
+
+/// Whether commands that change or export something need a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Required {
+    /// They do.
+    Yes,
+    /// They don't, as the settings say.
+    No,
+    /// Nobody decided it.
+    Undecided,
+}
+
+impl AuthSettings {
+    /// Whether commands that change or export something need a token.
+    pub fn required(&self) -> Result<Required, ConfigError> {
+        let said = given(&self.auth_required).map(str::to_ascii_lowercase);
+        match said.as_deref() {
+            Some("true" | "1" | "yes" | "on") => Ok(Required::Yes),
+            Some("false" | "0" | "no" | "off") => Ok(Required::No),
+            Some(other) => Err(ConfigError(format!(
+                "AUTH_REQUIRED: a text of {} characters; expected true or false",
+                other.chars().count()
+            ))),
+            None if given(&self.auth_public_key_path).is_some() => Ok(Required::Yes),
+            None => Ok(Required::Undecided),
+        }
+    }
+
+    /// What verifies tokens; none where no keys are configured.
+    pub fn verifier(&self) -> Result<Option<TokenVerifier>, ConfigError> {
+        if given(&self.auth_algorithm).is_some_and(|algorithm| algorithm != "RS256") {
+            return Err(ConfigError(
+                "AUTH_ALGORITHM: RS256 is the only one".to_owned(),
+            ));
+        }
+        let types = self.auth_token_types.split(',').map(str::trim);
+        let types: Vec<String> = types
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
+        if types.is_empty() || types.iter().any(|name| name == "refresh") {
+            return Err(ConfigError(
+                "AUTH_TOKEN_TYPES: at least one type of access tokens; a refresh token is never one"
+                    .to_owned(),
+            ));
+        }
+        let Some(path) = given(&self.auth_public_key_path) else {
+            return Ok(None);
+        };
+        let settings = TokenSettings {
+            public_keys: PathBuf::from(path),
+            issuer: given(&self.auth_issuer).map(str::to_owned),
+            audience: given(&self.auth_audience).map(str::to_owned),
+            types,
+        };
+        let verifier = TokenVerifier::new(settings);
+        Ok(Some(
+            verifier.map_err(|error| ConfigError(error.to_string()))?,
+        ))
+    }
+
+    /// The token of whoever gives the command: from the file, else from the variable.
+    pub fn token(&self) -> Result<Option<String>, ConfigError> {
+        let token = match given(&self.token_file) {
+            Some(file) => Some(read(file)?),
+            None => given(&self.token).map(str::to_owned),
+        };
+        Ok(token.map(|token| token.trim().to_owned()))
+    }
+}
+
+/// An empty variable says nothing: `compose.yaml` passes them on so.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+}
+
+/// A little more than the longest token is read.
+fn read(file: &str) -> Result<String, ConfigError> {
+    const MOST: u64 = 64 * 1024;
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => std::io::stdin().lock().take(MOST).read_to_end(&mut bytes),
+        path => std::fs::File::open(Path::new(path))
+            .and_then(|opened| opened.take(MOST).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| ConfigError(format!("--token-file {file}: {error}")))?;
+    String::from_utf8(bytes)
+        .map_err(|_| ConfigError(format!("--token-file {file}: it holds no text")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(required: &str, keys: &str) -> AuthSettings {
+        AuthSettings {
+            auth_required: Some(required.to_owned()),
+            auth_public_key_path: Some(keys.to_owned()),
+            auth_algorithm: None,
+            auth_token_types: "access".to_owned(),
+            auth_issuer: None,
+            auth_audience: None,
+            token_file: None,
+            token: None,
+        }
+    }
+
+    #[test]
+    fn tokens_are_required_where_there_are_keys_and_nobody_said_otherwise() {
+        for (required, keys, expected) in [
+            ("", "", Required::Undecided),
+            (" ", "/keys", Required::Yes),
+            ("true", "", Required::Yes),
+            ("FALSE", "/keys", Required::No),
+            ("0", "", Required::No),
+        ] {
+            let decided = settings(required, keys).required();
+            assert_eq!(
+                decided.expect("a decision"),
+                expected,
+                "{required:?} {keys:?}"
+            );
+        }
+        settings("maybe", "").required().expect_err("no decision");
+    }
+
+    #[test]
+    fn a_refresh_token_and_another_algorithm_are_no_settings() {
+        for types in ["", ",", "access,refresh"] {
+            let mut settings = settings("", "");
+            settings.auth_token_types = types.to_owned();
+            settings.verifier().expect_err(types);
+        }
+        let mut settings = settings("", "");
+        settings.auth_algorithm = Some("HS256".to_owned());
+        settings.verifier().expect_err("another algorithm");
+    }
+}

@@ -1,0 +1,93 @@
+//! Whose event it is, from the command or the row to the message and the audit row.
+
+use artstore_schemas::actor::{ActorType, Identity};
+use artstore_schemas::event::{self, Event};
+use artstore_schemas::source::Source;
+use serde_json::{Value, json};
+
+use super::{file, keys, signed, text};
+use crate::support::signed::user;
+use crate::support::{World, eventually, execute, run, value};
+
+/// The actors of a source's messages.
+async fn actors(world: &World, source: &Source, count: u64) -> Vec<Value> {
+    eventually(&format!("{source} has {count} messages"), async || {
+        (world.last_sequence(source).await >= count).then_some(())
+    })
+    .await;
+    let mut actors = Vec::new();
+    for sequence in 1..=count {
+        let message = world.bus.message_at(&source.stream(), sequence).await;
+        let message = message.unwrap().unwrap();
+        let envelope = message.envelope().unwrap();
+        let event = event::decode(source, &envelope.event_type, &message.body).unwrap();
+        actors.push(match event {
+            Event::Wal(event) => json!(event.actor),
+            Event::Outbox(event) => json!(event.actor),
+        });
+    }
+    actors
+}
+
+#[test]
+fn an_event_says_whether_its_actor_is_verified() {
+    run(async {
+        let world = World::new(&["one"]).await;
+        let folder = keys();
+        let token = file("admin", &signed(&user(json!({"jti": "t-9"}))));
+        let with_token = |arguments: &[&str]| {
+            world
+                .command(arguments)
+                .env("AUTH_PUBLIC_KEY_PATH", text(&folder))
+                .argument("--token-file")
+                .argument(text(&token))
+        };
+        let pause = ["projection", "pause", "query-cache", "--reason", "x"];
+        let (status, log) = with_token(&pause).finish().await;
+        assert!(status.success(), "{log}");
+        let resume = world.command(&["projection", "resume", "query-cache"]);
+        let (status, log) = resume.finish().await;
+        assert!(status.success(), "{log}");
+        let (status, log) = with_token(&["search", "x"]).finish().await;
+        assert!(status.success(), "{log}");
+        let by_sql = "insert into event_outbox (event_id, entity, action, data, actor) values \
+             (gen_random_uuid(), 'user', 'created', '{}', '{\"type\": \"user\", \"id\": \"3\"}'), \
+             (gen_random_uuid(), 'user', 'created', '{}', '{\"type\": \"system\"}')";
+        execute(&mut world.query().await, by_sql).await;
+        execute(
+            &mut world.element(0).await,
+            "insert into one_wal (transaction_id, operation_type, status, operation_data, user_id, started_at) \
+             values (gen_random_uuid(), 'mode_change', 'committed', '{}', '7', now())",
+        )
+        .await;
+        let relay = world.command(&["run", "relay"]).start();
+        let of_query = actors(&world, &Source::Query, 5).await;
+        let identities: Vec<&str> = of_query
+            .iter()
+            .map(|actor| actor["identity"].as_str().unwrap())
+            .collect();
+        let expected = ["verified", "claimed", "verified", "claimed", "system"];
+        assert_eq!(identities, expected);
+        let admin = &of_query[0];
+        assert_eq!(admin["type"], json!(ActorType::User));
+        assert_eq!(
+            (&admin["id"], &admin["name"], &admin["role"]),
+            (&json!("7"), &json!("ann"), &json!("admin"))
+        );
+        assert_eq!(
+            (&admin["token_id"], &admin["key_id"]),
+            (&json!("t-9"), &json!("main"))
+        );
+        let of_element = actors(&world, &world.source(0), 1).await;
+        assert_eq!(of_element[0]["identity"], json!(Identity::Claimed));
+        drop(relay);
+
+        // The command's own facts name the same person.
+        let named: String = value(
+            &mut world.query().await,
+            "select data -> 'operator' ->> 'name' from event_outbox where action = 'pause'",
+        )
+        .await;
+        assert_eq!(named, "ann");
+    });
+}
