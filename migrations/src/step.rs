@@ -85,6 +85,7 @@ pub(crate) static ADMIN: &[Script] = &[
     script!("readable_texts", "admin/0011_readable_texts"),
     script!("relay_lock", "outbox/relay_lock"),
     script!("projection_locks", "projections/locks"),
+    script!("database_role", "outbox/database_role"),
 ];
 
 pub(crate) static QUERY: &[Script] = &[
@@ -106,6 +107,7 @@ pub(crate) static QUERY: &[Script] = &[
     script!("reserved", "outbox/reserved"),
     script!("relay_lock", "outbox/relay_lock"),
     script!("projection_locks", "projections/locks"),
+    script!("database_role", "outbox/database_role"),
 ];
 
 pub(crate) static STORAGE: &[Script] = &[
@@ -120,6 +122,7 @@ pub(crate) static STORAGE: &[Script] = &[
     script!("finished_unchanged", "storage/0009_finished_unchanged"),
     script!("readable_texts", "storage/0010_readable_texts"),
     script!("relay_lock", "storage/0011_relay_lock"),
+    script!("database_role", "storage/0012_database_role"),
 ];
 
 /// The text with the element's name in place of the placeholder. The name is checked

@@ -55,6 +55,10 @@ pub struct Actor {
     /// of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
+    /// The role of the source's database that wrote the row: whoever has it vouches for all above. Absent
+    /// where no row caused the event, or the row is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_role: Option<String>,
 }
 
 impl Actor {
@@ -80,6 +84,12 @@ impl Actor {
     /// The same actor, known in this way.
     pub fn known_as(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// The same actor, as this role of the database wrote it, whatever the row says of that.
+    pub fn written_by(mut self, database_role: Option<String>) -> Self {
+        self.database_role = database_role;
         self
     }
 
@@ -131,6 +141,7 @@ impl Actor {
             user_agent: None,
             session_id: None,
             identity: Some(identity),
+            database_role: None,
         }
     }
 }

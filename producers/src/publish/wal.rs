@@ -181,6 +181,8 @@ impl PendingOperation {
             completed_at: Some(Utc::now()),
             duration_ms: Some(i32::MAX),
             user_id: None,
+            // The longest name.
+            database_role: Some("x".repeat(63)),
             large: Vec::new(),
         };
         let bytes = Translator::new(Source::Element(self.element.clone())).full_size(self.id, row);

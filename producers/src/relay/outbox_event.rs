@@ -35,7 +35,7 @@ pub(crate) fn outbox_translated(
             occurred_at: row.occurred_at,
             request_id: row.request_id,
         },
-        actor,
+        actor: actor.written_by(row.database_role),
         data: Document::from_text(&row.data),
         omitted: row.large,
     };

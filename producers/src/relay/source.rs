@@ -66,6 +66,8 @@ pub struct WalRow {
     pub(crate) completed_at: Option<DateTime<Utc>>,
     pub(crate) duration_ms: Option<i32>,
     pub(crate) user_id: Option<String>,
+    /// The role that finished it; none of a row from before the column.
+    pub(crate) database_role: Option<String>,
     /// Values that were too large to be fetched, also of a file whose state is not taken from `_files`.
     pub(crate) large: Vec<Omitted>,
 }
@@ -111,6 +113,8 @@ pub struct OutboxRow {
     pub(crate) subject: Option<String>,
     pub(crate) data: String,
     pub(crate) actor: String,
+    /// The role that wrote it; none of a row from before the column.
+    pub(crate) database_role: Option<String>,
     pub(crate) request_id: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) occurred_at: DateTime<Utc>,
@@ -325,6 +329,7 @@ impl SourceTable {
                 subject: optional(row, "subject")?,
                 data: document(row, "data")?,
                 actor: text(row, "actor")?,
+                database_role: optional(row, "database_role")?,
                 request_id: optional(row, "request_id")?,
                 traceparent: optional(row, "traceparent")?,
                 occurred_at: row.try_get("occurred_at")?,
@@ -357,6 +362,7 @@ fn read_wal(row: &PgRow, position: i64) -> Result<WalRow, RelayError> {
         completed_at: row.try_get("completed_at")?,
         duration_ms: row.try_get("duration_ms")?,
         user_id: optional(row, "user_id")?,
+        database_role: optional(row, "database_role")?,
         large: file_row::large(row)?,
     })
 }

@@ -242,6 +242,7 @@ mod tests {
                 completed_at: None,
                 duration_ms: None,
                 large: Vec::new(),
+                database_role: None,
                 user_id: Some("5".to_owned()),
             })),
         }

@@ -69,7 +69,7 @@ pub(crate) fn wal_body(id: Uuid, row: WalRow, element: Element) -> WalEvent {
             file_id: row.file_id,
             data,
         },
-        actor,
+        actor: actor.written_by(row.database_role),
         element,
         file,
         omitted,

@@ -91,3 +91,51 @@ fn an_event_says_whether_its_actor_is_verified() {
         assert_eq!(named, "ann");
     });
 }
+
+/// A row's own word about the role does not count, and a finished row keeps the one that finished it.
+#[test]
+fn the_role_that_wrote_a_row_is_in_its_event_whatever_the_row_says() {
+    run(async {
+        let world = World::new(&["one"]).await;
+        let (mut query, mut element) = (world.query().await, world.element(0).await);
+        let owner: String = value(&mut query, "select session_user::text").await;
+        execute(&mut query, "create role identity_writer").await;
+        execute(
+            &mut query,
+            "grant select, insert on event_outbox to identity_writer;
+             set session authorization identity_writer;
+             insert into event_outbox (event_id, entity, action, data, actor, database_role) values
+                 (gen_random_uuid(), 'jwt-key', 'rotated', '{}',
+                  '{\"type\": \"user\", \"identity\": \"verified\", \"database_role\": \"postgres\"}', 'postgres');
+             reset session authorization",
+        )
+        .await;
+        let begun = "insert into one_wal (transaction_id, operation_type, status, operation_data, user_id, \
+             started_at) values (gen_random_uuid(), 'mode_change', 'pending', '{}', '7', now())";
+        execute(&mut element, begun).await;
+        execute(
+            &mut element,
+            "grant select, insert, update on one_wal to identity_writer;
+             set session authorization identity_writer;
+             update one_wal set status = 'committed';
+             reset session authorization;
+             set role identity_writer;",
+        )
+        .await;
+        // A role that was only taken is not the one that logged in.
+        execute(&mut element, begun.replace("pending", "committed")).await;
+        execute(
+            &mut element,
+            "reset role; update one_wal set database_role = 'postgres', status = status",
+        )
+        .await;
+        let relay = world.command(&["run", "relay"]).start();
+        let of_query = actors(&world, &Source::Query, 1).await;
+        assert_eq!(of_query[0]["identity"], "verified");
+        assert_eq!(of_query[0]["database_role"], "identity_writer");
+        let of_element = actors(&world, &world.source(0), 2).await;
+        assert_eq!(of_element[0]["database_role"], "identity_writer");
+        assert_eq!(of_element[1]["database_role"], owner.as_str());
+        drop(relay);
+    });
+}

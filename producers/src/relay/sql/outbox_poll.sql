@@ -1,10 +1,13 @@
 -- One poll of an outbox table; see wal_poll.sql.
 -- $1, $2: first and last position of each wanted range, ascending; $3: the most rows.
+-- `database_role` stands without its table: a table that is not migrated yet has no such column, and then it
+-- is the null before it.
 select r.position,
        r.event_id,
        {r.entity} as entity,
        {r.action} as action,
        r.ordering_key,
+       {r.database_role} as database_role,
        {left(r.subject, 255)} as subject,
        case when octet_length(d.text) <= 4194304 then {d.text} end as data,
        -- One so large is no actor that can be read: its beginning is shown.
@@ -21,9 +24,10 @@ select r.position,
        ], null) as large,
        least(greatest(r.occurred_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00') as occurred_at
 from unnest($1::bigint[], $2::bigint[]) as wanted(first, last)
+cross join (select null::text as database_role) as absent
 cross join lateral (
     select o.position, o.event_id, o.entity, o.action, o.ordering_key, o.subject, o.data, o.actor,
-           o.request_id, o.traceparent, o.occurred_at
+           o.request_id, o.traceparent, o.occurred_at, database_role
     from public.event_outbox o
     where o.position between wanted.first and wanted.last
     order by o.position

@@ -8,6 +8,8 @@
 -- A text of more than 4 MiB can't be in a message: it is measured here and stays here, so that one row
 -- does not take the relay's memory.
 -- Texts stand in braces (see texts.rs).
+-- `database_role` stands without its table: a table that is not migrated yet has no such column, and then it
+-- is the null before it.
 -- Times are cut to the years that RFC 3339 can write.
 select w.position,
        w.transaction_id,
@@ -23,6 +25,7 @@ select w.position,
        end as completed_at,
        w.duration_ms,
        {w.user_id} as user_id,
+       {w.database_role} as database_role,
        f.file_id as file_present,
        {f.original_filename} as original_filename,
        {f.storage_filename} as storage_filename,
@@ -55,12 +58,13 @@ select w.position,
        ], null) as large
 from (
     select r.position, r.transaction_id, r.operation_type, r.status, r.file_id, r.operation_data,
-           r.error_message, r.started_at, r.completed_at, r.duration_ms, r.user_id
+           r.error_message, r.started_at, r.completed_at, r.duration_ms, r.user_id, r.database_role
     from unnest($1::bigint[], $2::bigint[]) as wanted(first, last)
+    cross join (select null::text as database_role) as absent
     cross join lateral (
         select wal.position, wal.transaction_id, wal.operation_type, wal.status, wal.file_id,
                wal.operation_data, wal.error_message, wal.started_at, wal.completed_at,
-               wal.duration_ms, wal.user_id
+               wal.duration_ms, wal.user_id, database_role
         from public.{prefix}_wal wal
         where wal.position between wanted.first and wanted.last
         order by wal.position
