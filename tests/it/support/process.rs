@@ -45,6 +45,12 @@ impl Program {
         self
     }
 
+    /// Without a variable that the world sets.
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Ends itself with SIGKILL when it reaches this point for the n-th time.
     pub fn crash_at(self, point: &str, times: usize) -> Self {
         self.env("ARTSTORE_CRASH_AT", &format!("{point}:{times}"))

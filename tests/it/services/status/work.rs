@@ -8,7 +8,7 @@ use crate::support::load::Load;
 #[test]
 fn what_it_says_agrees_with_the_databases_and_all_is_well() {
     run(async {
-        let world = World::new(&["elem_a", LONG]).await;
+        let world = World::without_rights(&["elem_a", LONG]).await;
         let relays = [
             world.command(&["run", "relay"]).start(),
             world.command(&["run", "relay"]).start(),
