@@ -51,11 +51,24 @@ pub fn asked_for() -> LogFormat {
     }
 }
 
+/// A text with what steers a terminal written out: an error can quote what somebody put into a file or a row.
+fn without_controls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push(character),
+            control if control.is_control() => shown.extend(control.escape_default()),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
+
 /// Why the program ends: the last line on standard error, in the format of the log before it. It is logged
 /// whatever the level is, and also where logging could not be started.
 pub fn fatal(format: LogFormat, text: &str) {
     match format {
-        LogFormat::Text => eprintln!("artstore: {text}"),
+        LogFormat::Text => eprintln!("artstore: {}", without_controls(text)),
         LogFormat::Json => {
             let line = json!({
                 "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
@@ -65,5 +78,18 @@ pub fn fatal(format: LogFormat, text: &str) {
             });
             eprintln!("{line}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_steer_the_terminal() {
+        assert_eq!(
+            without_controls("a\u{1b}[2J\u{9b}31m\r\nпуть"),
+            "a\\u{1b}[2J\\u{9b}31m\\r\nпуть"
+        );
     }
 }

@@ -18,6 +18,13 @@ use tokio::sync::Semaphore;
 /// How many clients are served at once; others wait.
 const CONNECTIONS: usize = 64;
 
+/// The same for clients at the address that they connect to, such as a container's own health check: those from
+/// elsewhere do not take these places.
+const LOCAL_CONNECTIONS: usize = 16;
+
+/// How many clients wait at most; more are closed.
+const WAITING: usize = 1_024;
+
 /// How long a client may take to send its request.
 const HEADER: Duration = Duration::from_secs(3);
 
@@ -64,16 +71,22 @@ pub(super) async fn serve(
     pages: impl Fn(&str) -> Page + Send + Sync + 'static,
 ) {
     let pages = Arc::new(pages);
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let elsewhere = Room::of(CONNECTIONS);
+    let local = Room::of(LOCAL_CONNECTIONS);
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else {
-            // The semaphore is never closed.
-            return;
-        };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let pages = Arc::clone(&pages);
+            Ok((stream, from)) => {
+                let is_local = stream.local_addr().is_ok_and(|to| to.ip() == from.ip());
+                let room = if is_local { &local } else { &elsewhere };
+                let Ok(waiting) = Arc::clone(&room.waiting).try_acquire_owned() else {
+                    tracing::debug!("too many clients wait: one is closed");
+                    continue;
+                };
+                let (pages, room) = (Arc::clone(&pages), Arc::clone(&room.serving));
                 tokio::spawn(async move {
+                    // The semaphore is never closed.
+                    let place = room.acquire_owned().await;
+                    drop(waiting);
                     let served = tokio::time::timeout(CONNECTION, connection(stream, &*pages));
                     match served.await {
                         Ok(Ok(())) => {}
@@ -88,6 +101,21 @@ pub(super) async fn serve(
                 // Out of file descriptors, most likely: not a reason to spin.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+        }
+    }
+}
+
+/// Places for clients.
+struct Room {
+    waiting: Arc<Semaphore>,
+    serving: Arc<Semaphore>,
+}
+
+impl Room {
+    fn of(clients: usize) -> Self {
+        Self {
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            serving: Arc::new(Semaphore::new(clients)),
         }
     }
 }

@@ -9,7 +9,7 @@ use artstore_bus::inbox::is_inbox;
 use artstore_schemas::source::Source;
 use async_nats::{Message, Subscriber};
 use futures::StreamExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::relay::relay_error::RelayError;
 
@@ -19,6 +19,10 @@ pub(crate) const STEP_ASIDE: &str = "step aside";
 /// How long a relay that stepped aside leaves the lock to the command.
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 
+/// For so long after it stepped aside a relay heeds no request, so that many of them do not keep it from publishing.
+/// A command that waits asks again.
+const UNDISTURBED: Duration = Duration::from_secs(3);
+
 /// How long the connection may take to accept the answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -26,6 +30,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub(crate) struct Control {
     bus: Bus,
     requests: Subscriber,
+    /// When the relay last continued after it had stepped aside.
+    continued: Option<Instant>,
 }
 
 impl Control {
@@ -34,6 +40,7 @@ impl Control {
         Ok(Self {
             bus: bus.clone(),
             requests,
+            continued: None,
         })
     }
 
@@ -41,12 +48,23 @@ impl Control {
     pub(crate) async fn request(&mut self) -> Message {
         loop {
             match self.requests.next().await {
-                Some(message) if message.payload == STEP_ASIDE.as_bytes() => return message,
+                Some(message) if message.payload == STEP_ASIDE.as_bytes() => {
+                    let undisturbed = |at: Instant| at.elapsed() < UNDISTURBED;
+                    if !self.continued.is_some_and(undisturbed) {
+                        return message;
+                    }
+                    tracing::debug!("a request to step aside, just after one");
+                }
                 Some(_) => tracing::debug!("a request that is not known"),
                 // The client is closed: the relay ends for other reasons.
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// The relay asks for the lock again.
+    pub(crate) fn continues(&mut self) {
+        self.continued = Some(Instant::now());
     }
 
     /// Reports that the lock is released. Only into an inbox: whoever asks names the subject of the

@@ -178,12 +178,21 @@ fn advice(error: &sqlx::Error) -> &'static str {
         return "; run `artstore migrate up` for this database: such a text is then published with U+FFFD \
                 in place of what can't be read";
     }
+    if is_missing(error) {
+        return "; run `artstore migrate up` for this database, or put back what was changed";
+    }
     match is_refused(error) {
         true => {
             "; give this role a relay's rights: `artstore migrate grant --role NAME --for relay`"
         }
         false => "",
     }
+}
+
+/// A table or a column that is not there.
+fn is_missing(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(code.as_ref(), "42P01" | "42703"))
 }
 
 /// Wrong password, no such database, no right to log in or to read, a text that can't be read: only an

@@ -91,7 +91,7 @@ impl SourceRelay {
             let stopping = stop.is_cancelled();
             let error = match (ended, asked) {
                 (Ok(()), Some(request)) if !stopping => {
-                    self.step_aside(&control, request, &stop).await;
+                    self.step_aside(&mut control, request, &stop).await;
                     None
                 }
                 (Ok(()), _) => return self.settled(halted_at),
@@ -105,7 +105,7 @@ impl SourceRelay {
                     _ = restarts.continues(&stop) => {}
                     // No lock is held here.
                     request = control.request() => {
-                        self.step_aside(&control, request, &stop).await;
+                        self.step_aside(&mut control, request, &stop).await;
                     }
                 }
                 halted_at = halted.then_some(error);
@@ -134,7 +134,7 @@ impl SourceRelay {
     }
 
     /// The lock is released: a command has a moment to take it.
-    async fn step_aside(&self, control: &Control, request: Message, stop: &CancellationToken) {
+    async fn step_aside(&self, control: &mut Control, request: Message, stop: &CancellationToken) {
         let source = self.options.source.to_string();
         tracing::info!(source, "stepped aside: a command asked for the lock");
         self.progress.update(|state| {
@@ -147,6 +147,7 @@ impl SourceRelay {
             () = tokio::time::sleep(PAUSE) => {}
             () = stop.cancelled() => {}
         }
+        control.continues();
     }
 
     /// Logs and shows why a session ended, which lived for so long.

@@ -3,8 +3,9 @@
 use artstore_runtime::count::counted;
 use artstore_runtime::files;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -297,7 +298,16 @@ impl Part {
                 .into());
             }
         }
-        File::create(&self.part).with_context(|| format!("{}", self.part.display()))?;
+        // What is left of an export that wrote nothing yet, or a link that somebody else put there: never followed.
+        match std::fs::remove_file(&self.part) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&self.part),
+        }
+        .with_context(|| format!("{}", self.part.display()))?;
         Ok(())
     }
 
@@ -325,6 +335,8 @@ impl Part {
             ))
             .into());
         }
+        let is_file = std::fs::symlink_metadata(&self.part)?.is_file();
+        anyhow::ensure!(is_file, "{} is no file", self.part.display());
         let file = OpenOptions::new().write(true).open(&self.part)?;
         let there = file.metadata()?.len();
         anyhow::ensure!(

@@ -222,3 +222,27 @@ fn an_export_is_not_whole_where_rows_were_archived_beside_it() {
         assert!(!file.exists());
     });
 }
+
+/// Whoever may write into the folder could lead it to a file of the operator's.
+#[test]
+fn a_link_in_the_place_of_the_unfinished_file_is_not_followed() {
+    run(async {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let world = World::new(&[]).await;
+        let audited = Audited::new(&world).await;
+        let folder = folder("export-link");
+        let victim = folder.join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        let to = folder.join("rows.jsonl");
+        symlink(&victim, folder.join("rows.jsonl.part")).unwrap();
+        let export = ["audit", "export", "--format", "jsonl", "--to"];
+        let export = audited.command(&export).argument(to.to_str().unwrap());
+        let (status, said) = export.finish().await;
+        assert!(status.success(), "{said}");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        let made = std::fs::symlink_metadata(&to).unwrap();
+        assert!(made.is_file());
+        assert_eq!(made.permissions().mode() & 0o777, 0o600);
+    });
+}

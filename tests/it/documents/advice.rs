@@ -179,7 +179,7 @@ fn texts() -> Vec<(Place, String)> {
         for file in files(&sources, "rs") {
             let text = std::fs::read_to_string(&file).unwrap();
             let shown = file.strip_prefix(root).unwrap().display().to_string();
-            if shown.ends_with("tests.rs") {
+            if shown.ends_with("tests.rs") || shown.contains("/tests/") {
                 continue;
             }
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();

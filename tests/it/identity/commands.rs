@@ -91,6 +91,7 @@ const FREE: &[&str] = &[
     "migrate down",
     "migrate grant",
     "migrate redo",
+    "migrate roles",
     "migrate smoke",
     "migrate status",
     "migrate up",

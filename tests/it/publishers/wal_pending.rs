@@ -168,7 +168,11 @@ fn whatever_is_decided_the_cache_ends_as_the_files_stand() {
                 40,
                 "{data}"
             );
-            assert_eq!(event.actor, Actor::user("17"));
+            let actor = Actor {
+                database_role: Some("artstore".to_owned()),
+                ..Actor::user("17")
+            };
+            assert_eq!(event.actor, actor);
             assert_eq!(event.operation.duration_ms, None);
             let message = event.operation.error_message.as_deref();
             match outcome {

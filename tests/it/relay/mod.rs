@@ -8,6 +8,7 @@
 //! - `api_urls`: where an element's API is reached, as messages state it
 //! - `reserved`: events with the names of the relay's own records
 //! - `halted_sources`: what one source's publisher or owner can do to the others
+//! - `stepping_aside`: many requests for the lock
 //! - `refusals`: sources and streams that are not what they were
 
 mod api_urls;
@@ -17,4 +18,5 @@ mod halted_sources;
 mod large_rows;
 pub mod refusals;
 mod reserved;
+mod stepping_aside;
 mod stream_limits;

@@ -416,7 +416,7 @@ fn an_element_of_before_is_refused_with_what_to_run() {
         assert!(status.success(), "{log}");
         let words = ["wal", "prune", "--older-than", "30d", "--dry-run"];
         for words in [
-            &["run", "relay"][..],
+            &["run", "relay", "--source", "elem"][..],
             &["verify", "--wait", "0"][..],
             &words,
         ] {

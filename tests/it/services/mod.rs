@@ -9,6 +9,7 @@
 //! - `unstored`: NATS that does not store
 //! - `waiting`: a service that starts while a server is down
 //! - `watched`: a service as it is seen over HTTP
+//! - `slow_clients`: clients that connect and send nothing
 //! - `status`: what `artstore status` reports
 //! - `recovery`: servers that are restarted under load
 //! - `silent_cuts`: a network that swallows packets
@@ -33,6 +34,7 @@ mod settings;
 mod shares;
 mod shown;
 mod silent_cuts;
+mod slow_clients;
 mod status;
 mod stops;
 mod taken;

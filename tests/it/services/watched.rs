@@ -40,6 +40,10 @@ impl Watched {
         Self { process, address }
     }
 
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub async fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: artstore\r\n\r\n");

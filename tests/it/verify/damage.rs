@@ -59,7 +59,7 @@ fn each_damage_of_a_message_is_named_and_nothing_else() {
         let expected = vec![(Kind::MessageMissing, None, good.position(6))];
         let report = good.with(copies(&messages)).await;
         assert_eq!(named(&report), expected, "{report:?}");
-        assert!(report.findings[0].detail.contains("message 7 says"));
+        assert!(report.findings[0].detail.contains("message 7 names it"));
         assert_eq!(Some(report.proven), good.position(5));
         let report = good.with(chained(messages)).await;
         // The relay that wrote it never saw the position: it would still bring it.
