@@ -13,7 +13,7 @@ pub(crate) enum Credentials {
     /// A file with a user's JWT and seed.
     File(PathBuf),
     /// The key of a user whom the server's configuration names.
-    Key(PathBuf, UserKey),
+    Key(PathBuf, Box<UserKey>),
 }
 
 impl Credentials {
@@ -28,7 +28,7 @@ impl Credentials {
             cause,
         })?;
         Ok(match UserKey::parse(&text) {
-            Some(key) => Self::Key(file, key),
+            Some(key) => Self::Key(file, Box::new(key)),
             None => Self::File(file),
         })
     }

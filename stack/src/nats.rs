@@ -105,6 +105,8 @@ impl Nats {
         let count = secrets.nats_nodes;
         let clients = ports::of(folder, "nats", count, port)?;
         let routes = ports::free(count)?;
+        let all_accounts =
+            plain_accounts(&secrets.accounts[..accounts]) + roles.unwrap_or_default();
         let mut nodes = Vec::with_capacity(count);
         for (number, port) in clients.iter().copied().enumerate() {
             let name = node_name(number);
@@ -113,11 +115,10 @@ impl Nats {
                 &name,
                 port,
                 &folder,
-                &secrets.accounts[..accounts],
+                &all_accounts,
                 secrets,
                 &routes,
                 number,
-                roles,
             );
             write_private(&folder.join("server.conf"), text.as_bytes())?;
             let process = Mutex::new(Arc::new(spawn(&program, &name, &folder)?));
@@ -278,26 +279,30 @@ fn spawn(program: &Path, name: &str, folder: &Path) -> anyhow::Result<Process> {
     )
 }
 
+/// Accounts in which one user may do everything.
+fn plain_accounts(passwords: &[String]) -> String {
+    let mut accounts = String::new();
+    for (account, password) in passwords.iter().enumerate() {
+        let user = format!("{{ user: \"account{account}\", password: \"{password}\" }}");
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            accounts,
+            "    account{account} {{ jetstream: enabled, users: [ {user} ] }}"
+        );
+    }
+    accounts
+}
+
 fn configuration(
     name: &str,
     port: u16,
     folder: &Path,
-    accounts: &[String],
+    accounts: &str,
     secrets: &Secrets,
     routes: &[u16],
     number: usize,
-    roles: Option<&str>,
 ) -> String {
     let store = folder.join("store");
-    let mut users = String::new();
-    for (account, password) in accounts.iter().enumerate() {
-        let user = format!("{{ user: \"account{account}\", password: \"{password}\" }}");
-        // Writing to a string can't fail.
-        let _ = writeln!(
-            users,
-            "    account{account} {{ jetstream: enabled, users: [ {user} ] }}"
-        );
-    }
     let cluster = if routes.len() == 1 {
         String::new()
     } else {
@@ -315,10 +320,9 @@ fn configuration(
     format!(
         "server_name: \"{name}\"\nhost: \"127.0.0.1\"\nport: {port}\n\
          jetstream {{\n    store_dir: \"{}\"\n    sync_interval: always\n    max_file_store: 1TB\n}}\n\
-         accounts {{\n{users}{}    system {{ users: [ {{ user: \"system\", password: \"{}\" }} ] }}\n}}\n\
+         accounts {{\n{accounts}    system {{ users: [ {{ user: \"system\", password: \"{}\" }} ] }}\n}}\n\
          system_account: system\n{cluster}",
         store.display(),
-        roles.unwrap_or_default(),
         secrets.system,
     )
 }

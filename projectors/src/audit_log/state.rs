@@ -22,7 +22,7 @@ pub struct AuditLog {
     /// Whether the stream of heads removes messages at some limit.
     pub(super) heads_limited: Arc<AtomicBool>,
     /// The connection that publishes heads, where the one that reads may not.
-    publisher: Option<Bus>,
+    publisher: Option<Arc<Bus>>,
 }
 
 /// What the log is signed with.
@@ -63,13 +63,13 @@ impl AuditLog {
     /// Publishes heads on a connection of its own.
     #[must_use]
     pub fn publishing_on(mut self, bus: Bus) -> Self {
-        self.publisher = Some(bus);
+        self.publisher = Some(Arc::new(bus));
         self
     }
 
     /// The connection that publishes heads.
     pub(super) fn publisher<'a>(&'a self, reader: &'a Bus) -> &'a Bus {
-        self.publisher.as_ref().unwrap_or(reader)
+        self.publisher.as_deref().unwrap_or(reader)
     }
 
     pub(super) fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {

@@ -113,11 +113,8 @@ fn a_role_that_may_only_connect_can_not_keep_anybody_from_being_elected() {
         // Who has the lock is a relay's session, whoever has the other keys; and a command gets it.
         let (_, said) = world.command(&["status", "--json"]).output().await;
         let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        let elem = said["sources"].as_array().unwrap().iter();
-        let elem = elem
-            .filter(|source| source["source"] == "elem")
-            .next_back()
-            .unwrap();
+        let mut elem = said["sources"].as_array().unwrap().iter();
+        let elem = elem.rfind(|source| source["source"] == "elem").unwrap();
         assert_eq!(elem["relay"]["state"], "active", "{elem:#}");
         assert_ne!(elem["relay"]["holder"]["user"], role.as_str(), "{elem:#}");
         let (status, said) = world

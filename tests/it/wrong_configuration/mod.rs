@@ -142,7 +142,10 @@ fn same(before: &[String], now: &[String]) {
 }
 
 /// Elements that tests here add.
-const ACCOUNTS: [&str; 5] = ["elem", "fresh", "repaired", "other", "missing"];
+const ACCOUNTS: [&str; 10] = [
+    "elem", "fresh", "repaired", "other", "missing", "aged", "fleeting", "limited", "dropping",
+    "narrow",
+];
 
 /// A world with a finished row that a relay would publish, and a message that a projector would
 /// apply.
