@@ -15,12 +15,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// How many clients are served at once; others wait.
+/// How many clients are served at once; others wait. Clients at the address that they connect to, such as a
+/// container's own health check, have as many places of their own: those from elsewhere do not take them.
 const CONNECTIONS: usize = 64;
-
-/// The same for clients at the address that they connect to, such as a container's own health check: those from
-/// elsewhere do not take these places.
-const LOCAL_CONNECTIONS: usize = 16;
 
 /// How many clients wait at most; more are closed.
 const WAITING: usize = 1_024;
@@ -72,7 +69,7 @@ pub(super) async fn serve(
 ) {
     let pages = Arc::new(pages);
     let elsewhere = Room::of(CONNECTIONS);
-    let local = Room::of(LOCAL_CONNECTIONS);
+    let local = Room::of(CONNECTIONS);
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
