@@ -128,7 +128,7 @@ fn an_inbox_is_its_users_alone() {
         }
         let others_inbox = bus.client.subscribe(format!("{others}.>"));
         heard.push(others_inbox.await.unwrap());
-        bus.client.flush().await.unwrap();
+        processed(&bus.client).await;
         // On a connection whose inboxes were not refused.
         let again = world.connect(Role::Reader).await;
         may_not_publish(&Role::Reader, &again, &format!("{others}.abc")).await;
@@ -136,7 +136,7 @@ fn an_inbox_is_its_users_alone() {
         let relay = world.command(&["run", "relay"]).start();
         let projector = world.projector().start();
         goes_on(&world).await;
-        bus.client.flush().await.unwrap();
+        processed(&bus.client).await;
         for subscription in &mut heard {
             let message = subscription.next().now_or_never().flatten();
             assert!(message.is_none(), "{message:?}");

@@ -292,16 +292,16 @@ fn only_the_relay_publishes_and_a_refused_right_is_named_at_once() {
         // A command asks with the operator's key, and is answered in its inbox.
         let relay = nats.connect(Role::Relay(element())).await;
         let mut requests = relay.client.subscribe(control).await.unwrap();
-        relay.client.flush().await.unwrap();
-        let answer = tokio::spawn(async move {
-            let answer = operator.client.request(control, "step aside".into()).await;
-            answer.unwrap().payload
-        });
-        let request = requests.next().await.unwrap();
-        let reply = request.reply.unwrap();
-        assert!(is_inbox(&reply), "{reply}");
-        relay.client.publish(reply, "ok".into()).await.unwrap();
-        assert_eq!(answer.await.unwrap(), "ok");
+        processed(&relay.client).await;
+        let answering = async {
+            let request = requests.next().await.unwrap();
+            let reply = request.reply.unwrap();
+            assert!(is_inbox(&reply), "{reply}");
+            relay.client.publish(reply, "ok".into()).await.unwrap();
+        };
+        let asked = operator.client.request(control, "step aside".into());
+        let (answer, ()) = tokio::join!(async { asked.await.unwrap() }, answering);
+        assert_eq!(answer.payload, "ok");
     });
 }
 

@@ -62,7 +62,7 @@ fn a_check_that_does_not_go_on_names_the_cause_and_goes_on_without_it() {
 #[test]
 #[ignore = "five minutes: make standstill"]
 fn a_check_that_stands_still_goes_on_after_a_restart_of_its_relay() {
-    run(async {
+    run_measurement(async {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
         let world = World::on(&stack, 0, &["elem"], 1).await;
         let program = |words: &[&str]| world.command(words);

@@ -93,7 +93,7 @@ fn messages_that_another_consumer_delivers_are_dropped_and_a_paused_one_is_made_
         let somebody = connect(&world.nats_url).await;
         let requests = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.>");
         let mut requests = somebody.client.subscribe(requests).await.unwrap();
-        somebody.client.flush().await.unwrap();
+        processed(&somebody.client).await;
         let projector = world.projector().start();
         let inbox = inbox(&mut requests).await;
         world.projected().await;
@@ -250,7 +250,7 @@ fn forged_statuses_cost_some_requests_and_no_restart() {
         let listen = async |what: &str| {
             let subject = format!("$JS.API.{what}.{stream}.>");
             let heard = somebody.client.subscribe(subject).await.unwrap();
-            somebody.client.flush().await.unwrap();
+            processed(&somebody.client).await;
             heard
         };
         let mut requests = listen("CONSUMER.MSG.NEXT").await;
@@ -294,7 +294,7 @@ fn forged_statuses_cost_some_requests_and_no_restart() {
         }
         let took = begun.elapsed();
         let count = async |heard: &mut async_nats::Subscriber| {
-            somebody.client.flush().await.unwrap();
+            processed(&somebody.client).await;
             let mut count = 0;
             while let Ok(Some(_)) =
                 tokio::time::timeout(Duration::from_millis(200), heard.next()).await

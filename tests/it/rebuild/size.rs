@@ -54,7 +54,7 @@ async fn projected(world: &World, projector: &Process) {
 #[test]
 #[ignore = "minutes: make measure-rebuild"]
 fn memory_is_flat_and_time_linear_from_100_000_to_1_000_000_events() {
-    run(async {
+    run_measurement(async {
         let world = World::new(&["elem"]).await;
         let projector = world.projector().start();
         let mut measured = Vec::new();

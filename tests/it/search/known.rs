@@ -355,13 +355,17 @@ const SORTS: [Sort; 5] = [
 
 #[test]
 fn every_filter_alone_and_in_any_combination_agrees_with_a_naive_reader() {
-    let files = corpus::files();
-    let database: Mutex<Option<PgConnection>> = Mutex::new(None);
     run(async {
+        let files = corpus::files();
         let (_url, mut query) = empty("property").await;
         corpus::insert(&mut query, &files).await;
-        *database.lock().unwrap() = Some(query);
+        // The runner of the cases does not wait by itself.
+        tokio::task::block_in_place(|| agrees_with_a_naive_reader(&files, query));
     });
+}
+
+fn agrees_with_a_naive_reader(files: &[TestFile], query: PgConnection) {
+    let database = Mutex::new(query);
     let by_id: HashMap<&str, &TestFile> = files.iter().map(|f| (f.id.as_str(), f)).collect();
     let config = Config {
         cases: 400,
@@ -383,12 +387,8 @@ fn every_filter_alone_and_in_any_combination_agrees_with_a_naive_reader() {
         let mut database = database
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let query = database.as_mut().unwrap();
-        let mut found = None;
-        run(async {
-            found = Some(artstore_projectors::search::search(query, &question).await);
-        });
-        let found = match found.unwrap() {
+        let answer = artstore_projectors::search::search(&mut database, &question);
+        let found = match tokio::runtime::Handle::current().block_on(answer) {
             Ok(found) => found,
             // "nothing to look for", "too short": tested by themselves.
             Err(artstore_projectors::search::search_error::SearchError::Invalid(_)) => {
@@ -446,7 +446,7 @@ fn every_filter_alone_and_in_any_combination_agrees_with_a_naive_reader() {
         alone().len(),
         "each has an answer"
     );
-    let checked = runner.run(&questions(&files), check);
+    let checked = runner.run(&questions(files), check);
     if let Err(error) = checked {
         panic!("seed {}: {error}", config.rng_seed);
     }

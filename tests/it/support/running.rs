@@ -1,15 +1,19 @@
-//! How tests are run: in turns, so that they do not take the cores from each other, and with the time that each took.
+//! How tests are run: in turns, so that they do not take the cores from each other, with the time that each took, and
+//! with an end: a test that waits for what does not come fails.
 
 use std::future::Future;
 use std::io::Write as _;
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 /// Tests with a turn for each core: half of the time such a test waits for a server or a disk.
 const TURNS_A_CORE: usize = 2;
+
+/// No test takes a fifth of this where nothing else is slow.
+const LONGEST: Duration = Duration::from_secs(900);
 
 /// Runs a test when it has a turn.
 pub fn run(test: impl Future<Output = ()>) {
@@ -18,13 +22,24 @@ pub fn run(test: impl Future<Output = ()>) {
     runtime().block_on(Box::pin(async {
         let turns = TURNS.get_or_init(|| Semaphore::new(turns()));
         let _turn = turns.acquire().await.unwrap();
-        timed(test).await;
+        ending(timed(test)).await;
     }));
 }
 
 /// Runs a test that mostly waits: it takes less than a third of a core, and needs no turn.
 pub fn run_waiting(test: impl Future<Output = ()>) {
+    runtime().block_on(Box::pin(ending(timed(test))));
+}
+
+/// Runs a measurement that takes as long as it takes, alone.
+pub fn run_measurement(test: impl Future<Output = ()>) {
     runtime().block_on(Box::pin(timed(test)));
+}
+
+async fn ending(test: impl Future<Output = ()>) {
+    tokio::time::timeout(LONGEST, test)
+        .await
+        .unwrap_or_else(|_| panic!("it waits for something that has not come in {LONGEST:?}"));
 }
 
 fn turns() -> usize {

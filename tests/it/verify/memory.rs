@@ -30,7 +30,7 @@ fn small() -> u32 {
 #[test]
 #[ignore = "takes minutes: make proof"]
 fn memory_is_flat_and_time_linear_for_ten_times_as_many_files() {
-    run(async {
+    run_measurement(async {
         let few = small();
         let many = 10 * few;
         let world = World::new(&["elem"]).await;

@@ -87,7 +87,7 @@ fn memory_stays_flat_as_rows_grow() {
 #[test]
 #[ignore = "minutes: make measure-verify"]
 fn memory_is_flat_and_time_linear_from_100_000_to_1_000_000_rows() {
-    run(async {
+    run_measurement(async {
         let (few, many) = grow(100_000, 1_000_000).await;
         assert!(many.2 < few.2 * 1.2, "memory: {few:?}, {many:?}");
         assert!(many.1 < few.1 * 13.0, "time: {few:?}, {many:?}");

@@ -107,5 +107,5 @@ fn no_false_alarm_under_mixed_load_with_kills() {
 #[test]
 #[ignore = "ten minutes: make soak-verify"]
 fn no_false_alarm_in_ten_minutes() {
-    run(soak(Duration::from_secs(600)));
+    run_measurement(soak(Duration::from_secs(600)));
 }

@@ -16,7 +16,7 @@ async fn answers_for_a_relay(
     let relay = world.connect(Role::Relay(world.source(0))).await;
     let client = &relay.client;
     let mut questions = client.subscribe("artstore.status.elem").await.unwrap();
-    client.flush().await.unwrap();
+    processed(client).await;
     let mut number = 0;
     while let Some(question) = questions.next().await {
         number += 1;
