@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
 
 /// How often it is looked at who has the key of earlier versions.
 const LOOK: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ impl DutyLock {
     ) -> Result<Option<HeldLock>, sqlx::Error> {
         let fixed = self.fixed(connection).await?;
         self.fixed = FixedKey::Number(fixed);
-        let got = try_fixed(connection, fixed).await?;
+        let got = try_number(connection, fixed).await?;
         if !got {
             if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
                 self.looked = Some(Instant::now());
@@ -113,12 +113,15 @@ impl DutyLock {
         Ok(None)
     }
 
-    /// Whether another session could take the lock now. It can't while it is held, unless both connections are
-    /// one session: then there is a pooler in between.
-    pub async fn is_free(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let (key, taken) = self.try_key(connection).await?;
+    /// Whether this session could take a lock that another one holds. It can't, unless both connections are one
+    /// session: then there is a pooler in between.
+    pub async fn is_free(
+        connection: &mut PgConnection,
+        held: HeldLock,
+    ) -> Result<bool, sqlx::Error> {
+        let taken = try_number(connection, held.key).await?;
         if taken {
-            unlock(connection, key).await?;
+            unlock(connection, held.key).await?;
         }
         Ok(taken)
     }
@@ -144,8 +147,8 @@ impl DutyLock {
         unlock(connection, held.key).await
     }
 
-    /// Who has the lock; none where nobody has who may. A role that may not read its key sees who has that of
-    /// earlier versions, which whoever has the lock takes as well where it can.
+    /// Who has the lock; none where nobody has who may: a stranger keeps nobody from it. A role that may not read its
+    /// key sees who has that of earlier versions, which whoever has the lock takes as well where it can.
     pub async fn holder(
         &self,
         connection: &mut PgConnection,
@@ -156,16 +159,16 @@ impl DutyLock {
                 .bind(&self.table)
                 .fetch_one(&mut *connection)
                 .await?;
-        if readable != Some(true) {
-            return holder::of_lock(connection, fixed).await;
+        let key = match readable {
+            Some(true) => self.key(connection).await?,
+            Some(false) | None => None,
+        };
+        for key in key.into_iter().chain([fixed]) {
+            if let Some((holder, false)) = self.holder_of(connection, key).await? {
+                return Ok(Some(holder));
+            }
         }
-        if let Some(key) = self.key(connection).await?
-            && let Some((holder, _)) = self.holder_of(connection, key).await?
-        {
-            return Ok(Some(holder));
-        }
-        let earlier = self.holder_of(connection, fixed).await?;
-        Ok(earlier.and_then(|(holder, intruder)| (!intruder).then_some(holder)))
+        Ok(None)
     }
 
     /// The key, and whether this session got it.
@@ -256,7 +259,7 @@ impl DutyLock {
     }
 }
 
-async fn try_fixed(connection: &mut PgConnection, key: i64) -> Result<bool, sqlx::Error> {
+async fn try_number(connection: &mut PgConnection, key: i64) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select pg_try_advisory_lock($1)")
         .bind(key)
         .fetch_one(connection)

@@ -77,18 +77,6 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who holds a session advisory lock of this database.
-pub async fn of_lock(
-    connection: &mut PgConnection,
-    key: i64,
-) -> Result<Option<Holder>, sqlx::Error> {
-    let row = sqlx::query(include_str!("sql/lock_holder.sql"))
-        .bind(key)
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(Holder::read).transpose()
-}
-
 /// The oldest transaction that has drawn numbers of a sequence and has not ended.
 pub async fn of_sequence(
     connection: &mut PgConnection,

@@ -1,5 +1,6 @@
 //! Who may give commands: the settings of tokens, in the product's names.
 
+use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +66,23 @@ pub struct AuthSettings {
         global = true,
         hide = true
     )]
-    token: Option<String>,
+    token: Option<Secret>,
+}
+
+/// A text that no debug output shows.
+#[derive(Clone)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
 }
 
 /// Whether commands that change or export something need a token.
@@ -80,6 +97,32 @@ pub enum Required {
 }
 
 impl AuthSettings {
+    /// Refuses an option beside a variable that says something else: whoever has only the arguments, as behind
+    /// `sudo`, must not decide who may.
+    pub(crate) fn refuse_overrides(&self) -> Result<(), ConfigError> {
+        let types = Some(self.auth_token_types.clone());
+        let variable_of = |name: &str| std::env::var(name).ok();
+        // Keys alone demand tokens.
+        let demanded = given(&variable_of("AUTH_REQUIRED")).is_none()
+            && given(&variable_of("AUTH_PUBLIC_KEY_PATH")).is_some();
+        if demanded && self.required()? == Required::No {
+            return Err(overridden("AUTH_PUBLIC_KEY_PATH"));
+        }
+        for (variable, setting) in [
+            ("AUTH_REQUIRED", &self.auth_required),
+            ("AUTH_PUBLIC_KEY_PATH", &self.auth_public_key_path),
+            ("AUTH_TOKEN_TYPES", &types),
+            ("AUTH_ISSUER", &self.auth_issuer),
+            ("AUTH_AUDIENCE", &self.auth_audience),
+        ] {
+            let set = variable_of(variable);
+            if given(&set).is_some() && given(&set) != given(setting) {
+                return Err(overridden(variable));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether commands that change or export something need a token.
     pub fn required(&self) -> Result<Required, ConfigError> {
         let said = given(&self.auth_required).map(str::to_ascii_lowercase);
@@ -132,10 +175,19 @@ impl AuthSettings {
     pub fn token(&self) -> Result<Option<String>, ConfigError> {
         let token = match given(&self.token_file) {
             Some(file) => Some(read(file)?),
-            None => given(&self.token).map(str::to_owned),
+            None => {
+                let token = self.token.as_ref().map(|Secret(token)| token.clone());
+                given(&token).map(str::to_owned)
+            }
         };
         Ok(token.map(|token| token.trim().to_owned()))
     }
+}
+
+fn overridden(variable: &str) -> ConfigError {
+    ConfigError(format!(
+        "{variable} is set, and an option says something else: the variable decides who may; leave out the option"
+    ))
 }
 
 /// An empty variable says nothing: `compose.yaml` passes them on so.
@@ -154,9 +206,10 @@ fn read(file: &str) -> Result<String, ConfigError> {
         path => std::fs::File::open(Path::new(path))
             .and_then(|opened| opened.take(MOST).read_to_end(&mut bytes)),
     };
-    read.map_err(|error| ConfigError(format!("--token-file {file}: {error}")))?;
+    // Without its name, which may be a token that somebody gave in its place.
+    read.map_err(|error| ConfigError(format!("the file of --token-file: {error}")))?;
     String::from_utf8(bytes)
-        .map_err(|_| ConfigError(format!("--token-file {file}: it holds no text")))
+        .map_err(|_| ConfigError("the file of --token-file holds no text".to_owned()))
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ use tokio::sync::Semaphore;
 /// container's own health check, have as many places of their own: those from elsewhere do not take them.
 const CONNECTIONS: usize = 64;
 
-/// How many clients wait at most; more are closed.
-const WAITING: usize = 1_024;
+/// How many clients wait at most; more are closed. All of them together leave most of 1,024 file descriptors, a usual
+/// limit of a process, to the databases and NATS.
+const WAITING: usize = 128;
 
 /// How long a client may take to send its request.
 const HEADER: Duration = Duration::from_secs(3);

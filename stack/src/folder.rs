@@ -206,7 +206,7 @@ pub(super) struct Secrets {
     pub(super) accounts: Vec<String>,
     pub(super) system: String,
     /// The password of the reader who has no key.
-    #[serde(default = "password")]
+    #[serde(default)]
     pub(super) reader: String,
     pub(super) routes: String,
     pub(super) postgres: String,
@@ -240,6 +240,13 @@ impl Secrets {
             bail!(
                 "the state folder {folder} was made for {}, not {nats_nodes}: take another folder",
                 counted(had, "NATS node")
+            );
+        }
+        if secrets.reader.is_empty() {
+            bail!(
+                "the state folder {} was made by an earlier version, whose NATS server had one account for everything: \
+                 take another folder",
+                folder.path.display()
             );
         }
         while secrets.accounts.len() < accounts {

@@ -314,6 +314,23 @@ fn signal(name: &str, target: &str) {
     );
 }
 
+/// Its streams would not be found: they were in one account.
+#[tokio::test]
+async fn a_folder_of_before_there_were_accounts_is_refused() {
+    let state = state_folder();
+    let secrets =
+        r#"{"nats_nodes": 1, "accounts": ["a"], "system": "b", "routes": "c", "postgres": "d"}"#;
+    std::fs::write(state.path().join("secrets.json"), secrets).unwrap();
+    let options = StackOptions {
+        state: Some(state.path().to_owned()),
+        postgres: false,
+        ..Default::default()
+    };
+    let refused = Stack::start(options).await.unwrap_err().to_string();
+    assert!(refused.contains("made by an earlier version"), "{refused}");
+    assert_eq!(processes_of(state.path()), 0);
+}
+
 #[test]
 fn a_killed_owner_leaves_neither_servers_nor_folder() {
     for name in ["KILL", "INT"] {

@@ -106,6 +106,8 @@ pub(crate) struct Origins<'a> {
     /// Messages that do not follow the one before them.
     unchained: HashSet<u64>,
     foreign: HashSet<u64>,
+    /// The last one in doubt: before it the way back is known.
+    before: Option<InDoubt>,
 }
 
 /// An extra message of which it is not known yet whether it follows.
@@ -132,6 +134,7 @@ impl<'a> Origins<'a> {
             ignored: ignored.into_iter().flat_map(of).collect(),
             unchained: unchained.filter_map(|c| c.sequence).collect(),
             foreign: HashSet::new(),
+            before: None,
         }
     }
 
@@ -144,9 +147,15 @@ impl<'a> Origins<'a> {
                 continue;
             }
             while !self.counts(last) {
-                last -= 1;
+                last = match (self.before, self.accepted.damage.hole_around(last)) {
+                    (Some(before), _) if before.sequence == last => before.last,
+                    (_, Some(hole)) => hole.first - 1,
+                    (_, None) => last - 1,
+                };
             }
-            return Some(InDoubt { sequence, last });
+            let in_doubt = InDoubt { sequence, last };
+            self.before = Some(in_doubt);
+            return Some(in_doubt);
         }
         None
     }

@@ -50,6 +50,23 @@ pub fn of_folder(folder: &Path, roles: &[Role]) -> io::Result<Vec<User>> {
     roles.iter().map(user).collect()
 }
 
+/// Writes a file, complete or not at all. A link that somebody else put into its place is not followed.
+pub fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
 /// What every inbox begins with.
 const INBOXES: &str = "_INBOX";
 
@@ -87,17 +104,7 @@ impl UserKey {
             Err(error) => return Err(error),
         }
         let key = Self::generate();
-        // Complete or not at all.
-        let new = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        writeln!(file, "{}", key.seed())?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)?;
+        write_whole(path, &format!("{}\n", key.seed()), 0o600)?;
         Ok(key)
     }
 

@@ -120,7 +120,7 @@ impl Lease {
 
     /// On another connection the lock can't be had as well, or both are one session: a pooler.
     pub async fn check_direct(&self, other: &mut PgConnection) -> Result<(), RelayError> {
-        if self.lock.is_free(other).await? {
+        if DutyLock::is_free(other, self.held).await? {
             return Err(SessionError::pooler("two connections share one session").into());
         }
         Ok(())

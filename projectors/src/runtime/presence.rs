@@ -15,7 +15,7 @@ pub struct Presence {
     pub sessions: i64,
     /// Whether one of them has the stream's lock.
     pub held: bool,
-    /// Which session that is; it may be no worker's.
+    /// Which session that is, of a role that may hold it; it may be no worker's.
     pub holder: Option<Holder>,
 }
 
@@ -48,6 +48,9 @@ pub async fn read(
                     a.backend_xid::text as transaction, null::text as prepared \
              from pg_locks l left join pg_stat_activity a on a.pid = l.pid \
              where l.locktype = 'advisory' and l.granted and l.objsubid = 1 \
+               and l.mode = 'ExclusiveLock' \
+               and (a.usesysid is null or to_regclass($4) is null \
+                    or has_table_privilege(a.usesysid, to_regclass($4)::oid, 'update')) \
                and l.database = (select oid from pg_database where datname = current_database()) \
          ), session as materialized ( \
              select application_name, count(*) as sessions from pg_stat_activity \
@@ -66,6 +69,7 @@ pub async fn read(
     .bind(locks)
     .bind(names.collect::<Vec<_>>())
     .bind(keys)
+    .bind(format!("public.{LOCKS}"))
     .fetch_all(connection)
     .await?;
     rows.iter()

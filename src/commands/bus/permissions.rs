@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use artstore_bus::accounts::configuration;
-use artstore_bus::accounts::key::{Login, User, UserKey};
+use artstore_bus::accounts::key::{Login, User, UserKey, write_whole};
 use artstore_bus::accounts::role::Role;
 use artstore_schemas::source::Source;
 use clap::Args;
@@ -55,7 +55,9 @@ pub(super) fn run(config: &Config, command: &Permissions) -> anyhow::Result<Exit
         "# Made by `artstore bus permissions FOLDER`, which is run again for new elements. It has no secret.\naccounts {{\n{}}}\n",
         configuration::accounts(&sources, &users)
     );
-    write_whole(&accounts, &text)?;
+    // The server reads it, perhaps as another user.
+    write_whole(&accounts, &text, 0o644)
+        .with_context(|| format!("can't write {}", accounts.display()))?;
     if command.json {
         let keys: Vec<_> = shown
             .iter()
@@ -91,11 +93,4 @@ fn make_private(folder: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(folder);
     made.with_context(|| format!("can't create {}", folder.display()))
-}
-
-/// Complete or not at all: a server may read it at any moment.
-fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
-    let new = path.with_extension("new");
-    let written = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path));
-    written.with_context(|| format!("can't write {}", path.display()))
 }

@@ -105,6 +105,13 @@ pub(super) async fn run(config: &Config, command: Roles) -> anyhow::Result<ExitC
         for role in roles {
             let password = password(command.passwords.as_deref(), &role)?;
             let outcome = make(&mut connection, &module, &role, password.as_deref()).await?;
+            if password.is_some() && outcome == Outcome::SettingsLeft {
+                anyhow::bail!(
+                    "{module}: {}: it has its rights, but not the password of --passwords, since this role may not \
+                     change roles: let one do it that may (CREATEROLE), or run this without its file",
+                    role.name
+                );
+            }
             if command.json {
                 report.push(json!({
                     "module": module.to_string(),
@@ -135,7 +142,12 @@ fn password(folder: Option<&Path>, role: &Role) -> anyhow::Result<Option<String>
         return Ok(None);
     };
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
+        Ok(text) => {
+            let password = text.trim_end_matches(['\r', '\n']);
+            let is_empty = password.is_empty();
+            anyhow::ensure!(!is_empty, "--passwords: {} is empty", path.display());
+            Ok(Some(password.to_owned()))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("--passwords: {}", path.display())),
     }

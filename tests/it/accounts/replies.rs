@@ -22,15 +22,21 @@ const WANTED: [&str; 8] = [
     "$JS.API.STREAM.PURGE.ARTSTORE_WAL_elem",
 ];
 
+/// A world with some events, which its relay has published and its projector applied.
+async fn running() -> (World, Process, Process) {
+    let world = World::new(&["elem"]).await;
+    rows(&mut world.element(0).await, 3).await;
+    let relay = world.command(&["run", "relay"]).start();
+    let projector = world.projector().start();
+    world.published(0).await;
+    world.applied().await;
+    (world, relay, projector)
+}
+
 #[test]
 fn an_answer_to_a_reader_reaches_no_stream() {
     run(async {
-        let world = World::new(&["elem"]).await;
-        rows(&mut world.element(0).await, 3).await;
-        let relay = world.command(&["run", "relay"]).start();
-        let projector = world.projector().start();
-        world.published(0).await;
-        world.applied().await;
+        let (world, relay, projector) = running().await;
         let before = messages(&world).await;
 
         for role in [Role::Reader, Role::Projector, Role::AuditLog] {
@@ -61,12 +67,7 @@ fn an_answer_to_a_reader_reaches_no_stream() {
 #[test]
 fn what_a_readers_consumer_pushes_reaches_nobody_else() {
     run(async {
-        let world = World::new(&["elem"]).await;
-        rows(&mut world.element(0).await, 3).await;
-        let relay = world.command(&["run", "relay"]).start();
-        let projector = world.projector().start();
-        world.published(0).await;
-        world.applied().await;
+        let (world, relay, projector) = running().await;
         let before = messages(&world).await;
 
         let keys = world.nats_keys.clone().unwrap();

@@ -258,6 +258,39 @@ fn without_an_administrators_token_no_command_does_anything() {
     });
 }
 
+/// Who has only the arguments of a command does not decide who may.
+#[test]
+fn an_option_does_not_undo_what_a_variable_demands() {
+    run(async {
+        let world = World::new(&["one"]).await;
+        let (folder, exports) = (keys(), folder_of_exports());
+        let own = folder_of_exports();
+        for option in [
+            &["--auth-required", "false"][..],
+            &["--auth-public-key-path", text(&own)],
+            &["--auth-token-types", "access,other"],
+        ] {
+            let arguments = [GUARDED[0], option].concat();
+            let program = run_as(&world, &arguments, text(&exports), text(&folder));
+            let (status, said) = program.env("AUTH_TOKEN_TYPES", "access").finish().await;
+            assert_eq!(status.code(), Some(2), "{option:?}: {said}");
+            assert!(said.contains("the variable decides"), "{option:?}: {said}");
+        }
+        // Keys alone demand tokens, too.
+        let arguments = [GUARDED[0], &["--auth-required", "false"]].concat();
+        let program = run_as(&world, &arguments, text(&exports), text(&folder));
+        let (status, said) = program.without("AUTH_REQUIRED").finish().await;
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(said.contains("the variable decides"), "{said}");
+        // A token in the place of its file is not shown.
+        let token = signed(&user(json!({"role": "admin"})));
+        let program = run_as(&world, GUARDED[0], text(&exports), text(&folder));
+        let (status, said) = program.env("ARTSTORE_TOKEN_FILE", &token).finish().await;
+        assert_eq!(status.code(), Some(2), "{said}");
+        assert!(!said.contains(&token[..40]), "{said}");
+    });
+}
+
 #[test]
 fn an_administrator_may_and_an_auditor_may_export() {
     run(async {

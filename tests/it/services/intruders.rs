@@ -93,7 +93,9 @@ fn a_role_that_may_only_connect_can_not_keep_anybody_from_being_elected() {
             waiting.extend(lie_in_wait(&world.query_url, &role).await);
             relay.kill().await;
             projector.kill().await;
-            // It has them all, and the key that earlier versions use.
+            // It has them all, and the key that earlier versions use. That keeps nobody from running: it is not
+            // taken for a relay or a worker that hangs.
+            nobody_runs(&world).await;
             let first = relay_and_projector(&world);
             (relay, projector) = first;
             file(&world, 0).await;
@@ -131,6 +133,20 @@ fn a_role_that_may_only_connect_can_not_keep_anybody_from_being_elected() {
         relay.kill().await;
         projector.kill().await;
     });
+}
+
+async fn nobody_runs(world: &World) {
+    eventually("status says that nobody runs", || async {
+        let (_, said) = world.command(&["status", "--json"]).output().await;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let mut sources = said["sources"].as_array().unwrap().iter();
+        let relay = &sources.find(|source| source["source"] == "elem")?["relay"];
+        let mut streams = said["projections"][0]["streams"].as_array()?.iter();
+        let workers = &streams.find(|stream| stream["source"] == "elem")?["workers"];
+        (relay["state"] == "none" && relay["lock_held"] == false && workers["lock_held"] == false)
+            .then_some(())
+    })
+    .await;
 }
 
 fn relay_and_projector(world: &World) -> (Process, Process) {

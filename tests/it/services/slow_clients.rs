@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::watched::Watched;
@@ -24,15 +25,26 @@ fn slow_clients_from_elsewhere_do_not_keep_a_health_check_waiting() {
         let world = World::new(&["elem"]).await;
         let relay = Watched::start(world.relay(0)).await;
         relay.becomes_ready().await;
+        // A usual limit, below that of this machine perhaps.
+        let limit = tokio::process::Command::new("prlimit")
+            .args([
+                "--nofile=1024:1024",
+                "--pid",
+                &relay.process.pid().to_string(),
+            ])
+            .status();
+        assert!(limit.await.unwrap().success());
         let address: std::net::SocketAddr = relay.address().parse().unwrap();
         let slow = async {
             loop {
                 let clients = (0..CLIENTS).map(|_| from_elsewhere(address));
                 let held = futures::future::join_all(clients).await;
-                assert!(held.iter().flatten().count() >= 64);
-                // As long as the service keeps them.
-                tokio::time::sleep(Duration::from_secs(2)).await;
-                drop(held);
+                let mut held: Vec<TcpStream> = held.into_iter().flatten().collect();
+                assert!(held.len() >= 64);
+                // Until the service has closed the first of them.
+                let mut answer = [0; 64];
+                let closed = tokio::time::timeout(PATIENCE, held[0].read(&mut answer)).await;
+                closed.expect("the service closes a silent client").ok();
             }
         };
         let url = format!("http://{address}/health/live");
@@ -51,6 +63,12 @@ fn slow_clients_from_elsewhere_do_not_keep_a_health_check_waiting() {
             () = checks => {}
             () = slow => unreachable!("it goes on"),
         }
+        assert!(
+            !relay
+                .process
+                .log()
+                .contains("no connection can be accepted")
+        );
         relay.process.kill().await;
     });
 }
