@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick bench proof lint docs soak-verify measure-rebuild measure-verify standstill
+.PHONY: help setup demo test test-quick bench proof lint docs soak-verify measure-accounts measure-rebuild measure-verify standstill
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -72,6 +72,10 @@ standstill: ## the check beside a relay stands still for five minutes, is named 
 measure-rebuild: ## memory and time of a rebuild of 100,000, 300,000 and 1,000,000 events
 	scripts/setup --tests
 	cargo test --profile tests --locked --test it -- --ignored --nocapture rebuild::size::memory_is_flat
+
+measure-accounts: ## throughput and latency with the accounts of NATS and without
+	scripts/setup --tests
+	cargo test --profile tests --locked --test it -- --ignored --nocapture accounts::speed
 
 measure-verify: ## memory and time of a check of 100,000 and of 1,000,000 rows
 	scripts/setup --tests

@@ -4,6 +4,7 @@
 
 mod auth;
 mod database_parts;
+mod database_tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::BusOptions;
+use artstore_bus::tls::TlsFiles;
 use artstore_producers::relay::publish::PublishMode;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
@@ -27,7 +29,7 @@ pub use artstore_runtime::configuration::ConfigError;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Config {
-    /// NATS servers, separated by commas: nats://HOST:PORT or nats://USER:PASSWORD@HOST:PORT
+    /// NATS servers, separated by commas: nats://HOST:PORT, nats://USER:PASSWORD@HOST:PORT, or tls:// for TLS
     #[arg(
         long,
         env = "NATS_URL",
@@ -41,6 +43,16 @@ pub struct Config {
     /// permissions` makes: each connection takes its own
     #[arg(long, env = "NATS_CREDENTIALS", global = true, hide = true)]
     pub nats_credentials: Option<PathBuf>,
+    /// The authorities that issue certificates of NATS servers, in PEM; with it or a client certificate, TLS is
+    /// demanded, as by tls:// in NATS_URL
+    #[arg(long, env = "NATS_CA", global = true, hide = true)]
+    pub nats_ca: Option<PathBuf>,
+    /// The client certificate for NATS, in PEM
+    #[arg(long, env = "NATS_CERT", global = true, hide = true)]
+    pub nats_cert: Option<PathBuf>,
+    /// The key of the client certificate, in PEM
+    #[arg(long, env = "NATS_KEY", global = true, hide = true)]
+    pub nats_key: Option<PathBuf>,
     /// The admin module's database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
     #[arg(
         long,
@@ -187,6 +199,11 @@ impl Config {
         BusOptions {
             url: self.nats_url.clone(),
             credentials: self.nats_credentials.clone(),
+            tls: TlsFiles {
+                authority: self.nats_ca.clone(),
+                certificate: self.nats_cert.clone(),
+                key: self.nats_key.clone(),
+            },
             role,
             name: name.to_owned(),
         }
@@ -196,7 +213,7 @@ impl Config {
     pub(crate) fn admin_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
         match &self.admin_database_url {
             Some(url) => database_url("ADMIN_DATABASE_URL", url).map(Some),
-            None => Ok(self.db.options("artstore_admin")),
+            None => self.db.options("artstore_admin"),
         }
     }
 
@@ -204,7 +221,7 @@ impl Config {
     pub(crate) fn query_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
         match &self.query_database_url {
             Some(url) => database_url("QUERY_DATABASE_URL", url).map(Some),
-            None => Ok(self.query.options("artstore")),
+            None => self.query.options("artstore"),
         }
     }
 
@@ -252,7 +269,7 @@ impl Config {
         }
         let database = match &self.storage_database_url {
             Some(url) => Some(database_url("STORAGE_DATABASE_URL", url)?),
-            None => self.db.options("artstore_storage_01"),
+            None => self.db.options("artstore_storage_01")?,
         };
         let element = |database| Ok((self.element()?, database));
         database.map(element).into_iter().collect()

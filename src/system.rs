@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::{Bus, BusOptions};
 use artstore_bus::stream_name::StreamName;
+use artstore_bus::tls::TlsFiles;
 use artstore_migrations::Module;
 use artstore_producers::relay::api_url;
 use artstore_producers::relay::progress::RelayProgress;
@@ -284,6 +285,7 @@ async fn connect(stack: &Stack, role: Role) -> anyhow::Result<Bus> {
     let options = BusOptions {
         url: stack.nats_reader_url(),
         credentials: Some(stack.nats_keys()),
+        tls: TlsFiles::default(),
         name: role.to_string(),
         role,
     };

@@ -1,9 +1,12 @@
 //! Why the bus can't be used.
 
+use std::error::Error as _;
+
 use async_nats::ConnectErrorKind;
 
 use artstore_schemas::size::MAX_MESSAGE_BYTES;
 
+use crate::connection::without_password;
 use crate::link::Lost;
 use crate::refusals::Refusal;
 use crate::stream_name::AUDIT_HEADS;
@@ -21,9 +24,29 @@ pub enum BusError {
         /// The client's message.
         cause: async_nats::ConnectError,
     },
+    /// No encrypted connection: of the server or of the client a certificate is refused.
+    #[error(
+        "no TLS connection to NATS at {url}: {cause}; check NATS_CA, NATS_CERT, NATS_KEY and the server's certificate"
+    )]
+    Tls {
+        /// The server, without a password.
+        url: String,
+        /// The client's message.
+        cause: async_nats::ConnectError,
+    },
+    /// A file with a certificate or its key can't be read.
+    #[error("{variable}: {path}: {cause}")]
+    TlsFile {
+        /// The setting.
+        variable: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: std::io::Error,
+    },
     /// A server's URL can't be read.
     #[error(
-        "NATS_URL: {url} is no server URL ({reason}); expected nats://[USER:PASSWORD@]HOST:PORT"
+        "NATS_URL: {url} is no server URL ({reason}); expected nats://[USER:PASSWORD@]HOST:PORT or tls://…"
     )]
     Url {
         /// The URL, without a password.
@@ -102,9 +125,21 @@ impl From<Lost> for BusError {
 }
 
 impl BusError {
+    /// Why there is no connection.
+    pub(crate) fn of_connection(url: &str, cause: async_nats::ConnectError) -> Self {
+        let url = without_password(url);
+        match is_of_tls(&cause) {
+            true => Self::Tls { url, cause },
+            false => Self::Connect { url, cause },
+        }
+    }
+
     /// Whether a setting is wrong, so that nothing was tried.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Url { .. } | Self::Credentials { .. })
+        matches!(
+            self,
+            Self::Url { .. } | Self::Credentials { .. } | Self::TlsFile { .. }
+        )
     }
 
     /// Whether another try may succeed without anybody changing anything.
@@ -122,6 +157,8 @@ impl BusError {
             },
             Self::JetStream(_) => true,
             Self::Url { .. }
+            | Self::Tls { .. }
+            | Self::TlsFile { .. }
             | Self::Credentials { .. }
             | Self::TooOld { .. }
             | Self::SmallMessages { .. }
@@ -131,6 +168,13 @@ impl BusError {
             | Self::Limited { .. } => false,
         }
     }
+}
+
+/// TLS reports what it refuses as invalid data, which a network never is.
+fn is_of_tls(cause: &async_nats::ConnectError) -> bool {
+    let source = cause.source().and_then(|source| source.downcast_ref());
+    let invalid = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+    cause.kind() == ConnectErrorKind::Tls || source.is_some_and(invalid)
 }
 
 /// The command that names the messages that a stream lost.

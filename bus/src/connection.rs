@@ -12,6 +12,7 @@ use crate::bus_error::BusError;
 use crate::credentials::{self, Credentials};
 use crate::link::Link;
 use crate::refusals::Refusals;
+use crate::tls::TlsFiles;
 use artstore_schemas::size::MAX_MESSAGE_BYTES;
 
 /// The oldest server that does all that is needed (atomic publishing, fixed expected sequences).
@@ -41,6 +42,8 @@ pub struct BusOptions {
     pub url: String,
     /// A credentials file, the key of a user, or a folder with keys, where the role's is taken.
     pub credentials: Option<PathBuf>,
+    /// How the connection is encrypted.
+    pub tls: TlsFiles,
     /// Who connects.
     pub role: Role,
     /// The name of the connection on the server.
@@ -107,6 +110,7 @@ impl Bus {
                 state.hear(&event);
                 async move { tracing::info!(%event, "NATS connection") }
             });
+        connect = options.tls.set(connect)?;
         connect = match credentials {
             None => connect,
             Some(Credentials::Key(_, key)) => connect
@@ -128,10 +132,7 @@ impl Bus {
         let client = connect
             .connect(servers)
             .await
-            .map_err(|cause| BusError::Connect {
-                url: without_password(&options.url),
-                cause,
-            })?;
+            .map_err(|cause| BusError::of_connection(&options.url, cause))?;
         let bus = Self {
             jetstream: jetstream::new(client.clone()),
             client,

@@ -34,3 +34,4 @@ pub mod snapshot;
 pub mod stream_name;
 pub mod stream_reader;
 pub mod streams;
+pub mod tls;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::{Bus, BusOptions};
+use artstore_bus::tls::TlsFiles;
 use artstore_projectors::projector::{Projector, Received, Rejection};
 use artstore_projectors::runtime::progress::ProjectorProgress;
 use artstore_projectors::runtime::workers;
@@ -84,6 +85,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bus = Bus::connect(&BusOptions {
         url: std::env::var("NATS_URL")?,
         credentials: std::env::var_os("NATS_CREDENTIALS").map(PathBuf::from),
+        tls: TlsFiles {
+            authority: std::env::var_os("NATS_CA").map(PathBuf::from),
+            ..TlsFiles::default()
+        },
         role: Role::Projector,
         name: "files-per-user".to_owned(),
     })

@@ -21,9 +21,12 @@ const CONNECTION: [&str; 4] = ["08000", "08001", "08003", "08006"];
 /// Whether another try may succeed without anybody changing anything.
 pub fn is_unavailable(error: &Error) -> bool {
     match error {
-        // A file for TLS that may not be read. A socket's file that is not there belongs to a server that
-        // has not started.
-        Error::Io(error) => error.kind() != ErrorKind::PermissionDenied,
+        // A file for TLS that may not be read, and a certificate that is refused, here or there. A socket's file that
+        // is not there belongs to a server that has not started.
+        Error::Io(error) => !matches!(
+            error.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::InvalidData
+        ),
         // Nothing came within the time that connecting may take; or the connection is gone.
         Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed => true,
         Error::Database(error) => error.code().is_some_and(|code| is_of_a_server(&code)),

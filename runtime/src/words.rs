@@ -14,8 +14,19 @@ const UNTRANSLATABLE_CHARACTER: &str = "22P05";
 pub fn words(error: &Error) -> String {
     match error {
         Error::Database(said) => said.message().to_owned(),
+        Error::Tls(cause) if cause.to_string().contains("does not support TLS") => format!(
+            "{cause}; switch it on there, or set sslmode=disable where nobody else is on the network in between"
+        ),
+        Error::Io(cause) if is_of_tls(cause) => {
+            format!("{cause}; check sslrootcert, sslcert and sslkey, and the server's certificate")
+        }
         other => other.to_string(),
     }
+}
+
+/// TLS reports what it refuses as invalid data, which a network never is.
+fn is_of_tls(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::InvalidData
 }
 
 /// Why a statement that writes was refused, with what to do.
@@ -41,6 +52,8 @@ pub fn is_untranslatable(error: &Error) -> bool {
 pub fn not_connected(database: impl Display, error: &Error) -> String {
     match error {
         Error::Database(_) => format!("database {database} refuses the connection"),
+        Error::Tls(_) => format!("no TLS connection to database {database}"),
+        Error::Io(cause) if is_of_tls(cause) => format!("no TLS connection to database {database}"),
         _ => format!("database {database} can't be reached"),
     }
 }

@@ -5,6 +5,8 @@ use sqlx::postgres::PgConnectOptions;
 
 use artstore_runtime::configuration::ConfigError;
 
+use super::database_tls::encrypted;
+
 /// The admin's or the element's database, where no URL says it.
 #[derive(Debug, Clone, Args)]
 pub(super) struct DbParts {
@@ -58,7 +60,7 @@ pub(super) struct QueryParts {
 }
 
 impl DbParts {
-    pub(super) fn options(&self, database: &str) -> Option<PgConnectOptions> {
+    pub(super) fn options(&self, database: &str) -> Result<Option<PgConnectOptions>, ConfigError> {
         let given = [
             &self.db_host,
             &self.db_username,
@@ -66,20 +68,21 @@ impl DbParts {
             &self.db_database,
         ];
         if given.iter().all(|part| part.is_none()) && self.db_port.is_none() {
-            return None;
+            return Ok(None);
         }
-        parts(
+        let options = parts(
             self.db_host.as_deref().unwrap_or("localhost"),
             self.db_port,
             self.db_username.as_deref(),
             self.db_password.as_deref(),
             self.db_database.as_deref().unwrap_or(database),
-        )
+        );
+        encrypted("DB_HOST", None, options).map(Some)
     }
 }
 
 impl QueryParts {
-    pub(super) fn options(&self, database: &str) -> Option<PgConnectOptions> {
+    pub(super) fn options(&self, database: &str) -> Result<Option<PgConnectOptions>, ConfigError> {
         let given = [
             &self.database_host,
             &self.database_username,
@@ -87,15 +90,16 @@ impl QueryParts {
             &self.database_database,
         ];
         if given.iter().all(|part| part.is_none()) && self.database_port.is_none() {
-            return None;
+            return Ok(None);
         }
-        parts(
+        let options = parts(
             self.database_host.as_deref().unwrap_or("localhost"),
             self.database_port,
             self.database_username.as_deref(),
             self.database_password.as_deref(),
             self.database_database.as_deref().unwrap_or(database),
-        )
+        );
+        encrypted("DATABASE_HOST", None, options).map(Some)
     }
 }
 
@@ -105,16 +109,16 @@ fn parts(
     user: Option<&str>,
     password: Option<&str>,
     database: &str,
-) -> Option<PgConnectOptions> {
+) -> PgConnectOptions {
     let options = PgConnectOptions::new_without_pgpass()
         .host(host)
         .port(port.unwrap_or(5432))
         .username(user.unwrap_or("artstore"))
         .database(database);
-    Some(match password {
+    match password {
         Some(password) => options.password(password),
         None => options,
-    })
+    }
 }
 
 /// Reads a URL. Its text may hold a password, and is not shown.
@@ -131,5 +135,6 @@ pub(super) fn database_url(variable: &str, url: &str) -> Result<PgConnectOptions
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(refuse());
     }
-    url.parse().map_err(|_| refuse())
+    let options = url.parse().map_err(|_| refuse())?;
+    encrypted(variable, Some(url), options)
 }

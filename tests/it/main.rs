@@ -28,5 +28,6 @@ mod repair;
 mod retention;
 mod search;
 mod services;
+mod tls;
 mod verify;
 mod wrong_configuration;

@@ -160,6 +160,8 @@ fn is_of_one_stream(error: &BusError) -> bool {
         BusError::Connect { .. }
         | BusError::Url { .. }
         | BusError::Credentials { .. }
+        | BusError::Tls { .. }
+        | BusError::TlsFile { .. }
         | BusError::TooOld { .. }
         | BusError::SmallMessages { .. }
         | BusError::JetStream(_) => false,

@@ -3,10 +3,12 @@
 //! - `refused`: requests that a key has no right for
 //! - `replies`: answers and deliveries to the subjects of others
 //! - `limits`: many consumers
+//! - `speed`: what accounts cost
 
 mod limits;
 mod refused;
 mod replies;
+mod speed;
 
 use async_nats::Client;
 use serde_json::{Value, json};

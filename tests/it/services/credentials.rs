@@ -1,12 +1,10 @@
 //! `NATS_CREDENTIALS`: a server that knows its users by signed tokens, and a file with one of them.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
+use crate::support::nats_server::NatsServer;
 use crate::support::*;
 
 /// A token as NATS reads it: signed by `issuer`, about `subject`.
@@ -36,15 +34,6 @@ fn account(operator: &KeyPair, account: &KeyPair, name: &str, jetstream: bool) -
     token(operator, account, name, nats)
 }
 
-fn server() -> PathBuf {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/nats-server");
-    if ours.exists() {
-        ours
-    } else {
-        PathBuf::from("nats-server")
-    }
-}
-
 #[test]
 fn a_credentials_file_opens_the_bus_and_a_wrong_one_does_not() {
     run(async {
@@ -54,14 +43,8 @@ fn a_credentials_file_opens_the_bus_and_a_wrong_one_does_not() {
             KeyPair::new_account(),
         );
         let (user, stranger) = (KeyPair::new_user(), KeyPair::new_user());
-        let folder = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
         let configuration = format!(
-            "host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: \"{}\" }}\noperator: {}\n\
-             system_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {}, {}: {} }}\n",
-            folder.path().display(),
+            "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {}, {}: {} }}\n",
             token(
                 &operator,
                 &operator,
@@ -74,29 +57,7 @@ fn a_credentials_file_opens_the_bus_and_a_wrong_one_does_not() {
             ours.public_key(),
             account(&operator, &ours, "ARTSTORE", true),
         );
-        let path = folder.path().join("nats.conf");
-        std::fs::write(&path, configuration).unwrap();
-        let mut running = tokio::process::Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(server())
-            .arg("-c")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
-        eventually("the server listens", || async {
-            assert!(
-                !log().contains("[FTL]") && !log().contains("nats-server:"),
-                "{}",
-                log()
-            );
-            let listens = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
-            listens.is_ok().then_some(())
-        })
-        .await;
+        let server = NatsServer::start(&configuration).await;
         let credentials = |file: &str, issuer: &KeyPair, user: &KeyPair| {
             let nats = json!({
                 "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
@@ -108,13 +69,13 @@ fn a_credentials_file_opens_the_bus_and_a_wrong_one_does_not() {
                  -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
                 user.seed().unwrap()
             );
-            let path = folder.path().join(file);
+            let path = server.folder.path().join(file);
             std::fs::write(&path, content).unwrap();
             path.display().to_string()
         };
         let init = |credentials: &str| {
             Program::new(&["bus", "init"])
-                .env("NATS_URL", &format!("nats://127.0.0.1:{port}"))
+                .env("NATS_URL", &format!("nats://127.0.0.1:{}", server.port))
                 .env("NATS_CREDENTIALS", credentials)
         };
         let (status, said) = init(&credentials("good.creds", &ours, &user))
@@ -135,6 +96,5 @@ fn a_credentials_file_opens_the_bus_and_a_wrong_one_does_not() {
             log.contains("NATS_CREDENTIALS: /nowhere/at.all can't be read"),
             "{log}"
         );
-        running.kill().await.unwrap();
     });
 }

@@ -4,6 +4,7 @@
 //! - `world`: elements and modules with their databases, and a NATS server
 //! - `migrated`: copies of databases that were migrated once
 //! - `process`: processes of the program
+//! - `nats_server`: a nats-server with a configuration of the test's own
 //! - `proxy`: a network that swallows packets
 //! - `contract`: what was published, against its schema
 //! - `load`, `mix`: writers that write until they are stopped
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::{Bus, BusOptions};
+use artstore_bus::tls::TlsFiles;
 use artstore_migrations::Module;
 use artstore_schemas::source::Source;
 use artstore_stack::{PostgresStop, Stack, StackOptions};
@@ -31,6 +33,7 @@ mod contract;
 pub mod load;
 mod migrated;
 pub mod mix;
+pub mod nats_server;
 mod process;
 mod proxy;
 pub mod repository;
@@ -192,6 +195,7 @@ pub async fn connect_as(role: Role, nats_url: &str, keys: Option<&Path>) -> Bus 
     let options = BusOptions {
         url: nats_url.to_owned(),
         credentials: keys.map(Path::to_owned),
+        tls: TlsFiles::default(),
         role,
         name: "test".to_owned(),
     };
