@@ -139,11 +139,6 @@ pub struct RelaySettings {
     /// The longest wait between two polls of a quiet source, in milliseconds, at most 4000
     #[arg(long, env = "ARTSTORE_POLL_INTERVAL_MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=4_000))]
     pub poll_interval_ms: u64,
-    /// Check each source against its stream as long as the relay runs: the metrics
-    /// artstore_proven_position and artstore_findings, and an event verification.finding in the
-    /// admin module's outbox
-    #[arg(long, env = "ARTSTORE_VERIFY")]
-    pub verify: bool,
 }
 
 /// How a service shows itself.

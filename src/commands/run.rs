@@ -16,7 +16,8 @@ use artstore_projectors::element_registry::ElementRegistry;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::runtime::progress;
 use artstore_schemas::source::Source;
-use clap::{Args, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -52,6 +53,21 @@ pub struct RelayCommand {
     source: Vec<Source>,
     #[command(flatten)]
     settings: RelaySettings,
+    /// Check each source against its stream as long as the relay runs, a quarter of the time at most: the
+    /// metrics artstore_proven_position and artstore_findings, and an event verification.finding in the
+    /// admin module's outbox
+    #[arg(
+        long,
+        env = "ARTSTORE_VERIFY",
+        action = ArgAction::Set,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new()
+    )]
+    verify: bool,
     #[command(flatten)]
     service: ServiceSettings,
 }
@@ -140,7 +156,7 @@ async fn run_relay(
             source: source.clone(),
             progress: progress.clone(),
         });
-        if command.settings.verify {
+        if command.verify {
             proving.push(Continuous {
                 bus: bus.clone(),
                 source: source.clone(),

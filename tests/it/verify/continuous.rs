@@ -1,6 +1,10 @@
 //! The check beside the relay: how far it has come, and what it finds, for everybody to see.
 
+use artstore_schemas::envelope::Envelope;
+use artstore_schemas::subject::subject;
+use async_nats::jetstream::message::PublishMessage;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::command::bulk;
 use super::*;
@@ -103,6 +107,47 @@ fn the_check_beside_the_relay_follows_it_and_tells_what_it_finds_once() {
             (world.last_sequence(&Source::Admin).await == 1).then_some(())
         })
         .await;
+        relay.kill().await;
+    });
+}
+
+/// It fits the end of the stream, and the relay builds on it: with nothing set, its check finds it.
+#[test]
+fn an_event_without_a_position_and_a_row_is_found_beside_every_relay() {
+    run(async {
+        let world = World::new(&["elem"]).await;
+        let source = world.source(0);
+        bulk(&world, 10).await;
+        let relay = world
+            .command(&["run", "relay", "--listen", "127.0.0.1:0"])
+            .without("ARTSTORE_VERIFY")
+            .start();
+        relay.says("listening").await;
+        world.caught_up(0).await;
+        let last = world.messages(&source).await.pop().unwrap();
+        let envelope = Envelope {
+            id: Uuid::new_v4(),
+            position: None,
+            previous: Some(last.id),
+            ..last
+        };
+        let subject = subject(&source, None, &envelope.event_type);
+        let forged = PublishMessage::build().headers(envelope.to_headers());
+        let sent = world.bus.jetstream.send_publish(subject, forged).await;
+        assert_eq!(sent.unwrap().await.unwrap().sequence, 11);
+        bulk(&world, 1).await;
+
+        relay.says("artstore relay republish --source elem").await;
+        eventually("the finding is an event", || async {
+            (world.last_sequence(&Source::Admin).await == 1).then_some(())
+        })
+        .await;
+        let page = page(&relay).await;
+        let found: f64 = ["message-foreign", "message-without-row", "message-extra"]
+            .iter()
+            .filter_map(|kind| metric(&page, "artstore_findings{", &["\"elem\"", kind]))
+            .sum();
+        assert!(found >= 1.0, "{page}");
         relay.kill().await;
     });
 }
