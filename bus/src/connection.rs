@@ -1,6 +1,7 @@
 //! The connection to NATS, with a server that can do all that is needed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -76,6 +77,7 @@ pub struct Bus {
     pub link: Link,
     /// How long an answer of JetStream may take.
     pub(crate) patience: Duration,
+    options: Arc<BusOptions>,
 }
 
 impl Bus {
@@ -139,9 +141,21 @@ impl Bus {
             refusals,
             link,
             patience: ANSWER,
+            options: Arc::new(options.clone()),
         };
         bus.check_server()?;
         Ok(bus)
+    }
+
+    /// Another connection of the same user. What others send may end the one that it comes by: the client gives up
+    /// where it can't read a message's headers.
+    pub async fn another(&self, purpose: &str) -> Result<Self, BusError> {
+        let options = &*self.options;
+        Self::connect(&BusOptions {
+            name: format!("{} ({purpose})", options.name),
+            ..options.clone()
+        })
+        .await
     }
 
     /// For commands that read for a long time: a server that is busy for some seconds is not one

@@ -10,6 +10,7 @@ use artstore_producers::relay::progress::RelayProgress;
 use artstore_projectors::runtime::progress as projector;
 use artstore_runtime::progress as stages;
 use artstore_schemas::source::{Source, projection_status_subject};
+use async_nats::Subscriber;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ use super::ShownRelay;
 
 /// For so long it is shown that a consumer was recreated.
 const REMADE: Duration = Duration::from_secs(60);
+
+/// Between two connections for answers.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A process of ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -275,21 +279,17 @@ fn seconds(at: Option<Instant>) -> Option<f64> {
     at.map(|at| at.elapsed().as_millis() as f64 / 1_000.0)
 }
 
-/// Answers for the relays of a process until the connection is closed or this is dropped. `proven`
-/// states what is proven of a source now.
+/// Answers for the relays of a process until this is dropped. `proven` states what is proven of a source now.
 pub(crate) async fn for_relays(
     relays: Vec<ShownRelay>,
     proven: impl Fn(&Source) -> Option<Proven>,
 ) {
-    let answer = |index: usize| {
-        let relay = &relays[index];
-        let proven = proven(&relay.source);
-        serde_json::to_vec(&RelayAnswer::new(&relay.source, &relay.progress, proven))
-    };
-    let subjects = relays
-        .iter()
-        .map(|relay| (&relay.bus, relay.source.status_subject()));
-    answer_on(subjects.collect(), answer).await;
+    let proven = &proven;
+    let answering = relays.iter().map(async |relay| {
+        let answer = || RelayAnswer::new(&relay.source, &relay.progress, proven(&relay.source));
+        answer_on(&relay.bus, &relay.source.status_subject(), answer).await;
+    });
+    futures::future::join_all(answering).await;
 }
 
 /// Answers for the projector of a process, likewise.
@@ -299,31 +299,38 @@ pub(crate) async fn for_projector(
     version: u32,
     progress: projector::ProjectorProgress,
 ) {
-    let answer = |_| serde_json::to_vec(&ProjectorAnswer::new(projection, version, &progress));
     let subject = projection_status_subject(projection);
-    answer_on(vec![(&bus, subject)], answer).await;
+    let answer = || ProjectorAnswer::new(projection, version, &progress);
+    answer_on(&bus, &subject, answer).await;
 }
 
-/// Answers each question with what is true at that moment, on the connection that it came by. An answer that
-/// can't be sent is the asker's loss alone.
-async fn answer_on(
-    subjects: Vec<(&Bus, String)>,
-    answer: impl Fn(usize) -> serde_json::Result<Vec<u8>>,
-) {
-    let mut questions = Vec::with_capacity(subjects.len());
-    for (index, (bus, subject)) in subjects.into_iter().enumerate() {
-        match bus.client.subscribe(subject.clone()).await {
-            Ok(subscription) => questions.push(subscription.map(move |asked| (bus, index, asked))),
-            Err(error) => tracing::warn!(subject, %error, "`artstore status` gets no answer here"),
-        }
+/// Answers each question with what is true at that moment, on a connection of its own: readers ask, and what they send
+/// must not end the connection that works.
+async fn answer_on<A: Serialize>(bus: &Bus, subject: &str, answer: impl Fn() -> A) {
+    loop {
+        let ended = match bus.another("status").await {
+            Ok(own) => match own.client.subscribe(subject.to_owned()).await {
+                Ok(questions) => {
+                    answer_each(&own, questions, &answer).await;
+                    "its connection has ended".to_owned()
+                }
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(subject, %ended, "`artstore status` gets no answer here for a moment");
+        tokio::time::sleep(PAUSE).await;
     }
-    let mut questions = futures::stream::select_all(questions);
-    while let Some((bus, index, asked)) = questions.next().await {
+}
+
+/// Until the connection has ended. An answer that can't be sent is the asker's loss alone.
+async fn answer_each<A: Serialize>(bus: &Bus, mut questions: Subscriber, answer: impl Fn() -> A) {
+    while let Some(asked) = questions.next().await {
         // Another subject could be that of a stream, and a message in it that no relay wrote stops the relay.
         let Some(reply) = asked.reply.filter(|reply| is_inbox(reply)) else {
             continue;
         };
-        let sent = match answer(index) {
+        let sent = match serde_json::to_vec(&answer()) {
             Ok(body) => bus.client.publish(reply, body.into()).await,
             Err(error) => {
                 tracing::warn!(%error, "an answer to `artstore status` can't be written");

@@ -2,9 +2,11 @@
 //!
 //! - `refused`: requests that a key has no right for
 //! - `replies`: answers and deliveries to the subjects of others
+//! - `headers`: headers that no client can read
 //! - `limits`: many consumers
 //! - `speed`: what accounts cost
 
+mod headers;
 mod limits;
 mod refused;
 mod replies;

@@ -4,6 +4,7 @@
 
 use artstore_bus::accounts::key::UserKey;
 use artstore_bus::accounts::role::Role;
+use artstore_bus::connection::Bus;
 use serde_json::Value;
 
 use super::{goes_on, messages, push_consumer};
@@ -33,34 +34,47 @@ async fn running() -> (World, Process, Process) {
     (world, relay, projector)
 }
 
+/// Everything that a reader may ask, with the answers to everywhere.
+async fn ask_into_everything(world: &World, bus: &Bus) {
+    for reply in WANTED {
+        let of_streams = world.sources().into_iter();
+        let of_streams =
+            of_streams.map(|source| format!("$JS.API.STREAM.INFO.{}", source.stream()));
+        let others = ["$JS.API.INFO", "$SYS.REQ.USER.INFO"].map(str::to_owned);
+        for request in of_streams.chain(others) {
+            let sent = bus.client.publish_with_reply(request, reply, "".into());
+            sent.await.unwrap();
+        }
+    }
+    processed(&bus.client).await;
+}
+
 #[test]
 fn an_answer_to_a_reader_reaches_no_stream() {
     run(async {
         let (world, relay, projector) = running().await;
         let before = messages(&world).await;
-
         for role in [Role::Reader, Role::Projector, Role::AuditLog] {
-            let bus = world.connect(role).await;
-            for reply in WANTED {
-                for source in world.sources() {
-                    let request = format!("$JS.API.STREAM.INFO.{}", source.stream());
-                    let client = &bus.client;
-                    let sent = client.publish_with_reply(request, reply, "".into());
-                    sent.await.unwrap();
-                }
-                for request in ["$JS.API.INFO", "$SYS.REQ.USER.INFO"] {
-                    let client = &bus.client;
-                    let sent = client.publish_with_reply(request, reply, "".into());
-                    sent.await.unwrap();
-                }
-            }
-            bus.client.flush().await.unwrap();
+            ask_into_everything(&world, &world.connect(role).await).await;
         }
         assert_eq!(messages(&world).await, before);
         goes_on(&world).await;
         assert!(!relay.log().contains("stepped aside"), "{}", relay.log());
         relay.kill().await;
         projector.kill().await;
+    });
+}
+
+/// In one account for everybody the same answers are messages of streams.
+#[test]
+fn without_accounts_an_answer_reaches_a_stream() {
+    run(async {
+        let world = World::without_rights(&["elem"]).await;
+        ask_into_everything(&world, &world.bus).await;
+        eventually("an answer is in a stream", || async {
+            (world.last_sequence(&world.source(0)).await > 0).then_some(())
+        })
+        .await;
     });
 }
 
