@@ -22,11 +22,12 @@ RUN mkdir -p src schemas/src runtime/src bus/src producers/src projectors/src ve
     && touch src/lib.rs schemas/src/lib.rs runtime/src/lib.rs bus/src/lib.rs producers/src/lib.rs projectors/src/lib.rs verification/src/lib.rs repair/src/lib.rs migrations/src/lib.rs stack/src/lib.rs \
     && cargo build --release --locked --workspace
 
-# Then ours: newer than what was built of the empty ones.
+# Then ours: newer than what was built of the empty ones. The bill of materials stands beside the program.
 COPY . .
 RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
     && cargo build --release --locked --bin artstore \
-    && strip target/release/artstore
+    && strip target/release/artstore \
+    && scripts/sbom
 
 # --- NATS, as a user of its own ------------------------------------------------------------------------------------
 FROM nats:2.14.6-alpine AS nats
@@ -42,6 +43,7 @@ FROM postgres:17.6-bookworm AS tools
 # The same user as that of the services: it has the keys that they have made.
 RUN install -d -o 10001 -g 10001 -m 0700 /backups
 COPY --from=build /build/target/release/artstore /usr/local/bin/artstore
+COPY --from=build /build/target/sbom/artstore.cdx.json /usr/local/share/artstore/artstore.cdx.json
 USER 10001:10001
 WORKDIR /backups
 STOPSIGNAL SIGTERM
@@ -61,6 +63,7 @@ RUN apt-get update \
     && install -d -o artstore -g artstore -m 0700 /nats/server /nats/relay /nats/projector /nats/audit /nats/reader \
         /nats/operator /nats/administrator
 COPY --from=build /build/target/release/artstore /usr/local/bin/artstore
+COPY --from=build /build/target/sbom/artstore.cdx.json /usr/local/share/artstore/artstore.cdx.json
 ARG ARTSTORE_VERSION=0.1.0
 LABEL org.opencontainers.image.title="artstore" \
       org.opencontainers.image.description="ArtStore's event backbone: storage-element WAL to NATS JetStream to query cache" \

@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick bench proof lint docs soak-verify measure-accounts measure-rebuild measure-verify standstill
+.PHONY: help setup demo test test-quick bench proof lint deny sbom docs soak-verify measure-accounts measure-rebuild measure-verify standstill
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -56,6 +56,13 @@ lint: ## formatting, clippy and the API's documentation, warnings denied
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+deny: ## licences, sources and duplicates of the dependencies; advisories where their list can be had
+	scripts/setup --deny
+	scripts/deny
+
+sbom: ## the bill of materials of the program, target/sbom/artstore.cdx.json (ARGS="--target TRIPLE")
+	scripts/sbom $(ARGS)
 
 docs: ## build the documents into a site, target/docs/site, and check its links
 	scripts/setup --docs

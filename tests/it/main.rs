@@ -28,6 +28,7 @@ mod repair;
 mod retention;
 mod search;
 mod services;
+mod supply_chain;
 mod tls;
 mod verify;
 mod wrong_configuration;

@@ -36,15 +36,21 @@ fn all() -> Vec<Page> {
         let path = file.strip_prefix(&root).unwrap();
         path.to_str().unwrap().to_owned()
     });
-    ["README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG"]
-        .map(|name| format!("{name}.md"))
-        .into_iter()
-        .chain(below)
-        .map(|path| Page {
-            text: text(&path),
-            path,
-        })
-        .collect()
+    [
+        "README",
+        "ARCHITECTURE",
+        "CONTRIBUTING",
+        "SECURITY",
+        "CHANGELOG",
+    ]
+    .map(|name| format!("{name}.md"))
+    .into_iter()
+    .chain(below)
+    .map(|path| Page {
+        text: text(&path),
+        path,
+    })
+    .collect()
 }
 
 impl Page {

@@ -17,10 +17,10 @@ pub fn text(path: &str) -> String {
 /// A file that `scripts/setup --tests` has left, of whatever version.
 pub fn tool(prefix: &str, file: &str) -> std::path::PathBuf {
     let setup = text("scripts/setup");
-    let variable = if prefix == "hadolint" {
-        "hadolint_pinned="
-    } else {
-        "compose_schema_in="
+    let variable = match prefix {
+        "hadolint" => "hadolint_pinned=",
+        "cyclonedx" => "cyclonedx_schema_in=",
+        _ => "compose_schema_in=",
     };
     let version = setup
         .lines()
