@@ -23,6 +23,7 @@
 //! - `difference`: what a difference means
 //! - `repair`: what adoption adds, on a database in use
 //! - `grant`: the least rights for a role of ours
+//! - `password`: what PostgreSQL keeps of one
 //! - [`roles`]: one role for each duty, with timeouts and limits
 //! - `error`: what can go wrong, and what to do then
 
@@ -44,6 +45,7 @@ mod later;
 mod lock;
 mod module;
 mod part;
+mod password;
 mod patience;
 mod plan;
 mod repair;

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::grant::{GrantError, Purpose, grant, statements};
 use crate::module::Module;
+use crate::password::verifier;
 
 /// What a role is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +212,8 @@ pub fn roles(module: &Module, database: &str, prefix: &str, sources: usize) -> V
     Duty::of(module).iter().map(make).collect()
 }
 
-/// Makes a role with its settings, its password where there is one, and its rights. Rights that it has stay.
+/// Makes a role with its settings, its password where there is one, and its rights. Rights that it has stay. The
+/// password itself is not sent.
 pub async fn make(
     connection: &mut PgConnection,
     module: &Module,
@@ -237,10 +239,8 @@ pub async fn make(
     }
     if may {
         let mut transaction = connection.begin().await.map_err(failed)?;
-        let password = password.map(|password| {
-            let password = password.replace('\'', "''");
-            format!("alter role {} password '{password}'", role.name)
-        });
+        let password = password
+            .map(|password| format!("alter role {} password '{}'", role.name, verifier(password)));
         for statement in role.made_by.iter().chain(&password) {
             sqlx::raw_sql(AssertSqlSafe(statement.clone()))
                 .execute(&mut *transaction)

@@ -1,5 +1,9 @@
 //! `artstore migrate roles`: each duty does its work with its role, and can do nothing else.
 
+use std::path::Path;
+
+use sqlx::postgres::PgConnectOptions;
+
 use super::*;
 
 /// What the names of this test's roles begin with: roles are the server's, which tests share.
@@ -243,6 +247,64 @@ fn each_duty_works_with_its_role_and_can_do_nothing_else() {
         assert_eq!(code.as_deref(), Some("53300"), "{refused}");
         relay.kill().await;
         projector.kill().await;
+    });
+}
+
+/// A server that logs its statements has nothing to log in with.
+#[test]
+fn a_password_is_not_sent() {
+    run(async {
+        let world = World::new(&["roles"]).await;
+        let prefix = prefix('v');
+        let role = format!("{prefix}_auditor");
+        // The soft hyphen is nothing to SASLprep, and the ligature two letters.
+        let password = "ﬁne \u{ad}Pä'ss\"%";
+        let folder = folder("passwords");
+        std::fs::write(folder.join(&role), format!("{password}\r\n")).unwrap();
+        let mut admin = connect(&world.admin_url).await;
+        let database = text(&mut admin, "select current_database()").await;
+        let log_all = format!("alter database \"{database}\" set log_statement = 'all'");
+        exec(&mut admin, &log_all).await;
+        let folder = folder.display().to_string();
+        let make = [
+            "migrate",
+            "roles",
+            "--prefix",
+            &prefix,
+            "--passwords",
+            &folder,
+            "--module",
+            "admin",
+        ];
+        let (status, said) = world.command(&make).finish().await;
+        assert!(status.success(), "{said}");
+
+        // As it was typed, and as another keyboard types it.
+        let options: PgConnectOptions = world.admin_url.parse().unwrap();
+        for typed in [password, "fine Pa\u{308}'ss\"%"] {
+            let options = options.clone().username(&role).password(typed);
+            let mut session = PgConnection::connect_with(&options).await.unwrap();
+            assert_eq!(text(&mut session, "select session_user::text").await, role);
+        }
+        let options = options.username(&role).password("fine Pä'ss%");
+        let refused = PgConnection::connect_with(&options).await.unwrap_err();
+        let code = refused.as_database_error().and_then(|error| error.code());
+        assert_eq!(code.as_deref(), Some("28P01"), "{refused}");
+
+        let data = text(&mut admin, "show data_directory").await;
+        let log = Path::new(&data).parent().unwrap().join("server.log");
+        let log = std::fs::read(log).unwrap();
+        let log = String::from_utf8_lossy(&log);
+        let logged: Vec<&str> = log.lines().filter(|line| line.contains(&role)).collect();
+        let sent = format!("alter role {role} password 'SCRAM-SHA-256$4096:");
+        assert!(
+            logged.iter().any(|line| line.contains(&sent)),
+            "{logged:#?}"
+        );
+        for secret in [password, &password.replace('\'', "''"), "Pä"] {
+            let found = logged.iter().any(|line| line.contains(secret));
+            assert!(!found, "{logged:#?}");
+        }
     });
 }
 
