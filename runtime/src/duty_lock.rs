@@ -135,6 +135,26 @@ impl DutyLock {
         Ok(self.key(connection).await? == Some(held.key))
     }
 
+    /// Whether this session has the lock now, and keeps it until its transaction ends: nobody gives it another key
+    /// before. For what must not be done by two that both took it.
+    pub async fn confirm(&self, transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let sql = format!("select key from {} where name = $1 for share", self.table);
+        let key: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(&self.name)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        sqlx::query_scalar(
+            "select exists (select from pg_catalog.pg_locks \
+             where locktype = 'advisory' and granted and objsubid = 1 and pid = pg_backend_pid() \
+               and database = (select oid from pg_catalog.pg_database where datname = current_database()) \
+               and classid::bigint = ($1::bigint >> 32) & 4294967295 \
+               and objid::bigint = $1::bigint & 4294967295)",
+        )
+        .bind(key)
+        .fetch_one(transaction)
+        .await
+    }
+
     /// Releases it: once this returns, another session has it or can have it.
     pub async fn release(
         &self,

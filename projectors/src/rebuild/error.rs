@@ -25,6 +25,12 @@ pub enum RebuildError {
         /// Its session.
         holder: String,
     },
+    /// Another one took the lock's place.
+    #[error(
+        "the lock of this rebuild or rollback of projection {0} was given another key meanwhile, and another one may \
+         have begun: nothing was swapped. Run the command again once that one has ended"
+    )]
+    LockLost(&'static str),
     /// The role may not do it.
     #[error(
         "role {role} {lacks}: building again makes a schema and swaps tables. Give the URL of the \
@@ -185,6 +191,8 @@ impl RebuildError {
             | Self::Unlike(_)
             | Self::Decided { .. }
             | Self::OtherPurpose { .. }
+            // What stands there is the other one's.
+            | Self::LockLost(_)
             | Self::Busy { .. } => true,
             Self::Never(_)
             | Self::Rights { .. }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::build::Streams;
 use super::lock::{Attempts, Tables, is_lock, take_tables, too_long};
-use super::session::{open, run, schema_exists, use_schema};
+use super::session::{confirm_lock, open, run, schema_exists, use_schema};
 use super::swap::{
     Exchanged, Record, Settled, Swapped, applied_in, move_memory, move_tables, note, settle,
 };
@@ -109,6 +109,7 @@ async fn exchange<P: Projector>(
         return Ok(Exchanged::Locked);
     }
     crash::point("rollback.locked");
+    confirm_lock::<P>(&mut transaction).await?;
     shadow::check_dependents::<P>(&mut transaction).await?;
     // A migration may have come meanwhile.
     check::<P>(&mut transaction, previous).await?;

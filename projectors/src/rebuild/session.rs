@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use artstore_runtime::duty_lock::DutyLock;
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
@@ -33,7 +34,7 @@ pub(crate) async fn open<P: Projector>(
     )
     .execute(&mut connection)
     .await?;
-    let mut lock = lock_of(format!("artstore/rebuild/{}", P::NAME));
+    let mut lock = rebuild_lock::<P>();
     if lock.try_lock(&mut connection).await?.is_some() {
         return Ok(connection);
     }
@@ -45,6 +46,21 @@ pub(crate) async fn open<P: Projector>(
             None => "a process that has just ended".to_owned(),
         },
     })
+}
+
+fn rebuild_lock<P: Projector>() -> DutyLock {
+    lock_of(format!("artstore/rebuild/{}", P::NAME))
+}
+
+/// In the transaction of a swap: whether the lock still is this session's, and stays so until the swap is committed.
+/// Otherwise another rebuild may have made the tables that would be swapped, which nobody has compared.
+pub(crate) async fn confirm_lock<P: Projector>(
+    transaction: &mut PgConnection,
+) -> Result<(), RebuildError> {
+    match rebuild_lock::<P>().confirm(transaction).await? {
+        true => Ok(()),
+        false => Err(RebuildError::LockLost(P::NAME)),
+    }
 }
 
 /// A second session, for reading the live tables.

@@ -12,7 +12,7 @@ use super::build::{Rebuild, Streams};
 use super::fill::{Fill, Filled};
 use super::lock::{Attempts, Tables, is_lock, take_tables, too_long, wait_for_snapshots};
 use super::parked::ParkedInBoth;
-use super::session::{run, use_schema};
+use super::session::{confirm_lock, run, use_schema};
 use super::{OnStep, RebuildError, previous_schema, product_rows, shadow, table_properties};
 use crate::projector::Projector;
 use crate::projector_error::WorkerError;
@@ -113,6 +113,7 @@ impl<P: Projector> Rebuild<'_, P> {
             return Ok(Exchanged::Locked);
         }
         crash::point("rebuild.locked");
+        confirm_lock::<P>(&mut transaction).await?;
         shadow::check_dependents::<P>(&mut transaction).await?;
         if shadow::form::<P>(&mut transaction).await?
             != shadow::form_in::<P>(&mut transaction, &self.schema).await?

@@ -8,6 +8,7 @@ mod parked;
 mod recorded;
 mod refused;
 mod size;
+mod two_at_once;
 mod waiting;
 
 use artstore_schemas::source::Source;
