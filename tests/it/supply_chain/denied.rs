@@ -17,7 +17,6 @@ fn deny(folder: &Path, list: &Path, change: impl Fn(String) -> String) -> (bool,
     let instead = format!("url.file://{}.insteadOf", list.display());
     let output = Command::new(repository("scripts/deny"))
         .arg(path)
-        .env("CARGO_NET_OFFLINE", "true")
         .env("GIT_CONFIG_COUNT", "1")
         .env("GIT_CONFIG_KEY_0", instead)
         .env(
