@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use artstore_schemas::element::ElementName;
+use artstore_schemas::source::Source;
 
 use crate::step::{ADMIN, QUERY, STORAGE, Script, Step, for_element};
 
@@ -54,8 +55,17 @@ impl Module {
         }
     }
 
+    /// Whose database a source's rows are in.
+    pub fn of(source: &Source) -> Self {
+        match source {
+            Source::Admin => Self::Admin,
+            Source::Query => Self::Query,
+            Source::Element(element) => Self::Storage(element.clone()),
+        }
+    }
+
     /// The tables that the steps make.
-    pub(crate) fn tables(&self) -> Vec<String> {
+    pub fn tables(&self) -> Vec<String> {
         let owned = |names: &[&[&str]]| {
             names
                 .concat()

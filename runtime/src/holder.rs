@@ -89,11 +89,13 @@ pub async fn of_sequence(
     row.as_ref().map(Holder::read).transpose()
 }
 
-/// The oldest transaction that keeps others from reading a table of the schema `public`, and which table.
+/// The oldest transaction that keeps others from reading one of these tables of the schema `public`, and which.
 pub async fn of_a_table(
     connection: &mut PgConnection,
+    tables: &[String],
 ) -> Result<Option<(String, Holder)>, sqlx::Error> {
     let row = sqlx::query(include_str!("sql/table_holder.sql"))
+        .bind(tables)
         .fetch_optional(connection)
         .await?;
     let read = |row: PgRow| Ok((row.try_get("table")?, Holder::read(&row)?));

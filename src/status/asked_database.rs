@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use artstore_migrations::Module;
 use artstore_runtime::words::words;
 use artstore_runtime::{holder, relation};
 use sqlx::PgConnection;
@@ -17,13 +18,16 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// A database, and the connection that is kept from one look to the next.
 pub(super) struct AskedDatabase {
     pub(super) options: PgConnectOptions,
+    /// The tables that it is asked about, and no others.
+    tables: Vec<String>,
     connection: Option<PgConnection>,
 }
 
 impl AskedDatabase {
-    pub(super) fn new(options: PgConnectOptions) -> Self {
+    pub(super) fn new(module: &Module, options: PgConnectOptions) -> Self {
         Self {
             options,
+            tables: module.tables(),
             connection: None,
         }
     }
@@ -80,7 +84,7 @@ impl AskedDatabase {
     async fn unanswered(&self) -> String {
         let asked = async {
             let mut connection = database::connect(&self.options, PATIENCE).await?;
-            holder::of_a_table(&mut connection).await
+            holder::of_a_table(&mut connection, &self.tables).await
         };
         match timeout(PATIENCE, asked).await {
             Ok(Ok(Some((table, holder)))) => format!(

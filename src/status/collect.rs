@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use artstore_bus::connection::{Bus, BusOptions, without_password};
+use artstore_migrations::Module;
 use artstore_producers::relay::election;
 use artstore_projectors::runtime::{pause, presence};
 use artstore_runtime::connection;
@@ -69,12 +70,19 @@ impl Watcher {
             nats,
             bus: None,
             sources: sources
-                .map(|(s, options)| (s, AskedDatabase::new(options)))
+                .map(|(source, options)| {
+                    let database = AskedDatabase::new(&Module::of(&source), options);
+                    (source, database)
+                })
                 .collect(),
             models: models
                 .into_iter()
                 .filter_map(|(holds, options)| {
-                    let database = AskedDatabase::new(options?);
+                    let module = match holds {
+                        Holds::QueryCache => Module::Query,
+                        Holds::AuditLog => Module::Admin,
+                    };
+                    let database = AskedDatabase::new(&module, options?);
                     let known = BTreeMap::new();
                     Some(Model {
                         holds,

@@ -18,8 +18,9 @@ from (
       and database = (select oid from pg_database where datname = current_database())
 ) l
 left join pg_stat_activity a on a.pid = l.pid
--- The virtual transaction of a prepared one is its id.
-left join pg_prepared_xacts p
-  on l.pid is null and l.virtualtransaction = '-1/' || p.transaction
+-- A prepared transaction's lock on its own id identifies it.
+left join pg_locks o
+  on l.pid is null and o.pid is null and o.locktype = 'transactionid' and o.virtualtransaction = l.virtualtransaction
+left join pg_prepared_xacts p on p.transaction = o.transactionid
 order by seconds desc nulls last, l.pid
 limit 1

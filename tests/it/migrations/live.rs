@@ -81,7 +81,7 @@ fn an_upload_keeps_its_transaction_and_others_write_on_while_up_waits_for_it() {
         assert!(
             migrator
                 .log()
-                .contains(&format!("pid {upload_pid} (idle in transaction")),
+                .contains(&format!("PostgreSQL process {upload_pid} (user ")),
             "{}",
             migrator.log()
         );

@@ -87,7 +87,7 @@ fn a_step_that_gets_no_lock_says_who_holds_it_and_keeps_nothing() {
         assert!(
             error
                 .to_string()
-                .contains(&format!("pid {pid} (idle in transaction")),
+                .contains(&format!("PostgreSQL process {pid} (user ")),
             "{error}"
         );
         assert_eq!(catalogue(&mut conn).await, before);
@@ -173,11 +173,34 @@ fn a_prepared_transaction_in_the_way_of_a_step_is_named() {
             .await
             .unwrap_err();
         exec(&mut forgotten, &format!("rollback prepared '{name}'")).await;
-        let named = format!("prepared transaction \"{name}\" (no session, transaction open for");
+        let named = format!("prepared transaction \"{name}\" (user ");
         assert!(error.to_string().contains(&named), "{error}");
         assert!(
             error.to_string().contains("on storage_elem_01_wal"),
             "{error}"
         );
+    });
+}
+
+/// As `status` and the relay name it, in the server's life in which it was prepared.
+#[test]
+fn a_prepared_transaction_is_named_that_holds_numbers_and_tables() {
+    run(async {
+        let url = database("prepared").await;
+        let (mut conn, mut forgotten) = (connect(&url).await, connect(&url).await);
+        let name = Uuid::new_v4().to_string();
+        exec(&mut conn, "create table t (a int); create sequence q").await;
+        let hold = "begin; lock table t; select nextval('q')";
+        exec(
+            &mut forgotten,
+            &format!("{hold}; prepare transaction '{name}'"),
+        )
+        .await;
+        let of_sequence = artstore_runtime::holder::of_sequence(&mut conn, "q").await;
+        let tables = ["t".to_owned()];
+        let of_table = artstore_runtime::holder::of_a_table(&mut conn, &tables).await;
+        exec(&mut forgotten, &format!("rollback prepared '{name}'")).await;
+        assert_eq!(of_sequence.unwrap().unwrap().prepared, Some(name.clone()));
+        assert_eq!(of_table.unwrap().unwrap().1.prepared, Some(name));
     });
 }

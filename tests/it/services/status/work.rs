@@ -224,6 +224,10 @@ fn nobody_who_works_is_told_from_silence_and_a_halt_is_shown_with_its_reason() {
 
         // A relay whose table is locked reads nothing: stuck as well.
         let mut element = world.element(0).await;
+        // Another one's own table, locked for longer, is not in the way.
+        let mut other = world.element(0).await;
+        execute(&mut other, "create table mine (id int)").await;
+        execute(&mut other, "begin; lock table mine").await;
         execute(&mut element, "begin; lock table elem_wal").await;
         let said = sees("the relay is stuck", &world, |_, said| {
             !of(&said["sources"], "elem")["relay"]["stuck_seconds"].is_null()
