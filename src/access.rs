@@ -140,7 +140,7 @@ pub(crate) async fn pass(config: &Config, attempt: Option<Attempt>) -> anyhow::R
     }
     let verifier = config.auth.verifier()?;
     let verified = match (&verifier, &token) {
-        (Some(verifier), Some(token)) => Some(verifier.verify(token)),
+        (Some(verifier), Some(token)) => Some(verifier.verify(token.expose())),
         (None, Some(_)) if !required => {
             tracing::warn!("the token is not verified: AUTH_PUBLIC_KEY_PATH is not set");
             None

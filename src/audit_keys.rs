@@ -7,9 +7,11 @@ use std::time::Duration;
 use artstore_projectors::audit_log::Keys;
 use artstore_projectors::audit_log::chain::{ChainKey, Keyring};
 use artstore_projectors::audit_log::note::{SignerKey, VerifierKey};
+use artstore_runtime::secret::Secret;
+use artstore_runtime::secret_file;
 use clap::Args;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, SecretSetting};
 
 /// What the audit log is signed with.
 #[derive(Debug, Clone, Args)]
@@ -17,7 +19,7 @@ use crate::config::ConfigError;
 pub struct AuditSettings {
     /// The secret that chains the audit log's rows: at least 32 characters
     #[arg(long, env = "SECURITY_AUDIT_HMAC_SECRET", hide_env_values = true)]
-    pub audit_hmac_secret: Option<String>,
+    audit_hmac_secret: Option<Secret>,
     /// A file with secrets that were in use before, one a line, or a folder of such files: rows keep
     /// theirs. Empty: there are none
     #[arg(long, env = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH", value_parser = path_or_empty)]
@@ -36,7 +38,11 @@ pub struct AuditSettings {
 impl AuditSettings {
     /// Whether the log is to be written here.
     pub(crate) fn is_given(&self) -> bool {
-        self.audit_hmac_secret.is_some()
+        self.secret().is_given()
+    }
+
+    fn secret(&self) -> SecretSetting<'_> {
+        SecretSetting::new("SECURITY_AUDIT_HMAC_SECRET", &self.audit_hmac_secret)
     }
 
     /// Everything that writing the log needs.
@@ -58,18 +64,19 @@ impl AuditSettings {
 
     /// The secrets of the chain.
     pub fn ring(&self) -> Result<Keyring, ConfigError> {
-        let secret = self.audit_hmac_secret.as_deref().ok_or_else(|| {
+        let secret = self.secret().value()?.ok_or_else(|| {
             ConfigError(
                 "the audit log needs SECURITY_AUDIT_HMAC_SECRET: at least 32 random characters"
                     .to_owned(),
             )
         })?;
         let refuse = |error| ConfigError(format!("SECURITY_AUDIT_HMAC_SECRET: {error}"));
-        let current = ChainKey::of(secret).map_err(refuse)?;
+        let current = ChainKey::of(secret.expose()).map_err(refuse)?;
         let mut old = Vec::new();
         let name = "SECURITY_AUDIT_HMAC_OLD_SECRETS_PATH";
         for path in files(name, given(&self.audit_hmac_old_secrets_path))? {
-            for (number, line) in lines(&read(name, &path)?) {
+            let text = read_secret(name, &path)?;
+            for (number, line) in lines(&text) {
                 let key = ChainKey::of(line).map_err(|error| {
                     ConfigError(format!(
                         "{name}: {}, line {number}: {error}",
@@ -126,7 +133,7 @@ impl AuditSettings {
 /// The key that signs heads.
 fn signer(path: &Path) -> Result<SignerKey, ConfigError> {
     let name = "SECURITY_AUDIT_SIGNING_KEY_PATH";
-    let text = read(name, path)?;
+    let text = read_secret(name, path)?;
     let path = path.display();
     if text.trim().is_empty() {
         return Err(ConfigError(format!(
@@ -183,6 +190,13 @@ fn files(name: &str, path: Option<&Path>) -> Result<Vec<PathBuf>, ConfigError> {
     files.retain(|path| path.is_file() && !is_hidden(path));
     files.sort();
     Ok(files)
+}
+
+/// As [`read`], with a warning where others can read it.
+fn read_secret(name: &str, path: &Path) -> Result<String, ConfigError> {
+    let text = read(name, path)?;
+    secret_file::warn_where_shared(name, path);
+    Ok(text)
 }
 
 fn read(name: &str, path: &Path) -> Result<String, ConfigError> {

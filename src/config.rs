@@ -5,6 +5,8 @@
 mod auth;
 mod database_parts;
 mod database_tls;
+mod secret_setting;
+mod well_known;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use artstore_bus::accounts::role::Role;
 use artstore_bus::connection::BusOptions;
 use artstore_bus::tls::TlsFiles;
 use artstore_producers::relay::publish::PublishMode;
+use artstore_runtime::secret::Secret;
+use artstore_runtime::secret_file;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use clap::{Args, ValueEnum};
@@ -22,23 +26,28 @@ use sqlx::postgres::PgConnectOptions;
 use self::database_parts::{DbParts, QueryParts, database_url};
 use crate::names;
 
+pub(crate) use self::secret_setting::{SecretSetting, file_variable};
+
 pub use self::auth::{AuthSettings, Required};
 pub use artstore_runtime::configuration::ConfigError;
+
+/// Where NATS is, unless a setting says otherwise.
+const NATS_URL: &str = "nats://127.0.0.1:4222";
 
 /// Where things are, and how much is said.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Config {
     /// NATS servers, separated by commas: nats://HOST:PORT, nats://USER:PASSWORD@HOST:PORT, or tls:// for TLS
+    /// (nats://127.0.0.1:4222)
     #[arg(
         long,
         env = "NATS_URL",
-        default_value = "nats://127.0.0.1:4222",
         hide_env_values = true,
         global = true,
         hide = true
     )]
-    pub nats_url: String,
+    nats_url: Option<Secret>,
     /// A NATS credentials file, the file of an nkey's seed, or a folder with the keys that `artstore bus
     /// permissions` makes: each connection takes its own
     #[arg(long, env = "NATS_CREDENTIALS", global = true, hide = true)]
@@ -61,7 +70,7 @@ pub struct Config {
         global = true,
         hide = true
     )]
-    pub admin_database_url: Option<String>,
+    admin_database_url: Option<Secret>,
     /// The query module's database
     #[arg(
         long,
@@ -70,7 +79,7 @@ pub struct Config {
         global = true,
         hide = true
     )]
-    pub query_database_url: Option<String>,
+    query_database_url: Option<Secret>,
     /// One element's database; its name is given by --element
     #[arg(
         long,
@@ -79,7 +88,7 @@ pub struct Config {
         global = true,
         hide = true
     )]
-    pub storage_database_url: Option<String>,
+    storage_database_url: Option<Secret>,
     /// All elements and their databases: NAME=URL,… (wins over STORAGE_DATABASE_URL)
     #[arg(
         long,
@@ -88,7 +97,7 @@ pub struct Config {
         global = true,
         hide = true
     )]
-    pub elements: Option<String>,
+    elements: Option<Secret>,
     /// Where elements' APIs are reached, as events carry it: NAME=URL,…; `migrate up` stores it in the
     /// element's database where nothing is stored, and what is stored there counts
     #[arg(long, env = "ARTSTORE_ELEMENT_API_URLS", global = true, hide = true)]
@@ -190,9 +199,11 @@ impl RelaySettings {
 
 impl Config {
     /// How to reach NATS; `name` is what the connection is called on the server.
-    pub fn bus(&self, role: Role, name: &str) -> BusOptions {
-        BusOptions {
-            url: self.nats_url.clone(),
+    pub fn bus(&self, role: Role, name: &str) -> Result<BusOptions, ConfigError> {
+        let url = SecretSetting::new("NATS_URL", &self.nats_url).value()?;
+        let url = url.map_or_else(|| NATS_URL.to_owned(), |url| url.expose().to_owned());
+        let options = BusOptions {
+            url,
             credentials: self.nats_credentials.clone(),
             tls: TlsFiles {
                 authority: self.nats_ca.clone(),
@@ -201,21 +212,54 @@ impl Config {
             },
             role,
             name: name.to_owned(),
+        };
+        for (host, user, password) in options.passwords() {
+            well_known::refuse("NATS_URL", &host, &user, &password)?;
         }
+        if let Some(file) = options.credentials_file() {
+            secret_file::warn_where_shared("NATS_CREDENTIALS", &file);
+        }
+        if let Some(key) = &self.nats_key {
+            secret_file::warn_where_shared("NATS_KEY", key);
+        }
+        Ok(options)
+    }
+
+    fn admin_url(&self) -> SecretSetting<'_> {
+        SecretSetting::new("ADMIN_DATABASE_URL", &self.admin_database_url)
+    }
+
+    fn storage_url(&self) -> SecretSetting<'_> {
+        SecretSetting::new("STORAGE_DATABASE_URL", &self.storage_database_url)
+    }
+
+    fn element_list(&self) -> SecretSetting<'_> {
+        SecretSetting::new("ARTSTORE_ELEMENTS", &self.elements)
+    }
+
+    /// Whether the admin module's database is given by its URL: the parts may be those of an element.
+    pub(crate) fn has_admin_url(&self) -> bool {
+        self.admin_url().is_given()
+    }
+
+    /// Whether databases of elements are given by their URLs.
+    pub(crate) fn has_element_urls(&self) -> bool {
+        self.storage_url().is_given() || self.element_list().is_given()
     }
 
     /// The admin module's database: its URL, else the parts where any is given.
     pub(crate) fn admin_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
-        match &self.admin_database_url {
-            Some(url) => database_url("ADMIN_DATABASE_URL", url).map(Some),
+        match self.admin_url().value()? {
+            Some(url) => database_url("ADMIN_DATABASE_URL", url.expose()).map(Some),
             None => self.db.options("artstore_admin"),
         }
     }
 
     /// The query module's database: its URL, else the parts where any is given.
     pub(crate) fn query_database(&self) -> Result<Option<PgConnectOptions>, ConfigError> {
-        match &self.query_database_url {
-            Some(url) => database_url("QUERY_DATABASE_URL", url).map(Some),
+        let url = SecretSetting::new("QUERY_DATABASE_URL", &self.query_database_url);
+        match url.value()? {
+            Some(url) => database_url("QUERY_DATABASE_URL", url.expose()).map(Some),
             None => self.query.options("artstore"),
         }
     }
@@ -249,9 +293,9 @@ impl Config {
     }
 
     fn all_elements(&self) -> Result<Vec<(ElementName, PgConnectOptions)>, ConfigError> {
-        if let Some(list) = &self.elements {
+        if let Some(list) = self.element_list().value()? {
             let mut elements: Vec<(ElementName, PgConnectOptions)> = Vec::new();
-            for (name, url) in pairs("ARTSTORE_ELEMENTS", list)? {
+            for (name, url) in pairs("ARTSTORE_ELEMENTS", list.expose())? {
                 let element = element_name("ARTSTORE_ELEMENTS", &name)?;
                 if elements.iter().any(|(known, _)| *known == element) {
                     return Err(ConfigError(format!(
@@ -262,8 +306,8 @@ impl Config {
             }
             return Ok(elements);
         }
-        let database = match &self.storage_database_url {
-            Some(url) => Some(database_url("STORAGE_DATABASE_URL", url)?),
+        let database = match self.storage_url().value()? {
+            Some(url) => Some(database_url("STORAGE_DATABASE_URL", url.expose())?),
             None => self.db.options("artstore_storage_01")?,
         };
         let element = |database| Ok((self.element()?, database));
@@ -310,7 +354,7 @@ impl Config {
             .map(|(name, database)| (Source::Element(name), database))
             .collect();
         let admin_by_parts = only == [Source::Admin];
-        if admin_by_parts || self.admin_database_url.is_some() {
+        if admin_by_parts || self.has_admin_url() {
             sources.extend(self.admin_database()?.map(|d| (Source::Admin, d)));
         }
         sources.extend(self.query_database()?.map(|d| (Source::Query, d)));

@@ -23,6 +23,7 @@ use artstore_projectors::projector::Projector;
 use artstore_projectors::query_cache::QueryCache;
 use artstore_projectors::runtime::workers;
 use artstore_runtime::connection;
+use artstore_runtime::secret::Secret;
 use artstore_schemas::element::ElementName;
 use artstore_schemas::source::Source;
 use sqlx::postgres::PgConnectOptions;
@@ -56,7 +57,7 @@ pub struct Running {
 #[derive(Debug, Clone)]
 pub struct AuditFiles {
     /// The chain's secret.
-    pub secret: String,
+    pub secret: Secret,
     /// The file of the key that signs heads.
     pub signing_key: PathBuf,
     /// The file of its public key.
@@ -67,7 +68,7 @@ impl AuditFiles {
     fn in_folder(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let files = Self {
-            secret: String::new(),
+            secret: Secret::from(""),
             signing_key: folder.join("signing.key"),
             verifier_keys: folder.join("verifier.keys"),
         };
@@ -80,13 +81,14 @@ impl AuditFiles {
             write_private(&secret, &hex_of(rand::random::<[u8; 32]>()))?;
         }
         let secret = std::fs::read_to_string(secret)?;
+        let secret = secret.into();
         Ok(Self { secret, ..files })
     }
 
     /// Everything that writing the log needs.
     pub fn keys(&self) -> anyhow::Result<Keys> {
         Ok(Keys {
-            ring: Keyring::new(ChainKey::of(&self.secret)?, Vec::new()),
+            ring: Keyring::new(ChainKey::of(self.secret.expose())?, Vec::new()),
             signer: SignerKey::parse(&std::fs::read_to_string(&self.signing_key)?)?,
             old: Vec::new(),
             head_after: Duration::from_secs(1),

@@ -25,8 +25,8 @@ pub fn start(config: &Config, usual_level: &str) -> Result<(), ConfigError> {
         _ => "warn",
     };
     // `artstore` means every crate of ours, as a prefix. The NATS client's errors come back to us as results
-    // and events: once is enough.
-    let filter = format!("{libraries},async_nats=off,artstore={level}");
+    // and events: once is enough. The parser of database URLs logs what it does not know, with its value.
+    let filter = format!("{libraries},async_nats=off,sqlx_postgres::options=off,artstore={level}");
     let logs = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(std::io::stderr().is_terminal())

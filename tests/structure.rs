@@ -284,3 +284,77 @@ fn nothing_imports_a_command_but_commands() {
         );
     }
 }
+
+/// Types that print what they hold, by the derived output.
+#[derive(Default)]
+struct Printed {
+    found: Vec<String>,
+}
+
+/// Whether there is such an attribute with this word in its list.
+fn has(attributes: &[Attribute], name: &str, word: &str) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident(name)
+            && matches!(&attribute.meta, syn::Meta::List(list) if list.tokens.to_string().contains(word))
+    })
+}
+
+/// The names in a type.
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl<'a> Visit<'a> for Names {
+    fn visit_ident(&mut self, name: &'a syn::Ident) {
+        self.0.insert(name.to_string());
+    }
+}
+
+/// Why a field must not be printed. `PgConnectOptions` shows its password.
+fn shows_a_secret(field: &syn::Field) -> bool {
+    const NAMES: &[&str] = &["password", "secret", "token", "seed"];
+    let name = field.ident.as_ref().map(ToString::to_string);
+    let named = name.is_some_and(|name| NAMES.iter().any(|end| name.ends_with(end)));
+    let hidden = has(&field.attrs, "arg", "hide_env_values");
+    let mut kind = Names::default();
+    kind.visit_type(&field.ty);
+    kind.0.contains("PgConnectOptions") || (named || hidden) && kind.0.contains("String")
+}
+
+impl<'a> Visit<'a> for Printed {
+    fn visit_item_mod(&mut self, item: &'a ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item_struct(&mut self, item: &'a syn::ItemStruct) {
+        if has(&item.attrs, "derive", "Debug") && item.fields.iter().any(shows_a_secret) {
+            self.found.push(item.ident.to_string());
+        }
+    }
+
+    fn visit_item_enum(&mut self, item: &'a syn::ItemEnum) {
+        let mut fields = item.variants.iter().flat_map(|variant| &variant.fields);
+        if has(&item.attrs, "derive", "Debug") && fields.any(shows_a_secret) {
+            self.found.push(item.ident.to_string());
+        }
+    }
+}
+
+#[test]
+fn no_debug_output_contains_a_secret() {
+    let planted = "#[derive(Clone, Debug)] struct A { database: &'a PgConnectOptions }
+         #[derive(Debug)] struct B { nats_password: Option<String> }
+         #[derive(Debug)] struct C { #[arg(long, hide_env_values = true)] url: Option<String> }
+         #[derive(Debug)] enum D { One { token: String } }
+         #[derive(Debug)] struct Fine { password: Option<Secret>, tokens: u64 }
+         struct FineToo { password: String }";
+    let mut seen = Printed::default();
+    seen.visit_file(&syn::parse_file(planted).expect("Rust"));
+    assert_eq!(seen.found, ["A", "B", "C", "D"]);
+    let mut printed = Printed::default();
+    for file in Sources::read(&root()).parsed.values() {
+        printed.visit_file(file);
+    }
+    assert!(printed.found.is_empty(), "{:?}", printed.found);
+}

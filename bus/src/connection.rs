@@ -1,5 +1,6 @@
 //! The connection to NATS, with a server that can do all that is needed.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +37,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long the connection may take to accept what is to be sent.
 pub(crate) const SEND: Duration = Duration::from_secs(5);
 
-/// How to reach NATS.
-#[derive(Debug, Clone)]
+/// How to reach NATS. Debug output contains no password.
+#[derive(Clone)]
 pub struct BusOptions {
-    /// One or more server URLs, separated by commas.
+    /// One or more server URLs, separated by commas, maybe with passwords.
     pub url: String,
     /// A credentials file, the key of a user, or a folder with keys, where the role's is taken.
     pub credentials: Option<PathBuf>,
@@ -51,7 +52,39 @@ pub struct BusOptions {
     pub name: String,
 }
 
+impl fmt::Debug for BusOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BusOptions")
+            .field("url", &without_password(&self.url))
+            .field("credentials", &self.credentials)
+            .field("tls", &self.tls)
+            .field("role", &self.role)
+            .field("name", &self.name)
+            .finish()
+    }
+}
+
 impl BusOptions {
+    /// Host, user and password of each server whose URL has them. A URL that can't be read has none.
+    pub fn passwords(&self) -> Vec<(String, String, String)> {
+        let servers = servers(&self.url).unwrap_or_default();
+        let login = |server: &ServerAddr| {
+            let (user, password) = (server.username()?, server.password()?);
+            Some((
+                server.host().to_owned(),
+                user.to_owned(),
+                password.to_owned(),
+            ))
+        };
+        servers.iter().filter_map(login).collect()
+    }
+
+    /// The file that it logs in with, where there is one.
+    pub fn credentials_file(&self) -> Option<PathBuf> {
+        let path = self.credentials.as_deref()?;
+        Some(credentials::file(path, &self.role))
+    }
+
     /// Whether the role has a key of its own here, so that no other role can use the connection.
     pub fn is_of_role(&self) -> Result<bool, BusError> {
         let Some(path) = &self.credentials else {
@@ -236,6 +269,24 @@ pub fn without_password(urls: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debug_output_has_no_password() {
+        let options = BusOptions {
+            url: "nats://ann:hidden@h:1".to_owned(),
+            credentials: None,
+            tls: TlsFiles::default(),
+            role: Role::Reader,
+            name: "test".to_owned(),
+        };
+        let shown = format!("{options:?}");
+        assert!(
+            shown.contains("nats://h:1") && !shown.contains("hidden"),
+            "{shown}"
+        );
+        let login = ["h", "ann", "hidden"].map(str::to_owned);
+        assert_eq!(options.passwords(), [login.into()]);
+    }
 
     #[test]
     fn a_shown_url_has_no_password() {

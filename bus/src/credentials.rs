@@ -19,10 +19,7 @@ pub(crate) enum Credentials {
 impl Credentials {
     /// Of a file, whoever connects; of a folder, the role's own or one that does as well.
     pub(crate) fn find(path: &Path, role: &Role) -> Result<Self, BusError> {
-        let file = match path.is_dir() {
-            true => in_folder(path, role),
-            false => path.to_owned(),
-        };
+        let file = file(path, role);
         let text = std::fs::read_to_string(&file).map_err(|cause| BusError::Credentials {
             path: file.display().to_string(),
             cause,
@@ -38,6 +35,14 @@ impl Credentials {
         match self {
             Self::File(path) | Self::Key(path, _) => path,
         }
+    }
+}
+
+/// The file that is read: the path itself, or a role's in that folder.
+pub(crate) fn file(path: &Path, role: &Role) -> PathBuf {
+    match path.is_dir() {
+        true => in_folder(path, role),
+        false => path.to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! A role's settings are what its sessions begin with; a session can set others. They end what is forgotten, not
 //! what somebody wants to keep open: that is named by `artstore status`.
 
+use artstore_runtime::secret::Secret;
 use artstore_runtime::words::words;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -218,7 +219,7 @@ pub async fn make(
     connection: &mut PgConnection,
     module: &Module,
     role: &Role,
-    password: Option<&str>,
+    password: Option<&Secret>,
 ) -> Result<Outcome, RolesError> {
     let failed = |source| RolesError::Database {
         module: module.clone(),
@@ -239,8 +240,10 @@ pub async fn make(
     }
     if may {
         let mut transaction = connection.begin().await.map_err(failed)?;
-        let password = password
-            .map(|password| format!("alter role {} password '{}'", role.name, verifier(password)));
+        let password = password.map(|password| {
+            let verifier = verifier(password.expose());
+            format!("alter role {} password '{verifier}'", role.name)
+        });
         for statement in role.made_by.iter().chain(&password) {
             sqlx::raw_sql(AssertSqlSafe(statement.clone()))
                 .execute(&mut *transaction)

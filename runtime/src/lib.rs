@@ -18,6 +18,8 @@
 //! - [`crash`]: named points at which a test ends the process
 //! - [`files`]: files that are replaced atomically
 //! - [`configuration`]: a setting that can't be used
+//! - [`secret`]: a text that no output shows
+//! - [`secret_file`]: files that hold one
 //! - [`count`]: numbers of things in texts for people
 
 pub mod configuration;
@@ -32,6 +34,8 @@ pub mod pulse;
 pub mod relation;
 pub mod restart;
 pub mod retry;
+pub mod secret;
+pub mod secret_file;
 pub mod server;
 pub mod session;
 pub mod text;

@@ -72,8 +72,8 @@ fn sign_of_pooler(error: &sqlx::Error) -> Option<String> {
     matches!(code.as_ref(), "42P05" | "26000" | "08P01").then(|| error.message().to_owned())
 }
 
-/// How a session is opened.
-#[derive(Debug, Clone, Copy)]
+/// How a session is opened. No debug output: the database has its password.
+#[derive(Clone, Copy)]
 pub struct Session<'a> {
     /// The database.
     pub database: &'a PgConnectOptions,

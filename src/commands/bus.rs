@@ -69,7 +69,7 @@ async fn run_init(config: &Config, init: &Init) -> anyhow::Result<ExitCode> {
         .map(|source| StreamName::of(&source))
         .chain([StreamName::audit_heads()])
         .collect();
-    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus init")).await?;
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus init")?).await?;
     let limits = match init.remove_limits {
         true => Limits::Remove,
         false => Limits::Refuse,

@@ -142,7 +142,10 @@ fn variables(system: &System) -> String {
             "ARTSTORE_ELEMENT_API_URLS",
             of_elements(&|element| System::api_url(element)),
         ),
-        ("SECURITY_AUDIT_HMAC_SECRET", audit.secret.clone()),
+        (
+            "SECURITY_AUDIT_HMAC_SECRET",
+            audit.secret.expose().to_owned(),
+        ),
         (
             "SECURITY_AUDIT_SIGNING_KEY_PATH",
             audit.signing_key.display().to_string(),

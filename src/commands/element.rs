@@ -139,7 +139,7 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
     };
     let stop = stop_signal()?;
     let begun = Instant::now();
-    let bus = Bus::connect(&config.bus(Role::Operator, "artstore element backfill")).await?;
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore element backfill")?).await?;
     relay::check(&bus, &options)
         .await
         .with_context(|| format!("element {element}"))?;

@@ -51,13 +51,13 @@ pub async fn run(config: &Config, command: RelayCommand) -> anyhow::Result<ExitC
     choice.options(config)?;
     match command {
         RelayCommand::AcceptSource(command) => {
-            let bus = Bus::connect(&config.bus(Role::Operator, "artstore relay accept-source"))
+            let bus = Bus::connect(&config.bus(Role::Operator, "artstore relay accept-source")?)
                 .await?
                 .patient();
             accept_source::run(config, &bus, &command, decision).await
         }
         RelayCommand::Republish(choice) => {
-            let bus = Bus::connect(&config.bus(Role::Operator, "artstore relay republish"))
+            let bus = Bus::connect(&config.bus(Role::Operator, "artstore relay republish")?)
                 .await?
                 .patient();
             republish::run(config, &bus, &choice, decision).await

@@ -161,9 +161,9 @@ async fn run_relay(
                 bus: bus.clone(),
                 source: source.clone(),
                 database: options.database.clone(),
-                admin: match &config.admin_database_url {
-                    Some(_) => config.admin_database()?,
-                    None => None,
+                admin: match config.has_admin_url() {
+                    true => config.admin_database()?,
+                    false => None,
                 },
                 relay: progress.clone(),
                 proven: Proven::default(),

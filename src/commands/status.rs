@@ -102,9 +102,9 @@ fn watcher(config: &Config) -> Result<Watcher, ConfigError> {
         .map(|(name, database)| (Source::Element(name), database))
         .collect();
     // DB_HOST and the others are the element's.
-    let admin = match config.admin_database_url {
-        Some(_) => config.admin_database()?,
-        None => None,
+    let admin = match config.has_admin_url() {
+        true => config.admin_database()?,
+        false => None,
     };
     sources.extend(admin.clone().map(|database| (Source::Admin, database)));
     let query = config.query_database()?;
@@ -117,7 +117,7 @@ fn watcher(config: &Config) -> Result<Watcher, ConfigError> {
         ));
     }
     Ok(Watcher::new(
-        config.bus(Role::Reader, "artstore status"),
+        config.bus(Role::Reader, "artstore status")?,
         sources,
         query,
         admin,

@@ -38,7 +38,7 @@ pub fn run(config: &Config, command: &TokenCommand) -> anyhow::Result<ExitCode> 
                 .to_owned(),
         )
     })?;
-    let verified = verifier.verify(&token);
+    let verified = verifier.verify(token.expose());
     if command.json {
         println!("{:#}", as_json(&verified));
     } else {

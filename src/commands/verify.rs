@@ -132,7 +132,7 @@ async fn check(
         quiet,
         bus: bus.cloned(),
     };
-    let options = config.bus(Role::Reader, "artstore verify");
+    let options = config.bus(Role::Reader, "artstore verify")?;
     let connect = again("NATS", None);
     let bus = tokio::select! {
         bus = connect.until(async || Ok(Bus::connect(&options).await?)) => bus?.patient(),

@@ -1,13 +1,17 @@
 //! Who may give commands: the settings of tokens, in the product's names.
 
-use std::fmt;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use artstore_producers::token::verify::{TokenSettings, TokenVerifier};
+use artstore_runtime::secret::Secret;
+use artstore_runtime::secret_file;
 use clap::Args;
 
 use super::ConfigError;
+use super::secret_setting::{SecretSetting, file_variable, of_file};
+
+/// The variable of the token.
+const TOKEN: &str = "ARTSTORE_TOKEN";
 
 /// How tokens are verified, and the token of whoever gives the command.
 #[derive(Debug, Clone, Args)]
@@ -67,22 +71,6 @@ pub struct AuthSettings {
         hide = true
     )]
     token: Option<Secret>,
-}
-
-/// A text that no debug output shows.
-#[derive(Clone)]
-struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
 }
 
 /// Whether commands that change or export something need a token.
@@ -171,16 +159,22 @@ impl AuthSettings {
         ))
     }
 
-    /// The token of whoever gives the command: from the file, else from the variable.
-    pub fn token(&self) -> Result<Option<String>, ConfigError> {
-        let token = match given(&self.token_file) {
-            Some(file) => Some(read(file)?),
-            None => {
-                let token = self.token.as_ref().map(|Secret(token)| token.clone());
-                given(&token).map(str::to_owned)
+    /// The token of whoever gives the command: of the option for its file, else as any secret.
+    pub fn token(&self) -> Result<Option<Secret>, ConfigError> {
+        let variable = file_variable(TOKEN);
+        let file = given(&self.token_file);
+        let is_option = file != given(&std::env::var(&variable).ok());
+        let token = match file {
+            Some("-") => {
+                let read = secret_file::whole(std::io::stdin().lock());
+                let read = read.map_err(|error| ConfigError(format!("--token-file -: {error}")));
+                Some(read?)
             }
+            Some(file) if is_option => Some(of_file("--token-file", Path::new(file))?),
+            Some(_) | None => SecretSetting::new(TOKEN, &self.token).value()?,
         };
-        Ok(token.map(|token| token.trim().to_owned()))
+        let token = token.map(|token| token.expose().trim().to_owned());
+        Ok(token.filter(|token| !token.is_empty()).map(Secret::from))
     }
 }
 
@@ -195,21 +189,6 @@ fn given(text: &Option<String>) -> Option<&str> {
     text.as_deref()
         .map(str::trim)
         .filter(|text| !text.is_empty())
-}
-
-/// A little more than the longest token is read.
-fn read(file: &str) -> Result<String, ConfigError> {
-    const MOST: u64 = 64 * 1024;
-    let mut bytes = Vec::new();
-    let read = match file {
-        "-" => std::io::stdin().lock().take(MOST).read_to_end(&mut bytes),
-        path => std::fs::File::open(Path::new(path))
-            .and_then(|opened| opened.take(MOST).read_to_end(&mut bytes)),
-    };
-    // Without its name, which may be a token that somebody gave in its place.
-    read.map_err(|error| ConfigError(format!("the file of --token-file: {error}")))?;
-    String::from_utf8(bytes)
-        .map_err(|_| ConfigError("the file of --token-file holds no text".to_owned()))
 }
 
 #[cfg(test)]

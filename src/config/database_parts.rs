@@ -2,10 +2,14 @@
 
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
+use url::{Url, form_urlencoded};
 
 use artstore_runtime::configuration::ConfigError;
+use artstore_runtime::secret::Secret;
 
 use super::database_tls::encrypted;
+use super::secret_setting::SecretSetting;
+use super::well_known;
 
 /// The admin's or the element's database, where no URL says it.
 #[derive(Debug, Clone, Args)]
@@ -27,7 +31,7 @@ pub(super) struct DbParts {
         global = true,
         hide = true
     )]
-    db_password: Option<String>,
+    db_password: Option<Secret>,
     /// Its database (artstore_admin or artstore_storage_01)
     #[arg(long, env = "DB_DATABASE", global = true, hide = true)]
     db_database: Option<String>,
@@ -53,7 +57,7 @@ pub(super) struct QueryParts {
         global = true,
         hide = true
     )]
-    database_password: Option<String>,
+    database_password: Option<Secret>,
     /// Its database (artstore)
     #[arg(long, env = "DATABASE_DATABASE", global = true, hide = true)]
     database_database: Option<String>,
@@ -61,65 +65,104 @@ pub(super) struct QueryParts {
 
 impl DbParts {
     pub(super) fn options(&self, database: &str) -> Result<Option<PgConnectOptions>, ConfigError> {
-        let given = [
-            &self.db_host,
-            &self.db_username,
-            &self.db_password,
-            &self.db_database,
-        ];
-        if given.iter().all(|part| part.is_none()) && self.db_port.is_none() {
-            return Ok(None);
+        Parts {
+            host: &self.db_host,
+            port: self.db_port,
+            user: &self.db_username,
+            password: SecretSetting::new("DB_PASSWORD", &self.db_password),
+            database: &self.db_database,
         }
-        let options = parts(
-            self.db_host.as_deref().unwrap_or("localhost"),
-            self.db_port,
-            self.db_username.as_deref(),
-            self.db_password.as_deref(),
-            self.db_database.as_deref().unwrap_or(database),
-        );
-        encrypted("DB_HOST", None, options).map(Some)
+        .options("DB", database)
     }
 }
 
 impl QueryParts {
     pub(super) fn options(&self, database: &str) -> Result<Option<PgConnectOptions>, ConfigError> {
-        let given = [
-            &self.database_host,
-            &self.database_username,
-            &self.database_password,
-            &self.database_database,
-        ];
-        if given.iter().all(|part| part.is_none()) && self.database_port.is_none() {
-            return Ok(None);
+        Parts {
+            host: &self.database_host,
+            port: self.database_port,
+            user: &self.database_username,
+            password: SecretSetting::new("DATABASE_PASSWORD", &self.database_password),
+            database: &self.database_database,
         }
-        let options = parts(
-            self.database_host.as_deref().unwrap_or("localhost"),
-            self.database_port,
-            self.database_username.as_deref(),
-            self.database_password.as_deref(),
-            self.database_database.as_deref().unwrap_or(database),
-        );
-        encrypted("DATABASE_HOST", None, options).map(Some)
+        .options("DATABASE", database)
     }
 }
 
-fn parts(
-    host: &str,
+/// The parts of a database under either name.
+struct Parts<'a> {
+    host: &'a Option<String>,
     port: Option<u16>,
-    user: Option<&str>,
-    password: Option<&str>,
-    database: &str,
-) -> PgConnectOptions {
-    let options = PgConnectOptions::new_without_pgpass()
-        .host(host)
-        .port(port.unwrap_or(5432))
-        .username(user.unwrap_or("artstore"))
-        .database(database);
-    match password {
-        Some(password) => options.password(password),
-        None => options,
+    user: &'a Option<String>,
+    password: SecretSetting<'a>,
+    database: &'a Option<String>,
+}
+
+impl Parts<'_> {
+    /// None where no part is given. `prefix` is that of their variables, `database` the name where none is given.
+    fn options(
+        &self,
+        prefix: &str,
+        database: &str,
+    ) -> Result<Option<PgConnectOptions>, ConfigError> {
+        let texts = [self.host, self.user, self.database];
+        if texts.iter().all(|part| part.is_none())
+            && self.port.is_none()
+            && !self.password.is_given()
+        {
+            return Ok(None);
+        }
+        let options = PgConnectOptions::new_without_pgpass()
+            .host(self.host.as_deref().unwrap_or("localhost"))
+            .port(self.port.unwrap_or(5432))
+            .username(self.user.as_deref().unwrap_or("artstore"))
+            .database(self.database.as_deref().unwrap_or(database));
+        let options = match self.password.value()? {
+            None => options,
+            Some(password) => {
+                refuse_well_known(&format!("{prefix}_PASSWORD"), &options, password.expose())?;
+                options.password(password.expose())
+            }
+        };
+        encrypted(&format!("{prefix}_HOST"), None, options).map(Some)
     }
 }
+
+fn refuse_well_known(
+    variable: &str,
+    options: &PgConnectOptions,
+    password: &str,
+) -> Result<(), ConfigError> {
+    match options.get_socket() {
+        Some(_) => Ok(()),
+        None => {
+            let (host, user) = (options.get_host(), options.get_username());
+            well_known::refuse(variable, host, user, password)
+        }
+    }
+}
+
+/// What the parser of URLs knows, besides `options[NAME]`.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "statement-cache-capacity",
+    "user",
+];
 
 /// Reads a URL. Its text may hold a password, and is not shown.
 pub(super) fn database_url(variable: &str, url: &str) -> Result<PgConnectOptions, ConfigError> {
@@ -135,6 +178,22 @@ pub(super) fn database_url(variable: &str, url: &str) -> Result<PgConnectOptions
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(refuse());
     }
-    let options = url.parse().map_err(|_| refuse())?;
+    let parsed = Url::parse(url).map_err(|_| refuse())?;
+    let options: PgConnectOptions = url.parse().map_err(|_| refuse())?;
+    let escaped = parsed.password().unwrap_or_default();
+    let password = form_urlencoded::parse(escaped.as_bytes()).next();
+    let mut password = password.map_or_else(String::new, |(password, _)| password.into_owned());
+    for (key, value) in parsed.query_pairs() {
+        match key.as_ref() {
+            "password" => password = value.into_owned(),
+            key if PARAMETERS.contains(&key) || key.starts_with("options[") => {}
+            // The parser's own warning, which is not logged, shows the value too.
+            _ => tracing::warn!(
+                "{variable}: a parameter of the URL is not known, and ignored; known are {}",
+                PARAMETERS.join(", ")
+            ),
+        }
+    }
+    refuse_well_known(variable, &options, &password)?;
     encrypted(variable, Some(url), options)
 }

@@ -1,13 +1,15 @@
 //! How a connection to PostgreSQL is encrypted: by the settings of libpq. Outside this machine no connection falls back
 //! to plain text, and a mode that does less here than its name promises is refused.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use artstore_runtime::configuration::ConfigError;
+use artstore_runtime::secret_file;
+
+use super::well_known;
 
 /// The files, by their names in a URL and in the environment.
 const FILES: [(&str, &str); 3] = [
@@ -32,6 +34,10 @@ pub(super) fn encrypted(
                 ))
             })?;
         }
+    }
+    if let Some(key) = &files[2] {
+        let setting = format!("{variable}: sslkey (PGSSLKEY)");
+        secret_file::warn_where_shared(&setting, Path::new(key));
     }
     let [authority, certificate, key] = files;
     if certificate.is_some() != key.is_some() {
@@ -89,12 +95,7 @@ fn has_mode(url: &str) -> bool {
 
 /// Whether the server is on this machine.
 fn is_local(options: &PgConnectOptions) -> bool {
-    let host = options.get_host().trim_matches(['[', ']']);
-    let address = host.parse::<IpAddr>();
-    options.get_socket().is_some()
-        || host.starts_with('/')
-        || host == "localhost"
-        || address.is_ok_and(|address| address.is_loopback())
+    options.get_socket().is_some() || well_known::is_local(options.get_host())
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ async fn lock(folder: &Path) -> anyhow::Result<File> {
 }
 
 /// What a kept folder must remember, because its data was made with it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Secrets {
     pub(super) nats_nodes: usize,
     /// The password of `account0`, `account1`, …

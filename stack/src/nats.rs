@@ -13,6 +13,8 @@ use artstore_bus::accounts::role::Role;
 use artstore_schemas::source::Source;
 use async_nats::jetstream::{self, stream};
 
+use artstore_runtime::secret::Secret;
+
 use super::folder::{Folder, Secrets, write_private};
 use super::ports;
 use super::process::Process;
@@ -39,9 +41,9 @@ pub(super) struct Accounts {
 pub(super) struct Nats {
     program: PathBuf,
     /// The passwords of the plain accounts.
-    accounts: Vec<String>,
+    accounts: Vec<Secret>,
     /// That of the reader who has no key.
-    reader: String,
+    reader: Secret,
     nodes: Vec<Node>,
 }
 
@@ -131,15 +133,18 @@ impl Nats {
         }
         Ok(Nats {
             program,
-            accounts: secrets.accounts[..accounts].to_vec(),
-            reader: secrets.reader.clone(),
+            accounts: secrets.accounts[..accounts]
+                .iter()
+                .map(|password| Secret::from(password.as_str()))
+                .collect(),
+            reader: Secret::from(secrets.reader.as_str()),
             nodes,
         })
     }
 
     /// All nodes' addresses with the account's credentials, separated by commas.
     pub(super) fn url(&self, account: usize) -> String {
-        let password = &self.accounts[account];
+        let password = self.accounts[account].expose();
         let urls = self
             .nodes
             .iter()
@@ -150,7 +155,7 @@ impl Nats {
     /// All nodes' addresses with a reader's login.
     pub(super) fn reader_url(&self) -> String {
         let urls = self.nodes.iter().map(|node| {
-            let (password, port) = (&self.reader, node.port);
+            let (password, port) = (self.reader.expose(), node.port);
             format!("nats://{READER}:{password}@127.0.0.1:{port}")
         });
         urls.collect::<Vec<_>>().join(",")
@@ -231,7 +236,10 @@ impl Nats {
     }
 
     async fn connect(&self, node: &Node, account: usize) -> anyhow::Result<jetstream::Context> {
-        let (user, password) = (format!("account{account}"), self.accounts[account].clone());
+        let (user, password) = (
+            format!("account{account}"),
+            self.accounts[account].expose().to_owned(),
+        );
         let options = async_nats::ConnectOptions::with_user_and_password(user, password)
             .connection_timeout(Duration::from_secs(2))
             .ignore_discovered_servers();

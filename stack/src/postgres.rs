@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use artstore_runtime::connection;
+use artstore_runtime::secret::Secret;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
@@ -51,7 +52,7 @@ pub(super) struct Postgres {
     /// Holds data, socket and log, and belongs to the user that PostgreSQL runs as.
     folder: PathBuf,
     user: Option<User>,
-    password: String,
+    password: Secret,
     port: u16,
     process: Mutex<Arc<Process>>,
 }
@@ -77,7 +78,7 @@ impl Postgres {
                 bin: bin.clone(),
                 folder: home.clone(),
                 user: user.clone(),
-                password: password.to_owned(),
+                password: password.into(),
                 port,
                 process: Mutex::new(Arc::clone(&process)),
             };
@@ -115,7 +116,8 @@ impl Postgres {
     pub(super) fn url(&self, database: &str) -> String {
         format!(
             "postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}",
-            self.password, self.port
+            self.password.expose(),
+            self.port
         )
     }
 
@@ -141,7 +143,7 @@ impl Postgres {
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port.to_string())
             .env("PGUSER", SUPERUSER)
-            .env("PGPASSWORD", &self.password);
+            .env("PGPASSWORD", self.password.expose());
         command
     }
 
@@ -191,7 +193,7 @@ impl Postgres {
             .host("127.0.0.1")
             .port(self.port)
             .username(SUPERUSER)
-            .password(&self.password)
+            .password(self.password.expose())
             .database("postgres")
             .ssl_mode(PgSslMode::Disable);
         Ok(connection::open(&options).await?)

@@ -7,8 +7,8 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::relay::publish::PublishMode;
 
-/// How one source is relayed.
-#[derive(Debug, Clone)]
+/// How one source is relayed. No debug output: the database has its password.
+#[derive(Clone)]
 pub struct RelayOptions {
     /// The source.
     pub source: Source,

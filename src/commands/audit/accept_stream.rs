@@ -59,7 +59,7 @@ pub async fn run(config: &Config, command: &AcceptStream) -> anyhow::Result<Exit
     let source = Source::of_stream(stream)
         .ok_or_else(|| ConfigError(format!("--stream: {stream} is no stream of a source")))?;
     let trusted = command.audit.trusted()?;
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore audit accept-stream"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore audit accept-stream")?)
         .await?
         .patient();
     let mut connection = reached(&database(config)?).await?;

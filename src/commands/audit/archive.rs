@@ -110,7 +110,7 @@ struct Made {
 pub async fn run(config: &Config, command: &Archive) -> anyhow::Result<ExitCode> {
     retention(command)?;
     let trusted = command.audit.trusted()?;
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore audit archive")).await?;
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore audit archive")?).await?;
     let mut connection = reached(&database(config)?).await?;
     // One at a time: a second one would record what the first has not removed.
     let locked: bool = sqlx::query_scalar(

@@ -115,7 +115,7 @@ pub async fn run(config: &Config, command: &Verify) -> anyhow::Result<ExitCode> 
     let bus = match command.no_bus {
         true => None,
         false => {
-            let options = config.bus(Role::Reader, "artstore audit verify");
+            let options = config.bus(Role::Reader, "artstore audit verify")?;
             let connect = again("NATS", None);
             let bus = connect.until(async || Ok(Bus::connect(&options).await?));
             Some(bus.await?.patient())

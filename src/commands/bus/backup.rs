@@ -50,7 +50,7 @@ pub struct CheckBackup {
 
 /// Takes a backup.
 pub(super) async fn run(config: &Config, command: &Backup) -> anyhow::Result<ExitCode> {
-    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus backup"))
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus backup")?)
         .await?
         .patient();
     let streams = streams(config, &bus, &command.source).await?;

@@ -51,7 +51,7 @@ pub(super) async fn run(config: &Config, command: &Restore) -> anyhow::Result<Ex
     let manifest = checked(&command.folder, is_wanted, command.json)?;
     refuse_unknown(command, &manifest)?;
     let wanted: Vec<StreamBackup> = manifest.streams.into_iter().filter(is_wanted).collect();
-    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus restore"))
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore bus restore")?)
         .await?
         .patient();
     let existing = restore::existing(&bus, &wanted).await?;
@@ -106,7 +106,7 @@ async fn sender(config: &Config, bus: &Bus, stream: &str) -> anyhow::Result<Bus>
     let Some(role) = Role::restoring(stream) else {
         return Ok(bus.clone());
     };
-    let options = config.bus(role, "artstore bus restore (chunks)");
+    let options = config.bus(role, "artstore bus restore (chunks)")?;
     match options.is_of_role()? {
         true => Ok(Bus::connect(&options).await?.patient()),
         false => Ok(bus.clone()),

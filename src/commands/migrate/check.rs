@@ -362,7 +362,14 @@ async fn rights(
 }
 
 async fn of_nats(config: &Config, sources: &[Source]) -> Report {
-    let options = config.bus(Role::Reader, "artstore migrate check");
+    let options = match config.bus(Role::Reader, "artstore migrate check") {
+        Ok(options) => options,
+        Err(error) => {
+            let mut report = Report::of("NATS");
+            report.add(Verdict::Stop, "settings", error);
+            return report;
+        }
+    };
     let shown = artstore_bus::connection::without_password(&options.url);
     let mut report = Report::of(format!("NATS: {shown}"));
     let bus = match Bus::connect(&options).await {

@@ -1,10 +1,13 @@
 //! `artstore migrate roles`: one role for each duty, with timeouts, limits and the least rights.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use artstore_migrations::roles::{Duty, Outcome, Role, make, roles};
+use artstore_runtime::secret::Secret;
+use artstore_runtime::secret_file::{self, SecretFileError};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -104,7 +107,7 @@ pub(super) async fn run(config: &Config, command: Roles) -> anyhow::Result<ExitC
         let mut connection = connect(&module, &database).await?;
         for role in roles {
             let password = password(command.passwords.as_deref(), &role)?;
-            let outcome = make(&mut connection, &module, &role, password.as_deref()).await?;
+            let outcome = make(&mut connection, &module, &role, password.as_ref()).await?;
             if password.is_some() && outcome == Outcome::SettingsLeft {
                 anyhow::bail!(
                     "{module}: {}: it has its rights, but not the password of --passwords, since this role may not \
@@ -137,18 +140,18 @@ pub(super) async fn run(config: &Config, command: Roles) -> anyhow::Result<ExitC
 }
 
 /// What stands in the file that is named like the role; none where there is no such file.
-fn password(folder: Option<&Path>, role: &Role) -> anyhow::Result<Option<String>> {
+fn password(folder: Option<&Path>, role: &Role) -> anyhow::Result<Option<Secret>> {
     let Some(path) = folder.map(|folder| folder.join(&role.name)) else {
         return Ok(None);
     };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let password = text.trim_end_matches(['\r', '\n']);
-            let is_empty = password.is_empty();
-            anyhow::ensure!(!is_empty, "--passwords: {} is empty", path.display());
-            Ok(Some(password.to_owned()))
+    match secret_file::read(&path) {
+        Ok(password) => {
+            secret_file::warn_where_shared("--passwords", &path);
+            Ok(Some(password))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(SecretFileError::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
         Err(error) => Err(error).with_context(|| format!("--passwords: {}", path.display())),
     }
 }

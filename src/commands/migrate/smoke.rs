@@ -68,7 +68,7 @@ pub async fn run(config: &Config, command: &Smoke) -> anyhow::Result<ExitCode> {
         )
     })?;
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus(Role::Operator, "artstore migrate smoke")).await?;
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore migrate smoke")?).await?;
     let mut report = Vec::new();
     let mut failed = false;
     for (module, database) in elements {

@@ -81,16 +81,14 @@ pub(super) fn targets(
     let wanted = |name| only.is_none_or(|module| module == name);
     let mut targets = Vec::new();
     // DB_* are the admin's or the element's: only --module states whose.
-    let admin = only == Some(ModuleName::Admin) || config.admin_database_url.is_some();
+    let admin = only == Some(ModuleName::Admin) || config.has_admin_url();
     if wanted(ModuleName::Admin) && admin {
         targets.extend(config.admin_database()?.map(|d| (Module::Admin, d)));
     }
     if wanted(ModuleName::Query) {
         targets.extend(config.query_database()?.map(|d| (Module::Query, d)));
     }
-    let storage = only == Some(ModuleName::Storage)
-        || config.storage_database_url.is_some()
-        || config.elements.is_some();
+    let storage = only == Some(ModuleName::Storage) || config.has_element_urls();
     if wanted(ModuleName::Storage) && storage {
         let elements = match config.element {
             Some(_) => vec![config.one_element(config.element()?.as_str())?],

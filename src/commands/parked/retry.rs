@@ -51,7 +51,7 @@ pub(super) async fn again(
     let wanted = store::groups(connection, &command.filter.which()).await?;
     let bus = match wanted.is_empty() {
         true => None,
-        false => Some(Bus::connect(&config.bus(Role::Reader, "artstore parked retry")).await?),
+        false => Some(Bus::connect(&config.bus(Role::Reader, "artstore parked retry")?).await?),
     };
     let mut outcomes = Vec::new();
     for Group { stream, key, alone } in wanted {

@@ -64,7 +64,7 @@ pub(super) async fn undo(
     let source =
         Source::of_stream(stream).ok_or_else(|| anyhow!("stream {stream} is none of a source"))?;
     let given_up = one(connection, command).await?;
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore parked undiscard")).await?;
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore parked undiscard")?).await?;
     let damage = breaks::damage(&bus, &source).await?;
     let mut reading = Reading {
         bus: &bus,

@@ -95,7 +95,7 @@ async fn halts(bus: Option<&Bus>, projection: Projected) -> Halts {
 pub async fn list(config: &Config, command: &List) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     // Without it nobody knows who has halted; the rest is in the databases.
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection list")).await;
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection list")?).await;
     for projection in Projected::value_variants() {
         if super::database::database(config, *projection).is_ok() {
             let mut connection = connect(config, *projection).await?;
@@ -146,7 +146,7 @@ fn code(seen: &[ListedProjection]) -> ExitCode {
 /// Shows one projection.
 pub async fn status(config: &Config, command: &Status) -> anyhow::Result<ExitCode> {
     let mut connection = connect(config, command.projection).await?;
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection status")).await?;
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection status")?).await?;
     let halts = halts(Some(&bus), command.projection).await;
     let seen = see(&mut connection, command.projection, halts).await?;
     connection.close().await?;

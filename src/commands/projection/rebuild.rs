@@ -79,7 +79,7 @@ async fn of<P: Projector>(
         return remove::<P>(&database, command.json).await;
     }
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection rebuild"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection rebuild")?)
         .await?
         .patient();
     if let Some(AsOfArgument(as_of)) = &command.as_of {

@@ -74,7 +74,7 @@ pub async fn repair(config: &Config, command: Repair) -> anyhow::Result<ExitCode
         ids.dedup();
     }
     let Name::QueryCache = command.projection;
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection repair"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection repair")?)
         .await?
         .patient();
     let repaired = repair::repair(&bus, &database, &damage).await?;

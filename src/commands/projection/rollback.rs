@@ -70,7 +70,7 @@ async fn of<P: Projector>(
 ) -> anyhow::Result<ExitCode> {
     let database = database(config, command.projection)?;
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection rollback"))
+    let bus = Bus::connect(&config.bus(Role::Reader, "artstore projection rollback")?)
         .await?
         .patient();
     let mut connection = connect(config, command.projection).await?;

@@ -58,7 +58,7 @@ pub(super) async fn connect_relays(
     let mut connected = Vec::with_capacity(relays.len());
     for relay in relays {
         let role = Role::Relay(relay.source.clone());
-        let options = config.bus(role, "artstore relay");
+        let options = config.bus(role, "artstore relay")?;
         let bus = match &shared {
             Some(bus) if !options.is_of_role()? => bus.clone(),
             Some(_) | None => connect(&options, patience, service).await?,
@@ -78,9 +78,9 @@ pub(super) async fn connect_projector(
     patience: Patience,
     service: &Service,
 ) -> anyhow::Result<(Bus, Option<Bus>)> {
-    let options = config.bus(reader.clone(), "artstore projector");
+    let options = config.bus(reader.clone(), "artstore projector")?;
     let bus = connect(&options, patience, service).await?;
-    let heads = config.bus(Role::AuditHeads, "artstore projector (heads)");
+    let heads = config.bus(Role::AuditHeads, "artstore projector (heads)")?;
     let publisher = match *reader == Role::AuditLog && heads.is_of_role()? {
         true => Some(connect(&heads, patience, service).await?),
         false => None,

@@ -24,7 +24,7 @@ impl Check {
         sources: &[(Source, PgConnectOptions)],
     ) -> anyhow::Result<Audit> {
         // The parts of the URL alone (DB_*) may be those of another module.
-        let Some(database) = admin.filter(|_| config.admin_database_url.is_some()) else {
+        let Some(database) = admin.filter(|_| config.has_admin_url()) else {
             return Ok(Audit::NotChecked("ADMIN_DATABASE_URL is not set"));
         };
         let mut connection = connect(database).await?;

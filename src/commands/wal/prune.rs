@@ -117,7 +117,7 @@ pub(super) async fn run(config: &Config, command: &Prune) -> anyhow::Result<Exit
             .filter(|age| Utc::now().checked_sub_signed(*age).is_some())
             .ok_or_else(|| ConfigError("--older-than: longer than time itself".to_owned()))?;
     let stop = stop_signal()?;
-    let bus = Bus::connect(&config.bus(Role::Operator, "artstore wal prune"))
+    let bus = Bus::connect(&config.bus(Role::Operator, "artstore wal prune")?)
         .await?
         .patient();
     let mut looked = Vec::new();

@@ -3,11 +3,17 @@
 //! - `tokens`: attacks on `artstore token check`, keys that come and go
 //! - `commands`: no command that changes or exports something gets through without its token
 //! - `events`: whose event it is
+//! - `secret_files`: secrets from files and from systemd credentials; passwords that everybody knows
+//! - `leaks`: no secret is in any output, stream, table or file
 
 mod commands;
 mod events;
+mod leaks;
+mod secret_files;
 mod tokens;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -22,11 +28,16 @@ fn keys() -> PathBuf {
     folder
 }
 
-/// A file with a token.
+/// A file with a token, or another secret, for its owner alone.
 fn file(name: &str, token: &str) -> PathBuf {
     let file = folder("token").join(name);
     std::fs::write(&file, format!("{token}\n")).unwrap();
+    give(&file, 0o600);
     file
+}
+
+fn give(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 /// An empty folder for what a command may write.

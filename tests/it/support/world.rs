@@ -1,7 +1,7 @@
 //! A world: elements, a query module and an admin module with their databases, and a NATS server with the accounts of
 //! an installation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -131,6 +131,11 @@ impl World {
         let heads = StreamName::audit_heads();
         world.bus.ensure(&heads, replicas).await.unwrap();
         world
+    }
+
+    /// The folder of its NATS server, where it has one of its own.
+    pub fn nats_folder(&self) -> &Path {
+        self._nats.as_ref().unwrap().directory()
     }
 
     /// Another connection to NATS.

@@ -238,6 +238,9 @@ fn one_page_lists_every_variable_and_no_help_says_a_secret() {
                 for name in EVERYWHERE.iter().chain(RELAY).chain(&["ARTSTORE_REPLICAS"]) {
                     assert!(said(&name), "{name}: {help}");
                 }
+                for name in SECRETS {
+                    assert!(help.contains(&format!("{name}_FILE")), "{name}: {help}");
+                }
             } else {
                 // A command's help is about the command.
                 assert_eq!(EVERYWHERE.iter().filter(said).count(), 0, "{help}");

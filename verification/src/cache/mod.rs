@@ -54,8 +54,7 @@ pub use confirm::PendingFiles;
 use super::finding::{Finding, Kind};
 use confirm::Confirm;
 
-/// What is compared.
-#[derive(Debug)]
+/// What is compared. No debug output: the databases have their passwords.
 pub struct Scope<'a> {
     /// The bus.
     pub bus: &'a Bus,
