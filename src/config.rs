@@ -294,17 +294,7 @@ impl Config {
 
     fn all_elements(&self) -> Result<Vec<(ElementName, PgConnectOptions)>, ConfigError> {
         if let Some(list) = self.element_list().value()? {
-            let mut elements: Vec<(ElementName, PgConnectOptions)> = Vec::new();
-            for (name, url) in pairs("ARTSTORE_ELEMENTS", list.expose())? {
-                let element = element_name("ARTSTORE_ELEMENTS", &name)?;
-                if elements.iter().any(|(known, _)| *known == element) {
-                    return Err(ConfigError(format!(
-                        "ARTSTORE_ELEMENTS: element {element} is named twice"
-                    )));
-                }
-                elements.push((element, database_url("ARTSTORE_ELEMENTS", &url)?));
-            }
-            return Ok(elements);
+            return elements(list.expose());
         }
         let database = match self.storage_url().value()? {
             Some(url) => Some(database_url("STORAGE_DATABASE_URL", url.expose())?),
@@ -392,6 +382,21 @@ impl Config {
     }
 }
 
+/// Reads `ARTSTORE_ELEMENTS`. An error shows no URL: it may hold a password.
+pub fn elements(list: &str) -> Result<Vec<(ElementName, PgConnectOptions)>, ConfigError> {
+    let mut elements: Vec<(ElementName, PgConnectOptions)> = Vec::new();
+    for (name, url) in pairs("ARTSTORE_ELEMENTS", list)? {
+        let element = element_name("ARTSTORE_ELEMENTS", &name)?;
+        if elements.iter().any(|(known, _)| *known == element) {
+            return Err(ConfigError(format!(
+                "ARTSTORE_ELEMENTS: element {element} is named twice"
+            )));
+        }
+        elements.push((element, database_url("ARTSTORE_ELEMENTS", &url)?));
+    }
+    Ok(elements)
+}
+
 fn element_name(variable: &str, name: &str) -> Result<ElementName, ConfigError> {
     name.parse()
         .map_err(|error| ConfigError(format!("{variable}: {error}")))
@@ -405,7 +410,7 @@ fn pairs(variable: &str, list: &str) -> Result<Vec<(String, String)>, ConfigErro
             // Before the `=` of a URL whose name was forgotten may stand a password.
             let pair = item
                 .split_once('=')
-                .filter(|(name, _)| !name.contains("://"));
+                .filter(|(name, _)| !name.contains("://") && !name.contains('@'));
             let (name, value) = pair.ok_or_else(|| {
                 ConfigError(format!(
                     "{variable}: an item of {} characters without a name and `=`; expected \
@@ -416,4 +421,23 @@ fn pairs(variable: &str, list: &str) -> Result<Vec<(String, String)>, ConfigErro
             Ok((name.trim().to_owned(), value.trim().to_owned()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a comma of a password was not encoded, or a name forgotten, what seems a name is part of one.
+    #[test]
+    fn an_error_about_elements_shows_no_password() {
+        for list in [
+            "elem=postgres://u:a,secret@h/d?sslmode=require",
+            "postgres://u:secret@h/d?sslmode=require",
+            "elem:secret@h/d?sslmode=require",
+            "elem=u:secret@h/d",
+        ] {
+            let error = elements(list).expect_err("no list of elements");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! events are crates of their own.
 //!
 //! - [`names`]: elements, sources and streams, as people name them
-//! - `day_or_time`: a moment, as people give it to a command
+//! - [`day_or_time`]: a moment, as people give it to a command
 //! - [`config`]: all settings
 //! - [`audit_keys`]: those of the audit log, read into keys
 //! - [`telemetry`]: the process's own log
@@ -26,7 +26,7 @@ pub mod audit_keys;
 pub mod bus_backup;
 pub mod commands;
 pub mod config;
-mod day_or_time;
+pub mod day_or_time;
 pub mod error_text;
 pub mod names;
 pub mod operator;

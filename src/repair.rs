@@ -103,7 +103,7 @@ fn is_busy(error: &anyhow::Error) -> bool {
 
 /// Reads what is to be repaired from a report of `artstore verify --json`: those of its findings
 /// whose command is this one.
-pub(crate) fn from_report(text: &str) -> anyhow::Result<Damage> {
+pub fn from_report(text: &str) -> anyhow::Result<Damage> {
     let report: serde_json::Value = serde_json::from_str(text).context("no JSON")?;
     // The read model's database was not configured: nothing of it was compared.
     if report.get("cache").is_some_and(serde_json::Value::is_null) {

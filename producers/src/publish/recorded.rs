@@ -12,7 +12,7 @@ pub(crate) const MARKER: u32 = 1;
 /// What this API keeps in `operation_data`. The marker means for the relay that a committed row
 /// carries the file's full state, so that it is published as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Recorded {
+pub struct Recorded {
     pub(crate) artstore: u32,
     pub(crate) actor: Actor,
     #[serde(default)]

@@ -20,7 +20,7 @@
 //! - [`rows`]: finished rows by their positions
 //! - [`api_url`]: where an element's API is reached
 //! - [`translate`]: a row becomes an event
-//! - `translated`: that event, before the relay adds its state
+//! - [`translated`]: that event, before the relay adds its state
 //! - `wal_event`, `outbox_event`: each kind of row
 //! - [`omit`]: what does not fit into a message
 //! - [`publish`]: messages, each accepted only at its expected sequence
@@ -52,7 +52,7 @@ mod standby;
 mod supervise;
 mod term;
 pub mod translate;
-pub(crate) mod translated;
+pub mod translated;
 mod wal_event;
 
 pub use options::RelayOptions;

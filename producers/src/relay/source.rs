@@ -57,37 +57,49 @@ pub enum Content {
 /// A finished WAL row.
 #[derive(Debug, Clone)]
 pub struct WalRow {
-    pub(crate) operation_type: String,
-    pub(crate) status: Status,
-    pub(crate) file_id: Option<Uuid>,
-    pub(crate) state: WalState,
-    pub(crate) error_message: Option<String>,
-    pub(crate) started_at: DateTime<Utc>,
-    pub(crate) completed_at: Option<DateTime<Utc>>,
-    pub(crate) duration_ms: Option<i32>,
-    pub(crate) user_id: Option<String>,
+    /// The operation type as the element wrote it.
+    pub operation_type: String,
+    /// How it ended.
+    pub status: Status,
+    /// The file that it was about.
+    pub file_id: Option<Uuid>,
+    /// The file's state.
+    pub state: WalState,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: Option<i32>,
+    /// Who did it, as a service of the product wrote it.
+    pub user_id: Option<String>,
     /// The role that finished it; none of a row from before the column.
-    pub(crate) database_role: Option<String>,
+    pub database_role: Option<String>,
     /// Values that were too large to be fetched, also of a file whose state is not taken from `_files`.
-    pub(crate) large: Vec<Omitted>,
+    pub large: Vec<Omitted>,
 }
 
 /// Which source of the file's state counts.
 #[derive(Debug, Clone)]
-pub(crate) enum WalState {
+pub enum WalState {
     /// The row's own: it carries the full state of a committed operation.
     Recorded(Box<Recorded>),
     /// That of `_files` in the poll's own statement: present or absent, whatever the operation.
     Joined {
+        /// The row's own text.
         operation_data: String,
         /// What our API knew of an operation that was not committed.
         recorded: Option<Box<Recorded>>,
+        /// None where it is absent.
         file: Option<Box<File>>,
     },
 }
 
 impl WalState {
-    pub(crate) fn read(
+    /// Reads the text of a row; `file`: the state of `_files`.
+    pub fn read(
         status: Status,
         operation_data: String,
         file_id: Option<Uuid>,
@@ -107,19 +119,28 @@ impl WalState {
 /// A row of an outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxRow {
-    pub(crate) entity: String,
-    pub(crate) action: String,
-    pub(crate) ordering_key: Option<Uuid>,
-    pub(crate) subject: Option<String>,
-    pub(crate) data: String,
-    pub(crate) actor: String,
+    /// What it happened to; its constraint allows letters, digits and `-`.
+    pub entity: String,
+    /// What happened; as the entity.
+    pub action: String,
+    /// What keeps events in order.
+    pub ordering_key: Option<Uuid>,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// The facts: JSON.
+    pub data: String,
+    /// Who did it: JSON.
+    pub actor: String,
     /// The role that wrote it; none of a row from before the column.
-    pub(crate) database_role: Option<String>,
-    pub(crate) request_id: Option<String>,
-    pub(crate) traceparent: Option<String>,
-    pub(crate) occurred_at: DateTime<Utc>,
+    pub database_role: Option<String>,
+    /// The caller's correlation id.
+    pub request_id: Option<String>,
+    /// The caller's trace.
+    pub traceparent: Option<String>,
+    /// When it happened.
+    pub occurred_at: DateTime<Utc>,
     /// Values that were too large to be fetched.
-    pub(crate) large: Vec<Omitted>,
+    pub large: Vec<Omitted>,
 }
 
 /// The table that contains a source's rows, and what belongs to it.

@@ -23,7 +23,7 @@ struct Header {
 }
 
 /// The name of the key, where the header gives one.
-pub(super) fn key_id(token: &str) -> Result<Option<String>, TokenRefused> {
+pub fn key_id(token: &str) -> Result<Option<String>, TokenRefused> {
     let bytes = token.len();
     if bytes > MAX_BYTES {
         let most = MAX_BYTES;

@@ -23,7 +23,7 @@ const LEAST_BITS: u32 = 2_048;
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The keys, by their names.
-pub(super) type ByName = BTreeMap<String, DecodingKey>;
+pub type ByName = BTreeMap<String, DecodingKey>;
 
 /// Files by their names, as they were read.
 type Files = Vec<(String, Vec<u8>)>;
@@ -63,7 +63,10 @@ impl Keys {
         }
         let keys = match is_folder {
             true => of_folder(&files),
-            false => of_file(&files),
+            false => match files.first() {
+                Some((name, bytes)) => of_file(name, bytes),
+                None => Err("there is nothing".to_owned()),
+            },
         };
         let keys = Arc::new(keys.map_err(error)?);
         *read = Some((files, keys.clone()));
@@ -124,13 +127,11 @@ fn of_folder(files: &[(String, Vec<u8>)]) -> Result<ByName, String> {
     }
 }
 
-fn of_file(files: &[(String, Vec<u8>)]) -> Result<ByName, String> {
-    let Some((name, bytes)) = files.first() else {
-        return Err("there is nothing".to_owned());
-    };
+/// The keys in a file of this name: one in PEM, or those of a JWK set. The error shows nothing of the file.
+pub fn of_file(name: &str, bytes: &[u8]) -> Result<ByName, String> {
     match bytes.trim_ascii_start().starts_with(b"{") {
         true => jwk_set(bytes),
-        false => Ok(ByName::from([(name.clone(), pem(bytes)?)])),
+        false => Ok(ByName::from([(name.to_owned(), pem(bytes)?)])),
     }
 }
 

@@ -2,7 +2,7 @@
 //! heads. In the order in which a row takes shape:
 //!
 //! - [`mapping`]: from a message to a row
-//! - `canonical`: JSON as text that is the same everywhere
+//! - [`canonical`]: JSON as text that is the same everywhere
 //! - [`row`]: the bytes that are signed
 //! - [`chain`]: each signature covers the one before it
 //! - [`tree`], [`tile`]: the tree over the rows, and how it is stored
@@ -21,7 +21,7 @@
 //! `docs/audit-format.md` is the contract for other implementations.
 
 pub(crate) mod append;
-pub(crate) mod canonical;
+pub mod canonical;
 pub mod chain;
 mod derived;
 pub mod head;

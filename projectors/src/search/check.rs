@@ -8,7 +8,7 @@ use super::words::nfc;
 
 impl Search {
     /// Checks the question, and reads the token.
-    pub(super) fn check(&self) -> Result<Option<Cursor>, SearchError> {
+    pub fn check(&self) -> Result<Option<Cursor>, SearchError> {
         let refuse = |text: String| Err(SearchError::Invalid(text));
         check_text("the search text", &self.text, LONGEST_TEXT)?;
         self.filters.check()?;

@@ -3,9 +3,9 @@
 //!
 //! - [`query`]: what is asked
 //! - [`filters`]: the conditions that files must meet
-//! - `cursor`: where the next page begins
+//! - [`cursor`]: where the next page begins
 //! - `check`, `text_check`: what is refused before the database sees it
-//! - `words`: the words of its text, and the normal form in which letters are compared
+//! - [`words`]: the words of its text, and the normal form in which letters are compared
 //! - `sql`: the statements
 //! - `ranked`: the hits of a page; by relevance, in two steps
 //! - [`hit`]: a file that was found
@@ -15,7 +15,7 @@
 //! Every value is bound. Nothing that a caller passes becomes part of a statement's text.
 
 mod check;
-pub(crate) mod cursor;
+pub mod cursor;
 pub mod filters;
 pub mod hit;
 pub mod query;
@@ -24,7 +24,7 @@ pub mod search_error;
 mod sql;
 pub mod suggest;
 mod text_check;
-mod words;
+pub mod words;
 
 pub use self::sql::{COUNTED, RANKED};
 use std::time::{Duration, Instant};

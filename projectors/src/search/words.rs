@@ -6,16 +6,17 @@ use unicode_normalization::UnicodeNormalization as _;
 
 /// A word, or several in quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Term {
+pub struct Term {
     /// It must not be there.
-    pub(super) negated: bool,
-    pub(super) text: String,
+    pub negated: bool,
+    /// As it stands in the question.
+    pub text: String,
 }
 
 /// Reads a text as PostgreSQL's websearch_to_tsquery does: terms side by side must all be there, `or` between
 /// them means either side, which binds less, `-` in front means not, quotes hold a phrase. No text is an
 /// error. The outer list's items are alternatives.
-pub(super) fn read(text: &str) -> Vec<Vec<Term>> {
+pub fn read(text: &str) -> Vec<Vec<Term>> {
     let mut alternatives: Vec<Vec<Term>> = vec![Vec::new()];
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
@@ -54,12 +55,12 @@ pub(super) fn read(text: &str) -> Vec<Vec<Term>> {
 }
 
 /// Composed letters where there are any: `й` is one character, however it was typed.
-pub(super) fn nfc(text: &str) -> String {
+pub fn nfc(text: &str) -> String {
     text.nfc().collect()
 }
 
 /// That, with ligatures, wide digits and the like as plain ones, and `ё` as `е`: words are compared so.
-pub(super) fn folded(text: &str) -> String {
+pub fn folded(text: &str) -> String {
     let plain = |c| match c {
         'ё' => 'е',
         'Ё' => 'Е',
