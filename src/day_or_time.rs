@@ -1,6 +1,6 @@
 //! A moment as people give it to a command: a time, or a day in UTC.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, TimeDelta, Utc};
 
 /// A time, or the first moment of a day.
 pub fn first(text: &str) -> Result<DateTime<Utc>, String> {
@@ -10,13 +10,15 @@ pub fn first(text: &str) -> Result<DateTime<Utc>, String> {
 /// A time, or the last moment of a day, as databases keep times.
 pub fn last(text: &str) -> Result<DateTime<Utc>, String> {
     time(text, |day| {
-        let next = day.checked_add_days(Days::new(1)).unwrap_or(day);
-        next.and_time(NaiveTime::MIN).and_utc() - TimeDelta::microseconds(1)
+        let first = day.and_time(NaiveTime::MIN).and_utc();
+        first + TimeDelta::days(1) - TimeDelta::microseconds(1)
     })
 }
 
 fn time(text: &str, of_day: impl Fn(NaiveDate) -> DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    if let Ok(day) = text.parse::<NaiveDate>() {
+    // Of the years of RFC 3339, as a time is.
+    let day = text.parse::<NaiveDate>().ok();
+    if let Some(day) = day.filter(|day| (0..=9_999).contains(&day.year())) {
         return Ok(of_day(day));
     }
     DateTime::parse_from_rfc3339(text)
@@ -40,6 +42,11 @@ mod tests {
             "2026-01-31T23:59:59.999999+00:00"
         );
         assert!(super::first("31.1.2026").is_err());
+        for beyond in ["+262142-12-31", "+10000-01-01", "-0001-01-01"] {
+            assert!(super::first(beyond).is_err(), "{beyond}");
+            assert!(super::last(beyond).is_err(), "{beyond}");
+        }
+        assert!(super::first("9999-12-31") < super::last("9999-12-31"));
         let moment = super::first("2026-01-31T15:04:05+03:00").expect("a time");
         assert_eq!(moment.to_rfc3339(), "2026-01-31T12:04:05+00:00");
     }

@@ -122,7 +122,11 @@ impl Damage {
                 let last = hole.first - 1;
                 left.push(Sequences { first: next, last });
             }
-            next = hole.last.saturating_add(1);
+            // Nothing comes after the last number that there is.
+            let Some(after) = hole.last.checked_add(1) else {
+                return left;
+            };
+            next = after;
         }
         if next <= last {
             left.push(Sequences { first: next, last });
@@ -178,25 +182,26 @@ fn without(list: &[Sequences], other: &[Sequences]) -> Vec<Sequences> {
     let mut left = Vec::new();
     let mut other = other.iter().peekable();
     for range in list {
-        let mut next = range.first;
+        let mut next = Some(range.first);
         while other.next_if(|taken| taken.last < range.first).is_some() {}
         while let Some(taken) = other.peek().filter(|taken| taken.first <= range.last) {
-            if taken.first > next {
+            if let Some(first) = next.filter(|next| taken.first > *next) {
                 left.push(Sequences {
-                    first: next,
+                    first,
                     last: taken.first - 1,
                 });
             }
-            next = taken.last.saturating_add(1);
+            // Nothing comes after the last number that there is.
+            next = taken.last.checked_add(1);
             // It may reach into the next range, too.
             if taken.last > range.last {
                 break;
             }
             other.next();
         }
-        if next <= range.last {
+        if let Some(first) = next.filter(|next| *next <= range.last) {
             left.push(Sequences {
-                first: next,
+                first,
                 last: range.last,
             });
         }
@@ -225,6 +230,33 @@ fn add(list: &mut Vec<Sequences>, new: Sequences) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_comes_after_the_last_sequence() {
+        let whole = Sequences {
+            first: 1,
+            last: u64::MAX,
+        };
+        let damage = |list| Damage {
+            ignored: list,
+            ..Damage::default()
+        };
+        let hole = Damage {
+            holes: vec![whole],
+            ..Damage::default()
+        };
+        assert_eq!(hole.left_of_hole(1, u64::MAX), []);
+        let (all, some) = (
+            damage(vec![whole]),
+            damage(vec![Sequences { first: 5, ..whole }]),
+        );
+        assert_eq!(all.with(&some).ignored, [whole]);
+        let breaks = Damage {
+            breaks: vec![Sequences { first: 5, ..whole }],
+            ..Damage::default()
+        };
+        assert_eq!(all.with(&breaks).ignored, [Sequences { last: 4, ..whole }]);
+    }
 
     #[test]
     fn a_place_is_covered_only_in_the_way_that_it_was_accepted() {

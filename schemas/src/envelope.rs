@@ -225,6 +225,8 @@ fn decode_attribute(text: &str) -> Option<String> {
         let escaped = (byte == b'%')
             .then(|| after.get(..2))
             .flatten()
+            // A number may have a sign, an escape not.
+            .filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))
             .and_then(|hex| std::str::from_utf8(hex).ok())
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match escaped {
@@ -284,6 +286,20 @@ mod tests {
         assert_eq!(Envelope::from_headers(&headers), Ok(envelope()));
         let subject = headers.get(SUBJECT).expect("a subject").as_str();
         assert!(subject.is_ascii() && !subject.contains(' '), "{subject}");
+    }
+
+    /// As the audit log and other readers see it.
+    #[test]
+    fn an_escape_is_two_hexadecimal_digits() {
+        for (text, expected) in [
+            ("a%20b%2Bc%2b", "a b+c+"),
+            ("%+5", "%+5"),
+            ("%-0%", "%-0%"),
+            ("%zz%2", "%zz%2"),
+        ] {
+            assert_eq!(decode_attribute(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(decode_attribute("%ff"), None);
     }
 
     #[test]

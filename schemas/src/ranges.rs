@@ -30,6 +30,15 @@ pub struct InvalidRanges {
     text: String,
 }
 
+impl InvalidRanges {
+    /// Shows the beginning of a text, which may be as long as its writer wanted.
+    fn of(text: &str) -> Self {
+        Self {
+            text: text.chars().take(100).collect(),
+        }
+    }
+}
+
 impl Ranges {
     /// The ranges, ascending.
     pub fn as_slice(&self) -> &[Range] {
@@ -135,7 +144,11 @@ impl Ranges {
                     last: range.first - 1,
                 });
             }
-            next = range.last.saturating_add(1);
+            // Nothing comes after the last number that there is.
+            let Some(after) = range.last.checked_add(1) else {
+                return Self(gaps);
+            };
+            next = after;
         }
         if next <= last {
             gaps.push(Range { first: next, last });
@@ -192,18 +205,14 @@ impl FromStr for Ranges {
         let mut ranges = Vec::new();
         let mut before = 0_i64;
         for item in text.split(',') {
-            let range = parse_item(item, before).ok_or_else(|| InvalidRanges {
-                text: text.to_owned(),
-            })?;
+            let range = parse_item(item, before).ok_or_else(|| InvalidRanges::of(text))?;
             before = range.last;
             ranges.push(range);
         }
         let ranges = Self(ranges);
         // One text for one set: ranges that touch, or a spare sign, are not ours.
         if ranges.to_string() != text || ranges.0.windows(2).any(|w| w[0].last + 1 == w[1].first) {
-            return Err(InvalidRanges {
-                text: text.to_owned(),
-            });
+            return Err(InvalidRanges::of(text));
         }
         Ok(ranges)
     }
@@ -222,6 +231,23 @@ fn parse_item(item: &str, before: i64) -> Option<Range> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn nothing_comes_after_the_last_number() {
+        let whole: Ranges = "1+9223372036854775806".parse().expect("all positions");
+        assert_eq!(whole.gaps(i64::MAX), Ranges::default());
+        let last: Ranges = "9223372036854775807".parse().expect("the last one");
+        assert_eq!(last.gaps(i64::MAX).to_string(), "1+9223372036854775805");
+        assert_eq!(whole.minus(&last).to_string(), "1+9223372036854775805");
+    }
+
+    /// It goes into logs and rows.
+    #[test]
+    fn an_error_shows_the_beginning_of_a_text() {
+        let long = "1,".repeat(50_000_000);
+        let error = long.parse::<Ranges>().expect_err("it ends with a comma");
+        assert!(error.to_string().len() < 200);
+    }
 
     proptest! {
         /// Whatever the order of insertion: the set and what is not in it are those of a plain set.

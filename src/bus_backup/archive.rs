@@ -77,6 +77,10 @@ impl Archive {
                 }
                 continue;
             };
+            // Any number of them could come within a header.
+            if data.is_empty() {
+                continue;
+            }
             if self.held.is_empty() {
                 self.held_at = 0;
             }
@@ -193,6 +197,7 @@ fn text(field: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frames::masked;
     use super::*;
 
     const BEGIN: &[u8] = b"\xff\x06\0\0S2sTwO";
@@ -251,6 +256,34 @@ mod tests {
             let (plain, _) = passed(&[&kept[..], &end].concat(), frame).expect("passed");
             assert_eq!(plain, [&kept[..], &end].concat(), "{frame}: there is none");
         }
+    }
+
+    /// A frame may hold nothing: any number of them within a header is not kept.
+    #[test]
+    fn empty_frames_are_not_kept() {
+        let whole = [
+            entry("meta.inf", b"{}"),
+            entry("msgs/1.blk", &[7; 600]),
+            vec![0; 2 * UNIT],
+        ]
+        .concat();
+        let empty = [1, 4, 0, 0]
+            .iter()
+            .copied()
+            .chain(masked(&[]).to_le_bytes());
+        let empty: Vec<u8> = empty.collect();
+        let mut stream = BEGIN.to_vec();
+        stream.extend(uncompressed(&whole[..1_100]));
+        stream.extend(empty.repeat(100_000));
+        stream.extend(uncompressed(&whole[1_100..]));
+        let mut archive = Archive::default();
+        for bytes in stream.chunks(1_000) {
+            archive
+                .take(bytes, |_| Ok::<_, BadArchive>(()))
+                .expect("passed");
+            assert!(archive.held.len() <= UNIT, "{}", archive.held.len());
+        }
+        assert_eq!(archive.finish().expect("whole"), 1);
     }
 
     #[test]

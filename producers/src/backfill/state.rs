@@ -137,8 +137,13 @@ impl Digest {
 /// The bytes of a hexadecimal text; where it is none, bytes that are no digest.
 fn from_hex(text: &str) -> Vec<u8> {
     let pairs = text.as_bytes().chunks(2);
+    // A number may have a sign, a digest not.
+    let is_digest = pairs
+        .clone()
+        .all(|pair| matches!(pair, [a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()));
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.map(byte).collect::<Option<_>>().unwrap_or_default()
+    let bytes = is_digest.then(|| pairs.map(byte).collect::<Option<_>>());
+    bytes.flatten().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -147,6 +152,14 @@ mod tests {
     use crate::relay::omit::sha256;
     use artstore_schemas::json::Document;
     use chrono::DateTime;
+
+    #[test]
+    fn a_digest_has_digits_alone() {
+        assert_eq!(from_hex("0aFf"), [10, 255]);
+        for bad in ["+a", "0a+f", "0", "-1", "éa"] {
+            assert_eq!(from_hex(bad), Vec::<u8>::new(), "{bad}");
+        }
+    }
 
     fn is_held_as(said: &State, held: &File) -> bool {
         said.is_held_as(&State::of(held, &[]), held)
