@@ -1,7 +1,7 @@
 # Thin names for the commands in the README.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick bench proof lint deny sbom docs soak-verify measure-accounts measure-rebuild measure-verify standstill
+.PHONY: help setup demo test test-quick bench proof lint deny sbom docs fuzz soak-verify measure-accounts measure-rebuild measure-verify standstill
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -54,6 +54,7 @@ proof: ## what verify costs at 100,000 and 1,000,000 files: takes minutes (PROOF
 
 lint: ## formatting, clippy and the API's documentation, warnings denied
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 
@@ -67,6 +68,10 @@ sbom: ## the bill of materials of the program, target/sbom/artstore.cdx.json (AR
 docs: ## build the documents into a site, target/docs/site, and check its links
 	scripts/setup --docs
 	scripts/docs
+
+fuzz: ## each fuzz target for a minute (FUZZ_SECONDS=3600: an hour; TARGETS="ranges token": some of them)
+	scripts/setup --fuzz
+	scripts/fuzz $(TARGETS)
 
 soak-verify: ## ten minutes of mixed load with kills, checked all the time: no false alarm
 	scripts/setup --tests
