@@ -6,7 +6,7 @@
 //! - `limits`: many consumers
 //! - `speed`: what accounts cost
 
-mod headers;
+pub mod headers;
 mod limits;
 mod refused;
 mod replies;

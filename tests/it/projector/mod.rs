@@ -5,6 +5,7 @@
 //! - `batches`: a backlog is applied in large batches
 //! - `interleaving`: two streams in every order
 //! - `deliveries`: what others can do to a projector's consumers
+//! - `hostile`: messages that only somebody with a relay's key can publish
 //! - `parking`: events that can't be applied, and what operators do with them
 //! - `pausing`: nothing is applied while a projection is paused
 //! - `registry`: the element registry
@@ -13,6 +14,7 @@
 mod batches;
 mod crashes;
 mod deliveries;
+mod hostile;
 mod interleaving;
 mod kit;
 pub mod parking;

@@ -16,7 +16,7 @@ const MOST: usize = 80 * 1024 * 1024;
 const MANY: usize = 320 * 1024 * 1024;
 
 /// The most memory that a process has had, in bytes; none once it has ended.
-fn peak(pid: u32) -> Option<usize> {
+pub fn peak(pid: u32) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
         .lines()

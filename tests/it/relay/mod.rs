@@ -15,7 +15,7 @@ mod api_urls;
 mod crashes;
 mod gaps;
 mod halted_sources;
-mod large_rows;
+pub mod large_rows;
 pub mod refusals;
 mod reserved;
 mod stepping_aside;
