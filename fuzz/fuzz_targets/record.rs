@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(record.damage.is_up_to(SEQUENCE));
             assert_eq!(envelope.source, source.ce_source());
         }
-        Err(problem) => assert!(problem.len() < 2 * body.len() + 2_000),
+        Err(problem) => assert!(problem.len() < 3_000),
     }
     if let Ok(record) = record::source_accepted(&source, SEQUENCE, &envelope, body) {
         assert!(record.high_water_mark >= 0 && record.last_agreeing < SEQUENCE);

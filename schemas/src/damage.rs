@@ -88,9 +88,7 @@ impl Damage {
     /// These ranges and newer ones; where they overlap the newer one counts. No range is gone through
     /// one by one.
     pub fn with(&self, newer: &Self) -> Self {
-        let mut messages = newer.ignored.clone();
-        messages.extend(&newer.breaks);
-        messages.sort_unstable_by_key(|range| range.first);
+        let messages = joined(newer.ignored.clone(), &newer.breaks);
         let holes = self.holes.iter().copied();
         let holes = holes.filter(|hole| around(&messages, hole.first).is_none());
         Self {
@@ -256,6 +254,23 @@ mod tests {
             ..Damage::default()
         };
         assert_eq!(all.with(&breaks).ignored, [Sequences { last: 4, ..whole }]);
+    }
+
+    #[test]
+    fn a_sequence_in_both_lists_is_taken_once() {
+        let (all, some) = (Sequences { first: 1, last: 9 }, Sequences::one(6));
+        let old = Damage {
+            ignored: vec![Sequences { first: 2, last: 9 }],
+            breaks: vec![all],
+            ..Damage::default()
+        };
+        let newer = Damage {
+            ignored: vec![all],
+            breaks: vec![some],
+            ..Damage::default()
+        };
+        let both = old.with(&newer);
+        assert_eq!((both.ignored, both.breaks), (vec![all], vec![some]));
     }
 
     #[test]

@@ -374,7 +374,7 @@ pub enum DecodeError {
 impl DecodeError {
     fn unknown(event_type: &str) -> Self {
         Self::Unknown {
-            event_type: event_type.to_owned(),
+            event_type: shown(event_type),
         }
     }
 }
@@ -406,11 +406,21 @@ fn read<T: DeserializeOwned>(event_type: &EventType, body: &[u8]) -> Result<T, D
     let value = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| malformed(event_type, "", &error))?;
     reader.end().map_err(|error| DecodeError::Malformed {
-        event_type: event_type.to_string(),
+        event_type: shown(&event_type.to_string()),
         path: "after the body".to_owned(),
-        reason: error.to_string(),
+        reason: shown(&error.to_string()),
     })?;
     Ok(value)
+}
+
+/// The beginning of a text that whoever published a message has chosen: an error goes into logs and rows,
+/// again and again while a stream is halted.
+pub(crate) fn shown(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn malformed(
@@ -419,9 +429,9 @@ fn malformed(
     error: &serde_path_to_error::Error<serde_json::Error>,
 ) -> DecodeError {
     DecodeError::Malformed {
-        event_type: event_type.to_string(),
-        path: format!("{below}{}", error.path()),
-        reason: error.inner().to_string(),
+        event_type: shown(&event_type.to_string()),
+        path: shown(&format!("{below}{}", error.path())),
+        reason: shown(&error.inner().to_string()),
     }
 }
 
@@ -441,6 +451,24 @@ mod tests {
             decode(&source, &newer, body),
             Err(DecodeError::Unknown { .. })
         ));
+    }
+
+    #[test]
+    fn an_error_is_short_whatever_the_message_holds() {
+        let long = "я".repeat(400_000);
+        let source = Source::Admin;
+        let event_type = EventType::new("user", long.as_str(), 1);
+        for body in [
+            format!(r#"{{"operation": "{long}"}}"#),
+            format!(r#"{{"actor": {{"type": "{long}"}}}}"#),
+            "{}".to_owned(),
+        ] {
+            let error = decode(&source, &event_type, body.as_bytes()).expect_err("odd");
+            assert!(error.to_string().len() < 2_000);
+        }
+        let newer = EventType::new("user", long.as_str(), 2);
+        let error = decode(&source, &newer, b"{}").expect_err("newer");
+        assert!(error.to_string().len() < 2_000);
     }
 
     #[test]

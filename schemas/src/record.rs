@@ -71,10 +71,14 @@ fn facts<T: DeserializeOwned>(
     event_type: &EventType,
     body: &[u8],
 ) -> Result<T, String> {
-    let unreadable = |error: &dyn Display| format!("its facts can't be read: {error}");
+    let unreadable = |error: &dyn Display| {
+        let error = event::shown(&error.to_string());
+        format!("its facts can't be read: {error}")
+    };
     let event = event::decode(source, event_type, body).map_err(|error| unreadable(&error))?;
     if envelope.source != source.ce_source() {
-        return Err(format!("it comes from {}", envelope.source));
+        let from = event::shown(&envelope.source);
+        return Err(format!("it comes from {from}"));
     }
     let data = match &event {
         Event::Wal(event) => event.operation.data.as_ref(),
@@ -125,12 +129,14 @@ mod tests {
             ("new_identity", json!("another")),
             ("last_agreeing", json!(u64::MAX)),
             ("reason", json!(7)),
+            ("new_rows", json!("x".repeat(100_000))),
         ] {
             let mut forged_facts = facts.clone();
             forged_facts[field] = forged;
             let mut body = body.clone();
             body["operation"]["data"]["json"] = forged_facts;
-            read(&envelope, &body).expect_err(field);
+            let problem = read(&envelope, &body).expect_err(field);
+            assert!(problem.len() < 1_000, "{field}");
         }
     }
 }

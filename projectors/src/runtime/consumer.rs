@@ -340,7 +340,9 @@ impl<M: ReadMessage> CheckedReader<M> {
         }
     }
 
+    /// The reason may show what somebody has published, and is logged with each attempt.
     fn unreadable(&self, sequence: u64, id: Option<Uuid>, reason: String) -> WorkerError {
+        let reason = reason.chars().take(1_000).collect();
         Halt::Unreadable {
             projection: self.projection,
             source_name: self.source.to_string(),

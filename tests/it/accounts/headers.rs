@@ -44,7 +44,7 @@ pub async fn plain(world: &World, role: &Role) -> TcpStream {
 }
 
 /// What the server says, up to this.
-async fn heard(socket: &mut TcpStream, end: &str) -> String {
+pub async fn heard(socket: &mut TcpStream, end: &str) -> String {
     let mut said = String::new();
     while !said.contains(end) {
         let mut bytes = [0; 4096];
