@@ -43,20 +43,36 @@ fn sound(element: &'static str) -> Hostile {
     }
 }
 
+fn nested() -> String {
+    format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000))
+}
+
 fn hostile() -> Vec<Hostile> {
     let many = (0..10_000).map(|_| "a:b\r\n").collect::<String>();
     vec![
         Hostile {
             body: |body| {
-                let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
-                body.replacen('{', &format!("{{\"more\":{deep},"), 1).into()
+                let data = format!("\"operation\":{{\"data\":{{\"json\":{}}},", nested());
+                body.replacen("\"operation\":{", &data, 1).into()
             },
             applied: false,
             read: false,
             ..sound("nested")
         },
+        // Readers pass over what they do not know; the audit log would have to keep it.
         Hostile {
-            body: |body| body.replacen('{', "{\"more\":1e400,", 1).into(),
+            body: |body| {
+                let more = format!("{{\"more\":{},", nested());
+                body.replacen('{', &more, 1).into()
+            },
+            read: false,
+            ..sound("unknown")
+        },
+        Hostile {
+            body: |body| {
+                let size = "\"file_size\":1e400,\"more\":";
+                body.replacen("\"file_size\":", size, 1).into()
+            },
             applied: false,
             read: false,
             ..sound("huge")
