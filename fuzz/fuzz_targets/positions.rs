@@ -25,6 +25,9 @@ fuzz_target!(|data: &[u8]| {
             break;
         };
         let (first, end) = seen.wanted();
+        if first.is_empty() {
+            break;
+        }
         let index = usize::from(step >> 2) % first.len();
         let Ok(position) = steps.int_in_range(first[index]..=end[index]) else {
             break;

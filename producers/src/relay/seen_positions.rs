@@ -62,14 +62,15 @@ impl SeenPositions {
 
     /// The ranges that a poll reads, ascending: every gap, and everything above `high_water_mark`.
     pub fn wanted(&self) -> (Vec<i64>, Vec<i64>) {
-        let above = Range {
-            first: self.high_water_mark.saturating_add(1),
+        // Nothing is above the last number that there is.
+        let above = self.high_water_mark.checked_add(1).map(|first| Range {
+            first,
             last: i64::MAX,
-        };
+        });
         self.gaps
             .iter()
             .map(|gap| gap.range)
-            .chain([above])
+            .chain(above)
             .map(|range| (range.first, range.last))
             .unzip()
     }
@@ -258,6 +259,7 @@ mod tests {
         let mut positions = SeenPositions::default();
         assert!(positions.see(i64::MAX));
         assert_eq!(positions.gaps().as_slice(), [range(1, i64::MAX - 1)]);
+        assert_eq!(positions.wanted(), (vec![1], vec![i64::MAX - 1]));
     }
 
     #[test]

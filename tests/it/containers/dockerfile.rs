@@ -137,8 +137,13 @@ async fn build(stage: &Stage) {
                 let target = work.join(files.pop().unwrap());
                 std::fs::create_dir_all(&target).unwrap();
                 for file in files {
-                    let name = Path::new(file).file_name().unwrap();
-                    std::fs::copy(repository(file), target.join(name)).unwrap();
+                    let from = repository(file);
+                    let mut copy = Command::new("cp");
+                    match from.is_dir() {
+                        true => copy.arg("-r").arg(from.join(".")),
+                        false => copy.arg(from),
+                    };
+                    succeeded(copy.arg(&target)).await;
                 }
             }
             "RUN" => {
