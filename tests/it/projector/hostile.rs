@@ -99,14 +99,6 @@ fn hostile() -> Vec<Hostile> {
             ..sound("many")
         },
         Hostile {
-            lines: b"X-Odd: a\rb\r\n".to_vec(),
-            ..sound("returns")
-        },
-        Hostile {
-            lines: b"X-Odd: a\xff\xfeb\r\n".to_vec(),
-            ..sound("headers")
-        },
-        Hostile {
             change: |envelope| {
                 envelope.position = Some(i64::MAX);
                 envelope.high_water_mark = i64::MAX;
