@@ -6,7 +6,6 @@ use async_nats::ConnectErrorKind;
 
 use artstore_schemas::size::MAX_MESSAGE_BYTES;
 
-use crate::connection::without_password;
 use crate::link::Lost;
 use crate::refusals::Refusal;
 use crate::stream_name::AUDIT_HEADS;
@@ -125,9 +124,8 @@ impl From<Lost> for BusError {
 }
 
 impl BusError {
-    /// Why there is no connection.
-    pub(crate) fn of_connection(url: &str, cause: async_nats::ConnectError) -> Self {
-        let url = without_password(url);
+    /// Why there is no connection. `url` is without its password.
+    pub(crate) fn of_connection(url: String, cause: async_nats::ConnectError) -> Self {
         match is_of_tls(&cause) {
             true => Self::Tls { url, cause },
             false => Self::Connect { url, cause },

@@ -167,7 +167,7 @@ impl Bus {
         let client = connect
             .connect(servers)
             .await
-            .map_err(|cause| BusError::of_connection(&options.url, cause))?;
+            .map_err(|cause| BusError::of_connection(without_password(&options.url), cause))?;
         let bus = Self {
             jetstream: jetstream::new(client.clone()),
             client,
