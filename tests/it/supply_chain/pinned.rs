@@ -74,7 +74,7 @@ fn nothing_is_fetched_in_another_way() {
     assert!(npm[0].contains("--ignore-scripts"));
     assert_eq!(calls("npm install"), [""; 0]);
     let cargo = calls("cargo install");
-    assert_eq!(cargo.len(), 2);
+    assert_eq!(cargo.len(), 3);
     assert!(
         cargo
             .iter()
