@@ -1,21 +1,15 @@
 //! Which commands need a token, and what becomes of one that is given: verified, it is who gave the command,
 //! in every event of it. A refusal is an event too.
 
-use std::time::Duration;
-
-use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_producers::token::refusal::TokenRefused;
 use artstore_producers::token::role::Role;
 use artstore_producers::token::verify::Verified;
-use artstore_runtime::connection;
 use artstore_schemas::actor::Actor;
 use serde_json::json;
 
+use crate::command_event::{CommandEvent, Home};
 use crate::config::{Config, ConfigError, Required};
 use crate::operator;
-
-/// How long the record of a refusal may take: it must not look like a command at work.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a command does that needs a right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +33,6 @@ pub struct Attempt {
     pub resource_id: Option<String>,
     /// In whose outbox a refusal is recorded.
     pub home: Home,
-}
-
-/// The module whose database a command changes. A storage element has no outbox: what is refused there is
-/// recorded with the admin module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
-    /// The admin module.
-    Admin,
-    /// The query module.
-    Query,
 }
 
 impl Right {
@@ -173,12 +157,7 @@ pub(crate) async fn pass(config: &Config, attempt: Option<Attempt>) -> anyhow::R
                 operator::is_verified(*actor);
             }
             let reason = denied.to_string();
-            let recorded = tokio::time::timeout(PATIENCE, record(config, &attempt, &reason)).await;
-            match recorded {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("this refusal is not recorded: {error:#}"),
-                Err(_) => tracing::warn!("this refusal is not recorded: the database is silent"),
-            }
+            recorded(&attempt, &reason).record(config).await;
             anyhow::bail!(
                 "permission denied: {} was not begun: {reason}",
                 attempt.command
@@ -218,38 +197,23 @@ fn allowed(
     }
 }
 
-/// Records a refusal where the command would have recorded what it did.
-async fn record(config: &Config, attempt: &Attempt, reason: &str) -> anyhow::Result<()> {
-    let (admin, query) = (config.admin_database()?, config.query_database()?);
-    let database = match attempt.home {
-        Home::Admin => admin.or(query),
-        Home::Query => query.or(admin),
-    };
-    let database = database.ok_or_else(|| {
-        ConfigError("neither ADMIN_DATABASE_URL nor QUERY_DATABASE_URL is set".to_owned())
-    })?;
-    let name = format!("artstore {}", attempt.command);
-    let mut connection = connection::open(&database.application_name(&name)).await?;
+/// A refusal, where the command would have recorded what it did.
+fn recorded<'a>(attempt: &'a Attempt, reason: &str) -> CommandEvent<'a> {
     let action = attempt.command.rsplit(' ').next().unwrap_or_default();
-    let event = OutboxInsert {
-        entity: "permission".to_owned(),
-        action: "denied".to_owned(),
-        ordering_key: None,
+    CommandEvent {
+        command: attempt.command,
+        home: attempt.home,
+        entity: "permission",
+        action: "denied",
         subject: attempt.resource_id.clone(),
-        data: json!({
+        facts: json!({
             "command": attempt.command,
             "action": action.replace('-', "_"),
             "resource_type": attempt.resource_type,
             "resource_id": attempt.resource_id,
             "reason": reason,
-            "operator": operator::operator(&mut connection).await?,
         }),
-        request_id: None,
-        traceparent: None,
-    };
-    let actor = operator::actor(attempt.command);
-    outbox::insert(&mut connection, &actor, &event).await?;
-    Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod access;
 pub mod audit;
 pub mod audit_keys;
 pub mod bus_backup;
+pub mod command_event;
 pub mod commands;
 pub mod config;
 pub mod day_or_time;

@@ -24,6 +24,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::access::Attempt;
+use crate::command_event;
 use crate::config::{Config, ConfigError, RelaySettings};
 use crate::signals::stop_signal;
 
@@ -111,6 +112,9 @@ async fn set_url(config: &Config, command: SetUrl) -> anyhow::Result<ExitCode> {
     let changed = api_url::store(&mut connection, &element, url)
         .await
         .with_context(context)?;
+    let facts = json!({"api_url": url, "changed": changed});
+    let source = Source::Element(element.clone());
+    command_event::of_source(config, "element set-url", &source, facts).await;
     if command.json {
         let report = json!({"element": element.as_str(), "api_url": url, "changed": changed});
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -156,6 +160,15 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
     let backfill = backfill::run(bus, options, lease, FILES_PER_PASS, progress.clone(), stop).await;
     showing.abort();
     let done = progress.read().backfill.unwrap_or_default();
+    // What was published stays, whatever ended it.
+    let facts = json!({
+        "complete": matches!(backfill, Ok(Some(_))),
+        "compared": done.compared,
+        "created": done.created,
+        "deleted": done.deleted,
+        "unchanged": done.unchanged,
+    });
+    command_event::of_source(config, "element backfill", &source, facts).await;
     let is_complete = backfill
         .with_context(|| format!("element {element}"))?
         .is_some();

@@ -15,7 +15,8 @@ use artstore_projectors::runtime::database::connect;
 use clap::Subcommand;
 use sqlx::Connection as _;
 
-use crate::access::{Attempt, Home};
+use crate::access::Attempt;
+use crate::command_event::Home;
 use crate::config::{Config, ConfigError};
 use choice::Parks;
 

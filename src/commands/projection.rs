@@ -16,7 +16,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::access::{Attempt, Home};
+use crate::access::Attempt;
+use crate::command_event::Home;
 use crate::config::Config;
 use crate::service::Projection as Projected;
 

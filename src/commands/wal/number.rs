@@ -13,6 +13,7 @@ use artstore_schemas::source::Source;
 use clap::Args;
 use serde_json::json;
 
+use crate::command_event;
 use crate::config::Config;
 use crate::names;
 use crate::status::database::not_connected;
@@ -69,6 +70,10 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
         } else {
             0
         };
+        if command.yes {
+            let facts = json!({"found": count, "numbered": numbered});
+            command_event::of_source(config, "wal number", &source, facts).await;
+        }
         if command.json {
             let found = json!({"source": source.to_string(), "found": count, "numbered": numbered});
             println!("{found}");

@@ -139,3 +139,50 @@ fn the_role_that_wrote_a_row_is_in_its_event_whatever_the_row_says() {
         drop(relay);
     });
 }
+
+/// What is done to an element has its operator in the admin module's outbox, once it is done.
+#[test]
+fn a_command_on_an_element_is_an_event_of_its_operator() {
+    run(async {
+        let world = World::new(&["one"]).await;
+        let folder = keys();
+        let token = file("admin", &signed(&user(json!({}))));
+        for arguments in [
+            &["element", "set-url", "one", "http://one:8010"][..],
+            &["wal", "number", "--source", "one", "--yes"],
+            &["wal", "number", "--source", "query", "--yes"],
+            &["wal", "number", "--source", "one"],
+            &["element", "backfill", "one"],
+        ] {
+            let command = world
+                .command(arguments)
+                .env("AUTH_PUBLIC_KEY_PATH", text(&folder))
+                .argument("--token-file")
+                .argument(text(&token));
+            let (status, log) = command.finish().await;
+            assert!(status.success(), "{arguments:?}: {log}");
+        }
+        let events = "select json_agg(jsonb_build_array(entity || '.' || action, subject, actor, data) \
+             order by position) from event_outbox";
+        let events: Value = value(&mut world.admin().await, events).await;
+        let said = |event: &Value| (event[0].clone(), event[1].clone());
+        let events = events.as_array().unwrap();
+        assert_eq!(
+            events.iter().map(said).collect::<Vec<_>>(),
+            [
+                ("storage-element.set-url".into(), "one".into()),
+                ("storage-element.number".into(), "one".into()),
+                ("storage-element.backfill".into(), "one".into()),
+            ]
+        );
+        for event in events {
+            assert_eq!(event[2]["identity"], "verified", "{event}");
+            assert_eq!(event[3]["operator"]["name"], "ann", "{event}");
+        }
+        assert_eq!(events[0][3]["api_url"], "http://one:8010");
+        assert_eq!(events[2][3]["complete"], true);
+        let query =
+            "select count(*) from event_outbox where entity = 'outbox' and action = 'number'";
+        assert_eq!(value::<i64>(&mut world.query().await, query).await, 1);
+    });
+}
