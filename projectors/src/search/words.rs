@@ -1,5 +1,5 @@
 //! A question's text: its words and phrases, and the normal form in which letters are compared.
-//! [`super::sql`] makes a statement of them. The database splits words
+//! `super::sql` makes a statement of them. The database splits words
 //! (`artstore_search_query`), by the same functions that split names for the index.
 
 use unicode_normalization::UnicodeNormalization as _;
