@@ -180,9 +180,7 @@ pub(super) fn database_url(variable: &str, url: &str) -> Result<PgConnectOptions
     }
     let parsed = Url::parse(url).map_err(|_| refuse())?;
     let options: PgConnectOptions = url.parse().map_err(|_| refuse())?;
-    let escaped = parsed.password().unwrap_or_default();
-    let password = form_urlencoded::parse(escaped.as_bytes()).next();
-    let mut password = password.map_or_else(String::new, |(password, _)| password.into_owned());
+    let mut password = parsed.password().map(percent_decoded).unwrap_or_default();
     for (key, value) in parsed.query_pairs() {
         match key.as_ref() {
             "password" => password = value.into_owned(),
@@ -194,6 +192,41 @@ pub(super) fn database_url(variable: &str, url: &str) -> Result<PgConnectOptions
             ),
         }
     }
+    if password.is_empty() {
+        // The client takes it where the URL has none.
+        password = std::env::var("PGPASSWORD").unwrap_or_default();
+    }
     refuse_well_known(variable, &options, &password)?;
-    encrypted(variable, Some(url), options)
+    encrypted(variable, Some(&parsed), options)
+}
+
+/// A part of a URL in which a form's separators mean themselves.
+fn percent_decoded(escaped: &str) -> String {
+    let escaped = escaped
+        .replace('&', "%26")
+        .replace('=', "%3D")
+        .replace('+', "%2B");
+    let mut decoded = form_urlencoded::parse(escaped.as_bytes());
+    decoded
+        .next()
+        .map_or_else(String::new, |(text, _)| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_compared_as_a_whole() {
+        for (escaped, whole) in [
+            ("test&8fj=w2+Kq", "test&8fj=w2+Kq"),
+            ("a%40b%26", "a@b&"),
+            ("", ""),
+        ] {
+            assert_eq!(percent_decoded(escaped), whole);
+        }
+        let url = |password: &str| format!("postgres://u:{password}@db.invalid/x");
+        database_url("X", &url("test&8fj")).expect("it is not well known");
+        database_url("X", &url("%74est")).expect_err("it is well known");
+    }
 }

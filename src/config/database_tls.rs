@@ -3,54 +3,63 @@
 
 use std::path::Path;
 
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::Url;
 
 use artstore_runtime::configuration::ConfigError;
 use artstore_runtime::secret_file;
 
 use super::well_known;
 
-/// The files, by their names in a URL and in the environment.
-const FILES: [(&str, &str); 3] = [
-    ("sslrootcert", "PGSSLROOTCERT"),
-    ("sslcert", "PGSSLCERT"),
-    ("sslkey", "PGSSLKEY"),
-];
+/// A setting: its names in a URL, the first of which is libpq's, and its variable.
+type Setting = (&'static [&'static str], &'static str);
+
+const MODE: Setting = (&["sslmode", "ssl-mode"], "PGSSLMODE");
+const AUTHORITY: Setting = (&["sslrootcert", "ssl-root-cert", "ssl-ca"], "PGSSLROOTCERT");
+const CERTIFICATE: Setting = (&["sslcert", "ssl-cert"], "PGSSLCERT");
+const KEY: Setting = (&["sslkey", "ssl-key"], "PGSSLKEY");
 
 /// The options of a database, with a mode where neither its URL nor `PGSSLMODE` has one. `variable`: the setting that
 /// has the database.
 pub(super) fn encrypted(
     variable: &str,
-    url: Option<&str>,
+    url: Option<&Url>,
     options: PgConnectOptions,
 ) -> Result<PgConnectOptions, ConfigError> {
-    let files = files(&options);
-    for ((in_url, in_environment), file) in FILES.iter().zip(&files) {
-        if let Some(file) = file {
-            read(file).map_err(|reason| {
-                ConfigError(format!(
-                    "{variable}: {in_url} ({in_environment}): {file}: {reason}"
-                ))
-            })?;
+    let [authority, certificate, key] = [AUTHORITY, CERTIFICATE, KEY].map(|setting| {
+        let given = given(setting, url)?;
+        // Or the PEM itself stands there.
+        if !given.trim().starts_with("-----BEGIN") {
+            let (names, in_environment) = setting;
+            let name = format!("{variable}: {} ({in_environment})", names[0]);
+            return Some(read(&name, given));
         }
-    }
-    if let Some(key) = &files[2] {
-        let setting = format!("{variable}: sslkey (PGSSLKEY)");
-        secret_file::warn_where_shared(&setting, Path::new(key));
-    }
-    let [authority, certificate, key] = files;
+        Some(Ok(given))
+    });
+    let (authority, certificate) = (authority.transpose()?, certificate.transpose()?);
+    let key = key.transpose()?;
     if certificate.is_some() != key.is_some() {
         return Err(ConfigError(format!(
             "{variable}: sslcert and sslkey (PGSSLCERT, PGSSLKEY) go together"
         )));
     }
-    let given = url.is_some_and(has_mode) || std::env::var_os("PGSSLMODE").is_some();
-    let mode = match options.get_ssl_mode() {
-        mode if given => mode,
-        mode if is_local(&options) => mode,
-        _ if authority.is_some() => PgSslMode::VerifyFull,
-        _ => PgSslMode::Require,
+    if let Some(key) = &key {
+        let setting = format!("{variable}: sslkey (PGSSLKEY)");
+        secret_file::warn_where_shared(&setting, Path::new(key));
+    }
+    // The client takes a variable that it can't read for none.
+    let mode = given(MODE, url).map(|mode| {
+        mode.parse().map_err(|_| {
+            ConfigError(format!(
+                "{variable}: sslmode (PGSSLMODE) is none of disable, prefer, require and verify-full"
+            ))
+        })
+    });
+    let mode = match mode.transpose()? {
+        Some(mode) => mode,
+        None if is_local(&options) => PgSslMode::Prefer,
+        None if authority.is_some() => PgSslMode::VerifyFull,
+        None => PgSslMode::Require,
     };
     let refused = match mode {
         PgSslMode::Allow => Some("allow (it would never encrypt here)"),
@@ -64,33 +73,35 @@ pub(super) fn encrypted(
     match refused {
         None => Ok(options.ssl_mode(mode)),
         Some(refused) => Err(ConfigError(format!(
-            "{variable}: sslmode (PGSSLMODE) is {refused}: use verify-full"
+            "{variable}: sslmode (PGSSLMODE) is {refused}: use verify-full, with the name that is in the \
+             server's certificate as its host"
         ))),
     }
 }
 
-/// What a URL or the environment has of each of [`FILES`]; none for PEM in the place of a file's name.
-fn files(options: &PgConnectOptions) -> [Option<String>; 3] {
-    let url = options.to_url_lossy();
-    FILES.map(|(name, _)| {
-        let (_, value) = url.query_pairs().find(|(key, _)| key == name)?;
-        value.strip_prefix("file: ").map(str::to_owned)
-    })
+/// What a URL says, else the environment; empty says nothing.
+fn given((names, variable): Setting, url: Option<&Url>) -> Option<String> {
+    let in_url = url.and_then(|url| {
+        let named = |name: &str| names.contains(&name);
+        // Of several the last one counts, as for the client.
+        let values = url.query_pairs().filter(|(name, _)| named(name));
+        values.last().map(|(_, value)| value.into_owned())
+    });
+    let in_environment =
+        || std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned());
+    in_url
+        .or_else(in_environment)
+        .filter(|value| !value.is_empty())
 }
 
-fn read(file: &str) -> Result<(), String> {
-    let pem = std::fs::read(Path::new(file)).map_err(|error| error.to_string())?;
-    let is_pem = pem.windows(11).any(|some| some == b"-----BEGIN ");
-    is_pem
-        .then_some(())
-        .ok_or_else(|| "it holds no PEM".to_owned())
-}
-
-fn has_mode(url: &str) -> bool {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    let keys = query.split('&').filter_map(|pair| pair.split('=').next());
-    keys.into_iter()
-        .any(|key| key == "sslmode" || key == "ssl-mode")
+/// The file's name, where it is one of PEM.
+fn read(name: &str, file: String) -> Result<String, ConfigError> {
+    let refused = |reason: String| ConfigError(format!("{name}: {file}: {reason}"));
+    let pem = std::fs::read(Path::new(&file)).map_err(|error| refused(error.to_string()))?;
+    match pem.windows(11).any(|some| some == b"-----BEGIN ") {
+        true => Ok(file),
+        false => Err(refused("it holds no PEM".to_owned())),
+    }
 }
 
 /// Whether the server is on this machine.
@@ -103,7 +114,7 @@ mod tests {
     use super::*;
 
     fn mode(url: &str) -> Result<String, String> {
-        let encrypted = encrypted("X", Some(url), url.parse().unwrap());
+        let encrypted = encrypted("X", Some(&url.parse().unwrap()), url.parse().unwrap());
         encrypted
             .map(|options| format!("{:?}", options.get_ssl_mode()))
             .map_err(|error| error.to_string())
@@ -159,6 +170,20 @@ mod tests {
         ] {
             let refused = url(&rest).unwrap_err();
             assert!(refused.contains(reason), "{rest}: {refused}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_no_part_of_a_url_are_taken() {
+        let options = PgConnectOptions::new_without_pgpass;
+        for (host, user, wanted) in [
+            ("/var/run/postgresql", "ann", "Prefer"),
+            ("::1", "ann", "Prefer"),
+            ("fd00::1", "ann", "Require"),
+            ("db", "a:b/c", "Require"),
+        ] {
+            let encrypted = encrypted("X", None, options().host(host).username(user)).unwrap();
+            assert_eq!(format!("{:?}", encrypted.get_ssl_mode()), wanted, "{host}");
         }
     }
 }

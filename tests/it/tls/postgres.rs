@@ -186,6 +186,17 @@ fn a_server_elsewhere_without_tls_gets_no_password() {
             ];
             refused(program, &says).await;
         }
+        // Variables that the client takes for none.
+        let says = ["no TLS connection", "sslmode=disable"];
+        refused(status(&read_model).env("PGSSLMODE", ""), &says).await;
+        for mistyped in ["verify_full", "Disabled"] {
+            let (status, log) = status(&read_model)
+                .env("PGSSLMODE", mistyped)
+                .finish()
+                .await;
+            assert_eq!(status.code(), Some(2), "{log}");
+            assert!(log.contains("PGSSLMODE"), "{log}");
+        }
         // Where somebody decided so.
         for decided in [
             status(&with(&read_model, "sslmode=disable")),

@@ -234,7 +234,9 @@ fn program(path: &Path, database: &PgConnectOptions) -> Command {
         command.env("PGOPTIONS", options);
     }
     // The options show neither the password nor the certificates otherwise.
-    let url = database.to_url_lossy();
+    // Host and user stand above; not each of them can be part of a URL.
+    let url = database.clone().host("localhost").username("user");
+    let url = url.to_url_lossy();
     if let Some(password) = url.password() {
         let decoded = url::form_urlencoded::parse(password.as_bytes()).next();
         command.env(
@@ -250,7 +252,7 @@ fn program(path: &Path, database: &PgConnectOptions) -> Command {
             "sslkey" => "PGSSLKEY",
             _ => continue,
         };
-        command.env(variable, value.as_ref());
+        command.env(variable, value.strip_prefix("file: ").unwrap_or(&value));
     }
     command
 }
