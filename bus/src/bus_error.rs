@@ -45,11 +45,12 @@ pub enum BusError {
     },
     /// A server's URL can't be read.
     #[error(
-        "NATS_URL: {url} is no server URL ({reason}); expected nats://[USER:PASSWORD@]HOST:PORT or tls://…"
+        "NATS_URL: a text of {length} characters is no server URL ({reason}); expected \
+         nats://[USER:PASSWORD@]HOST:PORT or tls://…"
     )]
     Url {
-        /// The URL, without a password.
-        url: String,
+        /// Its length in characters: the text may be a password.
+        length: usize,
         /// What is wrong with it.
         reason: String,
     },

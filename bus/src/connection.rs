@@ -146,6 +146,10 @@ impl Bus {
                 async move { tracing::info!(%event, "NATS connection") }
             });
         connect = options.tls.set(connect)?;
+        if servers.iter().any(ServerAddr::tls_required) {
+            // Also of the servers that this one names.
+            connect = connect.require_tls(true);
+        }
         connect = match credentials {
             None => connect,
             Some(Credentials::Key(_, key)) => connect
@@ -241,12 +245,17 @@ impl Bus {
 fn servers(urls: &str) -> Result<Vec<ServerAddr>, BusError> {
     urls.split(',')
         .map(|url| {
-            url.trim()
-                .parse()
-                .map_err(|error: std::io::Error| BusError::Url {
-                    url: without_password(url),
-                    reason: error.to_string(),
-                })
+            let refused = |reason: String| BusError::Url {
+                length: url.chars().count(),
+                reason,
+            };
+            let server: Result<ServerAddr, std::io::Error> = url.trim().parse();
+            let server = server.map_err(|error| refused(error.to_string()))?;
+            // The client has none built in, and would send plain text.
+            match server.is_websocket() {
+                true => Err(refused("WebSockets are not supported".to_owned())),
+                false => Ok(server),
+            }
         })
         .collect()
 }

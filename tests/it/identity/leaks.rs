@@ -364,6 +364,8 @@ fn no_secret_is_in_any_output_stream_table_or_file() {
                 "ARTSTORE_ELEMENTS",
                 &format!("postgres://ann:{WRONG}@h/x?a=b"),
             ),
+            ("NATS_URL", &format!("nats://ann:{WRONG}")),
+            ("NATS_URL", &format!("nats://ann:{WRONG},x@h:1")),
             ("NATS_URL", &format!("nats://ann:{WRONG}@[")),
             ("NATS_URL", &format!("nats://ann:{WRONG}@127.0.0.1:1")),
         ] {

@@ -127,6 +127,15 @@ fn files_that_are_no_certificates_are_named() {
             (&[("NATS_CA", &*empty)], ["NATS_CA", "holds no PEM"]),
             (&[("NATS_CERT", &*pem)], ["NATS_KEY", "go together"]),
             (&[("NATS_KEY", &*pem)], ["NATS_CERT", "go together"]),
+            // The client would send plain text.
+            (
+                &[("NATS_URL", "wss://127.0.0.1:1"), ("NATS_CA", &*pem)],
+                ["NATS_URL", "WebSockets"],
+            ),
+            (
+                &[("NATS_URL", "ws://127.0.0.1:1")],
+                ["NATS_URL", "WebSockets"],
+            ),
         ] {
             let program = settings
                 .iter()
