@@ -70,9 +70,17 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x6b1f_4b4e_9d57_4c1b_8a53_0d2c_5c3c_71a
 /// What outlives an error.
 #[derive(Default)]
 struct Known {
-    /// Findings that were reported.
-    told: HashSet<Uuid>,
+    told: Told,
     stream: Option<Kept>,
+}
+
+/// Findings that were reported.
+#[derive(Default)]
+struct Told {
+    logged: HashSet<Uuid>,
+    recorded: HashSet<Uuid>,
+    /// Whether it was logged that they can't be recorded.
+    unrecorded: bool,
 }
 
 /// The state of a pass.
@@ -263,7 +271,7 @@ impl Continuous {
     }
 
     /// Logs what is new, and writes it into the admin module's outbox.
-    async fn tell(&self, pass: &Pass, told: &mut HashSet<Uuid>) {
+    async fn tell(&self, pass: &Pass, told: &mut Told) {
         let mut new: Vec<(Uuid, Finding)> = Vec::new();
         for (kind, count) in pass.state.candidates.counts() {
             let before = new.len();
@@ -281,11 +289,13 @@ impl Continuous {
                     )
                     .as_bytes(),
                 );
-                if told.insert(id) {
+                if !told.recorded.contains(&id) {
                     new.push((id, finding));
                 }
             }
-            if let Some((_, finding)) = new.iter().rev().find(|(_, f)| f.kind == kind) {
+            let mut unlogged: Vec<&(Uuid, Finding)> = new[before..].iter().collect();
+            unlogged.retain(|(id, _)| told.logged.insert(*id));
+            if let Some((_, finding)) = unlogged.last() {
                 tracing::error!(
                     source = %self.source,
                     %kind,
@@ -300,22 +310,28 @@ impl Continuous {
                 );
             }
         }
-        let Some(admin) = self.admin.as_ref().filter(|_| !new.is_empty()) else {
+        if new.is_empty() {
+            return;
+        }
+        let ids = new.iter().map(|(id, _)| *id);
+        let Some(admin) = &self.admin else {
+            told.recorded.extend(ids);
             return;
         };
         let published = timeout(TELLING, publish(admin, &self.source, &new)).await;
-        if let Err(error) = published.map_err(anyhow::Error::from).flatten() {
-            // The log and the metric have it; the next finding tries again.
+        let Err(error) = published.map_err(anyhow::Error::from).flatten() else {
+            told.recorded.extend(ids);
+            told.unrecorded = false;
+            return;
+        };
+        // The log and the metric have it; it is tried again.
+        if !std::mem::replace(&mut told.unrecorded, true) {
             tracing::warn!(
                 source = %self.source,
                 error = format!("{error:#}"),
-                "the finding was not recorded in the admin module's outbox; the relay's role needs \
-                 the right to insert there: `artstore migrate grant --role NAME --for publisher \
-                 --module admin`"
+                "findings are not recorded in the admin module's outbox; the relay's role needs the right to \
+                 insert there: `artstore migrate grant --role NAME --for publisher --module admin`"
             );
-            for (id, _) in &new {
-                told.remove(id);
-            }
         }
     }
 }
