@@ -226,9 +226,14 @@ pub async fn make(
         source,
     };
     let (user, may, exists): (String, bool, bool) = sqlx::query_as(
-        "select current_user::text, rolsuper or rolcreaterole, \
-             exists (select from pg_catalog.pg_roles where rolname = $1) \
-         from pg_catalog.pg_roles where rolname = current_user",
+        // From PostgreSQL 16 on, a role that somebody else made is changed by its administrators alone.
+        "select current_user::text, \
+             me.rolsuper or me.rolcreaterole and (made.oid is null \
+                 or current_setting('server_version_num')::int < 160000 \
+                 or pg_catalog.pg_has_role(made.oid, 'member with admin option')), \
+             made.oid is not null \
+         from pg_catalog.pg_roles me left join pg_catalog.pg_roles made on made.rolname = $1 \
+         where me.rolname = current_user",
     )
     .bind(&role.name)
     .fetch_one(&mut *connection)
