@@ -213,6 +213,7 @@ fn recorded<'a>(attempt: &'a Attempt, reason: &str) -> CommandEvent<'a> {
             "resource_id": attempt.resource_id,
             "reason": reason,
         }),
+        database: None,
     }
 }
 

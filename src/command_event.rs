@@ -6,6 +6,7 @@ use artstore_producers::publish::outbox::{self, OutboxInsert};
 use artstore_runtime::connection;
 use artstore_schemas::source::Source;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
 
 use crate::config::{Config, ConfigError};
 use crate::operator;
@@ -42,6 +43,8 @@ pub(crate) struct CommandEvent<'a> {
     pub(crate) subject: Option<String>,
     /// An object; who gave the command is added.
     pub(crate) facts: Value,
+    /// The database that the command worked on, where that has an outbox.
+    pub(crate) database: Option<PgConnectOptions>,
 }
 
 impl CommandEvent<'_> {
@@ -55,14 +58,10 @@ impl CommandEvent<'_> {
     }
 
     async fn insert(self, config: &Config) -> anyhow::Result<()> {
-        let (admin, query) = (config.admin_database()?, config.query_database()?);
-        let database = match self.home {
-            Home::Admin => admin.or(query),
-            Home::Query => query.or(admin),
+        let database = match self.database {
+            Some(database) => database,
+            None => outbox_of(config, self.home)?,
         };
-        let database = database.ok_or_else(|| {
-            ConfigError("neither ADMIN_DATABASE_URL nor QUERY_DATABASE_URL is set".to_owned())
-        })?;
         let name = format!("artstore {}", self.command);
         let mut connection = connection::open(&database.application_name(&name)).await?;
         let mut data = self.facts;
@@ -82,11 +81,32 @@ impl CommandEvent<'_> {
     }
 }
 
-/// Records what a command did to a source.
-pub(crate) async fn of_source(config: &Config, command: &str, source: &Source, facts: Value) {
-    let entity = match source {
-        Source::Element(_) => "storage-element",
-        Source::Admin | Source::Query => "outbox",
+/// The database of a module, else of the other one. `DB_*` may be an element's: it comes last.
+fn outbox_of(config: &Config, home: Home) -> Result<PgConnectOptions, ConfigError> {
+    let (admin, query) = (config.admin_database()?, config.query_database()?);
+    let (admin, parts) = match config.has_admin_url() {
+        true => (admin, None),
+        false => (None, admin),
+    };
+    let database = match home {
+        Home::Admin => admin.or(query),
+        Home::Query => query.or(admin),
+    };
+    database.or(parts).ok_or_else(|| {
+        ConfigError("neither ADMIN_DATABASE_URL nor QUERY_DATABASE_URL is set".to_owned())
+    })
+}
+
+/// Records what a command did to a source, whose database this is.
+pub(crate) async fn of_source(
+    config: &Config,
+    command: &str,
+    (source, database): (&Source, &PgConnectOptions),
+    facts: Value,
+) {
+    let (entity, database) = match source {
+        Source::Element(_) => ("storage-element", None),
+        Source::Admin | Source::Query => ("outbox", Some(database.clone())),
     };
     let event = CommandEvent {
         command,
@@ -95,6 +115,7 @@ pub(crate) async fn of_source(config: &Config, command: &str, source: &Source, f
         action: command.rsplit(' ').next().unwrap_or_default(),
         subject: Some(source.to_string()),
         facts,
+        database,
     };
     event.record(config).await;
 }

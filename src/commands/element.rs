@@ -114,7 +114,7 @@ async fn set_url(config: &Config, command: SetUrl) -> anyhow::Result<ExitCode> {
         .with_context(context)?;
     let facts = json!({"api_url": url, "changed": changed});
     let source = Source::Element(element.clone());
-    command_event::of_source(config, "element set-url", &source, facts).await;
+    command_event::of_source(config, "element set-url", (&source, &database), facts).await;
     if command.json {
         let report = json!({"element": element.as_str(), "api_url": url, "changed": changed});
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -153,7 +153,7 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
     let progress = RelayProgress::default();
     let showing = tokio::spawn(show(
         element.clone(),
-        database,
+        database.clone(),
         progress.clone(),
         command.json,
     ));
@@ -168,7 +168,7 @@ async fn backfill(config: &Config, command: Backfill) -> anyhow::Result<ExitCode
         "deleted": done.deleted,
         "unchanged": done.unchanged,
     });
-    command_event::of_source(config, "element backfill", &source, facts).await;
+    command_event::of_source(config, "element backfill", (&source, &database), facts).await;
     let is_complete = backfill
         .with_context(|| format!("element {element}"))?
         .is_some();

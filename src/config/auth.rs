@@ -13,6 +13,9 @@ use super::secret_setting::{SecretSetting, file_variable, of_file};
 /// The variable of the token.
 const TOKEN: &str = "ARTSTORE_TOKEN";
 
+/// The types of tokens that are accepted where nothing is set.
+const TOKEN_TYPES: &str = "access";
+
 /// How tokens are verified, and the token of whoever gives the command.
 #[derive(Debug, Clone, Args)]
 pub struct AuthSettings {
@@ -42,7 +45,7 @@ pub struct AuthSettings {
     #[arg(
         long,
         env = "AUTH_TOKEN_TYPES",
-        default_value = "access",
+        default_value = TOKEN_TYPES,
         global = true,
         hide = true
     )]
@@ -104,9 +107,27 @@ impl AuthSettings {
             ("AUTH_AUDIENCE", &self.auth_audience),
         ] {
             let set = variable_of(variable);
-            if given(&set).is_some() && given(&set) != given(setting) {
+            let [set, setting] = [given(&set), given(setting)].map(|text| match variable {
+                "AUTH_REQUIRED" => text.map(str::to_ascii_lowercase),
+                _ => text.map(str::to_owned),
+            });
+            if set.is_some() && set != setting {
                 return Err(overridden(variable));
             }
+        }
+        let decided = ["AUTH_REQUIRED", "AUTH_PUBLIC_KEY_PATH"];
+        let decided = decided
+            .into_iter()
+            .find(|name| given(&variable_of(name)).is_some());
+        // Keys and types that the environment leaves out are not for the arguments to add.
+        let unset = |name: &str| given(&variable_of(name)).is_none();
+        let added = unset("AUTH_TOKEN_TYPES") && self.auth_token_types != TOKEN_TYPES
+            || unset("AUTH_PUBLIC_KEY_PATH")
+                && given(&self.auth_public_key_path).is_some()
+                && self.required()? == Required::Yes;
+        match decided {
+            Some(variable) if added => return Err(overridden(variable)),
+            Some(_) | None => {}
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ pub(super) async fn run(config: &Config, command: &Number) -> anyhow::Result<Exi
         };
         if command.yes {
             let facts = json!({"found": count, "numbered": numbered});
-            command_event::of_source(config, "wal number", &source, facts).await;
+            command_event::of_source(config, "wal number", (&source, &database), facts).await;
         }
         if command.json {
             let found = json!({"source": source.to_string(), "found": count, "numbered": numbered});
