@@ -260,10 +260,13 @@ fn servers(urls: &str) -> Result<Vec<ServerAddr>, BusError> {
         .collect()
 }
 
-/// A URL list as it may be shown: without passwords.
+/// A URL list as it may be shown: without passwords, and without what is no URL, which may be a part of one.
 pub fn without_password(urls: &str) -> String {
     urls.split(',')
         .map(|url| {
+            if url.trim().parse::<ServerAddr>().is_err() {
+                return format!("(a text of {} characters)", url.chars().count());
+            }
             // The scheme may be left out.
             let login = url.find("://").map_or(0, |scheme| scheme + 3);
             match url.rfind('@') {
@@ -302,6 +305,10 @@ mod tests {
         assert_eq!(
             without_password("nats://a:b@h:1,nats://h:2,a:b@h"),
             "nats://h:1,nats://h:2,h"
+        );
+        assert_eq!(
+            without_password("nats://a:hidden,too@h"),
+            "(a text of 15 characters),h"
         );
     }
 }

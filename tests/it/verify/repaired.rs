@@ -64,10 +64,9 @@ pub async fn type_it(world: &World, command: &str) {
 
 /// Exactly this is found, and is gone after what the report reports was done.
 async fn found_and_repaired(world: &World, expected: &[(&str, &str)]) {
-    // A repair is an event of the query module.
-    let relay = world
-        .command(&["run", "relay", "--source", "query"])
-        .start();
+    // A repair is an event of the query module, or of the admin module.
+    let relay = ["run", "relay", "--source", "query", "--source", "admin"];
+    let relay = world.command(&relay).start();
     let (mut agree, mut report) = verify(world).await;
     let expected: BTreeSet<(String, String)> = expected
         .iter()
@@ -219,10 +218,9 @@ fn a_stream_without_its_end_is_repaired_by_the_relay_and_the_named_command() {
 /// What verify names is done until it names nothing more.
 async fn settles(world: &World) {
     let mut last = Value::Null;
-    // A repair is an event of the query module.
-    let relay = world
-        .command(&["run", "relay", "--source", "query"])
-        .start();
+    // A repair is an event of the query module, or of the admin module.
+    let relay = ["run", "relay", "--source", "query", "--source", "admin"];
+    let relay = world.command(&relay).start();
     for _ in 0..=ROUNDS {
         let (agree, report) = verify(world).await;
         if agree && report["cache"]["in_flight"] == 0 {

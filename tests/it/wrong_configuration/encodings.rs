@@ -72,6 +72,9 @@ async fn cached(world: &World) -> Vec<String> {
 
 /// What commands report that read an element's texts; none finds anything wrong.
 async fn read_again(world: &World) -> String {
+    // The backfill is an event of the admin module.
+    let relay = world.command(&["run", "relay", "--source", "admin"]);
+    let relay = relay.start();
     for arguments in [
         &["verify"] as &[_],
         &["element", "backfill", "elem"],
@@ -82,6 +85,7 @@ async fn read_again(world: &World) -> String {
     }
     let (code, pending) = said(world.command(&["wal", "pending"])).await;
     assert_eq!(code, Some(0), "{pending}");
+    relay.kill().await;
     pending
 }
 
