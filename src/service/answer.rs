@@ -9,6 +9,7 @@ use artstore_bus::inbox::is_inbox;
 use artstore_producers::relay::progress::RelayProgress;
 use artstore_projectors::runtime::progress as projector;
 use artstore_runtime::progress as stages;
+use artstore_runtime::restart::Restarts;
 use artstore_schemas::source::{Source, projection_status_subject};
 use async_nats::Subscriber;
 use futures::StreamExt as _;
@@ -17,12 +18,10 @@ use serde::{Deserialize, Serialize};
 use artstore_verification::proven::ProvenState;
 
 use super::ShownRelay;
+use tokio_util::sync::CancellationToken;
 
 /// For so long it is shown that a consumer was recreated.
 const REMADE: Duration = Duration::from_secs(60);
-
-/// Between two connections for answers.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A process of ours.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -307,9 +306,11 @@ pub(crate) async fn for_projector(
 /// Answers each question with what is true at that moment, on a connection of its own: readers ask, and what they send
 /// must not end the connection that works.
 async fn answer_on<A: Serialize>(bus: &Bus, subject: &str, answer: impl Fn() -> A) {
+    let mut restarts = Restarts::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
+        let begun = Instant::now();
         let ended = match bus.another("status").await {
-            Ok(own) => match own.client.subscribe(subject.to_owned()).await {
+            Ok(own) => match own.subscribe(subject.to_owned()).await {
                 Ok(questions) => {
                     answer_each(&own, questions, &answer).await;
                     "its connection has ended".to_owned()
@@ -318,8 +319,11 @@ async fn answer_on<A: Serialize>(bus: &Bus, subject: &str, answer: impl Fn() -> 
             },
             Err(error) => error.to_string(),
         };
-        tracing::warn!(subject, %ended, "`artstore status` gets no answer here for a moment");
-        tokio::time::sleep(PAUSE).await;
+        if restarts.is_news(begun.elapsed(), &ended) {
+            tracing::warn!(subject, %ended, "`artstore status` gets no answer here for a moment");
+        }
+        // It ends with the service, which drops it.
+        restarts.continues(&CancellationToken::new()).await;
     }
 }
 

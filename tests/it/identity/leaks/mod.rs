@@ -1,22 +1,21 @@
 //! No secret leaves the process that has it: everything runs with known ones, as talkative as it can be, and then all
 //! outputs, logs, answers over HTTP, streams, tables and files are searched for each of them, and for any token.
 
-use std::path::{Path, PathBuf};
+mod processes;
+mod search;
 
 use artstore::commands::definition::definition;
 use artstore_projectors::audit_log::note::SignerKey;
 use artstore_schemas::source::Source;
 use clap::Command;
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, PgConnection};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
+use self::processes::{Running, Said};
+use self::search::{Secrets, search, server_log};
 use super::{file, folder_of_exports, keys, signed, text};
 use crate::support::load::{create, new_file};
 use crate::support::signed::{now, user};
-use crate::support::{Process, Program, World, eventually, execute, pg, run, shared_stack, value};
+use crate::support::{Program, World, eventually, execute, pg, run, value};
 
 const HMAC: &str = "k3Jq8vX1mZ0wR7tY5uB2nC6dF9gH4sLa";
 const OLD_HMAC: &str = "Qw8eRt5yUi2oPa7sDf4gHj1kLz9xCv6b";
@@ -25,199 +24,6 @@ const WRONG: &str = "Zq7mWrongX4pT";
 
 /// Of a role that `artstore migrate roles` makes.
 const ROLE_PASSWORD: &str = "Vb3nRolePq9sKt";
-
-/// What is searched for, each with its name.
-struct Secrets(Vec<(String, String)>);
-
-impl Secrets {
-    fn add(&mut self, name: &str, secret: &str) {
-        assert!(secret.len() > 8, "{name} is too short to be searched for");
-        self.0.push((name.to_owned(), secret.to_owned()));
-        // As PostgreSQL prints bytes.
-        let hex = HEXLOWER.encode(secret.as_bytes());
-        self.0.push((format!("{name}, in hex"), hex));
-    }
-
-    /// Those that are in some bytes, with the place.
-    fn found_in(&self, place: &str, bytes: &[u8]) -> Vec<String> {
-        let text = String::from_utf8_lossy(bytes);
-        let mut found: Vec<String> = self
-            .0
-            .iter()
-            .filter(|(_, secret)| text.contains(secret))
-            .map(|(name, _)| format!("{name} in {place}"))
-            .collect();
-        if has_token(&text) {
-            found.push(format!("a token in {place}"));
-        }
-        found
-    }
-}
-
-/// `eyJ`, with which each token begins. What comes behind it has to be JSON: a signature in Base64 may have the same
-/// three letters.
-fn has_token(text: &str) -> bool {
-    let starts = text.match_indices("eyJ");
-    starts
-        .filter_map(|(at, _)| {
-            BASE64URL_NOPAD
-                .decode(text.get(at..at + 12)?.as_bytes())
-                .ok()
-        })
-        .any(|decoded| decoded.iter().all(|byte| (b' '..=b'~').contains(byte)))
-}
-
-/// Everything that processes said.
-#[derive(Default)]
-struct Said(Vec<(String, String)>);
-
-impl Said {
-    async fn run(&mut self, what: &str, program: Program) -> bool {
-        let mut process = program.env("LOG_LEVEL", "trace").start();
-        let status = process.ended().await;
-        self.of(what, &process);
-        status.success()
-    }
-
-    fn of(&mut self, what: &str, process: &Process) {
-        self.0
-            .push((format!("the output of {what}"), process.output()));
-        self.0.push((format!("the log of {what}"), process.log()));
-    }
-}
-
-/// A service that listens, and what its process shows of itself.
-struct Running {
-    name: &'static str,
-    process: Process,
-    address: String,
-}
-
-impl Running {
-    async fn start(name: &'static str, program: Program) -> Self {
-        let process = program
-            .env("LOG_LEVEL", "trace")
-            .env("ARTSTORE_LISTEN", "127.0.0.1:0")
-            .start();
-        let address = eventually("it says where it listens", async || {
-            let log = process.log();
-            let (_, address) = log.split_once(" address=")?;
-            Some(address.split([' ', '\n']).next()?.to_owned())
-        })
-        .await;
-        Self {
-            name,
-            process,
-            address,
-        }
-    }
-
-    async fn look(&self, said: &mut Said) {
-        for path in ["/metrics", "/health/live", "/health/ready"] {
-            let mut stream = TcpStream::connect(&self.address).await.unwrap();
-            let request = format!("GET {path} HTTP/1.1\r\nHost: artstore\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
-            said.0.push((format!("{path} of {}", self.name), answer));
-        }
-        let arguments = std::fs::read(format!("/proc/{}/cmdline", self.process.pid())).unwrap();
-        let arguments = String::from_utf8_lossy(&arguments).into_owned();
-        said.0
-            .push((format!("the arguments of {}", self.name), arguments));
-    }
-}
-
-/// Every row of every table, as text.
-async fn tables(connection: &mut PgConnection) -> Vec<(String, String)> {
-    let names: Vec<String> = sqlx::query_scalar(
-        "select format('%I.%I', schemaname, tablename) from pg_tables \
-         where schemaname not in ('pg_catalog', 'information_schema') order by 1",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .unwrap();
-    assert!(names.len() > 2, "{names:?}");
-    let mut all = Vec::new();
-    for name in names {
-        let sql = format!("select coalesce(string_agg(t::text, e'\\n'), '') from {name} t");
-        let rows: String = sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_one(&mut *connection)
-            .await
-            .unwrap();
-        all.push((format!("table {name}"), rows));
-    }
-    all
-}
-
-/// Every file below a folder, but where the secrets are at home.
-fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
-    // A private server has the passwords of its users in its configuration.
-    const HOMES: &[&str] = &["nats-keys", "secrets.json", "server.conf"];
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if HOMES.contains(&name) {
-            continue;
-        }
-        if path.is_dir() {
-            files(&path, found);
-        } else if let Ok(bytes) = std::fs::read(&path) {
-            // A temporary file may be gone again.
-            found.push((path.display().to_string(), bytes));
-        }
-    }
-}
-
-async fn server_log() -> PathBuf {
-    shared_stack().await.directory().join("postgres/server.log")
-}
-
-/// Where any of the secrets is. `exports`: what commands wrote.
-async fn search(world: &World, said: &Said, exports: &Path, secrets: &Secrets) -> Vec<String> {
-    let mut found = Vec::new();
-    for (place, text) in &said.0 {
-        found.extend(secrets.found_in(place, text.as_bytes()));
-    }
-    let mut streams: Vec<String> = world.sources().iter().map(Source::stream).collect();
-    streams.push(artstore_bus::stream_name::AUDIT_HEADS.to_owned());
-    for stream in streams {
-        let info = world.bus.stream_info(&stream).await.unwrap();
-        assert!(info.state.messages > 0, "{stream} is empty");
-        found.extend(secrets.found_in(&stream, json!(info.config).to_string().as_bytes()));
-        for sequence in info.state.first_sequence..=info.state.last_sequence {
-            let message = world.bus.message_at(&stream, sequence).await.unwrap();
-            let Some(message) = message else { continue };
-            let place = format!("message {sequence} of {stream}");
-            let headers = format!("{} {:?}", message.subject, message.headers);
-            found.extend(secrets.found_in(&place, headers.as_bytes()));
-            found.extend(secrets.found_in(&place, &message.body));
-        }
-    }
-    for mut connection in [
-        world.element(0).await,
-        world.query().await,
-        world.admin().await,
-    ] {
-        for (place, rows) in tables(&mut connection).await {
-            found.extend(secrets.found_in(&place, rows.as_bytes()));
-        }
-    }
-    let mut all = Vec::new();
-    files(exports, &mut all);
-    files(world.nats_folder(), &mut all);
-    let server = server_log().await;
-    all.push((
-        server.display().to_string(),
-        std::fs::read(&server).unwrap(),
-    ));
-    assert!(all.len() > 10, "{} files", all.len());
-    for (place, bytes) in &all {
-        found.extend(secrets.found_in(place, bytes));
-    }
-    found
-}
 
 /// The paths of all commands.
 fn commands(command: &Command, path: &[String], found: &mut Vec<Vec<String>>) {
@@ -264,7 +70,7 @@ fn no_secret_is_in_any_output_stream_table_or_file() {
         let refused = signed(&user(json!({"role": "user"})));
         let expired = signed(&user(json!({"exp": now() - 60})));
 
-        let mut secrets = Secrets(Vec::new());
+        let mut secrets = Secrets::default();
         for (name, url) in [("query", &world.query_url), ("NATS", &world.nats_url)] {
             let url: url::Url = url.parse().unwrap();
             secrets.add(&format!("the password of {name}"), url.password().unwrap());
